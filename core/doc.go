@@ -1,0 +1,13 @@
+// Package core is the map of the gateway. A client's byte meets, in this order:
+//
+//	server      listeners; builds a Generation from configuration and swaps it
+//	protocol/*  bytes -> command; speaks to client and upstream
+//	sql         PostgreSQL text -> operations and column lineage
+//	gate        the waist: Open, Dial, Submit, Result, Done
+//	wasm        runs the guards that decide
+//	audit       writes the verdict down before a byte goes upstream
+//	record      keeps what the client saw
+//
+// Beside the path stand auth (who), catalog (what a task lists), config
+// (gateway.yaml) and store (rows). arch_test.go holds the arrows between them.
+package core

@@ -1,0 +1,3 @@
+module github.com/taskgate/taskgate
+
+go 1.26
