@@ -1,0 +1,138 @@
+package core
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/taskgate/taskgate/"
+
+// may lists, for each package (or tree, with a trailing /...), what it may
+// import from this module. A package that is not listed is a fault: name its
+// place here first.
+var may = map[string][]string{
+	"core":            {},
+	"core/audit":      {"abi", "core/gate"},
+	"core/auth":       {"core/gate"},
+	"core/catalog":    {"abi"},
+	"core/config":     {},
+	"core/sql/parse":  {},
+	"core/wasm":       {"abi", "core/gate", "core/wasm/meter"},
+	"core/wasm/meter": {},
+	"examples/...":    {"sdk/...", "abi"},
+	".ci/grammar/...": {},
+}
+
+// only names the single tree that may import an outside module, and so where
+// to look for it.
+var only = map[string]string{
+	"github.com/tetratelabs/wazero": "core/wasm",
+	"github.com/coreos/go-oidc":     "core/auth",
+	"golang.org/x/mod/sumdb/note":   "core/audit",
+}
+
+// TestArchitecture holds the arrows between packages, one package comment a
+// package, and no init functions in core. It reads the files itself rather
+// than asking "go list", so that the test cache sees what it depends on.
+func TestArchitecture(t *testing.T) {
+	docs := map[string]bool{}
+	err := filepath.WalkDir("..", func(file string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if n := d.Name(); d.IsDir() && (n == "testdata" || n == ".git") {
+			return filepath.SkipDir
+		}
+		if !strings.HasSuffix(file, ".go") || strings.HasSuffix(file, "_test.go") {
+			return nil
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments|parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		self := strings.TrimPrefix(filepath.ToSlash(filepath.Dir(file)), "../")
+		docs[self] = docs[self] || f.Doc != nil
+		checkImports(t, self, f)
+		checkInit(t, file, self, f)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !docs["core"] {
+		t.Error("core itself was not read: the walk looks at the wrong place")
+	}
+	for pkg, ok := range docs {
+		if !ok {
+			t.Errorf("%s has no package comment", pkg)
+		}
+	}
+}
+
+func checkImports(t *testing.T, self string, f *ast.File) {
+	allowed, known := rules(self)
+	if !known {
+		t.Errorf("%s has no place in the table of arrows", self)
+	}
+	for _, spec := range f.Imports {
+		imp, err := strconv.Unquote(spec.Path.Value)
+		if err != nil {
+			t.Errorf("%s: %v", self, err)
+			continue
+		}
+		for mod, home := range only {
+			if (imp == mod || strings.HasPrefix(imp, mod+"/")) && !match(home+"/...", self) {
+				t.Errorf("%s imports %s, which only %s may", self, imp, home)
+			}
+		}
+		in, ours := strings.CutPrefix(imp, module)
+		if !ours {
+			continue
+		}
+		ok := false
+		for _, p := range allowed {
+			ok = ok || match(p, in)
+		}
+		if !ok {
+			t.Errorf("%s may not import %s", self, in)
+		}
+	}
+}
+
+func checkInit(t *testing.T, file, self string, f *ast.File) {
+	if !strings.HasPrefix(self, "core") {
+		return
+	}
+	for _, d := range f.Decls {
+		if fn, ok := d.(*ast.FuncDecl); ok && fn.Recv == nil && fn.Name.Name == "init" {
+			t.Errorf("%s has an init function", file)
+		}
+	}
+}
+
+func rules(pkg string) ([]string, bool) {
+	if r, ok := may[pkg]; ok {
+		return r, true
+	}
+	for p := pkg; p != "."; p = path.Dir(p) {
+		if r, ok := may[p+"/..."]; ok {
+			return r, true
+		}
+	}
+	return nil, false
+}
+
+func match(pattern, pkg string) bool {
+	if pattern == pkg {
+		return true
+	}
+	tree, ok := strings.CutSuffix(pattern, "/...")
+	return ok && (pkg == tree || strings.HasPrefix(pkg, tree+"/"))
+}
