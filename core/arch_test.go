@@ -19,6 +19,7 @@ const module = "github.com/taskgate/taskgate/"
 // place here first.
 var may = map[string][]string{
 	"core":            {},
+	"abi":             {},
 	"core/audit":      {"abi", "core/gate"},
 	"core/auth":       {"core/gate"},
 	"core/catalog":    {"abi"},
