@@ -28,7 +28,6 @@ var may = map[string][]string{
 	"core/wasm":       {"abi", "core/gate", "core/wasm/meter"},
 	"core/wasm/meter": {},
 	"examples/...":    {"sdk/...", "abi"},
-	".ci/grammar/...": {},
 }
 
 // only names the single tree that may import an outside module, and so where

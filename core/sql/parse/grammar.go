@@ -1,0 +1,120 @@
+// Package parse reads PostgreSQL text with PostgreSQL's own grammar: the LALR
+// automaton that bison makes of each major's gram.y, packed by .ci/grammar,
+// and a lexer written from the chapter "Lexical Structure" of the manual.
+package parse
+
+import (
+	"bytes"
+	"compress/gzip"
+	_ "embed"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+)
+
+//go:embed tab15.bin.gz
+var table15 []byte
+
+//go:embed tab18.bin.gz
+var table18 []byte
+
+var load15 = sync.OnceValues(func() (*Grammar, error) { return unpack(15, table15) })
+var load18 = sync.OnceValues(func() (*Grammar, error) { return unpack(18, table18) })
+
+// ForServer gives the grammar of a server's major version, or of the next newer
+// one there is; the server has the last word on what it does not know yet.
+func ForServer(major int) (*Grammar, error) {
+	switch {
+	case major <= 0 || major > 18:
+		return nil, fmt.Errorf("parse: no grammar for PostgreSQL %d", major)
+	case major <= 15:
+		return load15()
+	}
+	return load18()
+}
+
+// Grammar is one major version's automaton. It is immutable.
+type Grammar struct {
+	Major int
+	Names []string   // of terminals and non-terminals, by Symbol
+	Rules [][]string // left side and right side; rule n of a Node is Rules[n-1]
+
+	final, last, terminals, pactNone, tableNone int32
+
+	pact, defact, pgoto, defgoto, table, check, left, length []int32
+
+	symbols  map[string]Symbol
+	keywords map[string]Symbol
+	single   [128]Symbol // terminals of one character; 0 where there is none
+}
+
+// Symbol numbers a terminal or a non-terminal of one Grammar; 0 is the end.
+type Symbol int16
+
+// Symbol finds a name of the grammar.
+func (g *Grammar) Symbol(name string) (Symbol, bool) {
+	s, ok := g.symbols[name]
+	return s, ok
+}
+
+var errTable = errors.New("parse: grammar table cut short")
+
+func unpack(major int, packed []byte) (*Grammar, error) {
+	z, err := gzip.NewReader(bytes.NewReader(packed))
+	if err != nil {
+		return nil, fmt.Errorf("parse: table %d: %w", major, err)
+	}
+	b, err := io.ReadAll(z)
+	if err != nil {
+		return nil, fmt.Errorf("parse: table %d: %w", major, err)
+	}
+	g := &Grammar{Major: major, symbols: map[string]Symbol{}, keywords: map[string]Symbol{}}
+	var sizes []int32
+	for _, into := range []*[]int32{&sizes, &g.pact, &g.defact, &g.pgoto, &g.defgoto, &g.table, &g.check, &g.left, &g.length} {
+		if *into, b, err = array(b); err != nil {
+			return nil, err
+		}
+	}
+	if len(sizes) != 5 || len(b) < 4 || uint64(binary.LittleEndian.Uint32(b)) != uint64(len(b)-4) {
+		return nil, errTable
+	}
+	g.final, g.last, g.terminals, g.pactNone, g.tableNone = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
+	var text struct {
+		Names    []string
+		Rules    [][]string
+		Keywords [][3]string
+	}
+	if err := json.Unmarshal(b[4:], &text); err != nil {
+		return nil, fmt.Errorf("parse: table %d: %w", major, err)
+	}
+	g.Names, g.Rules = text.Names, text.Rules
+	for i, n := range g.Names {
+		g.symbols[n] = Symbol(i)
+		if len(n) == 3 && n[0] == '\'' && n[1] < 128 {
+			g.single[n[1]] = Symbol(i)
+		}
+	}
+	for _, k := range text.Keywords {
+		g.keywords[k[0]] = g.symbols[k[1]]
+	}
+	return g, nil
+}
+
+func array(b []byte) ([]int32, []byte, error) {
+	if len(b) < 4 {
+		return nil, nil, errTable
+	}
+	n := uint64(binary.LittleEndian.Uint32(b))
+	b = b[4:]
+	if n*4 > uint64(len(b)) {
+		return nil, nil, errTable
+	}
+	out := make([]int32, n)
+	for i := range out {
+		out[i] = int32(binary.LittleEndian.Uint32(b[4*i:]))
+	}
+	return out, b[4*n:], nil
+}

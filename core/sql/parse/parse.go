@@ -1,0 +1,146 @@
+package parse
+
+import "fmt"
+
+// Bounds on one text. Deeper or longer is refused, so that no walk over a tree
+// can exhaust the stack.
+const (
+	MaxBytes  = 1 << 20
+	MaxTokens = 200_000
+	MaxDepth  = 5000
+)
+
+// Token is one terminal: Text[Start:End], and what it stands for: the name of
+// an identifier, the characters of a string, the digits of a number.
+type Token struct {
+	Kind       Symbol
+	Start, End int32
+	Value      string
+}
+
+// Node is one production or one token of the concrete syntax tree. Children
+// are linked First, then Next, by index into Tree.Nodes; 0 is none.
+type Node struct {
+	Sym         Symbol
+	Rule        int16 // 0 for a token
+	From, To    int32 // tokens [From, To)
+	First, Next int32
+	Depth       int32
+}
+
+// Tree is a parsed text. Nodes[0] is not used.
+type Tree struct {
+	Grammar *Grammar
+	Text    string
+	Tokens  []Token
+	Nodes   []Node
+	Root    int32
+}
+
+// SyntaxError is what PostgreSQL answers with SQLSTATE 42601.
+type SyntaxError struct {
+	Offset  int    // byte in the text
+	Near    string // the token at fault, empty at the end of the text
+	Message string
+}
+
+func (e *SyntaxError) Error() string {
+	if e.Near == "" {
+		return e.Message
+	}
+	return fmt.Sprintf("%s at or near %q", e.Message, e.Near)
+}
+
+// Parse reads a text of any number of statements.
+func (g *Grammar) Parse(text string) (*Tree, error) {
+	tokens, err := g.Lex(text)
+	if err != nil {
+		return nil, err
+	}
+	t := &Tree{Grammar: g, Text: text, Tokens: tokens}
+	t.Nodes = make([]Node, 1, 1+8*len(tokens))
+	if err := t.build(); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// build is the shift and reduce loop over bison's compressed tables (Bison
+// manual, "The Bison Parser Algorithm").
+func (t *Tree) build() error {
+	g := t.Grammar
+	states := make([]int32, 1, 64)
+	values := make([]int32, 1, 64)
+	pos := 0
+	for {
+		state := states[len(states)-1]
+		rule := g.defact[state]
+		if n := g.pact[state]; n != g.pactNone {
+			kind := int32(0)
+			if pos < len(t.Tokens) {
+				kind = int32(t.Tokens[pos].Kind)
+			}
+			if n += kind; n >= 0 && n <= g.last && g.check[n] == kind {
+				a := g.table[n]
+				if a == 0 || a == g.tableNone {
+					return t.fault(pos)
+				}
+				if a > 0 {
+					if pos == len(t.Tokens) { // the end is shifted: accepted
+						t.Root = values[len(values)-1]
+						return nil
+					}
+					t.Nodes = append(t.Nodes, Node{Sym: Symbol(kind), From: int32(pos), To: int32(pos + 1)})
+					states = append(states, a)
+					values = append(values, int32(len(t.Nodes)-1))
+					pos++
+					continue
+				}
+				rule = -a
+			}
+		}
+		if rule == 0 {
+			return t.fault(pos)
+		}
+		base := len(values) - int(g.length[rule])
+		node := Node{Sym: Symbol(g.left[rule]), Rule: int16(rule), From: int32(pos), To: int32(pos)}
+		prev := int32(0)
+		for _, v := range values[base:] {
+			if prev == 0 {
+				node.First, node.From = v, t.Nodes[v].From
+			} else {
+				t.Nodes[prev].Next = v
+			}
+			prev = v
+			node.To = t.Nodes[v].To
+			node.Depth = max(node.Depth, t.Nodes[v].Depth+1)
+		}
+		if node.Depth > MaxDepth {
+			return &SyntaxError{Offset: t.offset(pos), Message: "statement is nested too deeply"}
+		}
+		t.Nodes = append(t.Nodes, node)
+		states, values = states[:base], append(values[:base], int32(len(t.Nodes)-1))
+		top := states[base-1]
+		l := int32(node.Sym) - g.terminals
+		next := g.defgoto[l]
+		if i := g.pgoto[l] + top; i >= 0 && i <= g.last && g.check[i] == top {
+			next = g.table[i]
+		}
+		states = append(states, next)
+	}
+}
+
+func (t *Tree) offset(pos int) int {
+	if pos < len(t.Tokens) {
+		return int(t.Tokens[pos].Start)
+	}
+	return len(t.Text)
+}
+
+func (t *Tree) fault(pos int) error {
+	if pos == len(t.Tokens) {
+		return &SyntaxError{Offset: len(t.Text), Message: "syntax error at end of input"}
+	}
+	k := t.Tokens[pos]
+	return &SyntaxError{Offset: int(k.Start), Near: t.Text[k.Start:k.End], Message: "syntax error"}
+}
