@@ -1,0 +1,181 @@
+package abi
+
+// Phase says what the client asks for. Everything but Execute and Prepare is
+// refused.
+type Phase uint8
+
+// The phases of ABI version 1.
+const (
+	Prepare Phase = 1 // make a statement ready: may be refused, nobody is asked
+	Execute Phase = 2 // do it
+)
+
+// Effect says whether an operation changes anything. Unknown reads as a write.
+type Effect uint8
+
+// The effects of ABI version 1.
+const (
+	EffectUnknown Effect = 0
+	EffectRead    Effect = 1
+	EffectWrite   Effect = 2
+)
+
+// Writes is true of everything that is not proven to read.
+func (e Effect) Writes() bool { return e != EffectRead }
+
+// Kinds of objects, by Operation.Kind. A module meets further ones and must
+// refuse those that it does not know.
+const (
+	KindRelation    = "relation"    // schema, name
+	KindFunction    = "function"    // schema, name
+	KindSetting     = "setting"     // name; Value is what it is set to
+	KindTransaction = "transaction" // begin, commit, rollback, savepoint …
+	KindStatement   = "statement"   // a statement without an object: its PostgreSQL word
+	KindChannel     = "channel"     // LISTEN, NOTIFY
+	KindSystem      = "system"      // introspection of the system catalogs
+)
+
+// Attr are facts about an operation, by bit. A bit that is not set means "not
+// known to be so".
+type Attr uint64
+
+// The attributes of ABI version 1.
+const (
+	HasWhere  Attr = 1 << iota // a condition that is not a tautology
+	WhereKey                   // equality on all columns of a unique key, and so at most one row
+	HasLimit                   // LIMIT or FETCH FIRST with a constant
+	RowLock                    // FOR UPDATE and its like
+	Returning                  // RETURNING
+	CopyOut                    // COPY … TO STDOUT
+	CopyIn                     // COPY … FROM STDIN
+	Dynamic                    // runs text that is not known when it is judged
+	Explain                    // EXPLAIN without ANALYZE: does not run
+	Floor                      // part of the floor that every task has
+)
+
+// Use says how a column is used, by bit.
+type Use uint32
+
+// The uses of ABI version 1.
+const (
+	UseCopied    Use = 1 << iota // copied to an output
+	UseComputed                  // computed into an output
+	UseCondition                 // WHERE, ON, HAVING, LIMIT and the like
+	UseOrder                     // ORDER BY
+	UseGroup                     // GROUP BY, DISTINCT, set operations that compare
+	UseWritten                   // assigned
+	UseTested                    // tested by a constraint, index or trigger
+)
+
+// Reads are the uses by which a value can be learned from what comes back.
+const Reads = UseCopied | UseComputed | UseCondition | UseOrder | UseGroup
+
+// Column is one column of an operation's object.
+type Column struct {
+	Name   string
+	Use    Use
+	Symbol uint32 // the host's id of Name, 0 where no guard asked for it
+}
+
+// Operation is one thing that a command does. What stands behind a view, a
+// parent or a trigger carries Via.
+type Operation struct {
+	Statement int      // index of the statement in the command's text
+	Verb      string   // select, insert, update, delete, merge, truncate, call, set, begin …
+	Kind      string   // of the object: Kind…
+	Object    []string // its name's parts
+	Columns   []Column
+	Via       string // "view public.v", "fk public.items.items_order_id_fkey", "trigger public.t.audit", …
+	Effect    Effect
+	Attrs     Attr
+	Value     string // of a setting; else empty
+	Symbol    uint32 // the host's id of Object, its parts joined by NUL
+}
+
+// Source is one column that an output depends on.
+type Source struct {
+	Relation []string
+	Column   string
+}
+
+// Output is the lineage of one column of a result.
+type Output struct {
+	Statement int
+	Index     int
+	Name      string
+	Copies    []Source // bare copies
+	Computed  []Source // everything else that it is computed from
+	Other     bool     // constants, parameters or expressions feed it too
+}
+
+// Statement is what a text does, as its protocol's parser understood it. It is
+// immutable once made, and shared by every command that sends the same text in
+// the same context.
+type Statement struct {
+	Protocol    string // "postgres"
+	Text        string // as sent
+	Canonical   string // as forwarded; never sent to a module
+	Fingerprint string // groups texts in reports; never decides
+	Operations  []Operation
+	Outputs     []Output
+	Incomplete  string // what could not be understood, else empty
+}
+
+// Writes is true unless every operation is proven to read.
+func (s *Statement) Writes() bool {
+	for i := range s.Operations {
+		if s.Operations[i].Effect.Writes() {
+			return true
+		}
+	}
+	return s.Incomplete != ""
+}
+
+// Param is one bound parameter.
+type Param struct {
+	Type   uint32 // the protocol's number of its type, 0 where unknown
+	Binary bool
+	Null   bool
+	Value  []byte
+}
+
+// Input describes a stream that belongs to a command. The zero value is none.
+type Input struct {
+	Kind   InputKind
+	Size   uint64 // of what was spooled, in bytes
+	Digest []byte // SHA-256 of what was spooled
+	Head   []byte // its first bytes
+}
+
+// InputKind tells a stream that is spooled from one that is not.
+type InputKind uint8
+
+// The kinds of input of ABI version 1.
+const (
+	InputNone    InputKind = 0
+	InputStream  InputKind = 1
+	InputSpooled InputKind = 2
+)
+
+// Session is who asks, for which task, on which resource.
+type Session struct {
+	ID       string
+	Issuer   string
+	Subject  string
+	Groups   []string
+	Task     string
+	Resource string
+	Login    string // which of the resource's logins
+	Address  string // the client's, host:port
+	Protocol string
+}
+
+// Command is one thing that a client asks.
+type Command struct {
+	Phase     Phase
+	Time      int64 // Unix time in ns
+	Session   *Session
+	Statement *Statement
+	Params    []Param
+	Input     Input
+}
