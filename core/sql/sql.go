@@ -1,0 +1,101 @@
+// Package sql understands PostgreSQL text: Analyze turns it into the
+// operations it would carry out, the lineage of what it returns and the
+// canonical text that is forwarded in its place. What it does not understand
+// it says, and then nothing runs.
+package sql
+
+import (
+	"fmt"
+
+	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/sql/parse"
+	"github.com/taskgate/taskgate/core/sql/schema"
+)
+
+// Context is what the meaning of a text depends on beside the text. The
+// session's protocol keeps it; Analyze only reads it.
+type Context struct {
+	Schema     *schema.Schema
+	Grammar    *parse.Grammar
+	SearchPath []string               // as it would stand when the text runs, pg_catalog not listed
+	Dirty      map[schema.Name]bool   // relations that the open transaction made or changed: unknown until it ends
+	Introspect bool                   // the task may read the system catalogs' names
+	Settings   func(name string) bool // further settings that the task may change; nil has none
+
+	// Prepared gives the analysis of a statement that the session has
+	// prepared, Cursor that of an open cursor's query; nil where there is none.
+	Prepared func(name string) *Analysis
+	Cursor   func(name string) *Analysis
+}
+
+// Analysis is what Analyze found out about one text. It is immutable.
+type Analysis struct {
+	Statement *abi.Statement // operations and outputs of all parts, and the canonical text
+	Parts     []Part         // one for each statement of the text, none for an empty one
+	Params    int            // highest $n
+	Reached   []schema.OID   // what the analysis rests on: relations, functions, types; sorted
+	Footprint [32]byte       // digest over what Reached was when it was analysed
+}
+
+// Part is what a protocol has to know of one statement to keep its own state.
+type Part struct {
+	Kind      Kind
+	Canonical string        // of this statement alone, without a semicolon
+	Writes    bool          // anything in it is not proven to read
+	Rows      bool          // it answers with rows
+	Name      string        // of the prepared statement, cursor, savepoint, setting or channel, as resolved; "" is all of them for Deallocate, Close and Reset
+	Value     string        // what a setting is set to, as the server would print it; payload of Notify
+	Local     bool          // SET LOCAL
+	Hold      bool          // DECLARE … WITH HOLD
+	Inner     *Analysis     // the query behind Prepare, Declare, Explain, CopyOut
+	Touches   []schema.Name // relations that it creates, alters or drops
+}
+
+// Kind is what a protocol distinguishes. The zero value is refused.
+type Kind uint8
+
+// The kinds of statements.
+const (
+	Unknown Kind = iota
+	Query        // SELECT, VALUES, TABLE
+	Write        // INSERT, UPDATE, DELETE, MERGE
+	Begin
+	Commit
+	Rollback
+	Savepoint
+	Release
+	RollbackTo
+	CommitChain // COMMIT or ROLLBACK AND CHAIN
+	TwoPhase    // PREPARE TRANSACTION, COMMIT PREPARED, ROLLBACK PREPARED
+	Set
+	Reset
+	Show
+	PrepareText
+	ExecuteText
+	Deallocate
+	Declare
+	Fetch // and MOVE
+	Close
+	CopyIn
+	CopyOut
+	Listen
+	Unlisten
+	Notify
+	Discard
+	ExplainPlan    // without ANALYZE
+	ExplainAnalyze // runs
+	Lock
+	Definition // CREATE, ALTER, DROP, GRANT and their like
+	Utility    // everything else that the grammar knows
+)
+
+// Error is an answer in PostgreSQL's own words: what is outside the grammar,
+// or names what does not exist.
+type Error struct {
+	Code    string // SQLSTATE: 42601, 42P01, 42703, 42883, 54001, 0A000 …
+	Message string
+	Hint    string
+	Offset  int // bytes into the text, -1 where none
+}
+
+func (e *Error) Error() string { return fmt.Sprintf("%s (SQLSTATE %s)", e.Message, e.Code) }
