@@ -178,4 +178,8 @@ type Command struct {
 	Statement *Statement
 	Params    []Param
 	Input     Input
+
+	// Open says that a transaction is open in which it runs, so that nothing
+	// of it lasts before that commits. Never sent to a module.
+	Open bool
 }

@@ -1,0 +1,47 @@
+package abi
+
+import "strings"
+
+var attrWords = []struct {
+	bit  Attr
+	word string
+}{
+	{HasWhere, "where"}, {WhereKey, "where:key"}, {HasLimit, "limit"}, {RowLock, "row-lock"}, {Returning, "returning"},
+	{CopyOut, "copy-out"}, {CopyIn, "copy-in"}, {Dynamic, "dynamic"}, {Explain, "explain"},
+}
+
+// String renders the operation on one line for people:
+// "update public.orders(status) where where:key via …".
+func (o *Operation) String() string {
+	var b strings.Builder
+	b.WriteString(o.Verb)
+	if len(o.Object) > 0 {
+		b.WriteByte(' ')
+		b.WriteString(strings.Join(o.Object, "."))
+	}
+	if len(o.Columns) > 0 {
+		b.WriteByte('(')
+		for i := range o.Columns {
+			if i > 0 {
+				b.WriteString(", ")
+			}
+			b.WriteString(o.Columns[i].Name)
+		}
+		b.WriteByte(')')
+	}
+	for _, a := range attrWords {
+		if o.Attrs&a.bit != 0 {
+			b.WriteByte(' ')
+			b.WriteString(a.word)
+		}
+	}
+	if o.Value != "" {
+		b.WriteString(" = ")
+		b.WriteString(o.Value)
+	}
+	if o.Via != "" {
+		b.WriteString(" via ")
+		b.WriteString(o.Via)
+	}
+	return b.String()
+}

@@ -1,0 +1,171 @@
+package gate
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/taskgate/taskgate/abi"
+)
+
+// Exchange is one allowed command and its answer. Only Submit makes one.
+type Exchange struct {
+	s       *Session
+	gen     *Generation
+	seq     uint64
+	verdict *abi.Verdict
+	began   time.Time
+	ambient bool
+	done    bool
+
+	rows  uint64
+	bytes uint64
+	kept  int
+	first time.Time
+	frame []byte
+}
+
+// Ambient is the exchange of what comes outside a command: notices,
+// notifications, parameters, goodbyes.
+func (s *Session) Ambient() *Exchange { return &s.ambient }
+
+// Number is the command's place in its session, from 1.
+func (e *Exchange) Number() uint64 { return e.seq }
+
+// Verdict is what the command was allowed under. It must not be changed. It is
+// nil for Ambient.
+func (e *Exchange) Verdict() *abi.Verdict { return e.verdict }
+
+// Generation is the number of the generation that judged it.
+func (e *Exchange) Generation() uint64 {
+	if e.gen == nil {
+		return 0
+	}
+	return e.gen.Number
+}
+
+// Schema fixes what happens to a result of that shape: it asks the guards that
+// look at results. An error means that no row of it may reach the client.
+func (e *Exchange) Schema(ctx context.Context, c *abi.Command, schema *abi.ResultSchema) error {
+	if e.ambient {
+		return nil
+	}
+	for _, guard := range e.gen.Guards {
+		plan, err := guard.ResultSchema(ctx, c, schema)
+		if err != nil {
+			return &Denied{Decision: abi.Deny, Guard: guard.Name(), Reason: abi.Reason{Code: "gate.guard-failed", Message: "the guard " + quote(guard.Name()) + " failed on the result", Detail: err.Error()}}
+		}
+		if plan != nil && !plan.Clean(len(schema.Columns)) {
+			return &Denied{Decision: abi.Deny, Guard: guard.Name(), Reason: abi.Reason{Code: "gate.protect", Message: "the guard " + quote(guard.Name()) + " wants the result masked, which this gateway cannot do yet"}}
+		}
+	}
+	return nil
+}
+
+// Result takes a run of the answer before it goes to the client: it counts
+// rows and bytes against the verdict's limits and keeps the head for the
+// recording. *Denied means that a limit is passed and that nothing of this run
+// may reach the client. What r points to is not kept.
+func (e *Exchange) Result(ctx context.Context, r *abi.Result) error {
+	s := e.s
+	e.rows += uint64(r.Rows)
+	e.bytes += uint64(len(r.Frames))
+	if v := e.verdict; v != nil {
+		if n := v.Terms.RowsReturned; n > 0 && e.rows > n {
+			return &Denied{Decision: abi.Deny, Guard: "gate", Reason: abi.Reason{Code: "gate.rows", Message: fmt.Sprintf("the answer has more than the %d rows that the task allows", n), Hint: "narrow the condition or add a LIMIT"}}
+		}
+		if n := v.Limits.Bytes; n > 0 && e.bytes > n {
+			return &Denied{Decision: abi.Deny, Guard: "gate", Reason: abi.Reason{Code: "gate.bytes", Message: fmt.Sprintf("the answer is larger than the %d bytes that the task allows", n), Hint: "narrow the condition or add a LIMIT"}}
+		}
+	}
+	room := s.rec.Head() - e.kept
+	if room <= 0 || len(r.Frames) == 0 {
+		return nil
+	}
+	head := r.Frames[:min(room, len(r.Frames))]
+	e.kept += len(head)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.broken != nil {
+		return s.broken
+	}
+	s.buf = appendResult(s.buf[:0], e, head)
+	if err := s.rec.Append(s.buf); err != nil {
+		s.broken = err
+		s.end(fmt.Errorf("gate: record: %w", err))
+		return err
+	}
+	return nil
+}
+
+// State is how a command ended.
+type State uint8
+
+// The states of an outcome.
+const (
+	Completed  State = 1
+	Failed     State = 2 // the server refused it or it failed there
+	Skipped    State = 3 // the server never ran it: something before it failed
+	Open       State = 4 // completed, inside a transaction that is still open
+	Committed  State = 5 // for what Settles names
+	RolledBack State = 6
+	Lost       State = 7 // the connection ended before its outcome was known
+)
+
+// String gives the word of the recording.
+func (s State) String() string {
+	switch s {
+	case Completed:
+		return "completed"
+	case Failed:
+		return "failed"
+	case Skipped:
+		return "skipped"
+	case Open:
+		return "pending"
+	case Committed:
+		return "committed"
+	case RolledBack:
+		return "rolled back"
+	}
+	return "unknown"
+}
+
+// Outcome closes an exchange.
+type Outcome struct {
+	State State
+	Code  string // the upstream's error code
+	Tag   string // what the upstream said it did
+
+	// Settles says that this command ended a transaction: what the commands
+	// First to Last of the session wrote in it was committed, rolled back or
+	// is unknown.
+	Settles     State
+	First, Last uint64
+}
+
+// Done closes the exchange in the log. It may be called once; a second call
+// does nothing.
+func (e *Exchange) Done(ctx context.Context, o Outcome) error {
+	if e.done || e.ambient {
+		return nil
+	}
+	e.done = true
+	s := e.s
+	s.mu.Lock()
+	s.buf = appendDone(s.buf[:0], e, o, s.gate.now())
+	var err error
+	if s.broken != nil {
+		err = s.broken
+	} else if s.gate.Log.TryAppend(s.buf) {
+		if err = s.rec.Append(s.buf); err != nil {
+			s.broken = err
+			s.end(fmt.Errorf("gate: record: %w", err))
+		}
+	} else {
+		err = s.writeLocked(context.WithoutCancel(ctx), s.buf, false)
+	}
+	s.mu.Unlock()
+	e.gen.release()
+	return err
+}

@@ -1,0 +1,445 @@
+package gate
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/taskgate/taskgate/abi"
+)
+
+type guard struct {
+	name    string
+	may     abi.May
+	inputs  abi.Inputs
+	open    abi.Verdict
+	answer  func(*abi.Command) (*abi.Verdict, error)
+	plan    *abi.MaskPlan
+	calls   int
+	openErr error
+}
+
+func (g *guard) Name() string       { return g.name }
+func (g *guard) Digest() string     { return "d-" + g.name }
+func (g *guard) May() abi.May       { return g.may }
+func (g *guard) Inputs() abi.Inputs { return g.inputs }
+func (g *guard) SessionOpen(context.Context, *abi.Session) (*abi.Verdict, error) {
+	return &g.open, g.openErr
+}
+func (g *guard) SessionClose(*abi.Session) {}
+func (g *guard) Command(_ context.Context, c *abi.Command) (*abi.Verdict, error) {
+	g.calls++
+	return g.answer(c)
+}
+func (g *guard) TryCommand(*abi.Command) (*abi.Verdict, bool) { return nil, false }
+func (g *guard) ResultSchema(context.Context, *abi.Command, *abi.ResultSchema) (*abi.MaskPlan, error) {
+	return g.plan, nil
+}
+
+// sink is both log and recorder; it can fail.
+type sink struct {
+	mu      sync.Mutex
+	log     []*Event
+	durable []bool
+	rec     []*Event
+	fail    error
+	wait    bool // TryAppend has no room
+}
+
+func (s *sink) Append(_ context.Context, b []byte, durable bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fail != nil {
+		return s.fail
+	}
+	e, err := ReadEvent(b)
+	s.log, s.durable = append(s.log, e), append(s.durable, durable)
+	return err
+}
+
+func (s *sink) TryAppend(b []byte) bool {
+	if s.wait {
+		return false
+	}
+	return s.Append(context.Background(), b, false) == nil
+}
+
+func (s *sink) Record(string) (Recording, error) { return (*tape)(s), nil }
+
+type tape sink
+
+func (t *tape) Append(b []byte) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e, err := ReadEvent(b)
+	t.rec = append(t.rec, e)
+	return err
+}
+func (t *tape) Head() int    { return 10 }
+func (t *tape) Close() error { return nil }
+
+type who struct{ grant Grant }
+
+func (w who) Authenticate(context.Context, Login) (Grant, error) {
+	if w.grant.Subject == "nobody" {
+		return Grant{}, errors.New("unknown")
+	}
+	return w.grant, nil
+}
+
+func allow(*abi.Command) (*abi.Verdict, error) {
+	return &abi.Verdict{Decision: abi.Allow, ShowErrors: true}, nil
+}
+
+var all = abi.May{Allow: true, Review: true, Mask: true}
+
+func newGate(t *testing.T, guards ...Guard) (*Gate, *sink) {
+	t.Helper()
+	for _, gd := range guards {
+		if gd := gd.(*guard); gd.open.Decision == abi.Unset {
+			gd.open.Decision = abi.Abstain
+		}
+	}
+	s := &sink{}
+	g := &Gate{Log: s, Recorder: s, Identity: who{Grant{Subject: "ada", Groups: []string{"task:x"}, Expires: time.Now().Add(time.Hour)}}}
+	g.Swap(generation(guards...))
+	return g, s
+}
+
+func generation(guards ...Guard) *Generation {
+	return &Generation{Guards: guards, Tasks: map[string]*Task{"x": {Name: "x", Groups: []string{"task:x"}, Resources: []string{"shop"}}},
+		Resources: map[string]*Resource{"shop": {Name: "shop", Protocol: "postgres"}}}
+}
+
+var login = Login{Protocol: "postgres", Task: "x", Resource: "shop", Secret: "hunter2", Address: "127.0.0.1:1"}
+
+func open(t *testing.T, g *Gate) *Session {
+	t.Helper()
+	s, err := g.Open(t.Context(), login)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close(nil) })
+	return s
+}
+
+func command(text string, effect abi.Effect) *abi.Command {
+	return &abi.Command{Phase: abi.Execute, Statement: &abi.Statement{Protocol: "postgres", Text: text,
+		Operations: []abi.Operation{{Verb: "select", Kind: abi.KindRelation, Object: []string{"public", "t"}, Effect: effect}}}}
+}
+
+// Invariant 1: what is let through has been written down before, and what
+// cannot be written down is not let through.
+func TestRecordedBeforeItGoes(t *testing.T) {
+	g, log := newGate(t, &guard{name: "a", may: all, answer: allow})
+	s := open(t, g)
+	c := command("select 1", abi.EffectRead)
+	ex, err := s.Submit(t.Context(), c, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(log.log); n != 3 || log.log[1].Kind != EventText || log.log[2].Kind != EventCommand || log.log[2].Decision != "allow" || log.log[2].Guard != "a" {
+		t.Fatalf("log has %d events", n)
+	}
+	_ = ex.Done(t.Context(), Outcome{State: Completed})
+	if ex, ok := s.TrySubmit(c); !ok || len(log.log) != 5 || log.log[4].Kind != EventCommand {
+		t.Fatalf("a repeat: %v, %d events", ok, len(log.log))
+	} else {
+		_ = ex.Done(t.Context(), Outcome{State: Completed})
+	}
+	log.fail = errors.New("disk full")
+	if _, ok := s.TrySubmit(c); ok {
+		t.Error("let through without a record")
+	}
+	if _, err := s.Submit(t.Context(), command("select 2", abi.EffectRead), nil); err == nil {
+		t.Error("let through without a record")
+	}
+	if s.Context().Err() == nil {
+		t.Error("the session goes on without a record")
+	}
+	log.fail = nil
+	if _, err := s.Submit(t.Context(), command("select 3", abi.EffectRead), nil); err == nil {
+		t.Error("a session that lost a record goes on")
+	}
+}
+
+// The price list of sql.md: what lasts is on disk first.
+func TestDurable(t *testing.T) {
+	g, log := newGate(t, &guard{name: "a", may: all, answer: allow})
+	s := open(t, g)
+	submit := func(c *abi.Command) bool {
+		t.Helper()
+		ex, err := s.Submit(t.Context(), c, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = ex.Done(t.Context(), Outcome{State: Completed})
+		return log.durable[len(log.durable)-2]
+	}
+	read, write := command("r", abi.EffectRead), command("w", abi.EffectWrite)
+	unknown := command("u", abi.EffectUnknown)
+	inside := command("i", abi.EffectWrite)
+	inside.Open = true
+	commit := command("commit", abi.EffectRead)
+	commit.Statement.Operations[0] = abi.Operation{Verb: "commit", Kind: abi.KindTransaction, Effect: abi.EffectRead}
+	commit.Open = true
+	for i, step := range []struct {
+		c    *abi.Command
+		want bool
+	}{{read, false}, {write, true}, {unknown, true}, {commit, false}, {inside, false}, {read, false}} {
+		step.c.Open = step.c == inside || step.c == commit || i == 5
+		if got := submit(step.c); got != step.want {
+			t.Errorf("%d %s: durable %v", i, step.c.Statement.Text, got)
+		}
+	}
+	if _, ok := s.TrySubmit(commit); ok {
+		t.Error("TrySubmit took a COMMIT of writes, which has to wait for the disk")
+	}
+	if !submit(commit) || submit(commit) {
+		t.Error("a COMMIT of writes is durable, one without is not")
+	}
+	if _, ok := s.TrySubmit(write); ok {
+		t.Error("TrySubmit took a write, which has to wait for the disk")
+	}
+}
+
+func TestCombined(t *testing.T) {
+	say := func(d abi.Decision) func(*abi.Command) (*abi.Verdict, error) {
+		return func(*abi.Command) (*abi.Verdict, error) {
+			return &abi.Verdict{Decision: d, Reason: abi.Reason{Message: d.String()}}, nil
+		}
+	}
+	fail := func(*abi.Command) (*abi.Verdict, error) { return nil, errors.New("trap") }
+	protect := func(*abi.Command) (*abi.Verdict, error) {
+		return &abi.Verdict{Decision: abi.Allow, Protect: []abi.Protect{{Column: "ssn"}}}, nil
+	}
+	closed := abi.May{Review: true}
+	for name, c := range map[string]struct {
+		guards []Guard
+		want   abi.Decision
+		phase  abi.Phase
+	}{
+		"no guard":                     {nil, abi.Deny, abi.Execute},
+		"WM14 allow without the grant": {[]Guard{&guard{name: "a", may: closed, answer: say(abi.Allow)}}, abi.Deny, abi.Execute},
+		"WM02 a trap beside an allow":  {[]Guard{&guard{name: "a", may: all, answer: allow}, &guard{name: "b", may: all, answer: fail}}, abi.Deny, abi.Execute},
+		"WM10 deny wins":               {[]Guard{&guard{name: "a", may: all, answer: allow}, &guard{name: "b", answer: say(abi.Deny)}}, abi.Deny, abi.Execute},
+		"all abstain":                  {[]Guard{&guard{name: "a", may: all, answer: say(abi.Abstain)}}, abi.Deny, abi.Execute},
+		"one allows":                   {[]Guard{&guard{name: "a", may: all, answer: allow}, &guard{name: "b", answer: say(abi.Abstain)}}, abi.Allow, abi.Execute},
+		"held":                         {[]Guard{&guard{name: "a", may: all, answer: allow}, &guard{name: "b", may: closed, answer: say(abi.Review)}}, abi.Review, abi.Execute},
+		"held at prepare":              {[]Guard{&guard{name: "a", may: all, answer: allow}, &guard{name: "b", may: closed, answer: say(abi.Review)}}, abi.Allow, abi.Prepare},
+		"need":                         {[]Guard{&guard{name: "a", may: all, answer: say(abi.Need)}}, abi.Deny, abi.Execute},
+		"protect without masks":        {[]Guard{&guard{name: "a", may: all, answer: protect}}, abi.Deny, abi.Execute},
+		"unknown phase":                {[]Guard{&guard{name: "a", may: all, answer: allow}}, abi.Deny, 9},
+	} {
+		g, log := newGate(t, c.guards...)
+		s := open(t, g)
+		cmd := command("x", abi.EffectRead)
+		cmd.Phase = c.phase
+		ex, err := s.Submit(t.Context(), cmd, nil)
+		var d *Denied
+		if c.want == abi.Allow {
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+				continue
+			}
+			_ = ex.Done(t.Context(), Outcome{})
+		} else if !errors.As(err, &d) || d.Decision != c.want {
+			t.Errorf("%s: %v", name, err)
+		}
+		if last := log.log[2]; last.Kind != EventCommand || len(last.Verdicts) != len(c.guards) && c.phase == abi.Execute {
+			t.Errorf("%s: the log has not every guard's verdict: %+v", name, last)
+		}
+	}
+}
+
+// Invariant 6, and: a verdict that was kept does not outlive its generation.
+func TestReload(t *testing.T) {
+	first := &guard{name: "a", may: all, answer: allow}
+	g, _ := newGate(t, first)
+	s := open(t, g)
+	c := command("select 1", abi.EffectRead)
+	ex, err := s.Submit(t.Context(), c, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var closed bool
+	g.Current().Close = func() { closed = true }
+	second := &guard{name: "b", may: all, open: abi.Verdict{Decision: abi.Abstain}, answer: func(*abi.Command) (*abi.Verdict, error) { return &abi.Verdict{Decision: abi.Deny}, nil }}
+	g.Swap(generation(second))
+	if closed {
+		t.Error("closed under an open exchange")
+	}
+	if _, ok := s.TrySubmit(c); ok {
+		t.Error("the old verdict went on")
+	}
+	if _, err := s.Submit(t.Context(), c, nil); err == nil || second.calls != 1 {
+		t.Errorf("the new generation was not asked: %v", err)
+	}
+	_ = ex.Done(t.Context(), Outcome{State: Completed})
+	_ = ex.Done(t.Context(), Outcome{State: Completed})
+	if !closed {
+		t.Error("the old generation was not closed")
+	}
+	gone := generation(first)
+	delete(gone.Tasks, "x")
+	g.Swap(gone)
+	var ended *Ended
+	if !errors.As(context.Cause(s.Context()), &ended) {
+		t.Error("a session whose task is gone goes on")
+	}
+}
+
+// A new generation's SESSION_OPEN is asked in live sessions too.
+func TestReloadAsksSessionOpen(t *testing.T) {
+	g, _ := newGate(t, &guard{name: "a", may: all, answer: allow, open: abi.Verdict{Decision: abi.Abstain}})
+	s := open(t, g)
+	g.Swap(generation(&guard{name: "b", may: all, answer: allow})) // its SESSION_OPEN says nothing, which is Deny
+	if _, err := s.Submit(t.Context(), command("x", abi.EffectRead), nil); err == nil || s.Context().Err() == nil {
+		t.Errorf("went on: %v", err)
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	ok := Grant{Subject: "ada", Groups: []string{"task:x"}, Expires: time.Now().Add(time.Hour)}
+	for name, c := range map[string]struct {
+		grant Grant
+		login Login
+	}{
+		"nobody":               {Grant{Subject: "nobody"}, login},
+		"zero grant":           {Grant{}, login},
+		"expired":              {Grant{Subject: "ada", Groups: ok.Groups, Expires: time.Now().Add(-time.Second)}, login},
+		"no group":             {Grant{Subject: "ada", Expires: ok.Expires}, login},
+		"X16 other case":       {Grant{Subject: "ada", Groups: []string{"TASK:X"}, Expires: ok.Expires}, login},
+		"ID22 no such task":    {ok, Login{Protocol: "postgres", Task: "y", Resource: "shop"}},
+		"no such resource":     {ok, Login{Protocol: "postgres", Task: "x", Resource: "else"}},
+		"of another protocol":  {ok, Login{Protocol: "ssh", Task: "x", Resource: "shop"}},
+		"empty task and group": {Grant{Subject: "ada", Groups: []string{""}, Expires: ok.Expires}, Login{Protocol: "postgres", Resource: "shop"}},
+	} {
+		g, log := newGate(t, &guard{name: "a", may: all, answer: allow, open: abi.Verdict{Decision: abi.Allow}})
+		g.Identity = who{c.grant}
+		if _, err := g.Open(t.Context(), c.login); err == nil {
+			t.Errorf("%s: opened", name)
+		} else if c.grant.Subject != "ada" && !errors.Is(err, ErrLogin) {
+			t.Errorf("X20 %s: an unknown client is told %v", name, err)
+		}
+		if len(log.log) != 1 || log.log[0].Kind != EventRefused || strings.Contains(log.log[0].Why, "hunter2") {
+			t.Errorf("%s: not recorded", name)
+		}
+	}
+	if strings.Contains(login.String(), "hunter2") {
+		t.Error("ID11: the secret is printed")
+	}
+}
+
+// Invariant 9: the end of the right ends the session.
+func TestRightEnds(t *testing.T) {
+	g, _ := newGate(t, &guard{name: "a", may: all, answer: allow, open: abi.Verdict{Decision: abi.Allow}})
+	right, lose := context.WithCancelCause(t.Context())
+	g.Identity = who{Grant{Subject: "ada", Groups: []string{"task:x"}, Expires: time.Now().Add(time.Hour), Right: right}}
+	s := open(t, g)
+	lose(errors.New("left the group"))
+	<-s.Context().Done()
+	if !strings.Contains(context.Cause(s.Context()).Error(), "left the group") {
+		t.Error(context.Cause(s.Context()))
+	}
+	if _, err := s.Submit(t.Context(), command("x", abi.EffectRead), nil); err == nil {
+		t.Error("went on")
+	}
+
+	// X15: the clock jumps over the end before the timer fires.
+	now := time.Now()
+	g.Now = func() time.Time { return now }
+	g.Identity = who{Grant{Subject: "ada", Groups: []string{"task:x"}, Expires: now.Add(time.Hour)}}
+	s = open(t, g)
+	now = now.Add(2 * time.Hour)
+	if _, err := s.Submit(t.Context(), command("x", abi.EffectRead), nil); err == nil {
+		t.Error("X15: went on after its end")
+	}
+	if n := g.Kill("x", func(*Session) bool { return true }); n == 0 {
+		t.Error("no session to kill")
+	}
+}
+
+func TestResultLimits(t *testing.T) {
+	g, log := newGate(t, &guard{name: "a", may: all, open: abi.Verdict{Decision: abi.Allow}, answer: func(*abi.Command) (*abi.Verdict, error) {
+		return &abi.Verdict{Decision: abi.Allow, Terms: abi.Terms{RowsReturned: 3}}, nil
+	}})
+	s := open(t, g)
+	ex, err := s.Submit(t.Context(), command("x", abi.EffectRead), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ex.Verdict().ShowErrors {
+		t.Error("errors are shown though the guard did not say so")
+	}
+	if err := ex.Result(t.Context(), &abi.Result{Frames: []byte("0123456"), Rows: 3}); err != nil {
+		t.Error(err)
+	}
+	var d *Denied
+	if err := ex.Result(t.Context(), &abi.Result{Frames: []byte("789abcdef"), Rows: 1}); !errors.As(err, &d) {
+		t.Errorf("a fourth row passed: %v", err)
+	}
+	_ = ex.Done(t.Context(), Outcome{State: Failed, Code: "42501", Settles: RolledBack, First: 1, Last: 1})
+	last := log.rec[len(log.rec)-1]
+	if last.Kind != EventDone || last.Rows != 4 || last.Settles != "rolled back" || last.Last != 1 {
+		t.Errorf("%+v", last)
+	}
+	ex, _ = s.Submit(t.Context(), command("y", abi.EffectRead), nil)
+	_ = ex.Result(t.Context(), &abi.Result{Frames: []byte("0123456789abc"), Rows: 1})
+	if last := log.rec[len(log.rec)-1]; string(last.Frame) != "0123456789" {
+		t.Errorf("the head is %q", last.Frame)
+	}
+	_ = ex.Done(t.Context(), Outcome{State: Completed})
+}
+
+func TestResultSchemaCannotBeIgnored(t *testing.T) {
+	g, _ := newGate(t, &guard{name: "a", may: all, answer: allow, open: abi.Verdict{Decision: abi.Allow}, plan: &abi.MaskPlan{Kinds: []abi.MaskKind{abi.MaskNull}, Default: abi.MaskPass}})
+	s := open(t, g)
+	c := command("x", abi.EffectRead)
+	ex, err := s.Submit(t.Context(), c, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ex.Schema(t.Context(), c, &abi.ResultSchema{Columns: make([]abi.ResultColumn, 1)}) == nil {
+		t.Error("a column that a guard wants masked passed in the clear")
+	}
+	_ = ex.Done(t.Context(), Outcome{})
+}
+
+func BenchmarkTrySubmit(b *testing.B) {
+	g := &Gate{Log: nothing{}, Recorder: nothing{}, Identity: who{Grant{Subject: "ada", Groups: []string{"task:x"}, Expires: time.Now().Add(time.Hour)}}}
+	g.Swap(generation(&guard{name: "a", may: all, answer: allow, open: abi.Verdict{Decision: abi.Allow}}))
+	s, err := g.Open(b.Context(), login)
+	if err != nil {
+		b.Fatal(err)
+	}
+	c := command("select 1", abi.EffectRead)
+	ex, err := s.Submit(b.Context(), c, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	_ = ex.Done(b.Context(), Outcome{})
+	b.ReportAllocs()
+	for b.Loop() {
+		ex, ok := s.TrySubmit(c)
+		if !ok {
+			b.Fatal("not taken")
+		}
+		_ = ex.Done(b.Context(), Outcome{State: Completed, Tag: "SELECT 1"})
+	}
+}
+
+type nothing struct{}
+
+func (nothing) Append(context.Context, []byte, bool) error { return nil }
+func (nothing) TryAppend([]byte) bool                      { return true }
+func (nothing) Record(string) (Recording, error)           { return silent{}, nil }
+
+type silent struct{}
+
+func (silent) Append([]byte) error { return nil }
+func (silent) Head() int           { return 0 }
+func (silent) Close() error        { return nil }

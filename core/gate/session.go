@@ -1,0 +1,272 @@
+package gate
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/taskgate/taskgate/abi"
+)
+
+// Session is one subject, one task, one resource, one client connection.
+type Session struct {
+	gate     *Gate
+	abi      *abi.Session
+	grant    Grant
+	started  time.Time
+	deadline time.Time
+	ctx      context.Context
+	end      context.CancelCauseFunc
+	rec      Recording
+	stop     []func() bool
+	login    *Resource
+
+	mu      sync.Mutex
+	buf     []byte // an event being written
+	seq     uint64 // of the last command
+	denied  uint64
+	wrote   bool   // an open transaction has writes that no COMMIT has settled
+	opened  uint64 // the generation whose SESSION_OPEN was asked
+	judged  map[*abi.Statement]*judged
+	texts   map[*abi.Statement][16]byte
+	broken  error // the log or the recording failed: nothing passes any more
+	closed  bool
+	ambient Exchange
+}
+
+// judged is what the guards of one generation said of a statement, kept where
+// none of them was told anything that differs from one execution to the next.
+type judged struct {
+	generation uint64
+	phase      abi.Phase
+	until      time.Time // the zero time is no end
+	verdict    abi.Verdict
+	record     []byte // the part of the command's event that does not change
+}
+
+// maxJudged bounds what one session remembers of verdicts and texts.
+const maxJudged = 512
+
+// ID names the session in logs, recordings and messages.
+func (s *Session) ID() string { return s.abi.ID }
+
+// About is who the session is for. It must not be changed.
+func (s *Session) About() *abi.Session { return s.abi }
+
+// Started is when.
+func (s *Session) Started() time.Time { return s.started }
+
+// Counts gives how many commands were submitted and how many were refused.
+func (s *Session) Counts() (commands, denied uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.seq, s.denied
+}
+
+// Notice is what the client should be told at login, or empty.
+func (s *Session) Notice() string { return s.grant.Notice }
+
+// Context is cancelled when the session has to end; its cause is an *Ended or
+// what went wrong.
+func (s *Session) Context() context.Context { return s.ctx }
+
+// End makes the session end for that reason, as soon as its protocol notices.
+func (s *Session) End(why error) { s.end(why) }
+
+// Resource gives what the session's resource and task are in the present
+// generation. They are nil where a reload has just taken them away.
+func (s *Session) Resource() (*Resource, *Task) {
+	gen := s.gate.Current()
+	if gen == nil {
+		return nil, nil
+	}
+	return gen.Resources[s.abi.Resource], gen.Tasks[s.abi.Task]
+}
+
+// Open authenticates a login and opens its session, recorded. Every failure is
+// recorded as well; what it returns is *Denied where the subject is known and
+// may be told, else ErrLogin.
+func (g *Gate) Open(ctx context.Context, l Login) (*Session, error) {
+	gen := g.acquire()
+	if gen == nil {
+		return nil, fmt.Errorf("gate: no generation: %w", ErrLogin)
+	}
+	defer gen.release()
+	g.mu.Lock()
+	draining := g.draining
+	g.mu.Unlock()
+	if draining != nil {
+		return nil, draining
+	}
+	grant, err := g.Identity.Authenticate(ctx, l)
+	if err != nil {
+		return nil, g.refuseLogin(ctx, l, Grant{}, err)
+	}
+	s := &Session{gate: g, grant: grant, started: g.now(), judged: map[*abi.Statement]*judged{}, texts: map[*abi.Statement][16]byte{}}
+	s.abi = &abi.Session{ID: newID(), Issuer: grant.Issuer, Subject: grant.Subject, Groups: grant.Groups, Task: l.Task, Resource: l.Resource, Address: l.Address, Protocol: l.Protocol}
+	if grant.Subject == "" || !grant.Expires.After(s.started) {
+		return nil, g.refuseLogin(ctx, l, grant, fmt.Errorf("the grant is empty or over"))
+	}
+	if err := gen.permits(l.Task, l.Resource, grant.Groups); err != nil {
+		return nil, g.refuseLogin(ctx, l, grant, err)
+	}
+	task := gen.Tasks[l.Task]
+	s.abi.Login = task.Login
+	s.ambient = Exchange{s: s, ambient: true}
+	if r := gen.Resources[l.Resource]; r.Protocol != l.Protocol {
+		return nil, g.refuseLogin(ctx, l, grant, &Denied{Decision: abi.Deny, Guard: "gate", Reason: abi.Reason{Code: "gate.no-resource", Message: "the resource " + quote(l.Resource) + " is reached by " + r.Protocol}})
+	}
+	if err := s.askOpen(ctx, gen); err != nil {
+		return nil, g.refuseLogin(ctx, l, grant, err)
+	}
+	if s.rec, err = g.Recorder.Record(s.abi.ID); err != nil {
+		return nil, g.refuseLogin(ctx, l, grant, fmt.Errorf("gate: recording: %w", err))
+	}
+	s.buf = appendOpen(s.buf[:0], s, gen)
+	if err := s.write(ctx, s.buf, false); err != nil {
+		_ = s.rec.Close()
+		return nil, fmt.Errorf("gate: open: %w", err)
+	}
+	s.ctx, s.end = context.WithCancelCause(ctx)
+	s.deadline = grant.Expires
+	what := "the grant of task " + quote(l.Task) + " is over"
+	if end := s.started.Add(task.Session); task.Session > 0 && end.Before(s.deadline) {
+		s.deadline, what = end, "a session of task "+quote(l.Task)+" lasts at most "+task.Session.String()
+	}
+	timer := time.AfterFunc(s.deadline.Sub(s.started), func() { s.end(&Ended{Reason: what}) })
+	s.stop = append(s.stop, timer.Stop)
+	if grant.Right != nil {
+		s.stop = append(s.stop, context.AfterFunc(grant.Right, func() {
+			s.end(&Ended{Reason: "the right to task " + quote(l.Task) + " has ended: " + context.Cause(grant.Right).Error()})
+		}))
+	}
+	g.mu.Lock()
+	if g.sessions == nil {
+		g.sessions = map[string]*Session{}
+	}
+	g.sessions[s.abi.ID] = s
+	g.mu.Unlock()
+	// A generation that came while this session was not yet in the list did not see it.
+	if now := g.Current(); now != gen {
+		if err := now.permits(l.Task, l.Resource, grant.Groups); err != nil {
+			s.End(&Ended{Reason: err.Error()})
+		}
+	}
+	return s, nil
+}
+
+// refuseLogin records a failed login and gives what its client may be told.
+func (g *Gate) refuseLogin(ctx context.Context, l Login, grant Grant, why error) error {
+	if err := g.Log.Append(ctx, appendRefused(nil, g.now(), l, grant, why), false); err != nil {
+		return fmt.Errorf("gate: %w", err)
+	}
+	if d, ok := why.(*Denied); ok && grant.Subject != "" {
+		return d
+	}
+	return ErrLogin
+}
+
+// askOpen asks every guard whether the session may be.
+func (s *Session) askOpen(ctx context.Context, gen *Generation) error {
+	for _, guard := range gen.Guards {
+		v, err := guard.SessionOpen(ctx, s.abi)
+		if err != nil {
+			return &Denied{Decision: abi.Deny, Guard: guard.Name(), Reason: abi.Reason{Code: "gate.guard-failed", Message: "a guard failed", Detail: err.Error()}}
+		}
+		if d := v.Decision.Normal(); d != abi.Allow && d != abi.Abstain {
+			return &Denied{Decision: abi.Deny, Guard: guard.Name(), Reason: v.Reason}
+		}
+	}
+	s.opened = gen.Number
+	return nil
+}
+
+// Dial connects to the session's resource. It may be called again, as a cancel
+// needs it.
+func (s *Session) Dial(ctx context.Context) (Upstream, error) {
+	r, _ := s.Resource()
+	if r == nil {
+		return Upstream{}, fmt.Errorf("gate: resource %s is gone", quote(s.abi.Resource))
+	}
+	return s.gate.Dialer.Dial(ctx, r, s.abi.Login)
+}
+
+// Close ends the session in the log and in the recording. Its protocol calls
+// it last.
+func (s *Session) Close(why error) error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	s.buf = appendClose(s.buf[:0], s, s.gate.now(), why)
+	err := s.writeLocked(context.WithoutCancel(s.ctx), s.buf, false)
+	s.mu.Unlock()
+	for _, stop := range s.stop {
+		stop()
+	}
+	s.end(context.Canceled)
+	s.gate.mu.Lock()
+	delete(s.gate.sessions, s.abi.ID)
+	s.gate.mu.Unlock()
+	if gen := s.gate.acquire(); gen != nil {
+		for _, guard := range gen.Guards {
+			guard.SessionClose(s.abi)
+		}
+		gen.release()
+	}
+	if e := s.rec.Close(); err == nil && e != nil {
+		err = fmt.Errorf("gate: recording: %w", e)
+	}
+	return err
+}
+
+// write appends an event to the log and to the recording.
+func (s *Session) write(ctx context.Context, event []byte, durable bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.writeLocked(ctx, event, durable)
+}
+
+func (s *Session) writeLocked(ctx context.Context, event []byte, durable bool) error {
+	if s.broken != nil {
+		return s.broken
+	}
+	err := s.gate.Log.Append(ctx, event, durable)
+	if err == nil {
+		err = s.rec.Append(event)
+	}
+	if err != nil {
+		s.broken = err
+		if s.end != nil {
+			s.end(fmt.Errorf("gate: record: %w", err))
+		}
+	}
+	return err
+}
+
+func newID() string {
+	var b [10]byte
+	_, _ = rand.Read(b[:]) // never fails: crypto/rand ends the process instead
+	return hex.EncodeToString(b[:])
+}
+
+func quote(s string) string { return strconv.Quote(s) }
+
+func digest(st *abi.Statement) [16]byte {
+	h := sha256.New()
+	var n [8]byte
+	for i := range 8 {
+		n[i] = byte(len(st.Text) >> (8 * i))
+	}
+	h.Write(n[:])
+	h.Write([]byte(st.Text))
+	h.Write([]byte(st.Canonical))
+	return [16]byte(h.Sum(nil)[:16])
+}

@@ -1,0 +1,295 @@
+package gate
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/taskgate/taskgate/abi"
+)
+
+// Pending is what a held command's client is told.
+type Pending struct {
+	ID      string
+	Summary string
+	Groups  []string
+	Since   time.Time
+	Until   time.Time
+}
+
+// Submit asks every guard of the present generation about c, writes down what
+// they said, and gives an Exchange where c may go upstream. It returns *Denied
+// where it may not; any other error ends the session. It is safe for
+// concurrent use; the order in which it is called is the order in the log.
+//
+// hold is called before waiting for approval and at each reminder; a cancelled
+// ctx withdraws the request.
+func (s *Session) Submit(ctx context.Context, c *abi.Command, hold func(Pending) error) (*Exchange, error) {
+	if err := s.alive(); err != nil {
+		return nil, err
+	}
+	gen := s.gate.acquire()
+	if gen == nil {
+		return nil, &Denied{Decision: abi.Deny, Guard: "gate", Reason: abi.Reason{Code: "gate.closed", Message: "the gateway has no policy"}}
+	}
+	ex, err := s.submit(ctx, gen, c)
+	if err != nil {
+		gen.release()
+		return nil, err
+	}
+	return ex, nil
+}
+
+// TrySubmit is Submit where nothing has to be waited for: the guards have said
+// it all already. It gives false where Submit has to be called, refusals
+// included. It never waits for a guard, the disk or a new segment of the log.
+func (s *Session) TrySubmit(c *abi.Command) (*Exchange, bool) {
+	if s.alive() != nil {
+		return nil, false
+	}
+	gen := s.gate.acquire()
+	if gen == nil {
+		return nil, false
+	}
+	ex := s.trySubmit(gen, c)
+	if ex == nil {
+		gen.release()
+	}
+	return ex, ex != nil
+}
+
+func (s *Session) alive() error {
+	if s.ctx.Err() != nil {
+		return context.Cause(s.ctx)
+	}
+	if !s.gate.now().Before(s.deadline) { // the timer may be late after a jump of the clock
+		err := &Ended{Reason: "the grant of task " + quote(s.abi.Task) + " is over"}
+		s.end(err)
+		return err
+	}
+	return nil
+}
+
+func (s *Session) trySubmit(gen *Generation, c *abi.Command) *Exchange {
+	if gen.inputs&(abi.InputParams|abi.InputTime|abi.InputInput) != 0 {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	j := s.judged[c.Statement]
+	now := s.gate.now()
+	if j == nil || j.generation != gen.Number || j.phase != c.Phase || s.opened != gen.Number || s.broken != nil ||
+		!j.until.IsZero() && now.After(j.until) || s.durable(c) {
+		return nil
+	}
+	c.Time, c.Session = now.UnixNano(), s.abi
+	s.buf = appendCommand(s.buf[:0], s, s.seq+1, c, j.record)
+	if !s.gate.Log.TryAppend(s.buf) {
+		return nil
+	}
+	if err := s.rec.Append(s.buf); err != nil {
+		s.broken = err
+		s.end(fmt.Errorf("gate: record: %w", err))
+		return nil
+	}
+	s.seq++
+	s.note(c)
+	return &Exchange{s: s, gen: gen, seq: s.seq, verdict: &j.verdict, began: now}
+}
+
+// durable says whether the decision must be on disk before c goes upstream:
+// what it does lasts, or it makes earlier writes last.
+func (s *Session) durable(c *abi.Command) bool {
+	if c.Phase != abi.Execute {
+		return false
+	}
+	if c.Statement.Writes() && !c.Open {
+		return true
+	}
+	return s.wrote && commits(c.Statement)
+}
+
+// note remembers whether an open transaction holds writes.
+func (s *Session) note(c *abi.Command) {
+	switch {
+	case c.Phase != abi.Execute:
+	case !c.Open || commits(c.Statement):
+		s.wrote = false
+	case c.Statement.Writes():
+		s.wrote = true
+	}
+}
+
+func commits(st *abi.Statement) bool {
+	for i := range st.Operations {
+		if o := &st.Operations[i]; o.Kind == abi.KindTransaction && o.Verb == "commit" {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *Session) submit(ctx context.Context, gen *Generation, c *abi.Command) (*Exchange, error) {
+	now := s.gate.now()
+	c.Time, c.Session = now.UnixNano(), s.abi
+	verdict, guard, asked := s.judge(ctx, gen, c)
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.broken != nil {
+		return nil, s.broken
+	}
+	if err := s.writeText(ctx, c.Statement); err != nil {
+		return nil, err
+	}
+	decision, who := combine(asked)
+	record := appendVerdicts(nil, s.texts[c.Statement], gen, decision, who, asked)
+	s.seq++
+	s.buf = appendCommand(s.buf[:0], s, s.seq, c, record)
+	allowed := verdict.Decision == abi.Allow
+	if err := s.writeLocked(ctx, s.buf, allowed && s.durable(c)); err != nil {
+		return nil, err
+	}
+	if !allowed {
+		s.denied++
+		return nil, &Denied{Decision: verdict.Decision, Guard: guard, Reason: verdict.Reason}
+	}
+	s.note(c)
+	j := &judged{generation: gen.Number, phase: c.Phase, verdict: verdict, record: record}
+	if verdict.CacheFor > 0 {
+		j.until = now.Add(time.Duration(verdict.CacheFor) * time.Second)
+	}
+	if decision == abi.Allow {
+		if len(s.judged) >= maxJudged {
+			clear(s.judged)
+		}
+		s.judged[c.Statement] = j
+	}
+	return &Exchange{s: s, gen: gen, seq: s.seq, verdict: &j.verdict, began: now}, nil
+}
+
+// writeText writes a statement's text and operations the first time it is met.
+func (s *Session) writeText(ctx context.Context, st *abi.Statement) error {
+	if _, ok := s.texts[st]; ok {
+		return nil
+	}
+	if len(s.texts) >= maxJudged {
+		clear(s.texts)
+		clear(s.judged)
+	}
+	sum := digest(st)
+	s.buf = appendText(s.buf[:0], s, sum, st)
+	if err := s.writeLocked(ctx, s.buf, false); err != nil {
+		return err
+	}
+	s.texts[st] = sum
+	return nil
+}
+
+// asked is one guard's answer, under its grant.
+type asked struct {
+	guard   Guard
+	verdict *abi.Verdict
+	read    abi.Decision // what the verdict counts as
+	err     error
+}
+
+func combine(all []asked) (abi.Decision, int) {
+	list := make([]abi.Decision, len(all))
+	for i := range all {
+		list[i] = all[i].read
+	}
+	return abi.Combine(list)
+}
+
+// judge asks all guards, none left out, and joins what they say. The verdict
+// it gives is either Allow with the strictest of all limits, or a refusal.
+func (s *Session) judge(ctx context.Context, gen *Generation, c *abi.Command) (abi.Verdict, string, []asked) {
+	s.mu.Lock()
+	reopened := s.opened == gen.Number
+	s.mu.Unlock()
+	if !reopened {
+		if err := s.reopen(ctx, gen); err != nil {
+			d := err.(*Denied)
+			v := &abi.Verdict{Decision: abi.Deny, Reason: d.Reason}
+			return *v, d.Guard, []asked{{verdict: v, read: abi.Deny}}
+		}
+	}
+	if c.Statement == nil || c.Phase != abi.Prepare && c.Phase != abi.Execute {
+		return abi.Verdict{Decision: abi.Deny, Reason: abi.Reason{Code: "gate.unknown", Message: "not a command that is known"}}, "gate", nil
+	}
+	all := make([]asked, len(gen.Guards))
+	for i, guard := range gen.Guards {
+		v, err := guard.Command(ctx, c)
+		all[i] = asked{guard: guard, verdict: v, err: err, read: abi.Deny}
+		switch {
+		case err != nil || v == nil:
+			all[i].verdict = &abi.Verdict{Decision: abi.Deny, Reason: abi.Reason{Code: "gate.guard-failed", Message: "the guard " + quote(guard.Name()) + " failed, and what cannot be judged is refused"}}
+		case len(v.Protect) > 0:
+			// Until the gateway masks, what a guard wants protected does not pass.
+			all[i].verdict = &abi.Verdict{Decision: abi.Deny, Reason: abi.Reason{Code: "gate.protect", Message: "the guard " + quote(guard.Name()) + " wants columns protected, which this gateway cannot do yet"}}
+		default:
+			all[i].read = guard.May().Limit(v.Decision)
+		}
+	}
+	decision, who := combine(all)
+	if who < 0 {
+		return abi.Verdict{Decision: abi.Deny, Reason: abi.Reason{Code: "gate.nobody", Message: "no guard allows it", Hint: "ask your operator for a task that covers it"}}, "gate", all
+	}
+	v := *all[who].verdict
+	name := all[who].guard.Name()
+	switch {
+	case decision == abi.Allow, c.Phase == abi.Prepare && (decision == abi.Review || decision == abi.Need):
+		return s.tighten(v, all), name, all
+	case decision == abi.Review:
+		v.Decision = abi.Review
+		if v.Reason.Message == "" {
+			v.Reason.Message = "held: this needs the approval of other people"
+		}
+	case decision == abi.Need:
+		v.Decision = abi.Deny
+		v.Reason = abi.Reason{Code: "gate.need", Message: "the guard " + quote(name) + " needs facts that this gateway cannot fetch"}
+	default:
+		v.Decision = abi.Deny
+	}
+	return v, name, all
+}
+
+// reopen asks the guards of a new generation whether the session may go on.
+func (s *Session) reopen(ctx context.Context, gen *Generation) error {
+	err := gen.permits(s.abi.Task, s.abi.Resource, s.abi.Groups)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil {
+		err = s.askOpen(ctx, gen)
+	}
+	if err != nil {
+		s.end(&Ended{Reason: err.Error()})
+		return err
+	}
+	s.buf = appendGeneration(s.buf[:0], s, gen)
+	if err := s.writeLocked(ctx, s.buf, false); err != nil {
+		return &Denied{Decision: abi.Deny, Guard: "gate", Reason: abi.Reason{Code: "gate.record", Message: "it could not be recorded"}}
+	}
+	return nil
+}
+
+// tighten gives the verdict that holds for an allowed command: the strictest
+// limits of all guards, and upstream errors in full only if every guard that
+// allows says so.
+func (s *Session) tighten(v abi.Verdict, all []asked) abi.Verdict {
+	v.Decision = abi.Allow
+	v.ShowErrors = true
+	for i := range all {
+		a := all[i].verdict
+		v.Terms.RowsReturned = abi.Tighten(v.Terms.RowsReturned, a.Terms.RowsReturned)
+		v.Terms.RowsWritten = abi.Tighten(v.Terms.RowsWritten, a.Terms.RowsWritten)
+		v.Limits.Bytes = abi.Tighten(v.Limits.Bytes, a.Limits.Bytes)
+		v.Limits.StatementTimeout = abi.Tighten(v.Limits.StatementTimeout, a.Limits.StatementTimeout)
+		v.CacheFor = abi.Tighten(v.CacheFor, a.CacheFor)
+		if all[i].guard.May().Allow && all[i].read != abi.Abstain && !a.ShowErrors {
+			v.ShowErrors = false
+		}
+	}
+	return v
+}
