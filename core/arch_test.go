@@ -31,6 +31,8 @@ var may = map[string][]string{
 	"core/wasm":       {"abi", "core/gate", "core/wasm/meter"},
 	"core/wasm/meter": {},
 	"examples/...":    {"sdk/...", "abi"},
+	"plugins/...":     {"sdk/...", "abi"},
+	"sdk/guard":       {"abi"},
 }
 
 // only names the single tree that may import an outside module, and so where

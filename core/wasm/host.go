@@ -1,0 +1,285 @@
+// Package wasm runs the guards: it verifies a module, meters it, compiles it,
+// keeps instances of it and calls them. It is the only place that knows an
+// engine. Whatever goes wrong in a guest ends that call with an error, which
+// the gate reads as a refusal.
+package wasm
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+
+	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/gate"
+	"github.com/taskgate/taskgate/core/wasm/meter"
+)
+
+// Host loads modules. Its cache keeps compiled code from one start to the next.
+type Host struct {
+	Version string                    // told to modules
+	Log     func(module, line string) // what modules log; nil drops it
+
+	cache   wazero.CompilationCache
+	compile sync.Mutex // one at a time: compiling on every core starves live traffic
+}
+
+// Open makes a host that caches compiled code in dir, which it creates with
+// mode 0700: whoever can write there decides what runs. An empty dir keeps the
+// cache in memory.
+func Open(dir string) (*Host, error) {
+	if dir == "" {
+		return &Host{cache: wazero.NewCompilationCache()}, nil
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("wasm: cache: %w", err)
+	}
+	if st, err := os.Stat(dir); err != nil {
+		return nil, fmt.Errorf("wasm: cache: %w", err)
+	} else if st.Mode().Perm()&0o022 != 0 {
+		return nil, fmt.Errorf("wasm: cache: others can write to %s, and so decide what runs: chmod 700 it", dir)
+	}
+	cache, err := wazero.NewCompilationCacheWithDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("wasm: cache: %w", err)
+	}
+	return &Host{cache: cache}, nil
+}
+
+// Close frees the cache. Every Set has to be closed before.
+func (h *Host) Close() error { return h.cache.Close(context.Background()) }
+
+// Isolation says whom one instance may serve, since its memory is a channel
+// between them.
+type Isolation string
+
+// The isolations. The zero value is ByTask.
+const (
+	ByTask    Isolation = "task"
+	BySubject Isolation = "subject"
+	Shared    Isolation = "shared" // for modules that the operator trusts
+)
+
+// Source is one module of a generation, with what the operator grants it.
+type Source struct {
+	Name         string
+	Path         string
+	SHA256       string // hexadecimal; empty takes the file as it is
+	May          abi.May
+	Config       json.RawMessage
+	Isolation    Isolation
+	Cache        bool // its verdicts depend on its input alone
+	Capabilities []string
+}
+
+// MaxModule bounds a module's file, in bytes; MemoryPages one instance's
+// memory, in pages of 64 KiB.
+const (
+	MaxModule   = 64 << 20
+	MemoryPages = 512
+)
+
+// features are those of the ABI: no threads, no SIMD, no reference types
+// beyond what bulk memory needs.
+const features = api.CoreFeaturesV1 | api.CoreFeatureSignExtensionOps | api.CoreFeatureNonTrappingFloatToIntConversion |
+	api.CoreFeatureBulkMemoryOperations | api.CoreFeatureMultiValue | api.CoreFeatureReferenceTypes
+
+// Set is the modules of one generation. They share a runtime, which Close
+// frees.
+type Set struct {
+	Modules []*Module
+
+	host    *Host
+	runtime wazero.Runtime
+	mu      sync.Mutex
+	symbols abi.Symbols // sealed once every module is configured
+	sealed  bool
+}
+
+// Module is one guard of one generation.
+type Module struct {
+	Manifest *Manifest
+
+	set       *Set
+	source    Source
+	digest    string
+	hooks     map[abi.Hook]bool
+	inputs    abi.Inputs
+	configure []byte
+	compiled  wazero.CompiledModule
+	pools     pools
+	cache     cache
+	breaker   breaker
+}
+
+// Load builds the modules of a generation: read, verify, meter, compile,
+// instantiate, configure. One that fails fails the whole set, and all faults
+// are reported together.
+func (h *Host) Load(ctx context.Context, sources []Source) (*Set, error) {
+	config := wazero.NewRuntimeConfigCompiler().WithCoreFeatures(features).WithMemoryLimitPages(MemoryPages).
+		WithCompilationCache(h.cache).WithCustomSections(false).WithDebugInfoEnabled(false)
+	s := &Set{host: h, runtime: wazero.NewRuntimeWithConfig(ctx, config), symbols: abi.Symbols{}}
+	if err := provide(ctx, s.runtime); err != nil {
+		return nil, errors.Join(fmt.Errorf("wasm: %w", err), s.Close())
+	}
+	var faults []error
+	names := map[string]bool{}
+	for _, src := range sources {
+		if names[src.Name] {
+			faults = append(faults, fmt.Errorf("plugin %s: the name is taken by another", src.Name))
+			continue
+		}
+		names[src.Name] = true
+		m, err := s.load(ctx, src)
+		if err != nil {
+			faults = append(faults, fmt.Errorf("plugin %s: %s: %w", src.Name, src.Path, err))
+			continue
+		}
+		s.Modules = append(s.Modules, m)
+	}
+	s.sealed = true
+	if len(faults) > 0 {
+		return nil, errors.Join(errors.Join(faults...), s.Close())
+	}
+	return s, nil
+}
+
+// Guards gives the modules as the gate asks them.
+func (s *Set) Guards() []gate.Guard {
+	list := make([]gate.Guard, len(s.Modules))
+	for i, m := range s.Modules {
+		list[i] = m
+	}
+	return list
+}
+
+// Close ends every instance and frees the runtime.
+func (s *Set) Close() error {
+	for _, m := range s.Modules {
+		m.pools.close()
+	}
+	return s.runtime.Close(context.Background())
+}
+
+// symbol gives the id of a name, making one while modules are first configured.
+func (s *Set) symbol(name string) uint32 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	id := s.symbols[name]
+	if id == 0 && !s.sealed && len(s.symbols) < 1<<20 {
+		id = uint32(len(s.symbols) + 1)
+		s.symbols[name] = id
+	}
+	return id
+}
+
+// read gives the module's bytes. What is hashed is what is compiled.
+func read(src Source) ([]byte, string, error) {
+	st, err := os.Stat(src.Path)
+	if err != nil {
+		return nil, "", errors.New("the file cannot be read: " + err.(*os.PathError).Err.Error())
+	}
+	if st.Size() > MaxModule {
+		return nil, "", fmt.Errorf("the file has %d bytes: at most %d", st.Size(), MaxModule)
+	}
+	b, err := os.ReadFile(src.Path)
+	if err != nil {
+		return nil, "", err
+	}
+	sum := sha256.Sum256(b)
+	got := hex.EncodeToString(sum[:])
+	if src.SHA256 != "" && !strings.EqualFold(src.SHA256, got) {
+		return nil, "", fmt.Errorf("its sha256 is %s, the configuration says %s", got, src.SHA256)
+	}
+	return b, got, nil
+}
+
+func (s *Set) load(ctx context.Context, src Source) (*Module, error) {
+	raw, digest, err := read(src)
+	if err != nil {
+		return nil, err
+	}
+	man, err := ReadManifest(raw)
+	if err != nil {
+		return nil, err
+	}
+	m := &Module{Manifest: man, set: s, source: src, digest: digest, hooks: map[abi.Hook]bool{}}
+	for _, h := range man.Hooks {
+		m.hooks[hookNames[h]] = true
+	}
+	if m.inputs, err = man.inputs(); err != nil {
+		return nil, err
+	}
+	var granted []string
+	for _, c := range man.Capabilities {
+		if !slices.Contains(src.Capabilities, c.Name) {
+			return nil, fmt.Errorf("asks for the capability %q (%s), which is not granted", c.Name, c.Reason)
+		}
+		granted = append(granted, c.Name)
+	}
+	if err := checkConfig(man.ConfigSchema, src.Config); err != nil {
+		return nil, err
+	}
+	m.configure = (&abi.Configure{Config: src.Config, Host: s.host.Version, Capabilities: granted}).AppendTo(nil)
+	metered, rep, err := meter.Inject(raw, slice)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkShape(rep, granted); err != nil {
+		return nil, err
+	}
+	s.host.compile.Lock()
+	m.compiled, err = s.runtime.CompileModule(ctx, metered)
+	s.host.compile.Unlock()
+	if err != nil {
+		return nil, fmt.Errorf("compile: %w", err)
+	}
+	m.pools.m = m
+	p := m.pools.of("")
+	in, err := p.take(ctx, later(startTime))
+	if err != nil {
+		return nil, err
+	}
+	p.put(in)
+	return m, nil
+}
+
+// checkConfig holds a configuration against the module's own schema.
+func checkConfig(schema, config json.RawMessage) error {
+	if len(schema) == 0 {
+		return nil
+	}
+	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(string(schema)))
+	if err != nil {
+		return fmt.Errorf("config_schema: %w", err)
+	}
+	c := jsonschema.NewCompiler()
+	if err := c.AddResource("config.json", doc); err != nil {
+		return fmt.Errorf("config_schema: %w", err)
+	}
+	sch, err := c.Compile("config.json")
+	if err != nil {
+		return fmt.Errorf("config_schema: %w", err)
+	}
+	if len(config) == 0 {
+		config = json.RawMessage("null")
+	}
+	value, err := jsonschema.UnmarshalJSON(strings.NewReader(string(config)))
+	if err != nil {
+		return fmt.Errorf("config: %w", err)
+	}
+	if err := sch.Validate(value); err != nil {
+		return fmt.Errorf("config: %w", err)
+	}
+	return nil
+}
