@@ -25,6 +25,7 @@ var may = map[string][]string{
 	"core/catalog":    {"abi"},
 	"core/config":     {},
 	"core/gate":       {"abi"},
+	"core/record":     {"core/gate"},
 	"core/sql":        {"abi", "core/sql/parse", "core/sql/schema"},
 	"core/sql/parse":  {},
 	"core/sql/schema": {},

@@ -1,0 +1,386 @@
+// Package audit keeps the chained record of decisions: segment files of
+// records, each with the SHA-256 of itself and everything before, and signed
+// checkpoints over the chain. Verify finds what was changed, removed, added or
+// torn.
+//
+// A segment is preallocated and mapped into memory, so that handing a record
+// over is a copy into pages that belong to the system: they survive the end of
+// the process. A durable append waits for the disk; those that wait together
+// share one fsync.
+package audit
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/sys/unix"
+)
+
+// Sync says when a record has to be on disk.
+type Sync string
+
+// The modes of audit.sync.
+const (
+	SyncWrites   Sync = "writes"   // what the caller calls durable; everything else within 10 ms
+	SyncAlways   Sync = "always"   // every record, before Append returns
+	SyncInterval Sync = "interval" // none waits, a timer syncs
+)
+
+// Options of a log. The zero value is usable.
+type Options struct {
+	Sync       Sync             // default SyncWrites
+	Segment    int              // bytes of a segment file, default 16 MiB
+	Witness    string           // a file elsewhere that takes a copy of each checkpoint
+	Checkpoint time.Duration    // between two checkpoints, default one minute
+	Now        func() time.Time // default time.Now
+}
+
+// The layout of a segment: a head of 64 bytes, then records of a head of 20
+// bytes, the payload and 32 bytes of hash. Numbers are little-endian.
+const (
+	magic      = "taskgate-audit-1"
+	segHead    = 64
+	recHead    = 20 // u32 length, u64 sequence, u64 Unix ns
+	hashSize   = sha256.Size
+	maxPayload = 4 << 20
+	within     = 10 * time.Millisecond
+)
+
+// Log appends records. It is safe for concurrent use.
+type Log struct {
+	dir    string
+	opt    Options
+	signer note.Signer
+	lock   *os.File
+
+	mu      sync.Mutex
+	file    *os.File
+	mem     []byte
+	at      int
+	seq     uint64
+	last    [hashSize]byte
+	clock   int64
+	hash    hash.Hash
+	head    [recHead]byte
+	err     error // sticky: a log that lost a record takes no more
+	signed  uint64
+	segment int
+
+	syncing sync.Mutex
+	synced  uint64
+}
+
+// Recovery is what Open found of an earlier run.
+type Recovery struct {
+	Records uint64 // good ones
+	Torn    *Torn  // nil where the log ended whole
+}
+
+// Torn is the tail that a crash of the machine left behind.
+type Torn struct {
+	Segment string
+	Offset  int // of the first byte that is no whole record
+	Bytes   int // up to the last that is not zero
+	After   uint64
+}
+
+func (t *Torn) String() string {
+	return fmt.Sprintf("%s: %d bytes at offset %d are no whole record; the last good one is %d", t.Segment, t.Bytes, t.Offset, t.After)
+}
+
+// ErrClosed is what a closed log answers.
+var ErrClosed = errors.New("audit: the log is closed")
+
+// Open opens the log in dir, making it and its signing key where there is
+// none. A second process that opens it is refused.
+func Open(dir string, opt Options) (*Log, Recovery, error) {
+	l := &Log{dir: dir, opt: opt, hash: sha256.New()}
+	if l.opt.Sync == "" {
+		l.opt.Sync = SyncWrites
+	}
+	if l.opt.Segment == 0 {
+		l.opt.Segment = 16 << 20
+	}
+	if l.opt.Checkpoint == 0 {
+		l.opt.Checkpoint = time.Minute
+	}
+	if l.opt.Now == nil {
+		l.opt.Now = time.Now
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, Recovery{}, fmt.Errorf("audit: %w", err)
+	}
+	var err error
+	if l.lock, err = os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600); err != nil {
+		return nil, Recovery{}, fmt.Errorf("audit: %w", err)
+	}
+	if err := unix.Flock(int(l.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		l.lock.Close()
+		return nil, Recovery{}, fmt.Errorf("audit: %s is in use by another process", dir)
+	}
+	rec, err := l.recover()
+	if err == nil {
+		l.signer, err = signer(dir)
+	}
+	if err == nil {
+		err = l.rotate()
+	}
+	if err == nil && rec.Torn != nil {
+		err = l.Append(context.Background(), recovered(rec.Torn), true)
+	}
+	if err != nil {
+		l.lock.Close()
+		return nil, rec, err
+	}
+	return l, rec, nil
+}
+
+// recovered is the payload that tells of a torn tail: a note in the form of
+// the gate's events.
+func recovered(t *Torn) []byte {
+	return noteEvent("gateway", "audit: recovered: "+t.String())
+}
+
+// recover finds where the chain ends.
+func (l *Log) recover() (rec Recovery, err error) {
+	names, err := segments(l.dir)
+	if err != nil {
+		return rec, err
+	}
+	for i, name := range names {
+		s, err := openSegment(filepath.Join(l.dir, name))
+		if err != nil {
+			return rec, err
+		}
+		if s.first != l.seq+1 || s.prev != l.last {
+			return rec, fmt.Errorf("audit: %s does not follow the segment before it: run `taskgate audit verify`", name)
+		}
+		for s.next() {
+			l.seq, l.last, l.clock = s.seq, s.sum, s.nanos
+			rec.Records++
+		}
+		if s.fault != nil && i == len(names)-1 { // an earlier one has been reported by an earlier start
+			rec.Torn = &Torn{Segment: name, Offset: s.at, Bytes: s.tail(), After: l.seq}
+		}
+	}
+	l.synced, l.signed, l.segment = l.seq, l.seq, len(names)
+	return rec, nil
+}
+
+// rotate ends the present segment and starts the next. The caller holds mu, or
+// is Open.
+func (l *Log) rotate() error {
+	if l.file != nil {
+		if err := l.finish(); err != nil {
+			return err
+		}
+	}
+	l.segment++
+	path := filepath.Join(l.dir, fmt.Sprintf("%08d.log", l.segment))
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("audit: %w", err)
+	}
+	// Blocks first: a full disk is an error here, not a fault in the middle of a copy.
+	if err := unix.Fallocate(int(f.Fd()), 0, 0, int64(l.opt.Segment)); err != nil {
+		f.Close()
+		os.Remove(path)
+		return fmt.Errorf("audit: %s: %w", path, err)
+	}
+	mem, err := unix.Mmap(int(f.Fd()), 0, l.opt.Segment, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		f.Close()
+		return fmt.Errorf("audit: %s: %w", path, err)
+	}
+	copy(mem, magic)
+	binary.LittleEndian.PutUint64(mem[16:], l.seq+1)
+	copy(mem[24:], l.last[:])
+	l.file, l.mem, l.at = f, mem, segHead
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("audit: %w", err)
+	}
+	return syncDir(l.dir)
+}
+
+// finish syncs, cuts and closes the present segment.
+func (l *Log) finish() error {
+	err := l.file.Sync()
+	if e := unix.Munmap(l.mem); err == nil {
+		err = e
+	}
+	if e := l.file.Truncate(int64(l.at)); err == nil {
+		err = e
+	}
+	if e := l.file.Close(); err == nil {
+		err = e
+	}
+	l.file, l.mem = nil, nil
+	if err != nil {
+		return fmt.Errorf("audit: %w", err)
+	}
+	return nil
+}
+
+// Append implements gate.Log.
+func (l *Log) Append(_ context.Context, payload []byte, durable bool) error {
+	l.mu.Lock()
+	if err := l.fits(len(payload)); err != nil {
+		l.mu.Unlock()
+		return err
+	}
+	if l.at+recHead+len(payload)+hashSize > len(l.mem) {
+		if err := l.rotate(); err != nil {
+			l.err = err
+			l.mu.Unlock()
+			return err
+		}
+	}
+	seq := l.put(payload)
+	l.mu.Unlock()
+	if durable && l.opt.Sync != SyncInterval || l.opt.Sync == SyncAlways {
+		return l.flush(seq)
+	}
+	return nil
+}
+
+// TryAppend implements gate.Log.
+func (l *Log) TryAppend(payload []byte) bool {
+	if l.opt.Sync == SyncAlways {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.fits(len(payload)) != nil || l.at+recHead+len(payload)+hashSize > len(l.mem) {
+		return false
+	}
+	l.put(payload)
+	return true
+}
+
+func (l *Log) fits(n int) error {
+	if l.err != nil {
+		return l.err
+	}
+	if n == 0 || n > maxPayload || segHead+recHead+n+hashSize > l.opt.Segment {
+		return fmt.Errorf("audit: a record of %d bytes", n)
+	}
+	return nil
+}
+
+func (l *Log) put(payload []byte) uint64 {
+	l.seq++
+	// The clock never goes back in the chain, whatever the machine's does.
+	l.clock = max(l.clock, l.opt.Now().UnixNano())
+	h := l.mem[l.at : l.at+recHead]
+	binary.LittleEndian.PutUint64(h[4:], l.seq)
+	binary.LittleEndian.PutUint64(h[12:], uint64(l.clock))
+	copy(l.mem[l.at+recHead:], payload)
+	copy(l.head[:], h)
+	binary.LittleEndian.PutUint32(l.head[:], uint32(len(payload)))
+	l.hash.Reset()
+	l.hash.Write(l.last[:])
+	l.hash.Write(l.head[:])
+	l.hash.Write(payload)
+	l.hash.Sum(l.last[:0])
+	copy(l.mem[l.at+recHead+len(payload):], l.last[:])
+	// The length last: until it is there, the record is not.
+	binary.LittleEndian.PutUint32(h, uint32(len(payload)))
+	l.at += recHead + len(payload) + hashSize
+	return l.seq
+}
+
+// flush returns once record seq is on disk. Whoever comes while another
+// flushes finds, more often than not, that its own record went with it.
+func (l *Log) flush(seq uint64) error {
+	l.syncing.Lock()
+	defer l.syncing.Unlock()
+	if l.synced >= seq {
+		return nil
+	}
+	l.mu.Lock()
+	f, upto, err := l.file, l.seq, l.err
+	l.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil && !errors.Is(err, os.ErrClosed) { // a segment that was ended has been synced
+		l.mu.Lock()
+		l.err = fmt.Errorf("audit: %w", err)
+		l.mu.Unlock()
+		return l.err
+	}
+	l.synced = upto
+	return nil
+}
+
+// Run syncs what nobody waits for and signs checkpoints, until ctx is done.
+func (l *Log) Run(ctx context.Context) error {
+	every := time.NewTicker(within)
+	defer every.Stop()
+	next := l.opt.Now().Add(l.opt.Checkpoint)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-every.C:
+		}
+		l.mu.Lock()
+		seq := l.seq
+		l.mu.Unlock()
+		if err := l.flush(seq); err != nil {
+			return err
+		}
+		if now := l.opt.Now(); now.After(next) {
+			next = now.Add(l.opt.Checkpoint)
+			if err := l.checkpoint(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// Close signs a last checkpoint and ends the log.
+func (l *Log) Close() error {
+	l.syncing.Lock()
+	defer l.syncing.Unlock()
+	l.mu.Lock()
+	if errors.Is(l.err, ErrClosed) {
+		l.mu.Unlock()
+		return nil
+	}
+	l.mu.Unlock()
+	err := l.checkpoint()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.file != nil {
+		if e := l.finish(); err == nil {
+			err = e
+		}
+	}
+	l.err = ErrClosed
+	if e := l.lock.Close(); err == nil {
+		err = e
+	}
+	return err
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("audit: %w", err)
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil {
+		return fmt.Errorf("audit: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,338 @@
+package audit
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+)
+
+func open(t testing.TB, dir string, opt Options) *Log {
+	t.Helper()
+	l, _, err := Open(dir, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func fill(t testing.TB, l *Log, n int) {
+	t.Helper()
+	for i := range n {
+		if err := l.Append(context.Background(), fmt.Appendf(nil, "record %d", i), i%7 == 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestAppendVerify(t *testing.T) {
+	dir := t.TempDir()
+	witness := filepath.Join(t.TempDir(), "witness")
+	l := open(t, dir, Options{Segment: 4096, Witness: witness})
+	if _, _, err := Open(dir, Options{}); err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("RC05: a second writer: %v", err)
+	}
+	fill(t, l, 200)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Append(context.Background(), []byte("x"), false); !errors.Is(err, ErrClosed) {
+		t.Error(err)
+	}
+	l = open(t, dir, Options{Segment: 4096, Witness: witness})
+	fill(t, l, 10)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	rep, err := Verify(dir, "", "")
+	if err != nil || rep.Records != 210 || rep.Signed != 210 || rep.Witnessed {
+		t.Fatalf("%+v %v", rep, err)
+	}
+	if rep, err := Verify(dir, "", witness); err != nil || !rep.Witnessed {
+		t.Fatalf("%+v %v", rep, err)
+	}
+	n := 0
+	if err := Read(dir, func(r Record) error {
+		if n++; r.Seq != uint64(n) {
+			t.Errorf("record %d is %d", n, r.Seq)
+		}
+		return nil
+	}); err != nil || n != 210 {
+		t.Error(n, err)
+	}
+}
+
+// TestRC03 flips every byte of a log, one at a time, and removes, doubles and
+// swaps segments.
+func TestRC03Tampered(t *testing.T) {
+	dir := t.TempDir()
+	l := open(t, dir, Options{Segment: 4096})
+	fill(t, l, 100)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	names, _ := segments(dir)
+	if len(names) < 2 {
+		t.Fatal("one segment only")
+	}
+	for _, name := range names {
+		path := filepath.Join(dir, name)
+		whole, _ := os.ReadFile(path)
+		for i := range whole {
+			if i >= 56 && i < segHead {
+				continue // reserved
+			}
+			b := append([]byte(nil), whole...)
+			b[i] ^= 4
+			_ = os.WriteFile(path, b, 0o600)
+			if _, err := Verify(dir, "", ""); err == nil {
+				t.Fatalf("%s: byte %d was flipped and nobody noticed", name, i)
+			}
+		}
+		_ = os.WriteFile(path, whole[:len(whole)-recHead], 0o600)
+		if _, err := Verify(dir, "", ""); err == nil {
+			t.Errorf("%s: RC04: cut short unnoticed", name)
+		}
+		_ = os.WriteFile(path, append(append([]byte(nil), whole...), whole[len(whole)-80:]...), 0o600)
+		if _, err := Verify(dir, "", ""); err == nil {
+			t.Errorf("%s: a doubled record unnoticed", name)
+		}
+		_ = os.WriteFile(path, whole, 0o600)
+	}
+	one, two := filepath.Join(dir, names[0]), filepath.Join(dir, names[1])
+	a, _ := os.ReadFile(one)
+	b, _ := os.ReadFile(two)
+	_, _ = os.WriteFile(one, b, 0o600), os.WriteFile(two, a, 0o600)
+	if _, err := Verify(dir, "", ""); err == nil {
+		t.Error("swapped segments unnoticed")
+	}
+	_, _ = os.WriteFile(one, a, 0o600), os.WriteFile(two, b, 0o600)
+	last := filepath.Join(dir, names[len(names)-1])
+	_ = os.Remove(last)
+	if _, err := Verify(dir, "", ""); err == nil || !strings.Contains(err.Error(), "the tail is missing") {
+		t.Errorf("RC04: %v", err)
+	}
+	_, public, _ := note.GenerateKey(rand.Reader, keyName)
+	if _, err := Verify(dir, public, ""); err == nil {
+		t.Error("another key's checkpoints were taken")
+	}
+}
+
+// TestRC20: whoever holds the key rewrites a shorter history; a witness shows it.
+func TestRC20Rewritten(t *testing.T) {
+	dir, witness := t.TempDir(), filepath.Join(t.TempDir(), "w")
+	l := open(t, dir, Options{Witness: witness})
+	fill(t, l, 50)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	key, _ := os.ReadFile(filepath.Join(dir, "key"))
+	public, _ := os.ReadFile(filepath.Join(dir, "key.pub"))
+	shorter := t.TempDir()
+	_ = os.WriteFile(filepath.Join(shorter, "key"), key, 0o600)
+	_ = os.WriteFile(filepath.Join(shorter, "key.pub"), public, 0o600)
+	l = open(t, shorter, Options{})
+	fill(t, l, 20)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if rep, err := Verify(shorter, "", ""); err != nil || rep.Witnessed {
+		t.Errorf("by itself it is consistent: %v", err)
+	}
+	if _, err := Verify(shorter, "", witness); err == nil {
+		t.Error("the witness was not heard")
+	}
+}
+
+func TestTornTail(t *testing.T) {
+	dir := t.TempDir()
+	l := open(t, dir, Options{})
+	fill(t, l, 5)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "00000001.log")
+	b, _ := os.ReadFile(path)
+	_ = os.WriteFile(path, append(b, 9, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3), 0o600)
+	if _, err := Verify(dir, "", ""); err == nil {
+		t.Error("a torn tail that nobody has reported")
+	}
+	l, rec, err := Open(dir, Options{})
+	if err != nil || rec.Torn == nil || rec.Torn.Offset != len(b) || rec.Torn.Bytes != 15 || rec.Torn.After != 5 {
+		t.Fatalf("%+v %v", rec.Torn, err)
+	}
+	fill(t, l, 1)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if rep, err := Verify(dir, "", ""); err != nil || len(rep.Torn) != 1 || rep.Records != 7 {
+		t.Errorf("%+v %v", rep, err)
+	}
+	if l, rec, err = Open(dir, Options{}); err != nil || rec.Torn != nil {
+		t.Errorf("reported twice: %+v %v", rec.Torn, err)
+	}
+	_ = l.Close()
+}
+
+func TestRC06ClockGoesBack(t *testing.T) {
+	dir, now := t.TempDir(), time.Unix(1000, 0)
+	l := open(t, dir, Options{Now: func() time.Time { return now }})
+	fill(t, l, 1)
+	now = time.Unix(10, 0)
+	fill(t, l, 1)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Verify(dir, "", ""); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRC13Golden(t *testing.T) {
+	dir := t.TempDir()
+	l := open(t, dir, Options{Now: func() time.Time { return time.Unix(1, 2) }})
+	_ = l.Append(context.Background(), []byte("hello"), false)
+	_ = l.Append(context.Background(), []byte("world"), true)
+	const want = "089696c7419d5fb1"
+	if got := hex.EncodeToString(l.last[:8]); got != want {
+		t.Errorf("the chain's hash is %s: its bytes have changed, which old logs do not survive", got)
+	}
+	_ = l.Close()
+}
+
+func TestConcurrentDurable(t *testing.T) {
+	dir := t.TempDir()
+	l := open(t, dir, Options{Segment: 8192})
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for i := range 50 {
+				if err := l.Append(context.Background(), []byte("some record of some length"), i%2 == 0); err != nil {
+					t.Error(err)
+				}
+				for !l.TryAppend([]byte("y")) {
+					if err := l.Append(context.Background(), []byte("y"), false); err != nil {
+						t.Error(err)
+					}
+					break
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if rep, err := Verify(dir, "", ""); err != nil || rep.Records != 800 {
+		t.Errorf("%+v %v", rep, err)
+	}
+}
+
+func TestDiskFull(t *testing.T) {
+	dir := t.TempDir()
+	l := open(t, dir, Options{Segment: 4096})
+	l.opt.Segment = 1 << 60 // no file system has that
+	var err error
+	for range 200 {
+		if err = l.Append(context.Background(), []byte("record"), false); err != nil {
+			break
+		}
+	}
+	if err == nil {
+		t.Fatal("no error")
+	}
+	l.opt.Segment = 4096
+	if l.Append(context.Background(), []byte("record"), false) == nil || l.TryAppend([]byte("x")) {
+		t.Error("a log that lost a record goes on")
+	}
+}
+
+// TestRC01Killed kills a process that appends at a random moment: whatever it
+// had been told was taken is in the chain.
+func TestRC01Killed(t *testing.T) {
+	if dir := os.Getenv("TASKGATE_AUDIT_CHILD"); dir != "" {
+		l := open(t, dir, Options{Segment: 64 << 10})
+		for i := 0; ; i++ {
+			if !l.TryAppend(fmt.Appendf(nil, "record %d", i)) {
+				if err := l.Append(context.Background(), fmt.Appendf(nil, "record %d", i), false); err != nil {
+					t.Fatal(err)
+				}
+			}
+			fmt.Println("taken", l.seq)
+		}
+	}
+	for round := range 5 {
+		dir := t.TempDir()
+		cmd := exec.Command(os.Args[0], "-test.run", "^TestRC01Killed$")
+		cmd.Env = append(os.Environ(), "TASKGATE_AUDIT_CHILD="+dir)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		taken := uint64(0)
+		lines := bufio.NewScanner(out)
+		for n := 0; lines.Scan(); n++ {
+			if s, ok := strings.CutPrefix(lines.Text(), "taken "); ok {
+				taken, _ = strconv.ParseUint(s, 10, 64)
+			}
+			if n == 500+round*777 {
+				_ = cmd.Process.Kill()
+			}
+		}
+		_ = cmd.Wait()
+		l, rec, err := Open(dir, Options{})
+		if err != nil || taken == 0 || rec.Records < taken || rec.Torn != nil {
+			t.Fatalf("taken %d, found %+v, %v", taken, rec, err)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Verify(dir, "", ""); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func BenchmarkTryAppend(b *testing.B) {
+	l := open(b, b.TempDir(), Options{})
+	rec := make([]byte, 100)
+	b.ReportAllocs()
+	for b.Loop() {
+		if !l.TryAppend(rec) {
+			if err := l.Append(context.Background(), rec, false); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	_ = l.Close()
+}
+
+// BenchmarkWrite is the plain way that TryAppend is held against: one write a record.
+func BenchmarkWrite(b *testing.B) {
+	f, err := os.Create(filepath.Join(b.TempDir(), "f"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	rec := make([]byte, 152)
+	for b.Loop() {
+		if _, err := f.Write(rec); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
