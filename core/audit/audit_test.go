@@ -296,7 +296,7 @@ func TestRC01Killed(t *testing.T) {
 		}
 		_ = cmd.Wait()
 		l, rec, err := Open(dir, Options{})
-		if err != nil || taken == 0 || rec.Records < taken || rec.Torn != nil {
+		if err != nil || taken == 0 || rec.Records < taken { // what was not yet taken may be torn, and is then reported
 			t.Fatalf("taken %d, found %+v, %v", taken, rec, err)
 		}
 		if err := l.Close(); err != nil {

@@ -44,6 +44,9 @@ func (e *Exchange) Generation() uint64 {
 	return e.gen.Number
 }
 
+// WantsSchema says whether Schema has to be called before the first row.
+func (e *Exchange) WantsSchema() bool { return e.gen != nil && e.gen.results }
+
 // Schema fixes what happens to a result of that shape: it asks the guards that
 // look at results. An error means that no row of it may reach the client.
 func (e *Exchange) Schema(ctx context.Context, c *abi.Command, schema *abi.ResultSchema) error {
@@ -51,11 +54,14 @@ func (e *Exchange) Schema(ctx context.Context, c *abi.Command, schema *abi.Resul
 		return nil
 	}
 	for _, guard := range e.gen.Guards {
+		if !guard.Results() {
+			continue
+		}
 		plan, err := guard.ResultSchema(ctx, c, schema)
 		if err != nil {
 			return &Denied{Decision: abi.Deny, Guard: guard.Name(), Reason: abi.Reason{Code: "gate.guard-failed", Message: "the guard " + quote(guard.Name()) + " failed on the result", Detail: err.Error()}}
 		}
-		if plan != nil && !plan.Clean(len(schema.Columns)) {
+		if plan == nil || !plan.Clean(len(schema.Columns)) {
 			return &Denied{Decision: abi.Deny, Guard: guard.Name(), Reason: abi.Reason{Code: "gate.protect", Message: "the guard " + quote(guard.Name()) + " wants the result masked, which this gateway cannot do yet"}}
 		}
 	}

@@ -33,7 +33,8 @@ type Guard interface {
 	Command(ctx context.Context, c *abi.Command) (*abi.Verdict, error)
 	// TryCommand is Command where nothing has to be waited for; false leaves it to Command.
 	TryCommand(c *abi.Command) (*abi.Verdict, bool)
-	// ResultSchema gives the plan for a result, nil where the guard does not look at results.
+	// Results says whether the guard looks at results; ResultSchema gives its plan for one.
+	Results() bool
 	ResultSchema(ctx context.Context, c *abi.Command, s *abi.ResultSchema) (*abi.MaskPlan, error)
 }
 

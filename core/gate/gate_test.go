@@ -29,6 +29,7 @@ func (g *guard) Inputs() abi.Inputs { return g.inputs }
 func (g *guard) SessionOpen(context.Context, *abi.Session) (*abi.Verdict, error) {
 	return &g.open, g.openErr
 }
+func (g *guard) Results() bool             { return g.plan != nil }
 func (g *guard) SessionClose(*abi.Session) {}
 func (g *guard) Command(_ context.Context, c *abi.Command) (*abi.Verdict, error) {
 	g.calls++

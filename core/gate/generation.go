@@ -16,8 +16,9 @@ type Generation struct {
 	Resources map[string]*Resource
 	Close     func() // frees the modules, once nothing uses them; may be nil
 
-	refs   atomic.Int64 // exchanges and hooks that still use it, and one for being current
-	inputs abi.Inputs   // that any guard asks for
+	refs    atomic.Int64 // exchanges and hooks that still use it, and one for being current
+	inputs  abi.Inputs   // that any guard asks for
+	results bool         // any guard looks at results
 }
 
 // use takes a reference; false where the generation has been closed already.
@@ -46,6 +47,7 @@ func (g *Gate) Swap(next *Generation) {
 	next.Number = g.number.Add(1)
 	for _, guard := range next.Guards {
 		next.inputs |= guard.Inputs()
+		next.results = next.results || guard.Results()
 	}
 	next.refs.Store(1)
 	old := g.current.Swap(next)

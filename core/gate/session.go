@@ -32,18 +32,23 @@ type Session struct {
 	denied  uint64
 	wrote   bool   // an open transaction has writes that no COMMIT has settled
 	opened  uint64 // the generation whose SESSION_OPEN was asked
-	judged  map[*abi.Statement]*judged
+	judged  map[act]*judged
 	texts   map[*abi.Statement][16]byte
 	broken  error // the log or the recording failed: nothing passes any more
 	closed  bool
 	ambient Exchange
 }
 
+// act is what a verdict is kept for.
+type act struct {
+	statement *abi.Statement
+	phase     abi.Phase
+}
+
 // judged is what the guards of one generation said of a statement, kept where
 // none of them was told anything that differs from one execution to the next.
 type judged struct {
 	generation uint64
-	phase      abi.Phase
 	until      time.Time // the zero time is no end
 	verdict    abi.Verdict
 	record     []byte // the part of the command's event that does not change
@@ -88,6 +93,14 @@ func (s *Session) Resource() (*Resource, *Task) {
 	return gen.Resources[s.abi.Resource], gen.Tasks[s.abi.Task]
 }
 
+// Generation is the number of the generation that judges the next command.
+func (s *Session) Generation() uint64 {
+	if gen := s.gate.Current(); gen != nil {
+		return gen.Number
+	}
+	return 0
+}
+
 // Open authenticates a login and opens its session, recorded. Every failure is
 // recorded as well; what it returns is *Denied where the subject is known and
 // may be told, else ErrLogin.
@@ -107,7 +120,7 @@ func (g *Gate) Open(ctx context.Context, l Login) (*Session, error) {
 	if err != nil {
 		return nil, g.refuseLogin(ctx, l, Grant{}, err)
 	}
-	s := &Session{gate: g, grant: grant, started: g.now(), judged: map[*abi.Statement]*judged{}, texts: map[*abi.Statement][16]byte{}}
+	s := &Session{gate: g, grant: grant, started: g.now(), judged: map[act]*judged{}, texts: map[*abi.Statement][16]byte{}}
 	s.abi = &abi.Session{ID: newID(), Issuer: grant.Issuer, Subject: grant.Subject, Groups: grant.Groups, Task: l.Task, Resource: l.Resource, Address: l.Address, Protocol: l.Protocol}
 	if grant.Subject == "" || !grant.Expires.After(s.started) {
 		return nil, g.refuseLogin(ctx, l, grant, fmt.Errorf("the grant is empty or over"))

@@ -76,9 +76,9 @@ func (s *Session) trySubmit(gen *Generation, c *abi.Command) *Exchange {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	j := s.judged[c.Statement]
+	j := s.judged[act{c.Statement, c.Phase}]
 	now := s.gate.now()
-	if j == nil || j.generation != gen.Number || j.phase != c.Phase || s.opened != gen.Number || s.broken != nil ||
+	if j == nil || j.generation != gen.Number || s.opened != gen.Number || s.broken != nil ||
 		!j.until.IsZero() && now.After(j.until) || s.durable(c) {
 		return nil
 	}
@@ -155,7 +155,7 @@ func (s *Session) submit(ctx context.Context, gen *Generation, c *abi.Command) (
 		return nil, &Denied{Decision: verdict.Decision, Guard: guard, Reason: verdict.Reason}
 	}
 	s.note(c)
-	j := &judged{generation: gen.Number, phase: c.Phase, verdict: verdict, record: record}
+	j := &judged{generation: gen.Number, verdict: verdict, record: record}
 	if verdict.CacheFor > 0 {
 		j.until = now.Add(time.Duration(verdict.CacheFor) * time.Second)
 	}
@@ -163,7 +163,7 @@ func (s *Session) submit(ctx context.Context, gen *Generation, c *abi.Command) (
 		if len(s.judged) >= maxJudged {
 			clear(s.judged)
 		}
-		s.judged[c.Statement] = j
+		s.judged[act{c.Statement, c.Phase}] = j
 	}
 	return &Exchange{s: s, gen: gen, seq: s.seq, verdict: &j.verdict, began: now}, nil
 }

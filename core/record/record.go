@@ -169,7 +169,7 @@ func (c *Recording) flush() {
 			c.mu.Unlock()
 		}
 	}
-	if cap(out) <= enough {
+	if cap(out) <= 8*enough {
 		c.spare = out[:0]
 	}
 }

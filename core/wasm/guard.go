@@ -92,11 +92,11 @@ func (m *Module) TryCommand(c *abi.Command) (*abi.Verdict, bool) {
 	return v, v != nil
 }
 
+// Results implements gate.Guard.
+func (m *Module) Results() bool { return m.hooks[abi.HookResultSchema] }
+
 // ResultSchema implements gate.Guard.
 func (m *Module) ResultSchema(ctx context.Context, c *abi.Command, s *abi.ResultSchema) (*abi.MaskPlan, error) {
-	if !m.hooks[abi.HookResultSchema] {
-		return nil, nil
-	}
 	p := &abi.MaskPlan{}
 	err := m.enter(ctx, c.Session, abi.HookResultSchema, s.AppendTo(nil), 0, func(reply []byte, _ bool) error { return p.Decode(reply) })
 	return p, err

@@ -1,0 +1,182 @@
+package sql
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+	"strings"
+
+	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/sql/parse"
+	"github.com/taskgate/taskgate/core/sql/schema"
+)
+
+// analyzer holds the state of one analysis.
+type analyzer struct {
+	c *Context
+	g *parse.Grammar
+	t *parse.Tree
+
+	path      []string // schemas of unqualified names
+	via       string   // what stands between the text and this part of it
+	statement int
+	depth     int // of views within views
+
+	ops     map[opKey]*operation
+	order   []*operation
+	outputs []abi.Output
+	edits   []edit
+	reached map[schema.OID]bool
+	writes  bool
+	params  int
+	trace   map[source]bool // what an expression reads, where somebody asks
+}
+
+// maxViews bounds views within views.
+const maxViews = 32
+
+// Analyze finds out what a text would do. The error is *Error where the text
+// is outside the grammar or names what does not exist; what is merely not
+// understood is said in Statement.Incomplete, and may not run.
+func Analyze(c *Context, text string) (an *Analysis, err error) {
+	if strings.IndexByte(text, 0) >= 0 {
+		return nil, &Error{Code: "22021", Message: "a zero byte in the text", Offset: -1}
+	}
+	t, err := c.Grammar.Parse(text)
+	var syntax *parse.SyntaxError
+	if errors.As(err, &syntax) {
+		return nil, &Error{Code: "42601", Message: syntax.Message, Offset: syntax.Offset}
+	}
+	if err != nil {
+		return nil, &Error{Code: "54001", Message: err.Error(), Offset: -1}
+	}
+	a := &analyzer{c: c, g: c.Grammar, t: t, path: c.SearchPath, ops: map[opKey]*operation{}, reached: map[schema.OID]bool{}}
+	an = &Analysis{Statement: &abi.Statement{Protocol: "postgres", Text: text}}
+	defer func() {
+		switch f := recover().(type) {
+		case nil:
+		case *Error:
+			an, err = nil, f
+		case refuse:
+			an.Parts, an.Statement.Incomplete = nil, string(f)
+			an.Statement.Operations = a.finish()
+		default: // a fault of the analysis is a refusal, never a pass
+			an.Parts, an.Statement.Incomplete = nil, fmt.Sprintf("the analysis failed: %v", f)
+			an.Statement.Operations = nil
+		}
+	}()
+	for i := range t.Tokens {
+		if a.g.Names[t.Tokens[i].Kind] == "PARAM" {
+			var n int
+			if _, err := fmt.Sscan(t.Tokens[i].Value, &n); err != nil || n < 1 || n > 65535 {
+				return nil, &Error{Code: "42P02", Message: "there is no parameter $" + t.Tokens[i].Value, Offset: int(t.Tokens[i].Start)}
+			}
+			a.params = max(a.params, n)
+		}
+	}
+	if len(c.Schema.Casts) > 0 && slices.ContainsFunc(c.Schema.Casts, func(k schema.Cast) bool { return k.Function >= firstUser }) {
+		a.refuse("this database has casts of its own, which could run anywhere")
+	}
+	var whole []string
+	for _, top := range a.statements() {
+		inner := a.t.Nodes[top].First
+		if a.name(inner) == "stmt" {
+			inner = a.t.Nodes[inner].First
+		}
+		if inner == 0 {
+			continue
+		}
+		a.edits, a.writes = a.edits[:0], false
+		before := len(a.order)
+		part := a.top(inner)
+		for _, o := range a.order[before:] {
+			part.Writes = part.Writes || o.Effect.Writes()
+		}
+		sort.Slice(a.edits, func(i, j int) bool { return a.edits[i].from < a.edits[j].from })
+		part.Canonical = emit(t, t.Nodes[inner].From, t.Nodes[inner].To, a.edits)
+		whole = append(whole, part.Canonical)
+		an.Parts = append(an.Parts, part)
+		a.statement++
+	}
+	an.Params = a.params
+	st := an.Statement
+	st.Canonical = strings.Join(whole, " ; ")
+	st.Operations, st.Outputs = a.finish(), a.outputs
+	for oid := range a.reached {
+		an.Reached = append(an.Reached, oid)
+	}
+	slices.Sort(an.Reached)
+	h := sha256.New()
+	for _, oid := range an.Reached {
+		fmt.Fprintf(h, "%+v\n", c.Schema.Relations[oid])
+	}
+	an.Footprint = [32]byte(h.Sum(nil))
+	fp := sha256.Sum256([]byte(fingerprint(t)))
+	st.Fingerprint = fmt.Sprintf("%x", fp[:8])
+	return an, nil
+}
+
+// fingerprint is the text without its constants.
+func fingerprint(t *parse.Tree) string {
+	var b strings.Builder
+	for i := range t.Tokens {
+		switch t.Grammar.Names[t.Tokens[i].Kind] {
+		case "ICONST", "FCONST", "SCONST", "BCONST", "XCONST":
+			b.WriteByte('?')
+		default:
+			b.WriteString(t.Tokens[i].Value)
+		}
+		b.WriteByte(' ')
+	}
+	return b.String()
+}
+
+func (a *analyzer) finish() []abi.Operation {
+	list := make([]abi.Operation, len(a.order))
+	for i, o := range a.order {
+		list[i] = o.Operation
+	}
+	return list
+}
+
+// statements gives the top-level statements.
+func (a *analyzer) statements() []int32 {
+	multi := a.kid(a.t.Root, "stmtmulti")
+	if multi == 0 {
+		a.refuse("not a list of statements")
+	}
+	return a.list(multi, "toplevel_stmt")
+}
+
+// top takes one statement.
+func (a *analyzer) top(n int32) Part {
+	switch a.name(n) {
+	case "SelectStmt":
+		cols := a.query(nil, n)
+		a.output(cols)
+		p := Part{Kind: Query, Rows: true}
+		return p
+	case "InsertStmt", "UpdateStmt", "DeleteStmt":
+		cols := a.dml(nil, n)
+		a.output(cols)
+		return Part{Kind: Write, Rows: len(cols) > 0}
+	}
+	return a.utility(n)
+}
+
+// output fixes the lineage of a result.
+func (a *analyzer) output(cols []column) {
+	for i, c := range cols {
+		a.use(c, abi.UseCopied)
+		o := abi.Output{Statement: a.statement, Index: i, Name: c.name, Other: c.other}
+		for _, s := range c.copies {
+			o.Copies = append(o.Copies, abi.Source{Relation: s.relation.Name.Parts(), Column: s.column})
+		}
+		for _, s := range c.computed {
+			o.Computed = append(o.Computed, abi.Source{Relation: s.relation.Name.Parts(), Column: s.column})
+		}
+		a.outputs = append(a.outputs, o)
+	}
+}

@@ -1,0 +1,60 @@
+package sql
+
+import (
+	"strings"
+
+	"github.com/taskgate/taskgate/core/sql/parse"
+)
+
+// edit replaces the tokens [from, to) by text.
+type edit struct {
+	from, to int32
+	text     string
+}
+
+// quoteIdent gives an identifier in double quotes.
+func quoteIdent(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
+
+// quoteLiteral gives a string constant that reads the same whatever
+// standard_conforming_strings is.
+func quoteLiteral(s string) string {
+	if strings.ContainsRune(s, '\\') {
+		return `E'` + strings.ReplaceAll(strings.ReplaceAll(s, `\`, `\\`), `'`, `''`) + `'`
+	}
+	return `'` + strings.ReplaceAll(s, `'`, `''`) + `'`
+}
+
+// emit writes the tokens [from, to) anew: no comments, one space between,
+// identifiers and strings quoted. What runs is then what was read, even where
+// another lexer would have read the client's text differently. edits are in
+// order and do not overlap.
+func emit(t *parse.Tree, from, to int32, edits []edit) string {
+	var b strings.Builder
+	b.Grow(len(t.Text) + 32)
+	for i := from; i < to; {
+		if b.Len() > 0 {
+			b.WriteByte(' ')
+		}
+		if len(edits) > 0 && edits[0].from == i {
+			b.WriteString(edits[0].text)
+			i = edits[0].to
+			edits = edits[1:]
+			continue
+		}
+		tok := &t.Tokens[i]
+		switch raw := t.Text[tok.Start:tok.End]; t.Grammar.Names[tok.Kind] {
+		case "IDENT":
+			b.WriteString(quoteIdent(tok.Value))
+		case "SCONST":
+			b.WriteString(quoteLiteral(tok.Value))
+		case "BCONST":
+			b.WriteString("B'" + tok.Value + "'")
+		case "XCONST":
+			b.WriteString("X'" + tok.Value + "'")
+		default:
+			b.WriteString(raw)
+		}
+		i++
+	}
+	return b.String()
+}

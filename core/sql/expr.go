@@ -1,0 +1,384 @@
+package sql
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/sql/schema"
+)
+
+// plain are the productions of an expression that mean nothing but their
+// parts. What is neither here nor handled by expr is refused.
+var plain = set(`a_expr b_expr c_expr func_expr func_expr_windowless func_expr_common_subexpr func_arg_list func_arg_list_opt func_arg_expr
+	param_name AexprConst Iconst Sconst I_or_F_const expr_list array_expr array_expr_list case_expr case_arg when_clause_list when_clause case_default
+	in_expr row explicit_row implicit_row filter_clause within_group_clause over_clause window_specification opt_existing_window_name
+	opt_partition_clause opt_sort_clause sort_clause sortby_list sortby opt_asc_desc opt_nulls_order opt_frame_clause frame_extent frame_bound
+	opt_window_exclusion_clause window_clause window_definition_list window_definition extract_list extract_arg overlay_list position_list
+	substr_list trim_list sub_type opt_asymmetric opt_slice_bound ColId ColLabel opt_interval interval_second select_limit opt_select_limit
+	limit_clause offset_clause select_limit_value select_offset_value select_fetch_first_value first_or_next row_or_rows
+	group_by_item group_by_list empty_grouping_set cube_clause rollup_clause grouping_sets_clause unreserved_keyword unicode_normal_form
+	opt_existing_window_name ConstInterval document_or_content`)
+
+func set(words string) map[string]bool {
+	m := map[string]bool{}
+	for _, w := range strings.Fields(words) {
+		m[w] = true
+	}
+	return m
+}
+
+// expr marks everything that an expression reads.
+func (a *analyzer) expr(s *scope, n int32, u abi.Use) {
+	if a.t.Nodes[n].Rule == 0 {
+		if a.g.Names[a.token(n).Kind] == "Op" {
+			a.operator(n, a.token(n).Value)
+		}
+		return
+	}
+	switch name := a.name(n); name {
+	case "columnref":
+		a.use(a.reference(s, n), u)
+		return
+	case "select_with_parens":
+		for _, c := range a.query(s, n) {
+			a.use(c, max(u, abi.UseComputed))
+		}
+		return
+	case "func_application":
+		a.function(n)
+	case "Typename", "SimpleTypename", "ConstTypename", "Numeric", "ConstDatetime", "Character", "Bit", "ConstBit", "ConstCharacter":
+		a.typeName(n)
+		return
+	case "any_name":
+		a.refuse("COLLATE")
+	case "func_name":
+		return // judged with its arguments
+	case "opt_indirection", "indirection":
+		for _, el := range a.list(n, "indirection_el") {
+			if a.kid(el, "attr_name") != 0 || a.kid(el, "'*'") != 0 || a.rule(el)[1] == "'.'" {
+				a.refuse("a field of a composite value")
+			}
+			a.kids(el, func(c int32) { a.expr(s, c, u) })
+		}
+		return
+	case "qual_Op", "qual_all_Op", "all_Op", "subquery_Op", "MathOp":
+		a.operators(n)
+		return
+	case "func_expr_common_subexpr":
+		if first := a.rule(n)[1]; strings.HasPrefix(first, "XML") || first == "COLLATION" || first == "TREAT" {
+			a.refuse("%s", first)
+		}
+	case "AexprConst":
+		if f := a.kid(n, "func_name"); f != 0 { // type 'constant'
+			a.typeOf(f, a.t.Nodes[f].From, a.t.Nodes[f].To)
+		}
+	case "a_expr":
+		if a.kid(n, "DOCUMENT_P") != 0 {
+			a.refuse("IS DOCUMENT")
+		}
+	case "opt_sort_clause", "sort_clause":
+	default:
+		if !plain[name] {
+			a.refuse("%s in an expression", name)
+		}
+	}
+	a.kids(n, func(c int32) { a.expr(s, c, u) })
+}
+
+// reference gives the column behind a columnref, whole rows included.
+func (a *analyzer) reference(s *scope, n int32) column {
+	names, star, plain := a.parts(n)
+	if !plain {
+		a.kids(n, func(c int32) {
+			if a.name(c) == "indirection" {
+				for _, el := range a.list(c, "indirection_el") {
+					a.kids(el, func(e int32) {
+						if a.name(e) == "a_expr" || a.name(e) == "opt_slice_bound" {
+							a.expr(s, e, abi.UseComputed)
+						}
+					})
+				}
+			}
+		})
+	}
+	if star {
+		return wholeRow(a.originOf(s, n, names))
+	}
+	if len(names) > 3 {
+		a.refuse("a column name of more than three parts")
+	}
+	c := a.lookup(s, n, names)
+	if !plain { // an element of an array is computed
+		c.computed, c.copies, c.other = union(c.computed, c.copies), nil, true
+	}
+	return c
+}
+
+// value gives what an expression is made of: a bare column is a copy, all else
+// is computed.
+func (a *analyzer) value(s *scope, n int32) column {
+	leaf := a.through(n)
+	switch a.name(leaf) {
+	case "columnref":
+		return a.reference(s, leaf)
+	case "c_expr": // a column or subquery in parentheses
+		if in := a.kid(leaf, "a_expr"); in != 0 && len(a.rule(leaf)) == 5 && a.empty(a.kid(leaf, "opt_indirection")) {
+			return a.value(s, in)
+		}
+	case "select_with_parens":
+		cols := a.query(s, leaf)
+		if len(cols) != 1 {
+			a.fail("42601", leaf, "subquery must return only one column")
+		}
+		c := cols[0]
+		c.name, c.other = "?column?", true // it is NULL where there is no row
+		return c
+	}
+	// What it reads is collected under the marks of the expression itself.
+	before := a.snapshot()
+	a.expr(s, n, abi.UseComputed)
+	c := column{name: "?column?", other: true, computed: a.since(before)}
+	if f := a.find(n, "func_name"); f != 0 && a.name(leaf) == "func_expr" {
+		parts, _, _ := a.parts(f)
+		c.name = parts[len(parts)-1]
+	}
+	return c
+}
+
+// snapshot and since find which table columns an expression has read, for its
+// lineage. Everything that it touched counts, read before or not.
+func (a *analyzer) snapshot() map[source]bool {
+	old := a.trace
+	a.trace = map[source]bool{}
+	return old
+}
+
+func (a *analyzer) since(old map[source]bool) (list []source) {
+	for s := range a.trace {
+		list = append(list, s)
+		if old != nil {
+			old[s] = true
+		}
+	}
+	a.trace = old
+	slices.SortFunc(list, func(x, y source) int {
+		return strings.Compare(x.relation.Name.Namespace+"."+x.relation.Name.Name+"."+x.column+x.via, y.relation.Name.Namespace+"."+y.relation.Name.Name+"."+y.column+y.via)
+	})
+	return list
+}
+
+// firstUser is the first OID that the server gives to what users make.
+const firstUser = 16384
+
+// function judges a call by all functions that it could be.
+func (a *analyzer) function(n int32) {
+	f := a.kid(n, "func_name")
+	parts, star, ok := a.parts(f)
+	if star || !ok || len(parts) > 2 {
+		a.refuse("a function name of that form")
+	}
+	if a.kid(n, "VARIADIC") != 0 {
+		a.refuse("VARIADIC")
+	}
+	args := 0
+	if l := a.kid(n, "func_arg_list"); l != 0 {
+		args = len(a.list(l, "func_arg_expr"))
+	}
+	if g := a.find(n, "COLON_EQUALS"); g != 0 {
+		args = -1 // by name: every number of arguments counts
+	}
+	a.candidates(f, parts, args, nil)
+}
+
+// candidates adds an operation for each function of that name that is not
+// known to be harmless. args is the number of arguments, -1 for any.
+func (a *analyzer) candidates(n int32, parts []string, args int, accept func(*schema.Function) bool) {
+	name := parts[len(parts)-1]
+	found, exact := false, false
+	for _, f := range a.c.Schema.FunctionsNamed[name] {
+		if len(parts) == 2 && f.Name.Namespace != parts[0] {
+			continue
+		}
+		if len(parts) == 1 && f.Name.Namespace != "pg_catalog" && !slices.Contains(a.path, f.Name.Namespace) {
+			continue
+		}
+		found = true
+		if args >= 0 && f.Variadic == 0 && (args > len(f.Args) || args < len(f.Args)-f.Defaults) {
+			continue
+		}
+		exact = true
+		if Accepted(f) || accept != nil && accept(f) {
+			continue
+		}
+		if a.c.Introspect && f.Name.Namespace == "pg_catalog" && introspection[f.Name.Name] {
+			continue
+		}
+		a.reached[f.OID] = true
+		a.other(abi.Operation{Verb: "call", Kind: abi.KindFunction, Object: f.Name.Parts(), Via: a.via, Effect: abi.EffectWrite, Value: f.SourceHash})
+	}
+	if !found || !exact {
+		if a.typeNamed(parts) { // a cast in the form of a call
+			return
+		}
+		a.fail("42883", n, "function %s does not exist", strings.Join(parts, "."))
+	}
+}
+
+func (a *analyzer) typeNamed(parts []string) bool {
+	return len(parts) == 1 && a.c.Schema.TypeByName[schema.Name{Namespace: "pg_catalog", Name: parts[0]}] != nil
+}
+
+// operators judges the operators that a qual_Op and its like name.
+func (a *analyzer) operators(n int32) {
+	if a.find(n, "OPERATOR") != 0 {
+		if q := a.find(n, "any_operator"); q != 0 {
+			if id := a.kid(q, "ColId"); id == 0 || a.ident(id) != "pg_catalog" {
+				a.refuse("an operator that is not of pg_catalog")
+			}
+			return
+		}
+	}
+	a.operator(n, a.token(n).Value)
+}
+
+// operator refuses a symbol for which users have made an operator of their own
+// that the path reaches: which one runs is the server's choice.
+func (a *analyzer) operator(_ int32, symbol string) {
+	for _, o := range a.c.Schema.OperatorsNamed[symbol] {
+		if o.Name.Namespace != "pg_catalog" && slices.Contains(a.path, o.Name.Namespace) && o.Extension == "" {
+			a.other(abi.Operation{Verb: "call", Kind: abi.KindFunction, Object: o.Name.Parts(), Via: a.via, Effect: abi.EffectWrite})
+		}
+	}
+}
+
+// typeName judges a type: the server's own, or an enumeration.
+func (a *analyzer) typeName(n int32) {
+	g := a.find(n, "GenericType")
+	if g == 0 {
+		return // one that has its own words in the grammar
+	}
+	if m := a.kid(g, "opt_type_modifiers"); m != 0 && !a.empty(m) {
+		a.kids(m, func(c int32) {
+			if a.name(c) == "expr_list" {
+				a.expr(&scope{}, c, abi.UseComputed)
+			}
+		})
+	}
+	to := a.t.Nodes[g].To
+	if m := a.kid(g, "opt_type_modifiers"); m != 0 {
+		to = a.t.Nodes[m].From
+	}
+	a.typeOf(g, a.t.Nodes[g].From, to)
+}
+
+func (a *analyzer) typeOf(n, from, to int32) {
+	var parts []string
+	for i := from; i < to; i++ {
+		if v := a.t.Tokens[i].Value; v != "." {
+			parts = append(parts, v)
+		}
+	}
+	var t *schema.Type
+	switch len(parts) {
+	case 1:
+		for _, ns := range append([]string{"pg_catalog"}, a.path...) {
+			if t = a.c.Schema.TypeByName[schema.Name{Namespace: ns, Name: parts[0]}]; t != nil {
+				break
+			}
+		}
+	case 2:
+		t = a.c.Schema.TypeByName[schema.Name{Namespace: parts[0], Name: parts[1]}]
+	}
+	if t == nil {
+		a.fail("42704", n, "type %q does not exist", strings.Join(parts, "."))
+	}
+	a.reached[t.OID] = true
+	switch {
+	case t.Name.Namespace == "pg_catalog":
+	case t.Kind == 'e':
+		if a.via == "" {
+			a.edits = append(a.edits, edit{from, to, quoteIdent(t.Name.Namespace) + "." + quoteIdent(t.Name.Name)})
+		}
+	default:
+		a.refuse("the type %s is made by users, and its functions could run anything", t.Name.Name)
+	}
+}
+
+// funcTable takes a function in FROM.
+func (a *analyzer) funcTable(s *scope, n int32) *origin {
+	ft := a.kid(n, "func_table")
+	if a.kid(ft, "ROWS") != 0 {
+		a.refuse("ROWS FROM")
+	}
+	call := a.find(ft, "func_application")
+	if call == 0 {
+		a.refuse("a function of that form in FROM")
+	}
+	parts, _, _ := a.parts(a.kid(call, "func_name"))
+	name := parts[len(parts)-1]
+	o := &origin{alias: name}
+	before := a.snapshot()
+	a.expr(s, a.kid(ft, "func_expr_windowless"), abi.UseComputed)
+	in := a.since(before)
+	var names []string
+	if al := a.kid(n, "func_alias_clause"); al != 0 && !a.empty(al) {
+		if a.find(al, "TableFuncElementList") != 0 {
+			a.refuse("a column definition list in FROM")
+		}
+		o.alias, names = a.alias(a.kid(al, "alias_clause"))
+	}
+	var out []string
+	for _, f := range a.c.Schema.FunctionsNamed[name] {
+		if len(f.Out) > len(out) {
+			out = f.Out
+		}
+	}
+	if len(out) == 0 {
+		out = []string{o.alias}
+	}
+	for _, c := range out {
+		o.columns = append(o.columns, column{name: c, computed: in, other: true})
+	}
+	if a.kid(ft, "opt_ordinality") != 0 && !a.empty(a.kid(ft, "opt_ordinality")) {
+		o.columns = append(o.columns, column{name: "ordinality", other: true})
+	}
+	o.columns = rename(o.columns, names)
+	return o
+}
+
+// tautology says whether a condition is known to hold for every row, or may
+// be: constants, x = x, and anything OR such.
+func (a *analyzer) tautology(n int32) bool {
+	leaf := a.through(n)
+	if a.find(leaf, "columnref") == 0 && a.find(leaf, "select_with_parens") == 0 {
+		return true // no column is in it
+	}
+	if a.name(leaf) == "c_expr" {
+		if in := a.kid(leaf, "a_expr"); in != 0 {
+			return a.tautology(in)
+		}
+		return false
+	}
+	if a.name(leaf) != "a_expr" {
+		return false
+	}
+	r := a.rule(leaf)
+	first := a.t.Nodes[leaf].First
+	switch {
+	case len(r) == 4 && r[2] == "OR":
+		last := a.t.Nodes[a.t.Nodes[first].Next].Next
+		return a.tautology(first) || a.tautology(last)
+	case len(r) == 4 && r[2] == "AND":
+		last := a.t.Nodes[a.t.Nodes[first].Next].Next
+		return a.tautology(first) && a.tautology(last)
+	case len(r) == 4 && r[1] == "a_expr" && r[3] == "a_expr":
+		last := a.t.Nodes[a.t.Nodes[first].Next].Next
+		return a.text(first) == a.text(last)
+	case len(r) == 5 && r[4] == "NULL_P": // x IS NOT NULL holds for most
+		return true
+	}
+	return false
+}
+
+func (a *analyzer) text(n int32) string { return emit(a.t, a.t.Nodes[n].From, a.t.Nodes[n].To, nil) }

@@ -1,0 +1,614 @@
+package sql
+
+import (
+	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/sql/schema"
+)
+
+// query takes a SelectStmt or anything inside it and gives its output columns.
+// Columns of its own output are not yet marked as used: whoever asked knows
+// what for.
+func (a *analyzer) query(parent *scope, n int32) []column {
+	switch a.name(n) {
+	case "SelectStmt", "select_clause", "PreparableStmt":
+		inner := a.t.Nodes[n].First
+		switch a.name(inner) {
+		case "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt":
+			return a.dml(parent, inner)
+		}
+		return a.query(parent, inner)
+	case "select_with_parens":
+		if k := a.kid(n, "select_no_parens"); k != 0 {
+			return a.query(parent, k)
+		}
+		return a.query(parent, a.kid(n, "select_with_parens"))
+	case "select_no_parens":
+		return a.selectNoParens(parent, n)
+	case "simple_select":
+		cols, _ := a.simple(parent, n)
+		return cols
+	}
+	a.refuse("a query of the form %s", a.name(n))
+	return nil
+}
+
+func (a *analyzer) selectNoParens(parent *scope, n int32) []column {
+	s := &scope{parent: parent}
+	if w := a.kid(n, "with_clause"); w != 0 {
+		a.with(s, w)
+	}
+	var cols []column
+	inner := s
+	body := a.kid(n, "simple_select")
+	if body == 0 {
+		body = a.kid(n, "select_clause")
+		if k := a.kid(body, "simple_select"); k != 0 {
+			body = k
+		}
+	}
+	if a.name(body) == "simple_select" {
+		cols, inner = a.simple(s, body)
+	} else {
+		cols = a.query(s, body)
+	}
+	at := &scope{parent: s, aliases: cols}
+	if inner != nil {
+		at.origins = inner.origins
+	}
+	a.kids(n, func(c int32) {
+		switch a.name(c) {
+		case "sort_clause", "opt_sort_clause":
+			a.order_(at, c, abi.UseOrder)
+		case "select_limit", "opt_select_limit":
+			a.expr(&scope{parent: parent}, c, abi.UseCondition)
+		case "for_locking_clause", "opt_for_locking_clause":
+			if k := a.find(c, "for_locking_items"); k != 0 {
+				a.lock(at)
+			}
+		case "simple_select", "select_clause", "with_clause":
+		default:
+			a.refuse("%s in a query", a.name(c))
+		}
+	})
+	return cols
+}
+
+// lock marks every relation of the query as locked: that is a write.
+func (a *analyzer) lock(s *scope) {
+	for _, o := range s.origins {
+		for _, c := range o.columns {
+			for _, src := range append(c.copies, c.computed...) {
+				op := a.touch("select", src.relation, src.via, abi.EffectRead)
+				op.Effect, op.Attrs = abi.EffectWrite, op.Attrs|abi.RowLock
+			}
+		}
+	}
+}
+
+// order_ takes ORDER BY: a bare name or number means a column of the output.
+func (a *analyzer) order_(s *scope, n int32, u abi.Use) {
+	list := a.find(n, "sortby_list")
+	if list == 0 {
+		return
+	}
+	for _, by := range a.list(list, "sortby") {
+		if o := a.find(by, "qual_all_Op"); o != 0 {
+			a.operators(o)
+		}
+		a.byOutput(s, a.kid(by, "a_expr"), u)
+	}
+}
+
+func (a *analyzer) byOutput(s *scope, e int32, u abi.Use) {
+	if leaf := a.through(e); a.name(leaf) != "a_expr" {
+		tok := a.token(leaf)
+		switch a.g.Names[tok.Kind] {
+		case "ICONST":
+			i := 0
+			for _, ch := range tok.Value {
+				if i = i*10 + int(ch-'0'); i > len(s.aliases) {
+					break
+				}
+			}
+			if i >= 1 && i <= len(s.aliases) {
+				a.use(s.aliases[i-1], u)
+				return
+			}
+			a.fail("42P10", e, "position %s is not in select list", tok.Value)
+		case "IDENT":
+			for _, c := range s.aliases {
+				if c.name == tok.Value {
+					a.use(c, u)
+					return
+				}
+			}
+		}
+	}
+	a.expr(s, e, u)
+}
+
+func (a *analyzer) with(s *scope, n int32) {
+	if s.ctes == nil {
+		s.ctes = map[string][]column{}
+	}
+	recursive := a.kid(n, "RECURSIVE") != 0
+	for _, c := range a.list(a.kid(n, "cte_list"), "common_table_expr") {
+		if a.kid(c, "opt_search_clause") != 0 && !a.empty(a.kid(c, "opt_search_clause")) || a.kid(c, "opt_cycle_clause") != 0 && !a.empty(a.kid(c, "opt_cycle_clause")) {
+			a.refuse("SEARCH or CYCLE in WITH")
+		}
+		name := a.ident(a.kid(c, "name"))
+		q := a.kid(c, "PreparableStmt")
+		if recursive {
+			a.recursive(s, name, q, a.names(a.kid(c, "opt_name_list")))
+			continue
+		}
+		cols := a.query(s, q)
+		s.ctes[name] = rename(cols, a.names(a.kid(c, "opt_name_list")))
+	}
+}
+
+// recursive finds the columns of a recursive query by reading it until its
+// lineage no longer grows.
+func (a *analyzer) recursive(s *scope, name string, q int32, names []string) {
+	union := a.find(q, "simple_select")
+	if union == 0 || a.kid(union, "UNION") == 0 {
+		s.ctes[name] = rename(a.query(s, q), names)
+		return
+	}
+	first := a.t.Nodes[union].First
+	edits := len(a.edits)
+	cols := rename(a.query(s, first), names)
+	a.edits = a.edits[:edits]
+	for range 4 {
+		s.ctes[name] = cols
+		edits := len(a.edits)
+		next := rename(a.query(s, q), names)
+		grown := false
+		for i := range next {
+			if i < len(cols) && (len(next[i].copies) > len(cols[i].copies) || len(next[i].computed) > len(cols[i].computed)) {
+				grown = true
+			}
+		}
+		cols = next
+		s.ctes[name] = cols
+		if !grown {
+			return
+		}
+		a.edits = a.edits[:edits]
+	}
+	a.refuse("a recursive query whose lineage does not settle")
+}
+
+func (a *analyzer) names(n int32) (out []string) {
+	if n == 0 || a.empty(n) {
+		return nil
+	}
+	list := a.find(n, "name_list")
+	for _, k := range a.list(list, "name") {
+		out = append(out, a.ident(k))
+	}
+	return out
+}
+
+func rename(cols []column, names []string) []column {
+	out := append([]column(nil), cols...)
+	for i := range names {
+		if i < len(out) {
+			out[i].name = names[i]
+		}
+	}
+	return out
+}
+
+// simple takes one SELECT, VALUES, TABLE or set operation.
+func (a *analyzer) simple(parent *scope, n int32) ([]column, *scope) {
+	switch r := a.rule(n); r[1] {
+	case "SELECT":
+		return a.selectList(parent, n)
+	case "values_clause":
+		return a.values(parent, a.t.Nodes[n].First), nil
+	case "TABLE":
+		s := &scope{parent: parent}
+		o := a.rangeVar(s, a.kid(n, "relation_expr"), "", nil)
+		return o.columns, s
+	case "select_clause":
+		return a.combine(parent, n, r[2]), nil
+	}
+	a.refuse("a query of an unknown form")
+	return nil, nil
+}
+
+// combine takes UNION, INTERSECT and EXCEPT. All but UNION ALL compare.
+func (a *analyzer) combine(parent *scope, n int32, kind string) []column {
+	first := a.t.Nodes[n].First
+	last := first
+	a.kids(n, func(c int32) { last = c })
+	left, right := a.query(parent, first), a.query(parent, last)
+	if len(left) != len(right) {
+		a.fail("42601", n, "each %s query must have the same number of columns", kind)
+	}
+	all := a.kid(a.kid(n, "set_quantifier"), "ALL") != 0
+	if kind != "UNION" || !all {
+		for i := range left {
+			a.use(left[i], abi.UseGroup)
+			a.use(right[i], abi.UseGroup)
+		}
+	}
+	out := make([]column, len(left))
+	for i := range left {
+		out[i] = column{name: left[i].name, copies: union(left[i].copies, right[i].copies), computed: union(left[i].computed, right[i].computed), other: left[i].other || right[i].other}
+	}
+	return out
+}
+
+func union(x, y []source) []source {
+	out := append([]source(nil), x...)
+next:
+	for _, s := range y {
+		for _, t := range out {
+			if s == t {
+				continue next
+			}
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+func (a *analyzer) values(parent *scope, n int32) []column {
+	var cols []column
+	for n != 0 {
+		i := 0
+		for _, e := range a.list(a.kid(n, "expr_list"), "a_expr") {
+			c := a.value(&scope{parent: parent}, e)
+			if i == len(cols) {
+				cols = append(cols, column{name: "column" + itoa(i+1)})
+			}
+			cols[i].copies, cols[i].computed, cols[i].other = union(cols[i].copies, c.copies), union(cols[i].computed, c.computed), true
+			i++
+		}
+		n = a.kid(n, "values_clause")
+	}
+	return cols
+}
+
+func itoa(i int) string {
+	if i < 10 {
+		return string(rune('0' + i))
+	}
+	return itoa(i/10) + string(rune('0'+i%10))
+}
+
+func (a *analyzer) selectList(parent *scope, n int32) ([]column, *scope) {
+	s := &scope{parent: parent}
+	if into := a.kid(n, "into_clause"); !a.empty(into) {
+		a.refuse("SELECT INTO")
+	}
+	if f := a.kid(n, "from_clause"); !a.empty(f) {
+		a.from(s, a.kid(f, "from_list"))
+	}
+	if w := a.kid(n, "window_clause"); !a.empty(w) {
+		defer a.expr(s, w, abi.UseOrder)
+	}
+	if w := a.kid(n, "where_clause"); !a.empty(w) {
+		a.expr(s, a.kid(w, "a_expr"), abi.UseCondition)
+		a.condition(s, a.kid(w, "a_expr"))
+	}
+	var cols []column
+	list := a.kid(n, "target_list")
+	if o := a.kid(n, "opt_target_list"); o != 0 {
+		list = a.kid(o, "target_list")
+	}
+	if list != 0 {
+		cols = a.targets(s, list)
+	}
+	s.aliases = cols
+	if d := a.kid(n, "distinct_clause"); d != 0 {
+		if e := a.kid(d, "expr_list"); e != 0 {
+			for _, x := range a.list(e, "a_expr") {
+				a.byOutput(s, x, abi.UseGroup)
+			}
+		} else {
+			for _, c := range cols {
+				a.use(c, abi.UseGroup)
+			}
+		}
+	}
+	if g := a.kid(n, "group_clause"); !a.empty(g) {
+		for _, item := range a.list(a.kid(g, "group_by_list"), "group_by_item") {
+			if e := a.kid(item, "a_expr"); e != 0 {
+				a.byOutput(s, e, abi.UseGroup)
+			} else {
+				a.expr(s, item, abi.UseGroup)
+			}
+		}
+	}
+	if h := a.kid(n, "having_clause"); !a.empty(h) {
+		a.expr(s, a.kid(h, "a_expr"), abi.UseCondition)
+	}
+	return cols, s
+}
+
+// targets takes a target list.
+func (a *analyzer) targets(s *scope, list int32) (cols []column) {
+	for _, el := range a.list(list, "target_el") {
+		first := a.t.Nodes[el].First
+		if a.name(first) != "a_expr" { // *
+			if len(s.origins) == 0 {
+				a.fail("42601", el, "SELECT * with no tables specified is not valid")
+			}
+			for _, o := range s.origins {
+				for _, c := range o.columns {
+					if !o.hidden[c.name] {
+						cols = append(cols, c)
+					}
+				}
+			}
+			continue
+		}
+		if ref := a.through(first); a.name(ref) == "columnref" {
+			if names, star, plain := a.parts(ref); star && plain {
+				o := a.originOf(s, ref, names)
+				cols = append(cols, o.columns...)
+				continue
+			}
+		}
+		c := a.value(s, first)
+		if l := a.kid(el, "ColLabel"); l != 0 {
+			c.name = a.ident(l)
+		} else if l := a.kid(el, "BareColLabel"); l != 0 {
+			c.name = a.ident(l)
+		}
+		cols = append(cols, c)
+	}
+	return cols
+}
+
+func (a *analyzer) originOf(s *scope, n int32, names []string) *origin {
+	for at := s; at != nil; at = at.parent {
+		for _, o := range at.origins {
+			if o.alias == names[len(names)-1] && (len(names) == 1 || o.schema == names[0]) {
+				return o
+			}
+		}
+	}
+	a.fail("42P01", n, "missing FROM-clause entry for table %q", names[len(names)-1])
+	return nil
+}
+
+// from takes a list of FROM elements.
+func (a *analyzer) from(s *scope, list int32) {
+	for _, ref := range a.list(list, "table_ref") {
+		s.origins = append(s.origins, a.tableRef(s, ref)...)
+	}
+}
+
+func (a *analyzer) tableRef(s *scope, n int32) []*origin {
+	alias := ""
+	var names []string
+	if al := a.kid(n, "opt_alias_clause"); al != 0 && !a.empty(al) {
+		alias, names = a.alias(a.kid(al, "alias_clause"))
+	}
+	switch {
+	case a.kid(n, "relation_expr") != 0:
+		if t := a.kid(n, "tablesample_clause"); t != 0 {
+			a.refuse("TABLESAMPLE")
+		}
+		return []*origin{a.rangeVar(s, a.kid(n, "relation_expr"), alias, names)}
+	case a.kid(n, "select_with_parens") != 0:
+		at := &scope{parent: s.parent, ctes: s.ctes}
+		if a.kid(n, "LATERAL_P") != 0 {
+			at = &scope{parent: s}
+		}
+		return []*origin{{alias: alias, columns: rename(a.query(at, a.kid(n, "select_with_parens")), names)}}
+	case a.kid(n, "func_table") != 0:
+		return []*origin{a.funcTable(s, n)}
+	case a.kid(n, "joined_table") != 0:
+		origins := a.join(s, a.kid(n, "joined_table"))
+		if al := a.kid(n, "alias_clause"); al != 0 {
+			alias, names = a.alias(al)
+			one := &origin{alias: alias}
+			for _, o := range origins {
+				for _, c := range o.columns {
+					if !o.hidden[c.name] {
+						one.columns = append(one.columns, c)
+					}
+				}
+			}
+			one.columns = rename(one.columns, names)
+			return []*origin{one}
+		}
+		return origins
+	}
+	a.refuse("%s in FROM", a.name(a.t.Nodes[n].First))
+	return nil
+}
+
+func (a *analyzer) alias(n int32) (string, []string) {
+	if a.kid(n, "name_list") == 0 {
+		return a.ident(a.kid(n, "ColId")), nil
+	}
+	return a.ident(a.kid(n, "ColId")), a.names(n)
+}
+
+func (a *analyzer) join(s *scope, n int32) []*origin {
+	if k := a.kid(n, "joined_table"); k != 0 {
+		return a.join(s, k)
+	}
+	var sides []int32
+	a.kids(n, func(c int32) {
+		if a.name(c) == "table_ref" {
+			sides = append(sides, c)
+		}
+	})
+	left := a.tableRef(s, sides[0])
+	// The right side may be LATERAL: it sees the left.
+	lateral := &scope{parent: s.parent, ctes: s.ctes, origins: append(append([]*origin(nil), s.origins...), left...)}
+	right := a.tableRef(lateral, sides[1])
+	both := append(append([]*origin(nil), left...), right...)
+	var merged []string
+	if a.kid(n, "NATURAL") != 0 {
+		for _, l := range left {
+			for _, c := range l.columns {
+				if has(right, c.name) {
+					merged = append(merged, c.name)
+				}
+			}
+		}
+	}
+	if q := a.kid(n, "join_qual"); q != 0 {
+		if e := a.kid(q, "a_expr"); e != 0 {
+			a.expr(&scope{parent: s.parent, ctes: s.ctes, origins: both}, e, abi.UseCondition)
+		} else {
+			if u := a.kid(q, "opt_alias_clause_for_join_using"); u != 0 && !a.empty(u) {
+				a.refuse("an alias behind USING")
+			}
+			merged = a.names(q)
+		}
+	}
+	for _, name := range merged {
+		for i, o := range both {
+			for _, c := range o.columns {
+				if c.name == name {
+					a.use(c, abi.UseCondition)
+				}
+			}
+			if i >= len(left) {
+				hidden := map[string]bool{name: true}
+				for k := range o.hidden {
+					hidden[k] = true
+				}
+				o.hidden = hidden
+			}
+		}
+		// The merged column can come from either side.
+		for _, l := range left {
+			for i := range l.columns {
+				if l.columns[i].name != name {
+					continue
+				}
+				l.columns = append([]column(nil), l.columns...)
+				for _, r := range right {
+					for _, c := range r.columns {
+						if c.name == name {
+							l.columns[i].copies, l.columns[i].computed = union(l.columns[i].copies, c.copies), union(l.columns[i].computed, c.computed)
+						}
+					}
+				}
+			}
+		}
+	}
+	return both
+}
+
+func has(list []*origin, name string) bool {
+	for _, o := range list {
+		for _, c := range o.columns {
+			if c.name == name {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// rangeVar takes a table, view or WITH query that FROM names.
+func (a *analyzer) rangeVar(s *scope, n int32, alias string, names []string) *origin {
+	q := a.find(n, "qualified_name")
+	parts, _, _ := a.parts(q)
+	if len(parts) == 1 {
+		if cols, ok := s.cte(parts[0]); ok {
+			if alias == "" {
+				alias = parts[0]
+			}
+			return &origin{alias: alias, columns: rename(cols, names)}
+		}
+	}
+	r := a.relation(q)
+	o := &origin{alias: alias, columns: rename(a.columns(r), names)}
+	if alias == "" {
+		o.alias, o.schema = r.Name.Name, r.Name.Namespace
+		if len(parts) > 1 && a.via == "" { // `s.t.c` still reads as before: the alias is the bare name
+			o.schema = parts[len(parts)-2]
+		}
+	}
+	if a.kid(n, "ONLY") == 0 && a.find(n, "ONLY") == 0 {
+		a.descend("select", r, abi.EffectRead)
+	}
+	if s.origins == nil {
+		s.origins = []*origin{}
+	}
+	return o
+}
+
+// columns gives a relation's columns, reading through a view's definition.
+func (a *analyzer) columns(r *schema.Relation) []column {
+	a.touch("select", r, a.via, abi.EffectRead)
+	if r.System {
+		a.system(r)
+	}
+	cols := make([]column, len(r.Columns))
+	for i, c := range r.Columns {
+		cols[i] = column{name: c.Name, copies: []source{{r, c.Name, a.via}}}
+	}
+	if r.Kind == 'v' && !r.System {
+		behind := a.view(r)
+		if len(behind) != len(cols) {
+			a.refuse("the view %s does not have the columns that its text has", r.Name.Name)
+		}
+		for _, b := range behind {
+			a.use(b, abi.UseCopied)
+		}
+	}
+	return cols
+}
+
+// view reads a view's own text, with names as the server resolves them there.
+func (a *analyzer) view(r *schema.Relation) []column {
+	if a.depth++; a.depth > maxViews {
+		a.refuse("views within views over %d deep", maxViews)
+	}
+	defer func() { a.depth-- }()
+	t, err := a.g.Parse(r.View)
+	if err != nil {
+		a.refuse("the text of the view %s is not understood", r.Name.Name)
+	}
+	inner := *a
+	inner.t, inner.path, inner.via, inner.edits = t, nil, "view "+r.Name.Namespace+"."+r.Name.Name, nil
+	var cols []column
+	for _, top := range inner.statements() {
+		stmt := inner.find(top, "SelectStmt")
+		if stmt == 0 {
+			a.refuse("the text of the view %s is no query", r.Name.Name)
+		}
+		cols = inner.query(nil, stmt)
+	}
+	a.order, a.outputs = inner.order, inner.outputs
+	return cols
+}
+
+// descend adds what a parent's or partitioned table's children see.
+func (a *analyzer) descend(verb string, r *schema.Relation, effect abi.Effect) {
+	for _, oid := range r.Children {
+		if child := a.c.Schema.Relations[oid]; child != nil {
+			a.touch(verb, child, "parent "+r.Name.Namespace+"."+r.Name.Name, effect)
+			a.descend(verb, child, effect)
+		}
+	}
+}
+
+// condition notes that the relations of a FROM have a condition.
+func (a *analyzer) condition(s *scope, e int32) {
+	if a.tautology(e) {
+		return
+	}
+	for _, o := range s.origins {
+		for _, c := range o.columns {
+			for _, src := range c.copies {
+				op := a.touch("select", src.relation, src.via, abi.EffectRead)
+				op.Attrs |= abi.HasWhere
+			}
+			break
+		}
+	}
+}

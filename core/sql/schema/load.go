@@ -1,0 +1,290 @@
+package schema
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Load reads a snapshot in one read-only transaction of its own. The
+// connection's login is the one that sessions will have.
+func Load(ctx context.Context, conn *pgx.Conn) (*Schema, error) {
+	tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	if err != nil {
+		return nil, fmt.Errorf("schema: %w", err)
+	}
+	defer tx.Rollback(context.WithoutCancel(ctx))
+	l := &loader{ctx: ctx, tx: tx, s: &Schema{Namespaces: map[string]OID{}, Relations: map[OID]*Relation{}, Functions: map[OID]*Function{},
+		Operators: map[OID]*Operator{}, Types: map[OID]*Type{}, RelationByName: map[Name]*Relation{}, TypeByName: map[Name]*Type{},
+		FunctionsNamed: map[string][]*Function{}, OperatorsNamed: map[string][]*Operator{}}}
+	for _, step := range []struct {
+		what string
+		read func() error
+	}{
+		{"session", l.session}, {"relations", l.relations}, {"columns", l.columns}, {"views", l.views}, {"inheritance", l.inheritance},
+		{"indexes", l.indexes}, {"foreign keys", l.foreignKeys}, {"checks", l.checks}, {"triggers", l.triggers}, {"rules", l.rules},
+		{"functions", l.functions}, {"operators", l.operators}, {"types", l.types}, {"casts", l.casts}, {"extensions", l.extensions},
+	} {
+		if err := step.read(); err != nil {
+			return nil, fmt.Errorf("schema: %s: %w", step.what, err)
+		}
+	}
+	return l.s, nil
+}
+
+type loader struct {
+	ctx context.Context
+	tx  pgx.Tx
+	s   *Schema
+}
+
+// rows calls f with each row of a query after reading it into into.
+func (l *loader) rows(query string, into []any, f func()) error {
+	r, err := l.tx.Query(l.ctx, query)
+	if err != nil {
+		return err
+	}
+	_, err = pgx.ForEachRow(r, into, func() error { f(); return nil })
+	return err
+}
+
+func (l *loader) session() error {
+	// Views are printed with every name qualified.
+	if _, err := l.tx.Exec(l.ctx, "SELECT pg_catalog.set_config('search_path', '', true)"); err != nil {
+		return err
+	}
+	var version int
+	var path string
+	err := l.tx.QueryRow(l.ctx, `SELECT current_setting('server_version_num')::int, current_database()::text, r.rolname::text, r.rolsuper, r.rolbypassrls,
+		coalesce((SELECT reset_val FROM pg_settings WHERE name = 'search_path'), '')
+		FROM pg_roles r WHERE r.rolname = current_user`).Scan(&version, &l.s.Database, &l.s.Role.Name, &l.s.Role.Superuser, &l.s.Role.BypassRLS, &path)
+	if err != nil {
+		return err
+	}
+	l.s.Major = version / 10000
+	var oid OID
+	var name string
+	if err := l.rows(`SELECT oid, nspname::text FROM pg_namespace`, []any{&oid, &name}, func() { l.s.Namespaces[name] = oid }); err != nil {
+		return err
+	}
+	for p := range strings.SplitSeq(path, ",") {
+		p = strings.TrimSpace(p)
+		if p == `"$user"` {
+			p = l.s.Role.Name
+		}
+		p = strings.Trim(p, `"`)
+		if _, ok := l.s.Namespaces[p]; ok && p != "pg_catalog" {
+			l.s.SearchPath = append(l.s.SearchPath, p)
+		}
+	}
+	return nil
+}
+
+func (l *loader) relations() error {
+	var r Relation
+	var kind string
+	return l.rows(`SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relowner, c.relrowsecurity, c.relpersistence = 'p', c.reltype,
+			n.nspname IN ('pg_catalog', 'information_schema', 'pg_toast'),
+			coalesce((SELECT e.extname::text FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
+				WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e' LIMIT 1), ''),
+			pg_has_role(c.relowner, 'USAGE')
+		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND n.nspname !~ '^pg_(toast|temp)'`,
+		[]any{&r.OID, &r.Name.Namespace, &r.Name.Name, &kind, &r.Owner, &r.RowLevel, &r.Persistent, &r.RowType, &r.System, &r.Extension, new(bool)}, func() {
+			n := r
+			n.Kind = kind[0]
+			l.s.Relations[n.OID], l.s.RelationByName[n.Name] = &n, &n
+		})
+}
+
+func (l *loader) columns() error {
+	var rel OID
+	var c Column
+	var identity, generated string
+	return l.rows(`SELECT a.attrelid, a.attnum, a.attname::text, a.atttypid, a.attnotnull, a.attidentity::text, a.attgenerated::text,
+			coalesce(pg_get_expr(d.adbin, d.adrelid), '')
+		FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+		WHERE a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attrelid, a.attnum`,
+		[]any{&rel, &c.Num, &c.Name, &c.Type, &c.NotNull, &identity, &generated, &c.Default}, func() {
+			if r := l.s.Relations[rel]; r != nil {
+				n := c
+				n.Identity, n.Generated = first(identity), first(generated)
+				r.Columns = append(r.Columns, n)
+			}
+		})
+}
+
+func first(s string) byte {
+	if s == "" {
+		return 0
+	}
+	return s[0]
+}
+
+func (l *loader) views() error {
+	var rel OID
+	var text string
+	return l.rows(`SELECT c.oid, pg_get_viewdef(c.oid) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE c.relkind = 'v' AND n.nspname NOT IN ('pg_catalog', 'information_schema')`, []any{&rel, &text}, func() {
+		if r := l.s.Relations[rel]; r != nil {
+			r.View = text
+		}
+	})
+}
+
+func (l *loader) inheritance() error {
+	var child, parent OID
+	return l.rows(`SELECT inhrelid, inhparent FROM pg_inherits ORDER BY 1, 2`, []any{&child, &parent}, func() {
+		if c, p := l.s.Relations[child], l.s.Relations[parent]; c != nil && p != nil {
+			c.Parents, p.Children = append(c.Parents, parent), append(p.Children, child)
+		}
+	})
+}
+
+func (l *loader) indexes() error {
+	nulls := "false"
+	if l.s.Major >= 15 {
+		nulls = "i.indnullsnotdistinct"
+	}
+	var rel OID
+	var x Index
+	return l.rows(`SELECT i.indrelid, c.relname::text, i.indisunique AND i.indimmediate AND i.indisvalid, i.indisexclusion, i.indkey::int2[], i.indnkeyatts, i.indexprs IS NOT NULL, i.indpred IS NOT NULL, `+nulls+`
+		FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid ORDER BY c.relname`,
+		[]any{&rel, &x.Name, &x.Unique, &x.Exclusion, &x.Columns, new(int16), &x.Expression, &x.Partial, &x.Nulls}, func() {
+			if r := l.s.Relations[rel]; r != nil {
+				n := x
+				n.Columns = slices.Clone(x.Columns)
+				r.Indexes = append(r.Indexes, n)
+			}
+		})
+}
+
+func (l *loader) foreignKeys() error {
+	var f ForeignKey
+	var up, del string
+	return l.rows(`SELECT conname::text, conrelid, confrelid, conkey, confkey, confupdtype::text, confdeltype::text
+		FROM pg_constraint WHERE contype = 'f' ORDER BY conname`,
+		[]any{&f.Name, &f.From, &f.To, &f.FromColumns, &f.ToColumns, &up, &del}, func() {
+			n := f
+			n.FromColumns, n.ToColumns, n.OnUpdate, n.OnDelete = slices.Clone(f.FromColumns), slices.Clone(f.ToColumns), first(up), first(del)
+			if r := l.s.Relations[n.From]; r != nil {
+				r.References = append(r.References, n)
+			}
+			if r := l.s.Relations[n.To]; r != nil {
+				r.Referenced = append(r.Referenced, n)
+			}
+		})
+}
+
+func (l *loader) checks() error {
+	var rel OID
+	var c Check
+	return l.rows(`SELECT conrelid, conname::text, coalesce(conkey, '{}'), pg_get_constraintdef(oid) FROM pg_constraint
+		WHERE contype = 'c' AND conrelid <> 0 ORDER BY conname`, []any{&rel, &c.Name, &c.Columns, &c.Text}, func() {
+		if r := l.s.Relations[rel]; r != nil {
+			n := c
+			n.Columns = slices.Clone(c.Columns)
+			r.Checks = append(r.Checks, n)
+		}
+	})
+}
+
+func (l *loader) triggers() error {
+	var rel OID
+	var t Trigger
+	var kind int16
+	var source string
+	return l.rows(`SELECT t.tgrelid, t.tgname::text, t.tgfoid, t.tgtype, t.tgattr::int2[], t.tgconstraint <> 0, p.prosrc
+		FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' ORDER BY t.tgname`,
+		[]any{&rel, &t.Name, &t.Function, &kind, &t.Columns, &t.Constraint, &source}, func() {
+			if r := l.s.Relations[rel]; r != nil {
+				n := t
+				// The bits of tgtype (src/include/catalog/pg_trigger.h).
+				n.Insert, n.Delete, n.Update, n.Truncate, n.InsteadOf = kind&4 != 0, kind&8 != 0, kind&16 != 0, kind&32 != 0, kind&64 != 0
+				n.Columns, n.SourceHash = slices.Clone(t.Columns), hash(source)
+				r.Triggers = append(r.Triggers, n)
+			}
+		})
+}
+
+func hash(s string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(s))) }
+
+func (l *loader) rules() error {
+	var rel OID
+	var x Rule
+	var event string
+	return l.rows(`SELECT ev_class, rulename::text, ev_type::text, is_instead, pg_get_ruledef(oid) FROM pg_rewrite
+		WHERE rulename <> '_RETURN' AND oid >= 16384 ORDER BY rulename`, []any{&rel, &x.Name, &event, &x.Instead, &x.Text}, func() {
+		if r := l.s.Relations[rel]; r != nil {
+			n := x
+			n.Event = first(event) - '0'
+			r.Rules = append(r.Rules, n)
+		}
+	})
+}
+
+func (l *loader) functions() error {
+	var f Function
+	var kind, volatility, source string
+	var out []string
+	return l.rows(`SELECT p.oid, n.nspname::text, p.proname::text, p.proargtypes::oid[], p.pronargdefaults::int, p.provariadic, p.prorettype, p.proretset,
+			p.prokind::text, p.provolatile::text, p.prosecdef, p.proowner, g.lanname::text, CASE WHEN p.oid < 16384 THEN '' ELSE p.prosrc END, n.nspname = 'pg_catalog' AND p.oid < 16384,
+			coalesce((SELECT array_agg(coalesce(p.proargnames[i], '')::text ORDER BY i) FROM generate_subscripts(p.proargmodes, 1) i WHERE p.proargmodes[i] IN ('o', 'b', 't')), '{}'),
+			coalesce((SELECT e.extname::text FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
+				WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e' LIMIT 1), '')
+		FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language g ON g.oid = p.prolang`,
+		[]any{&f.OID, &f.Name.Namespace, &f.Name.Name, &f.Args, &f.Defaults, &f.Variadic, &f.Result, &f.ReturnsSet, &kind, &volatility, &f.Definer, &f.Owner, &f.Language, &source, &f.System, &out, &f.Extension}, func() {
+			n := f
+			n.Args, n.Out, n.Kind, n.Volatility = slices.Clone(f.Args), slices.Clone(out), first(kind), first(volatility)
+			if source != "" {
+				n.SourceHash = hash(source)
+			}
+			l.s.Functions[n.OID] = &n
+			l.s.FunctionsNamed[n.Name.Name] = append(l.s.FunctionsNamed[n.Name.Name], &n)
+		})
+}
+
+func (l *loader) operators() error {
+	var o Operator
+	return l.rows(`SELECT o.oid, n.nspname::text, o.oprname::text, o.oprleft, o.oprright, o.oprresult, o.oprcode::oid,
+			coalesce((SELECT e.extname::text FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
+				WHERE d.classid = 'pg_operator'::regclass AND d.objid = o.oid AND d.deptype = 'e' LIMIT 1), '')
+		FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace`,
+		[]any{&o.OID, &o.Name.Namespace, &o.Name.Name, &o.Left, &o.Right, &o.Result, &o.Function, &o.Extension}, func() {
+			n := o
+			l.s.Operators[n.OID] = &n
+			l.s.OperatorsNamed[n.Name.Name] = append(l.s.OperatorsNamed[n.Name.Name], &n)
+		})
+}
+
+func (l *loader) types() error {
+	var t Type
+	var kind, category string
+	return l.rows(`SELECT t.oid, n.nspname::text, t.typname::text, t.typtype::text, t.typcategory::text, t.typelem, t.typarray, t.typbasetype, t.typrelid, t.typinput::oid, t.typoutput::oid
+		FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace`,
+		[]any{&t.OID, &t.Name.Namespace, &t.Name.Name, &kind, &category, &t.Element, &t.Array, &t.Base, &t.Relation, &t.Input, &t.Output}, func() {
+			n := t
+			n.Kind, n.Category = first(kind), first(category)
+			l.s.Types[n.OID], l.s.TypeByName[n.Name] = &n, &n
+		})
+}
+
+func (l *loader) casts() error {
+	var c Cast
+	var context string
+	return l.rows(`SELECT castsource, casttarget, castfunc, castcontext::text FROM pg_cast WHERE oid >= 16384`, []any{&c.Source, &c.Target, &c.Function, &context}, func() {
+		n := c
+		n.Context = first(context)
+		l.s.Casts = append(l.s.Casts, n)
+	})
+}
+
+func (l *loader) extensions() error {
+	var e Extension
+	return l.rows(`SELECT e.extname::text, e.extversion, n.nspname::text FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace`,
+		[]any{&e.Name, &e.Version, &e.Namespace}, func() { l.s.Extensions = append(l.s.Extensions, e) })
+}

@@ -1,0 +1,114 @@
+package sql
+
+import "github.com/taskgate/taskgate/core/sql/parse"
+
+// The tree is PostgreSQL's own, with its production names; these are the few
+// ways of looking at it that the analysis needs.
+
+func (a *analyzer) name(n int32) string { return a.g.Names[a.t.Nodes[n].Sym] }
+
+func (a *analyzer) rule(n int32) []string {
+	if r := a.t.Nodes[n].Rule; r > 0 {
+		return a.g.Rules[r-1]
+	}
+	return nil
+}
+
+func (a *analyzer) empty(n int32) bool { return a.t.Nodes[n].From == a.t.Nodes[n].To }
+
+func (a *analyzer) token(n int32) *parse.Token { return &a.t.Tokens[a.t.Nodes[n].From] }
+
+// kids calls f with each child.
+func (a *analyzer) kids(n int32, f func(int32)) {
+	for c := a.t.Nodes[n].First; c != 0; c = a.t.Nodes[c].Next {
+		f(c)
+	}
+}
+
+// kid gives the child of that name, 0 where there is none.
+func (a *analyzer) kid(n int32, name string) int32 {
+	for c := a.t.Nodes[n].First; c != 0; c = a.t.Nodes[c].Next {
+		if a.name(c) == name {
+			return c
+		}
+	}
+	return 0
+}
+
+// find gives the first node of that name in the subtree, 0 where there is none.
+func (a *analyzer) find(n int32, name string) int32 {
+	if a.name(n) == name {
+		return n
+	}
+	for c := a.t.Nodes[n].First; c != 0; c = a.t.Nodes[c].Next {
+		if f := a.find(c, name); f != 0 {
+			return f
+		}
+	}
+	return 0
+}
+
+// list gives the elements of a left-recursive list, in order.
+func (a *analyzer) list(n int32, element string) (out []int32) {
+	for n != 0 {
+		next := int32(0)
+		for c := a.t.Nodes[n].First; c != 0; c = a.t.Nodes[c].Next {
+			switch a.name(c) {
+			case element:
+				out = append(out, c)
+			case a.name(n):
+				next = c
+			}
+		}
+		n = next
+	}
+	for i, j := 0, len(out)-1; i < j; i, j = i+1, j-1 {
+		out[i], out[j] = out[j], out[i]
+	}
+	return out
+}
+
+// ident gives the name behind a ColId, ColLabel and their like.
+func (a *analyzer) ident(n int32) string { return a.token(n).Value }
+
+// parts gives the names of ColId and the attributes behind it. plain is false
+// where there is a subscript; star is true where the last is '*'.
+func (a *analyzer) parts(n int32) (names []string, star, plain bool) {
+	plain = true
+	a.kids(n, func(c int32) {
+		if s := a.name(c); s != "indirection" && s != "opt_indirection" && s != "attrs" {
+			names = append(names, a.ident(c))
+			return
+		}
+		if a.name(c) == "attrs" {
+			for _, at := range a.list(c, "attr_name") {
+				names = append(names, a.ident(at))
+			}
+			return
+		}
+		for _, el := range a.list(c, "indirection_el") {
+			switch r := a.rule(el); {
+			case r[1] == "." || r[1] == "'.'":
+				if at := a.kid(el, "attr_name"); at != 0 {
+					names = append(names, a.ident(at))
+				} else {
+					star = true
+				}
+			default:
+				plain = false
+			}
+		}
+	})
+	return names, star, plain
+}
+
+// through steps down while a node has a single child, to what it stands for.
+func (a *analyzer) through(n int32) int32 {
+	for {
+		first := a.t.Nodes[n].First
+		if first == 0 || a.t.Nodes[first].Next != 0 {
+			return n
+		}
+		n = first
+	}
+}

@@ -1,0 +1,290 @@
+package sql
+
+import (
+	"strings"
+
+	"github.com/taskgate/taskgate/abi"
+)
+
+// utility takes every statement that is neither a query nor DML. What is not
+// named here becomes an operation of its own kind, which no task can list yet.
+func (a *analyzer) utility(n int32) Part {
+	switch a.name(n) {
+	case "TransactionStmt", "TransactionStmtLegacy":
+		return a.transaction(n)
+	case "VariableSetStmt":
+		return a.setting(n)
+	case "VariableResetStmt":
+		return a.reset(n)
+	case "VariableShowStmt":
+		a.other(abi.Operation{Verb: "show", Kind: abi.KindSetting, Effect: abi.EffectRead, Attrs: abi.Floor, Object: []string{strings.ToLower(a.text(n))}})
+		if a.kid(n, "ALL") != 0 {
+			a.refuse("SHOW ALL")
+		}
+		return Part{Kind: Show, Rows: true}
+	case "ExplainStmt":
+		return a.explain(n)
+	case "CopyStmt":
+		return a.copy(n)
+	case "TruncateStmt":
+		return a.truncate(n)
+	}
+	verb := a.words(n)
+	a.other(abi.Operation{Verb: verb, Kind: abi.KindStatement, Effect: abi.EffectUnknown})
+	return Part{Kind: Utility}
+}
+
+// words gives the leading keywords of a statement: "drop table", "do".
+func (a *analyzer) words(n int32) string {
+	from := a.t.Nodes[n].From
+	verb := strings.ToLower(a.t.Tokens[from].Value)
+	switch verb {
+	case "create", "alter", "drop", "refresh", "comment", "security", "import", "reassign":
+		for i := from + 1; i < min(a.t.Nodes[n].To, from+4); i++ {
+			switch w := strings.ToLower(a.t.Tokens[i].Value); w {
+			case "or", "replace", "unique", "temp", "temporary", "unlogged", "global", "local":
+			default:
+				return verb + " " + w
+			}
+		}
+	}
+	return verb
+}
+
+func (a *analyzer) floor(verb string) {
+	a.other(abi.Operation{Verb: verb, Kind: abi.KindTransaction, Effect: abi.EffectRead, Attrs: abi.Floor})
+}
+
+func (a *analyzer) transaction(n int32) Part {
+	r := a.rule(n)
+	if c := a.kid(n, "opt_transaction_chain"); c != 0 && !a.empty(c) && a.kid(c, "NO") == 0 {
+		a.other(abi.Operation{Verb: strings.ToLower(a.token(n).Value) + " and chain", Kind: abi.KindTransaction, Effect: abi.EffectWrite})
+		return Part{Kind: CommitChain}
+	}
+	name := func() string {
+		if c := a.kid(n, "ColId"); c != 0 {
+			return a.ident(c)
+		}
+		return ""
+	}
+	switch first := r[1]; {
+	case len(r) > 2 && (r[2] == "PREPARED" || first == "PREPARE"):
+		a.other(abi.Operation{Verb: strings.ToLower(first + " " + r[2]), Kind: abi.KindTransaction, Effect: abi.EffectWrite})
+		return Part{Kind: TwoPhase}
+	case first == "BEGIN_P" || first == "START":
+		a.floor("begin")
+		return Part{Kind: Begin}
+	case first == "COMMIT" || first == "END_P":
+		a.floor("commit")
+		return Part{Kind: Commit}
+	case first == "SAVEPOINT":
+		a.floor("savepoint")
+		return Part{Kind: Savepoint, Name: name()}
+	case first == "RELEASE":
+		a.floor("release")
+		return Part{Kind: Release, Name: name()}
+	case first == "ROLLBACK" && name() != "":
+		a.floor("rollback to")
+		return Part{Kind: RollbackTo, Name: name()}
+	case first == "ROLLBACK" || first == "ABORT_P":
+		a.floor("rollback")
+		return Part{Kind: Rollback}
+	}
+	a.refuse("a transaction statement of an unknown form")
+	return Part{}
+}
+
+// settings are those that every task may set, with the values that are
+// allowed; none listed is any. What is not here is refused: search_path, role,
+// row_security and many others change what a text means.
+var settings = map[string][]string{
+	"application_name": nil, "datestyle": nil, "intervalstyle": nil, "timezone": nil, "extra_float_digits": nil, "bytea_output": nil,
+	"client_encoding": {"utf8", "utf-8", "unicode"}, "standard_conforming_strings": {"on", "true", "1"}, "escape_string_warning": nil,
+	"client_min_messages": {"notice", "warning", "error"}, "default_transaction_isolation": nil, "default_transaction_read_only": nil,
+	"transaction_isolation": nil, "transaction_read_only": nil, "synchronize_seqscans": nil, "lock_timeout": nil,
+}
+
+func (a *analyzer) set(name, value string, local bool) Part {
+	lower := strings.ToLower(name)
+	allowed, ok := settings[lower]
+	fits := len(allowed) == 0
+	for _, v := range allowed {
+		fits = fits || strings.EqualFold(v, value)
+	}
+	if !ok && a.c.Settings != nil && a.c.Settings(lower) {
+		ok, fits = true, true
+	}
+	op := abi.Operation{Verb: "set", Kind: abi.KindSetting, Object: []string{lower}, Value: value, Effect: abi.EffectWrite}
+	if ok && fits {
+		op.Effect, op.Attrs = abi.EffectRead, abi.Floor
+	}
+	a.other(op)
+	return Part{Kind: Set, Name: lower, Value: value, Local: local}
+}
+
+func (a *analyzer) setting(n int32) Part {
+	local := a.kid(n, "LOCAL") != 0
+	rest := a.kid(n, "set_rest")
+	if a.kid(rest, "transaction_mode_list") != 0 {
+		a.other(abi.Operation{Verb: "set", Kind: abi.KindSetting, Object: []string{"transaction"}, Effect: abi.EffectRead, Attrs: abi.Floor})
+		return Part{Kind: Set, Name: "transaction", Local: a.kid(rest, "SESSION") == 0}
+	}
+	more := a.kid(rest, "set_rest_more")
+	if g := a.kid(more, "generic_set"); g != 0 {
+		name := strings.ReplaceAll(a.text(a.kid(g, "var_name")), `"`, "")
+		value := "default"
+		if v := a.kid(g, "var_list"); v != 0 {
+			var words []string
+			for i := a.t.Nodes[v].From; i < a.t.Nodes[v].To; i++ {
+				words = append(words, a.t.Tokens[i].Value)
+			}
+			value = strings.Join(words, "")
+		}
+		return a.set(strings.ReplaceAll(name, " ", ""), value, local)
+	}
+	switch r := a.rule(more); r[1] {
+	case "TIME":
+		return a.set("timezone", a.text(a.kid(more, "zone_value")), local)
+	case "NAMES":
+		value := "default"
+		if e := a.kid(more, "opt_encoding"); !a.empty(e) {
+			value = a.token(e).Value
+		}
+		return a.set("client_encoding", value, local)
+	default:
+		return a.set(strings.ToLower(strings.Trim(r[1], "_P")), "", local)
+	}
+}
+
+func (a *analyzer) reset(n int32) Part {
+	if v := a.find(n, "var_name"); v != 0 {
+		return a.set(strings.ReplaceAll(a.text(v), `"`, ""), "default", false)
+	}
+	if a.find(n, "TIME") != 0 {
+		return a.set("timezone", "default", false)
+	}
+	a.other(abi.Operation{Verb: "reset", Kind: abi.KindSetting, Object: []string{"all"}, Effect: abi.EffectWrite})
+	return Part{Kind: Reset}
+}
+
+// explain takes EXPLAIN. Without ANALYZE it does not run what it explains, but
+// plans it, and so folds functions: what is inside is judged all the same.
+func (a *analyzer) explain(n int32) Part {
+	analyze := a.kid(n, "analyze_keyword") != 0
+	if o := a.kid(n, "utility_option_list"); o != 0 {
+		for i := a.t.Nodes[o].From; i < a.t.Nodes[o].To; i++ {
+			if v := strings.ToLower(a.t.Tokens[i].Value); v == "analyze" || v == "analyse" || v == "serialize" {
+				analyze = true // ANALYZE off too: it costs nobody anything
+			}
+		}
+	}
+	inner := a.t.Nodes[a.kid(n, "ExplainableStmt")].First
+	before := len(a.order)
+	switch a.name(inner) {
+	case "SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt":
+		outputs := len(a.outputs)
+		a.top(inner)
+		a.outputs = a.outputs[:outputs]
+	default:
+		a.refuse("EXPLAIN of %s", a.words(inner))
+	}
+	if analyze {
+		a.other(abi.Operation{Verb: "explain analyze", Kind: abi.KindStatement, Effect: abi.EffectRead})
+		return Part{Kind: ExplainAnalyze, Rows: true}
+	}
+	for _, o := range a.order[before:] {
+		o.Attrs |= abi.Explain
+	}
+	return Part{Kind: ExplainPlan, Rows: true}
+}
+
+func (a *analyzer) copy(n int32) Part {
+	if a.kid(n, "opt_program") != 0 && !a.empty(a.kid(n, "opt_program")) {
+		a.other(abi.Operation{Verb: "copy program", Kind: abi.KindStatement, Effect: abi.EffectWrite})
+		return Part{Kind: Utility}
+	}
+	file := a.kid(n, "copy_file_name")
+	if file == 0 {
+		file = a.find(n, "copy_file_name")
+	}
+	if file != 0 && a.find(file, "STDIN") == 0 && a.find(file, "STDOUT") == 0 {
+		a.other(abi.Operation{Verb: "copy file", Kind: abi.KindStatement, Effect: abi.EffectWrite})
+		return Part{Kind: Utility}
+	}
+	if q := a.kid(n, "PreparableStmt"); q != 0 {
+		a.output(a.query(nil, q))
+		a.outputs = nil
+		return Part{Kind: CopyOut}
+	}
+	q := a.kid(n, "qualified_name")
+	if q == 0 {
+		a.refuse("COPY of that form")
+	}
+	var listed []string
+	if l := a.kid(n, "opt_column_list"); l != 0 && !a.empty(l) {
+		for _, c := range a.list(a.find(l, "columnList"), "columnElem") {
+			listed = append(listed, a.ident(c))
+		}
+	}
+	in := a.find(a.kid(n, "copy_from"), "FROM") != 0
+	if in {
+		if w := a.kid(n, "where_clause"); w != 0 && !a.empty(w) {
+			a.refuse("COPY FROM with WHERE")
+		}
+		r := a.target(q)
+		op := a.touch("insert", r, "", abi.EffectWrite)
+		op.Attrs |= abi.CopyIn
+		given := map[string]bool{}
+		for _, c := range r.Columns {
+			if listed == nil || contains(listed, c.Name) {
+				op.add(c.Name, abi.UseWritten|a.tested(r, c.Name))
+				given[c.Name] = true
+			}
+		}
+		for _, name := range listed {
+			a.known(r, q, name)
+		}
+		a.defaults(r, given)
+		a.triggers(r, 'i', nil)
+		a.descend("insert", r, abi.EffectWrite)
+		return Part{Kind: CopyIn}
+	}
+	r := a.relation(q)
+	if r.Kind == 'v' || r.System {
+		a.refuse("COPY of %s", r.Name.Name)
+	}
+	op := a.touch("select", r, "", abi.EffectRead)
+	op.Attrs |= abi.CopyOut
+	for _, c := range r.Columns {
+		if listed == nil || contains(listed, c.Name) {
+			op.add(c.Name, abi.UseCopied)
+		}
+	}
+	for _, name := range listed {
+		a.known(r, q, name)
+	}
+	return Part{Kind: CopyOut}
+}
+
+func contains(list []string, s string) bool {
+	for _, v := range list {
+		if v == s {
+			return true
+		}
+	}
+	return false
+}
+
+func (a *analyzer) truncate(n int32) Part {
+	cascade := a.find(n, "CASCADE") != 0
+	for _, re := range a.list(a.kid(n, "relation_expr_list"), "relation_expr") {
+		r := a.target(a.find(re, "qualified_name"))
+		a.touch("truncate", r, "", abi.EffectWrite)
+		a.triggers(r, 't', nil)
+		a.descend("truncate", r, abi.EffectWrite)
+		if cascade && len(r.Referenced) > 0 {
+			a.refuse("TRUNCATE … CASCADE")
+		}
+	}
+	return Part{Kind: Write}
+}

@@ -1,0 +1,248 @@
+// Package pgtest starts real, throw-away PostgreSQL servers for tests, the
+// demonstration and the bench. Nothing of theirs outlives them.
+package pgtest
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	_ "embed"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Shop is a small, realistic schema: customers, orders with items, payments.
+//
+//go:embed shop.sql
+var Shop string
+
+// Server is one running cluster. Its superuser is postgres, its ordinary
+// login app; both have Password and come by SCRAM.
+type Server struct {
+	Dir      string
+	Port     int
+	Password string
+	CA       string // file of the certificate that signed the server's
+
+	bin  string
+	cred *syscall.Credential
+	cmd  *exec.Cmd
+	log  bytes.Buffer
+}
+
+// Bin gives the directory of a major version's programs.
+func Bin(major int) (string, error) {
+	dir := fmt.Sprintf("/usr/lib/postgresql/%d/bin", major)
+	if _, err := os.Stat(filepath.Join(dir, "postgres")); err != nil {
+		return "", fmt.Errorf("pgtest: PostgreSQL %d is not installed: run .ci/install", major)
+	}
+	return dir, nil
+}
+
+// Start makes a cluster and starts it on a free port of loopback. The server
+// refuses to run as root; started by root, it runs as nobody.
+func Start(major int) (*Server, error) {
+	bin, err := Bin(major)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{bin: bin, Password: "secret-" + strconv.Itoa(os.Getpid())}
+	if s.Dir, err = os.MkdirTemp("", "taskgate-pg"); err != nil {
+		return nil, fmt.Errorf("pgtest: %w", err)
+	}
+	if err := s.start(); err != nil {
+		return nil, errors.Join(fmt.Errorf("pgtest: %w: %s", err, s.log.String()), s.Stop())
+	}
+	return s, nil
+}
+
+func (s *Server) start() error {
+	if os.Getuid() == 0 {
+		u, err := user.Lookup("nobody")
+		if err != nil {
+			return err
+		}
+		uid, _ := strconv.Atoi(u.Uid)
+		gid, _ := strconv.Atoi(u.Gid)
+		s.cred = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+		if err := os.Chown(s.Dir, uid, gid); err != nil {
+			return err
+		}
+	}
+	pw := filepath.Join(s.Dir, "pw")
+	if err := os.WriteFile(pw, []byte(s.Password), 0o644); err != nil {
+		return err
+	}
+	data := filepath.Join(s.Dir, "data")
+	if err := s.run("initdb", "-D", data, "-U", "postgres", "--auth=scram-sha-256", "--pwfile="+pw, "-E", "UTF8", "--locale=C.UTF-8", "-N"); err != nil {
+		return err
+	}
+	if err := s.certificates(data); err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	s.Port = l.Addr().(*net.TCPAddr).Port
+	l.Close()
+	s.cmd = s.command("postgres", "-D", data, "-p", strconv.Itoa(s.Port), "-k", s.Dir, "-c", "listen_addresses=127.0.0.1",
+		"-c", "fsync=off", "-c", "ssl=on", "-c", "max_connections=200", "-c", "shared_buffers=64MB")
+	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
+	if err := s.cmd.Start(); err != nil {
+		return err
+	}
+	for range 200 {
+		if s.command("pg_isready", "-q", "-h", "127.0.0.1", "-p", strconv.Itoa(s.Port)).Run() == nil {
+			return nil
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return errors.New("the server does not come up")
+}
+
+func (s *Server) command(name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(filepath.Join(s.bin, name), args...)
+	cmd.Dir = s.Dir
+	cmd.Env = append(os.Environ(), "HOME="+s.Dir, "LC_ALL=C.UTF-8")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.cred, Pdeathsig: syscall.SIGQUIT}
+	return cmd
+}
+
+func (s *Server) run(name string, args ...string) error {
+	cmd := s.command(name, args...)
+	cmd.Stdout, cmd.Stderr = &s.log, &s.log
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// Stop ends the server and removes everything of it.
+func (s *Server) Stop() error {
+	if s.cmd != nil && s.cmd.Process != nil {
+		_ = s.cmd.Process.Signal(syscall.SIGINT) // fast shutdown
+		done := make(chan struct{})
+		go func() { _ = s.cmd.Wait(); close(done) }()
+		select {
+		case <-done:
+		case <-time.After(10 * time.Second):
+			_ = s.cmd.Process.Kill()
+			<-done
+		}
+	}
+	return os.RemoveAll(s.Dir)
+}
+
+// Addr is host and port.
+func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port)) }
+
+// URL is how a user reaches a database directly.
+func (s *Server) URL(user, database string) string {
+	return fmt.Sprintf("postgres://%s:%s@%s/%s?sslmode=verify-full&sslrootcert=%s", user, s.Password, s.Addr(), database, s.CA)
+}
+
+// Psql runs the real psql directly against the server, as the superuser.
+func (s *Server) Psql(database, text string) (string, error) {
+	cmd := exec.CommandContext(context.Background(), filepath.Join(s.bin, "psql"), "-XAtq", "-v", "ON_ERROR_STOP=1", s.URL("postgres", database))
+	cmd.Stdin = strings.NewReader(text)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("psql: %w: %s", err, out)
+	}
+	return string(out), nil
+}
+
+// Database makes a database owned by the role owner, runs text in it as its
+// superuser and lets app in. text may be Shop.
+func (s *Server) Database(name, text string) error {
+	roles := `DO $$ BEGIN
+		IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'app') THEN
+			CREATE ROLE app LOGIN PASSWORD '` + s.Password + `'; CREATE ROLE owner LOGIN PASSWORD '` + s.Password + `';
+		END IF; END $$;`
+	if _, err := s.Psql("postgres", roles+"\nCREATE DATABASE "+name+" OWNER owner;"); err != nil {
+		return err
+	}
+	_, err := s.Psql(name, "GRANT ALL ON SCHEMA public TO owner; SET ROLE owner;\n"+text+`
+		GRANT USAGE ON SCHEMA public TO app; GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON ALL TABLES IN SCHEMA public TO app;
+		GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO app;`)
+	return err
+}
+
+// certificates makes an authority and a certificate for 127.0.0.1 and
+// localhost.
+func (s *Server) certificates(data string) error {
+	ca, key, err := Certificate(nil, nil)
+	if err != nil {
+		return err
+	}
+	leaf, leafKey, err := Certificate(ca, key)
+	if err != nil {
+		return err
+	}
+	s.CA = filepath.Join(s.Dir, "ca.pem")
+	raw, err := x509.MarshalECPrivateKey(leafKey)
+	if err != nil {
+		return err
+	}
+	files := map[string][]byte{
+		s.CA:                              pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Raw}),
+		filepath.Join(data, "server.crt"): pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf.Raw}),
+		filepath.Join(data, "server.key"): pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: raw}),
+	}
+	for path, b := range files {
+		mode := os.FileMode(0o600)
+		if path == s.CA {
+			mode = 0o644
+		}
+		if err := os.WriteFile(path, b, mode); err != nil {
+			return err
+		}
+		if s.cred != nil {
+			if err := os.Chown(path, int(s.cred.Uid), int(s.cred.Gid)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Certificate makes an authority, or, given one, a server's certificate for
+// 127.0.0.1 and localhost that it signs.
+func Certificate(ca *x509.Certificate, key *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey, error) {
+	own, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, err
+	}
+	t := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "taskgate test"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour)}
+	parent, signer := t, own
+	if ca == nil {
+		t.IsCA, t.BasicConstraintsValid, t.KeyUsage = true, true, x509.KeyUsageCertSign
+	} else {
+		t.IPAddresses, t.DNSNames = []net.IP{net.IPv4(127, 0, 0, 1)}, []string{"localhost"}
+		t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+		parent, signer = ca, key
+	}
+	raw, err := x509.CreateCertificate(rand.Reader, t, parent, &own.PublicKey, signer)
+	if err != nil {
+		return nil, nil, err
+	}
+	cert, err := x509.ParseCertificate(raw)
+	return cert, own, err
+}
