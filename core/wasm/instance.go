@@ -22,6 +22,7 @@ type instance struct {
 	ctx    context.Context // carries the instance to the functions that it imports
 	mod    api.Module
 	memory api.Memory
+	linear mapping
 	buffer api.Function
 	call   api.Function
 	fuel   api.MutableGlobal
@@ -62,27 +63,41 @@ var (
 )
 
 // instantiate makes an instance and configures it.
-func (m *Module) instantiate(ctx context.Context) (*instance, error) {
-	in := &instance{m: m, left: startFuel, deadline: time.Now().Add(startTime), hook: abi.HookConfigure}
-	in.ctx = context.WithValue(experimental.WithMemoryAllocator(context.WithoutCancel(ctx), experimental.MemoryAllocatorFunc(mapped)), instanceKey{}, in)
-	mod, err := m.set.runtime.InstantiateModule(in.ctx, m.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
-	if err != nil {
-		return nil, in.explain(err)
+func (m *Module) instantiate() (*instance, error) {
+	if !m.set.begin() {
+		return nil, errClosed
 	}
-	in.mod = mod
-	if err := in.start(); err != nil {
+	in := &instance{m: m, left: startFuel, deadline: time.Now().Add(startTime), hook: abi.HookConfigure}
+	err := in.make()
+	if err == nil {
+		err = in.start()
+	}
+	if err != nil {
 		in.close()
 		return nil, err
 	}
 	return in, nil
 }
 
-func (in *instance) start() error {
-	fuel, ok := in.mod.ExportedGlobal(meter.FuelExport).(api.MutableGlobal)
-	if !ok {
-		return errors.New("the module is not metered")
+// make has the engine build the instance, which runs a start function if the
+// module has one. The engine panics where there is no memory to be had.
+func (in *instance) make() (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("instantiate: %v", p)
+		}
+	}()
+	in.ctx = context.WithValue(experimental.WithMemoryAllocator(context.Background(), &in.linear), instanceKey{}, in)
+	in.mod, err = in.m.set.runtime.InstantiateModule(in.ctx, in.m.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
+	if err != nil {
+		in.mod = nil
+		return fmt.Errorf("instantiate: %w", in.explain(err))
 	}
-	in.fuel = fuel
+	return nil
+}
+
+func (in *instance) start() error {
+	in.counter(in.mod)
 	in.memory = in.mod.Memory()
 	in.buffer, in.call = in.mod.ExportedFunction("taskgate_v1_buffer"), in.mod.ExportedFunction("taskgate_v1_call")
 	if init := in.mod.ExportedFunction("_initialize"); init != nil {
@@ -112,12 +127,27 @@ func (in *instance) refill() {
 	in.fuel.Set(uint64(n))
 }
 
+// counter looks the fuel counter up; a start function runs before start does.
+func (in *instance) counter(mod api.Module) {
+	if in.fuel == nil {
+		in.fuel = mod.ExportedGlobal(meter.FuelExport).(api.MutableGlobal) // the meter has put it there
+	}
+}
+
+// charge draws what an import costs, so that a loop over imports meets the
+// same end as any other.
+func (in *instance) charge(mod api.Module, n int64) {
+	in.counter(mod)
+	left := int64(in.fuel.Get()) - n
+	if in.fuel.Set(uint64(left)); left < 0 {
+		in.tick(mod)
+	}
+}
+
 // tick is called by the guest when its slice is spent: a look at the budget
 // and the clock, and, being Go, a point where the goroutine can be preempted.
 func (in *instance) tick(mod api.Module) {
-	if in.fuel == nil { // a start function runs before start looks the counter up
-		in.fuel = mod.ExportedGlobal(meter.FuelExport).(api.MutableGlobal)
-	}
+	in.counter(mod)
 	if debt := -int64(in.fuel.Get()); debt > 0 {
 		in.left -= debt
 	}
@@ -190,6 +220,8 @@ func (in *instance) close() {
 	if in.mod != nil {
 		_ = in.mod.Close(in.ctx)
 	}
+	in.linear.Free()
+	in.m.set.end()
 }
 
 // Failed is a call that returned a status instead of a reply. The instance is
