@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/taskgate/taskgate/abi"
 )
@@ -129,6 +131,9 @@ func (m *Module) TryCommand(c *abi.Command) (*abi.Verdict, bool) {
 	return v, v != nil
 }
 
+// Results implements gate.Guard.
+func (m *Module) Results() bool { return m.hooks[abi.HookResultSchema] }
+
 // ResultSchema implements gate.Guard.
 func (m *Module) ResultSchema(ctx context.Context, c *abi.Command, s *abi.ResultSchema) (*abi.MaskPlan, error) {
 	if !m.hooks[abi.HookResultSchema] {
@@ -158,8 +163,42 @@ func decode(v *abi.Verdict, reply []byte) error {
 	if err := v.Decode(reply); err != nil {
 		return fmt.Errorf("the reply does not parse: %w", err)
 	}
+	return checkText(v)
+}
+
+var errText = errors.New("the reply does not parse: a text that is not UTF-8, or holds NUL")
+
+// checkText refuses what a protocol could not pass on as text: NUL would end
+// it early in a PostgreSQL message.
+func checkText(v *abi.Verdict) error {
+	r := &v.Reason
+	for _, s := range [...]string{r.Code, r.Message, r.Closest, r.Hint, r.Detail, r.URL, v.Review.Summary, v.Terms.OnHold, v.Terms.Payload} {
+		if !plain(s) {
+			return errText
+		}
+	}
+	for _, list := range [...][]string{v.Tags, v.Needs, v.Review.Groups, v.Terms.Oracle} {
+		for _, s := range list {
+			if !plain(s) {
+				return errText
+			}
+		}
+	}
+	for i := range v.Protect {
+		p := &v.Protect[i]
+		for _, s := range p.Relation {
+			if !plain(s) {
+				return errText
+			}
+		}
+		if !plain(p.Column) || !plain(p.Arg) {
+			return errText
+		}
+	}
 	return nil
 }
+
+func plain(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
 
 func (m *Module) named(err error) error { return fmt.Errorf("wasm: %s: %w", m.source.Name, err) }
 

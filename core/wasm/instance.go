@@ -48,10 +48,10 @@ type instanceKey struct{}
 
 // The limits of a call.
 const (
-	slice        = 20_000        // fuel between two looks at the clock
-	callFuel     = 4_000_000     // of one call
-	startFuel    = 2_000_000_000 // of _initialize and CONFIGURE together
-	callDeadline = time.Second   // the backstop
+	slice        = 20_000      // fuel between two looks at the clock
+	callFuel     = 4_000_000   // of one call
+	startFuel    = 500_000_000 // of _initialize and CONFIGURE together
+	callDeadline = time.Second // the backstop
 	startTime    = 10 * time.Second
 	maxReply     = 1 << 20
 	maxLog       = 64 << 10 // bytes a call may log
