@@ -90,7 +90,7 @@ type Source struct {
 // MaxModule bounds a module's file, in bytes; MemoryPages one instance's
 // memory, in pages of 64 KiB.
 const (
-	MaxModule   = 64 << 20
+	MaxModule   = 32 << 20
 	MemoryPages = 512
 )
 

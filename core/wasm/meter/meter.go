@@ -256,7 +256,9 @@ func (m *injector) readTables() {
 		return
 	}
 	r := &reader{b: m.sections[4]}
-	m.tables = r.count()
+	if m.tables = r.count(); m.tables > 1 {
+		failf("%d tables: at most one", m.tables)
+	}
 	for range m.tables {
 		if r.byte() != 0x70 {
 			failf("a table of something else than functions")
