@@ -249,11 +249,11 @@ func (m *Module) enter(ctx context.Context, s *abi.Session) (call, error) {
 	for i := max(0, len(s.ID)-4); i < len(s.ID); i++ {
 		c.hint = c.hint*31 + uint32(s.ID[i])
 	}
+	if ctx.Err() != nil { // once it runs, its own deadline ends it: who gives up is no reason to break an instance
+		return c, context.Cause(ctx)
+	}
 	now := time.Now()
 	c.deadline = now.Add(callDeadline)
-	if d, ok := ctx.Deadline(); ok && d.Before(c.deadline) {
-		c.deadline = d
-	}
 	c.pool = m.pools.of(m.partition(s), now)
 	var err error
 	if c.in, err = c.pool.take(ctx, c.hint, c.deadline); err != nil {
@@ -268,11 +268,12 @@ func (m *Module) enter(ctx context.Context, s *abi.Session) (call, error) {
 // leave puts the instance back, unless anything at all went wrong in it. A
 // status is the guest's own word: it is whole.
 func (m *Module) leave(c call, err error) {
-	var failed *Failed
-	if err == nil || errors.As(err, &failed) {
-		c.pool.put(c.in, c.hint)
-		return
+	if err != nil {
+		if _, whole := errors.AsType[*Failed](err); !whole {
+			c.pool.discard(c.in)
+			m.breaker.trapped(c.who, c.task)
+			return
+		}
 	}
-	c.pool.discard(c.in)
-	m.breaker.trapped(c.who, c.task)
+	c.pool.put(c.in, c.hint)
 }

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -32,6 +33,7 @@ type Host struct {
 	Version string                    // told to modules
 	Log     func(module, line string) // what modules log; nil drops it
 
+	dir       string
 	cache     wazero.CompilationCache
 	compile   sync.Mutex // one at a time: compiling on every core starves live traffic
 	interpret bool       // as on a machine without a compiler
@@ -58,7 +60,7 @@ func Open(dir string) (*Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("wasm: cache: %w", err)
 	}
-	return &Host{cache: cache}, nil
+	return &Host{dir: dir, cache: cache}, nil
 }
 
 // Close frees the cache. Every Set has to be closed before.
@@ -346,11 +348,27 @@ func (s *Set) compile(ctx context.Context, metered []byte) (c wazero.CompiledMod
 		}
 	}()
 	c, err = s.runtime.CompileModule(ctx, metered)
+	if err != nil && s.host.clear(err) {
+		c, err = s.runtime.CompileModule(ctx, metered)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("compile: %w", err)
 	}
 	s.compiled = append(s.compiled, c)
 	return c, nil
+}
+
+// clear empties the cache on disk where the error is about an entry that is
+// broken, by a crash or a full disk. It would break every start from then on.
+func (h *Host) clear(err error) bool {
+	if h.dir == "" || !strings.HasPrefix(err.Error(), "compilationcache: ") {
+		return false
+	}
+	entries, err := filepath.Glob(filepath.Join(h.dir, "wazero-*", "*"))
+	for _, e := range entries {
+		err = errors.Join(err, os.Remove(e))
+	}
+	return err == nil
 }
 
 // noLoader keeps a module's schema from naming files or addresses for the
