@@ -114,7 +114,7 @@ func (in *instance) start() error {
 			return fmt.Errorf("configure: %w", err)
 		}
 		if len(reply) > 0 {
-			return fmt.Errorf("configure: %s", reply)
+			return fmt.Errorf("configure: %s", sentence(string(reply)))
 		}
 	}
 	return nil
@@ -192,7 +192,7 @@ func (in *instance) run(hook abi.Hook, input []byte, fuel int64, deadline time.T
 		if abi.Status(n) == abi.StatusNothing {
 			return nil, nil
 		}
-		return nil, &Failed{Status: abi.Status(n), Text: in.fail}
+		return nil, &Failed{Status: abi.Status(n), Text: in.words()}
 	}
 	if n > maxReply {
 		return nil, fmt.Errorf("a reply of %d bytes: at most %d", n, maxReply)
@@ -204,14 +204,28 @@ func (in *instance) run(hook abi.Hook, input []byte, fuel int64, deadline time.T
 	return reply, nil
 }
 
+// words are what the guest says of its own failure: in one line, and nothing
+// where it is given parameters, which they could show.
+func (in *instance) words() string {
+	if in.m.inputs&abi.InputParams != 0 && in.hook != abi.HookConfigure {
+		return ""
+	}
+	return sentence(in.fail)
+}
+
+// sentence makes one line of a guest's text.
+func sentence(s string) string {
+	return strings.ToValidUTF8(strings.Join(strings.Fields(clip(s, 1024)), " "), "")
+}
+
 // explain finds the cause behind the engine's error.
 func (in *instance) explain(err error) error {
 	if in.stop != nil {
 		return in.stop
 	}
 	text, _, _ := strings.Cut(err.Error(), "\n") // the engine adds a stack trace
-	if in.fail != "" {
-		text += ": " + strings.Join(strings.Fields(in.fail), " ")
+	if w := in.words(); w != "" {
+		text += ": " + w
 	}
 	return errors.New("trapped: " + text)
 }

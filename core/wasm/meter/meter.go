@@ -441,6 +441,11 @@ func (m *injector) rewriteElements() []byte {
 }
 
 func (m *injector) checkData() {
+	if m.sections[12] != nil {
+		r := &reader{b: m.sections[12]}
+		r.u32()
+		r.done("data count")
+	}
 	if m.sections[11] == nil {
 		return
 	}
