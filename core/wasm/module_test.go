@@ -500,13 +500,16 @@ func TestWM04Grants(t *testing.T) {
 	if v, err := m.Command(t.Context(), ask("ada", "x")); err != nil || v.Decision != abi.Allow || logged {
 		t.Error("WM17: a guard that is given parameters wrote a log", v, err, logged)
 	}
-	m, err = try(t, h, shape{imports: [][3]string{{coreModule, "fail", "(i32 i32) -> ()"}},
-		call: join(i32(bufferAt), i32(64), []byte{0x10, 0, 0})}, params, func(s *Source) { s.Capabilities = []string{"params"} })
+	telling := shape{imports: [][3]string{{coreModule, "fail", "(i32 i32) -> ()"}}, call: join(i32(bufferAt), i32(64), []byte{0x10, 0, 0})}
+	m, err = try(t, h, telling, params, func(s *Source) { s.Capabilities = []string{"params"} })
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := m.Command(t.Context(), ask("ada", "canary")); err == nil || strings.Contains(err.Error(), "canary") {
 		t.Error("WM17: what it was given is in its error:", err)
+	}
+	if _, err := must(t, telling).Command(t.Context(), ask("ada", "canary")); err == nil || !strings.Contains(err.Error(), "canary") {
+		t.Error("a guard's own words are lost:", err)
 	}
 	clocked := small
 	clocked.Capabilities = []Capability{{"clock", "tells the time"}}
