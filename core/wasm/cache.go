@@ -3,6 +3,7 @@ package wasm
 import (
 	"hash/maphash"
 	"sync"
+	"time"
 
 	"github.com/taskgate/taskgate/abi"
 )
@@ -18,34 +19,54 @@ type cache struct {
 
 type shard struct {
 	mu   sync.RWMutex
-	by   map[string]map[string]*abi.Verdict
+	by   map[partition]map[string]kept
 	size int
 }
 
-// shardBytes bounds the keys of one shard.
-const shardBytes = 1 << 20
+type kept struct {
+	verdict *abi.Verdict
+	until   time.Time // the zero time is as long as the generation
+}
+
+const (
+	shardBytes = 1 << 20 // of keys and replies in one shard
+	entryBytes = 512     // what an entry takes beyond them, about
+)
 
 func (c *cache) shard(key []byte) *shard {
 	c.once.Do(func() { c.seed = maphash.MakeSeed() })
 	return &c.shards[maphash.Bytes(c.seed, key)%uint64(len(c.shards))]
 }
 
-func (c *cache) get(key []byte, partition string) *abi.Verdict {
+func (c *cache) get(key []byte, p partition) *abi.Verdict {
 	s := c.shard(key)
 	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.by[partition][string(key)]
+	k := s.by[p][string(key)]
+	s.mu.RUnlock()
+	if !k.until.IsZero() && time.Now().After(k.until) {
+		return nil
+	}
+	return k.verdict
 }
 
-func (c *cache) put(key []byte, partition string, v *abi.Verdict) {
+// put keeps the verdict that a reply of so many bytes gave.
+func (c *cache) put(key []byte, p partition, v *abi.Verdict, reply int) {
+	k := kept{verdict: v}
+	if v.CacheFor > 0 {
+		k.until = time.Now().Add(time.Duration(v.CacheFor) * time.Second)
+	}
+	size := len(key) + 2*reply + entryBytes // a decoded reply takes more than its bytes
+	if size > shardBytes {
+		return
+	}
 	s := c.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.size += len(key) + 256; s.size > shardBytes || s.by == nil {
-		s.by, s.size = map[string]map[string]*abi.Verdict{}, len(key)+256
+	if s.size += size; s.size > shardBytes || s.by == nil {
+		s.by, s.size = map[partition]map[string]kept{}, size
 	}
-	if s.by[partition] == nil {
-		s.by[partition] = map[string]*abi.Verdict{}
+	if s.by[p] == nil {
+		s.by[p] = map[string]kept{}
 	}
-	s.by[partition][string(key)] = v
+	s.by[p][string(key)] = k
 }

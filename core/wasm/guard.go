@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/taskgate/taskgate/abi"
 )
@@ -20,73 +21,111 @@ func (m *Module) Digest() string { return m.digest }
 func (m *Module) May() abi.May { return m.source.May }
 
 // Inputs implements gate.Guard. A module whose verdicts may not be kept, or
-// that can tell the time, counts as one that depends on everything.
+// that can tell the time or draw lots, counts as one that depends on
+// everything.
 func (m *Module) Inputs() abi.Inputs {
-	if !m.source.Cache || len(m.source.Capabilities) > 0 {
+	if !m.source.Cache || m.impure {
 		return m.inputs | abi.InputTime
 	}
 	return m.inputs
 }
 
+// MaxInput bounds what a call is given, in bytes.
+const MaxInput = 16 << 20
+
+var (
+	errSilent = errors.New("the guard said nothing")
+	errInput  = fmt.Errorf("the command has more than the %d bytes that a guard can be given", MaxInput)
+	errNobody = errors.New("a call for nobody")
+)
+
 // SessionOpen implements gate.Guard.
 func (m *Module) SessionOpen(ctx context.Context, s *abi.Session) (*abi.Verdict, error) {
 	if !m.hooks[abi.HookSessionOpen] {
-		return &abi.Verdict{Decision: abi.Abstain}, nil
+		return m.abstain, nil
 	}
+	c, err := m.enter(ctx, s)
+	if err != nil {
+		return nil, m.named(err)
+	}
+	reply, err := c.in.run(abi.HookSessionOpen, s.AppendTo(nil, m.inputs), callFuel, c.deadline, 0)
 	v := &abi.Verdict{}
-	err := m.enter(ctx, s, abi.HookSessionOpen, s.AppendTo(nil, m.inputs), 0, func(reply []byte, _ bool) error { return v.Decode(reply) })
-	return v, err
+	if err == nil {
+		err = decode(v, reply)
+	}
+	m.leave(c, err)
+	if err != nil {
+		return nil, m.named(err)
+	}
+	return v, nil
 }
 
 // SessionClose implements gate.Guard. What the module says to it is ignored.
 func (m *Module) SessionClose(s *abi.Session) {
-	if m.hooks[abi.HookSessionClose] {
-		_ = m.enter(context.Background(), s, abi.HookSessionClose, s.AppendTo(nil, m.inputs), 0, func([]byte, bool) error { return nil })
+	if !m.hooks[abi.HookSessionClose] {
+		return
 	}
+	c, err := m.enter(context.Background(), s)
+	if err != nil {
+		return
+	}
+	_, err = c.in.run(abi.HookSessionClose, s.AppendTo(nil, m.inputs), callFuel, c.deadline, 0)
+	m.leave(c, err)
 }
-
-var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 4096); return &b }}
 
 // Command implements gate.Guard.
 func (m *Module) Command(ctx context.Context, c *abi.Command) (*abi.Verdict, error) {
 	if !m.hooks[abi.HookCommand] {
-		return &abi.Verdict{Decision: abi.Abstain}, nil
+		return m.abstain, nil
 	}
-	buf := buffers.Get().(*[]byte)
-	defer buffers.Put(buf)
+	buf := m.buffer()
+	defer m.release(buf)
 	*buf = c.AppendTo((*buf)[:0], m.inputs, m.set.symbols)
-	key := *buf
-	if v := m.cache.get(key, m.partition(c.Session)); v != nil {
-		return v, nil
+	if c.Session == nil {
+		return nil, m.named(errNobody)
+	}
+	if len(*buf) > MaxInput {
+		return nil, m.named(errInput)
+	}
+	part := m.partition(c.Session)
+	if m.keeps {
+		if v := m.cache.get(*buf, part); v != nil {
+			return v, nil
+		}
 	}
 	wall := int64(0)
 	if m.inputs&abi.InputTime != 0 {
 		wall = c.Time
 	}
-	v, pure := &abi.Verdict{}, false
-	err := m.enter(ctx, c.Session, abi.HookCommand, key, wall, func(reply []byte, impure bool) error {
-		pure = !impure
-		if reply == nil {
-			return errors.New("the guard said nothing")
-		}
-		return v.Decode(reply)
-	})
+	in, err := m.enter(ctx, c.Session)
 	if err != nil {
-		return nil, fmt.Errorf("wasm: %s: %w", m.source.Name, err)
+		return nil, m.named(err)
 	}
-	if d := v.Decision; m.source.Cache && pure && d != abi.Review && d != abi.Need {
-		m.cache.put(key, m.partition(c.Session), v)
+	reply, err := in.in.run(abi.HookCommand, *buf, callFuel, in.deadline, wall)
+	v, pure, n := &abi.Verdict{}, !in.in.impure, len(reply)
+	if err == nil {
+		err = decode(v, reply)
+	}
+	m.leave(in, err)
+	if err != nil {
+		return nil, m.named(err)
+	}
+	if m.keeps && pure && v.Decision != abi.Review && v.Decision != abi.Need {
+		m.cache.put(*buf, part, v, n)
 	}
 	return v, nil
 }
 
 // TryCommand implements gate.Guard: it answers from what is known.
 func (m *Module) TryCommand(c *abi.Command) (*abi.Verdict, bool) {
-	if !m.hooks[abi.HookCommand] {
-		return &abi.Verdict{Decision: abi.Abstain}, true
+	switch {
+	case !m.hooks[abi.HookCommand]:
+		return m.abstain, true
+	case !m.keeps || c.Session == nil:
+		return nil, false
 	}
-	buf := buffers.Get().(*[]byte)
-	defer buffers.Put(buf)
+	buf := m.buffer()
+	defer m.release(buf)
 	*buf = c.AppendTo((*buf)[:0], m.inputs, m.set.symbols)
 	v := m.cache.get(*buf, m.partition(c.Session))
 	return v, v != nil
@@ -97,105 +136,144 @@ func (m *Module) Results() bool { return m.hooks[abi.HookResultSchema] }
 
 // ResultSchema implements gate.Guard.
 func (m *Module) ResultSchema(ctx context.Context, c *abi.Command, s *abi.ResultSchema) (*abi.MaskPlan, error) {
+	if !m.hooks[abi.HookResultSchema] {
+		return nil, nil
+	}
+	in, err := m.enter(ctx, c.Session)
+	if err != nil {
+		return nil, m.named(err)
+	}
+	reply, err := in.in.run(abi.HookResultSchema, s.AppendTo(nil), callFuel, in.deadline, 0)
 	p := &abi.MaskPlan{}
-	err := m.enter(ctx, c.Session, abi.HookResultSchema, s.AppendTo(nil), 0, func(reply []byte, _ bool) error { return p.Decode(reply) })
-	return p, err
+	if err == nil {
+		err = p.Decode(reply)
+	}
+	m.leave(in, err)
+	if err != nil {
+		return nil, m.named(err)
+	}
+	return p, nil
 }
 
-func (m *Module) partition(s *abi.Session) string {
+// decode reads a verdict where there has to be one.
+func decode(v *abi.Verdict, reply []byte) error {
+	if reply == nil {
+		return errSilent
+	}
+	if err := v.Decode(reply); err != nil {
+		return fmt.Errorf("the reply does not parse: %w", err)
+	}
+	return checkText(v)
+}
+
+var errText = errors.New("the reply does not parse: a text that is not UTF-8, or holds NUL")
+
+// checkText refuses what a protocol could not pass on as text: NUL would end
+// it early in a PostgreSQL message.
+func checkText(v *abi.Verdict) error {
+	r := &v.Reason
+	for _, s := range [...]string{r.Code, r.Message, r.Closest, r.Hint, r.Detail, r.URL, v.Review.Summary, v.Terms.OnHold, v.Terms.Payload} {
+		if !plain(s) {
+			return errText
+		}
+	}
+	for _, list := range [...][]string{v.Tags, v.Needs, v.Review.Groups, v.Terms.Oracle} {
+		for _, s := range list {
+			if !plain(s) {
+				return errText
+			}
+		}
+	}
+	for i := range v.Protect {
+		p := &v.Protect[i]
+		for _, s := range p.Relation {
+			if !plain(s) {
+				return errText
+			}
+		}
+		if !plain(p.Column) || !plain(p.Arg) {
+			return errText
+		}
+	}
+	return nil
+}
+
+func plain(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
+
+func (m *Module) named(err error) error { return fmt.Errorf("wasm: %s: %w", m.source.Name, err) }
+
+func (m *Module) partition(s *abi.Session) partition {
 	switch m.source.Isolation {
 	case Shared:
-		return ""
+		return partition{}
 	case BySubject:
-		return s.Issuer + "\x00" + s.Subject
+		return partition{s.Issuer, s.Subject}
 	}
-	return s.Task
+	return partition{"", s.Task}
 }
 
-// enter makes one call on an instance of the right partition. use is given the
-// reply while it is valid.
-func (m *Module) enter(ctx context.Context, s *abi.Session, hook abi.Hook, input []byte, wall int64, use func(reply []byte, impure bool) error) error {
-	who := s.Issuer + "\x00" + s.Subject
-	if err := m.breaker.check(who); err != nil {
-		return err
+// buffer gives room for a projected command, release takes it back.
+func (m *Module) buffer() *[]byte {
+	if b, ok := m.buffers.Get().(*[]byte); ok {
+		return b
 	}
-	deadline := later(callDeadline)
-	p := m.pools.of(m.partition(s))
-	in, err := p.take(ctx, deadline)
+	b := make([]byte, 0, 4096)
+	return &b
+}
+
+func (m *Module) release(b *[]byte) {
+	if cap(*b) <= 1<<20 { // one huge statement does not stay in memory
+		m.buffers.Put(b)
+	}
+}
+
+// call is an instance that has been checked out for a session.
+type call struct {
+	in       *instance
+	pool     *pool
+	hint     uint32
+	who      who
+	task     string
+	deadline time.Time
+}
+
+// enter checks an instance of the right partition out; leave gives it back.
+func (m *Module) enter(ctx context.Context, s *abi.Session) (call, error) {
+	if s == nil {
+		return call{}, errNobody
+	}
+	c := call{who: who{s.Issuer, s.Subject}, task: s.Task}
+	if err := m.breaker.check(c.who, c.task); err != nil {
+		return c, err
+	}
+	for i := max(0, len(s.ID)-4); i < len(s.ID); i++ {
+		c.hint = c.hint*31 + uint32(s.ID[i])
+	}
+	if ctx.Err() != nil { // once it runs, its own deadline ends it: who gives up is no reason to break an instance
+		return c, context.Cause(ctx)
+	}
+	now := time.Now()
+	c.deadline = now.Add(callDeadline)
+	c.pool = m.pools.of(m.partition(s), now)
+	var err error
+	if c.in, err = c.pool.take(ctx, c.hint, c.deadline); err != nil {
+		if !errors.Is(err, errBusy) && !errors.Is(err, errClosed) && ctx.Err() == nil {
+			m.breaker.trapped(c.who, c.task) // it cannot even be made
+		}
+		return c, err
+	}
+	return c, nil
+}
+
+// leave puts the instance back, unless anything at all went wrong in it. A
+// status is the guest's own word: it is whole.
+func (m *Module) leave(c call, err error) {
 	if err != nil {
-		return err
-	}
-	reply, err := in.run(hook, input, callFuel, deadline, wall)
-	if err == nil {
-		err = use(reply, in.impure)
-	}
-	var failed *Failed
-	if err != nil && !errors.As(err, &failed) {
-		p.discard(in)
-		m.breaker.trapped(who)
-		return err
-	}
-	p.put(in)
-	m.breaker.fine(who)
-	return err
-}
-
-func later(d time.Duration) time.Time { return time.Now().Add(d) }
-
-// pools are the instances of a module, by partition.
-type pools struct {
-	m    *Module
-	mu   sync.Mutex
-	by   map[string]*pool
-	done bool
-}
-
-// maxPartitions bounds how many tasks or subjects have instances of their own
-// at a time; the one that was used longest ago makes room.
-const maxPartitions = 64
-
-func (ps *pools) of(partition string) *pool {
-	ps.mu.Lock()
-	defer ps.mu.Unlock()
-	now := time.Now().UnixNano()
-	p := ps.by[partition]
-	if p == nil {
-		if ps.by == nil {
-			ps.by = map[string]*pool{}
-		}
-		// What configured the module has served nobody: it goes to the first.
-		if first := ps.by[""]; first != nil && len(ps.by) == 1 {
-			p = first
-			delete(ps.by, "")
-		} else {
-			ps.evict()
-			p = newPool(ps.m)
-		}
-		ps.by[partition] = p
-	}
-	p.used.Store(now)
-	return p
-}
-
-func (ps *pools) evict() {
-	if len(ps.by) < maxPartitions {
-		return
-	}
-	oldest := ""
-	for name, p := range ps.by {
-		if o := ps.by[oldest]; o == nil || p.used.Load() < o.used.Load() {
-			oldest = name
+		if _, whole := errors.AsType[*Failed](err); !whole {
+			c.pool.discard(c.in)
+			m.breaker.trapped(c.who, c.task)
+			return
 		}
 	}
-	ps.by[oldest].close()
-	delete(ps.by, oldest)
-}
-
-func (ps *pools) close() {
-	ps.mu.Lock()
-	defer ps.mu.Unlock()
-	for _, p := range ps.by {
-		p.close()
-	}
-	ps.by = nil
+	c.pool.put(c.in, c.hint)
 }

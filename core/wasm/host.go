@@ -11,10 +11,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/tetratelabs/wazero"
@@ -30,8 +33,10 @@ type Host struct {
 	Version string                    // told to modules
 	Log     func(module, line string) // what modules log; nil drops it
 
-	cache   wazero.CompilationCache
-	compile sync.Mutex // one at a time: compiling on every core starves live traffic
+	dir       string
+	cache     wazero.CompilationCache
+	compile   sync.Mutex // one at a time: compiling on every core starves live traffic
+	interpret bool       // as on a machine without a compiler
 }
 
 // Open makes a host that caches compiled code in dir, which it creates with
@@ -46,6 +51,8 @@ func Open(dir string) (*Host, error) {
 	}
 	if st, err := os.Stat(dir); err != nil {
 		return nil, fmt.Errorf("wasm: cache: %w", err)
+	} else if sys, ok := st.Sys().(*syscall.Stat_t); !ok || int(sys.Uid) != os.Geteuid() {
+		return nil, fmt.Errorf("wasm: cache: %s belongs to another user, who could decide what runs: use a directory of your own", dir)
 	} else if st.Mode().Perm()&0o022 != 0 {
 		return nil, fmt.Errorf("wasm: cache: others can write to %s, and so decide what runs: chmod 700 it", dir)
 	}
@@ -53,7 +60,7 @@ func Open(dir string) (*Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("wasm: cache: %w", err)
 	}
-	return &Host{cache: cache}, nil
+	return &Host{dir: dir, cache: cache}, nil
 }
 
 // Close frees the cache. Every Set has to be closed before.
@@ -78,14 +85,14 @@ type Source struct {
 	May          abi.May
 	Config       json.RawMessage
 	Isolation    Isolation
-	Cache        bool // its verdicts depend on its input alone
-	Capabilities []string
+	Cache        bool     // its verdicts depend on its input alone
+	Capabilities []string // "clock", "random", and "params" to be sent bound parameters
 }
 
 // MaxModule bounds a module's file, in bytes; MemoryPages one instance's
 // memory, in pages of 64 KiB.
 const (
-	MaxModule   = 64 << 20
+	MaxModule   = 32 << 20
 	MemoryPages = 512
 )
 
@@ -99,11 +106,16 @@ const features = api.CoreFeaturesV1 | api.CoreFeatureSignExtensionOps | api.Core
 type Set struct {
 	Modules []*Module
 
-	host    *Host
-	runtime wazero.Runtime
-	mu      sync.Mutex
-	symbols abi.Symbols // sealed once every module is configured
-	sealed  bool
+	host     *Host
+	runtime  wazero.Runtime
+	compiled []wazero.CompiledModule
+	symbols  abi.Symbols // sealed once every module is configured
+
+	mu     sync.Mutex
+	sealed bool
+	live   int           // instances
+	closed bool          // no more of them
+	gone   chan struct{} // closed with the last of them
 }
 
 // Module is one guard of one generation.
@@ -115,8 +127,12 @@ type Module struct {
 	digest    string
 	hooks     map[abi.Hook]bool
 	inputs    abi.Inputs
+	impure    bool // it may tell the time or draw lots
+	keeps     bool // its verdicts may be kept
+	abstain   *abi.Verdict
 	configure []byte
 	compiled  wazero.CompiledModule
+	buffers   sync.Pool // of *[]byte: projected commands, not instances
 	pools     pools
 	cache     cache
 	breaker   breaker
@@ -126,9 +142,13 @@ type Module struct {
 // instantiate, configure. One that fails fails the whole set, and all faults
 // are reported together.
 func (h *Host) Load(ctx context.Context, sources []Source) (*Set, error) {
-	config := wazero.NewRuntimeConfigCompiler().WithCoreFeatures(features).WithMemoryLimitPages(MemoryPages).
+	config := wazero.NewRuntimeConfig() // the compiler where there is one for this machine
+	if h.interpret {
+		config = wazero.NewRuntimeConfigInterpreter()
+	}
+	config = config.WithCoreFeatures(features).WithMemoryLimitPages(MemoryPages).
 		WithCompilationCache(h.cache).WithCustomSections(false).WithDebugInfoEnabled(false)
-	s := &Set{host: h, runtime: wazero.NewRuntimeWithConfig(ctx, config), symbols: abi.Symbols{}}
+	s := &Set{host: h, runtime: wazero.NewRuntimeWithConfig(ctx, config), symbols: abi.Symbols{}, gone: make(chan struct{})}
 	if err := provide(ctx, s.runtime); err != nil {
 		return nil, errors.Join(fmt.Errorf("wasm: %w", err), s.Close())
 	}
@@ -147,7 +167,9 @@ func (h *Host) Load(ctx context.Context, sources []Source) (*Set, error) {
 		}
 		s.Modules = append(s.Modules, m)
 	}
+	s.mu.Lock()
 	s.sealed = true
+	s.mu.Unlock()
 	if len(faults) > 0 {
 		return nil, errors.Join(errors.Join(faults...), s.Close())
 	}
@@ -163,20 +185,60 @@ func (s *Set) Guards() []gate.Guard {
 	return list
 }
 
-// Close ends every instance and frees the runtime.
+// Close lets no call begin, waits for those that run, which their deadline
+// ends, and frees the runtime. Memory is never taken from under a call.
 func (s *Set) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		<-s.gone
+		return nil
+	}
+	s.closed = true
+	if s.live == 0 {
+		close(s.gone)
+	}
+	s.mu.Unlock()
 	for _, m := range s.Modules {
 		m.pools.close()
 	}
-	return s.runtime.Close(context.Background())
+	<-s.gone
+	err := s.runtime.Close(context.Background())
+	for _, c := range s.compiled { // the cache that generations share would keep their code
+		err = errors.Join(err, c.Close(context.Background()))
+	}
+	return err
 }
 
-// symbol gives the id of a name, making one while modules are first configured.
+// begin counts an instance in, end counts it out.
+func (s *Set) begin() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.live++
+	return true
+}
+
+func (s *Set) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.live--; s.live == 0 && s.closed {
+		close(s.gone)
+	}
+}
+
+// maxSymbols bounds the names of a generation.
+const maxSymbols = 1 << 17
+
+// symbol gives the id of a name, making one while the set is loaded; 0 where
+// it has none.
 func (s *Set) symbol(name string) uint32 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	id := s.symbols[name]
-	if id == 0 && !s.sealed && len(s.symbols) < 1<<20 {
+	if id == 0 && !s.sealed && len(s.symbols) < maxSymbols {
 		id = uint32(len(s.symbols) + 1)
 		s.symbols[name] = id
 	}
@@ -186,15 +248,23 @@ func (s *Set) symbol(name string) uint32 {
 // read gives the module's bytes. What is hashed is what is compiled.
 func read(src Source) ([]byte, string, error) {
 	st, err := os.Stat(src.Path)
-	if err != nil {
-		return nil, "", errors.New("the file cannot be read: " + err.(*os.PathError).Err.Error())
+	if err == nil && !st.Mode().IsRegular() {
+		return nil, "", errors.New("not a regular file")
 	}
-	if st.Size() > MaxModule {
-		return nil, "", fmt.Errorf("the file has %d bytes: at most %d", st.Size(), MaxModule)
-	}
-	b, err := os.ReadFile(src.Path)
 	if err != nil {
-		return nil, "", err
+		return nil, "", unreadable(err)
+	}
+	f, err := os.Open(src.Path)
+	if err != nil {
+		return nil, "", unreadable(err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, MaxModule+1))
+	if err != nil {
+		return nil, "", unreadable(err)
+	}
+	if len(b) > MaxModule {
+		return nil, "", fmt.Errorf("the file has over %d bytes, which is the most that a module may have", MaxModule)
 	}
 	sum := sha256.Sum256(b)
 	got := hex.EncodeToString(sum[:])
@@ -202,6 +272,14 @@ func read(src Source) ([]byte, string, error) {
 		return nil, "", fmt.Errorf("its sha256 is %s, the configuration says %s", got, src.SHA256)
 	}
 	return b, got, nil
+}
+
+// unreadable leaves the path out, which the caller names.
+func unreadable(err error) error {
+	if p, ok := errors.AsType[*os.PathError](err); ok {
+		err = p.Err
+	}
+	return fmt.Errorf("the file cannot be read: %w", err)
 }
 
 func (s *Set) load(ctx context.Context, src Source) (*Module, error) {
@@ -213,12 +291,15 @@ func (s *Set) load(ctx context.Context, src Source) (*Module, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Module{Manifest: man, set: s, source: src, digest: digest, hooks: map[abi.Hook]bool{}}
+	m := &Module{Manifest: man, set: s, source: src, digest: digest, hooks: map[abi.Hook]bool{}, abstain: &abi.Verdict{Decision: abi.Abstain}}
 	for _, h := range man.Hooks {
 		m.hooks[hookNames[h]] = true
 	}
 	if m.inputs, err = man.inputs(); err != nil {
 		return nil, err
+	}
+	if m.inputs&abi.InputParams != 0 && !slices.Contains(src.Capabilities, "params") {
+		return nil, errors.New("asks for the input \"params\", which is not granted: add it to the capabilities of the plugin or do without the module")
 	}
 	var granted []string
 	for _, c := range man.Capabilities {
@@ -227,6 +308,8 @@ func (s *Set) load(ctx context.Context, src Source) (*Module, error) {
 		}
 		granted = append(granted, c.Name)
 	}
+	m.impure = len(granted) > 0
+	m.keeps = src.Cache && !m.impure && m.inputs&abi.InputTime == 0
 	if err := checkConfig(man.ConfigSchema, src.Config); err != nil {
 		return nil, err
 	}
@@ -238,21 +321,66 @@ func (s *Set) load(ctx context.Context, src Source) (*Module, error) {
 	if err := checkShape(rep, granted); err != nil {
 		return nil, err
 	}
-	s.host.compile.Lock()
-	m.compiled, err = s.runtime.CompileModule(ctx, metered)
-	s.host.compile.Unlock()
-	if err != nil {
-		return nil, fmt.Errorf("compile: %w", err)
+	if m.compiled, err = s.compile(ctx, metered); err != nil {
+		return nil, err
 	}
 	m.pools.m = m
-	p := m.pools.of("")
-	in, err := p.take(ctx, later(startTime))
+	in, err := m.instantiate()
 	if err != nil {
 		return nil, err
 	}
-	p.put(in)
+	p := newPool(m)
+	p.made.Store(1)
+	m.pools.live.Store(1)
+	m.pools.spare = p
+	p.put(in, 0)
 	return m, nil
 }
+
+// compile makes machine code of a metered module. What the engine trips over
+// in it refuses the module, and no more than that.
+func (s *Set) compile(ctx context.Context, metered []byte) (c wazero.CompiledModule, err error) {
+	s.host.compile.Lock()
+	defer s.host.compile.Unlock()
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("compile: the engine failed: %v", p)
+		}
+	}()
+	c, err = s.runtime.CompileModule(ctx, metered)
+	if err != nil && s.host.clear(err) {
+		c, err = s.runtime.CompileModule(ctx, metered)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("compile: %w", err)
+	}
+	s.compiled = append(s.compiled, c)
+	return c, nil
+}
+
+// clear empties the cache on disk where the error is about an entry that is
+// broken, by a crash or a full disk. It would break every start from then on.
+func (h *Host) clear(err error) bool {
+	if h.dir == "" || !strings.HasPrefix(err.Error(), "compilationcache: ") {
+		return false
+	}
+	entries, err := filepath.Glob(filepath.Join(h.dir, "wazero-*", "*"))
+	for _, e := range entries {
+		err = errors.Join(err, os.Remove(e))
+	}
+	return err == nil
+}
+
+// noLoader keeps a module's schema from naming files or addresses for the
+// gateway to fetch.
+type noLoader struct{}
+
+func (noLoader) Load(url string) (any, error) {
+	return nil, fmt.Errorf("%s: a schema has to hold all that it refers to", url)
+}
+
+// schemaURL is what a module's schema is called while it is compiled.
+const schemaURL = "taskgate:config_schema"
 
 // checkConfig holds a configuration against the module's own schema.
 func checkConfig(schema, config json.RawMessage) error {
@@ -264,10 +392,11 @@ func checkConfig(schema, config json.RawMessage) error {
 		return fmt.Errorf("config_schema: %w", err)
 	}
 	c := jsonschema.NewCompiler()
-	if err := c.AddResource("config.json", doc); err != nil {
+	c.UseLoader(noLoader{})
+	if err := c.AddResource(schemaURL, doc); err != nil {
 		return fmt.Errorf("config_schema: %w", err)
 	}
-	sch, err := c.Compile("config.json")
+	sch, err := c.Compile(schemaURL)
 	if err != nil {
 		return fmt.Errorf("config_schema: %w", err)
 	}
@@ -279,7 +408,7 @@ func checkConfig(schema, config json.RawMessage) error {
 		return fmt.Errorf("config: %w", err)
 	}
 	if err := sch.Validate(value); err != nil {
-		return fmt.Errorf("config: %w", err)
+		return fmt.Errorf("config: %s", strings.Join(strings.Fields(err.Error()), " ")) // it comes in lines
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/tetratelabs/wazero"
@@ -19,7 +20,6 @@ const (
 	statusOK       = 0
 	statusNotFound = 1
 	statusInvalid  = 3
-	statusQuota    = 7
 )
 
 // Errors of WASI preview 1 that a guest can meet.
@@ -31,6 +31,9 @@ const (
 // maxBytes bounds what one import handles.
 const maxBytes = 64 << 10
 
+// maxName bounds a name that a symbol is asked for, in bytes.
+const maxName = 512
+
 // function is the body of an import: the guest, its memory, and the stack that
 // holds the arguments and takes the result.
 type function func(in *instance, mod api.Module, stack []uint64)
@@ -38,9 +41,9 @@ type function func(in *instance, mod api.Module, stack []uint64)
 // bodies are the functions behind the table in check.go.
 var bodies = map[string]map[string]function{
 	coreModule: {
-		"log":       func(in *instance, mod api.Module, s []uint64) { in.log(text(mod, s[1], s[2])) },
+		"log":       func(in *instance, mod api.Module, s []uint64) { in.log(text(in, mod, s[1], s[2])) },
 		"log_level": func(in *instance, _ api.Module, s []uint64) { s[0] = 1 },
-		"fail":      func(in *instance, mod api.Module, s []uint64) { in.fail = clip(text(mod, s[0], s[1]), 1024) },
+		"fail":      func(in *instance, mod api.Module, s []uint64) { in.fail = clip(text(in, mod, s[0], s[1]), 1024) },
 		"take":      func(in *instance, _ api.Module, s []uint64) { s[0] = statusNotFound }, // nothing here is ever too large
 		"symbol":    symbol,
 	},
@@ -54,7 +57,7 @@ var bodies = map[string]map[string]function{
 	}},
 	randomModule: {"fill": func(in *instance, mod api.Module, s []uint64) {
 		in.impure = true
-		s[0] = fill(mod, s[0], s[1], statusOK, statusInvalid)
+		s[0] = fill(in, mod, s[0], s[1], statusOK, statusInvalid)
 	}},
 	wasiModule: {
 		"sched_yield":         func(_ *instance, _ api.Module, s []uint64) { s[0] = 0 },
@@ -75,7 +78,7 @@ var bodies = map[string]map[string]function{
 			if in.ready { // before that it only seeds the guest's own runtime
 				in.impure = true
 			}
-			s[0] = fill(mod, s[0], s[1], 0, errnoFault)
+			s[0] = fill(in, mod, s[0], s[1], 0, errnoFault)
 		},
 	},
 	"env": {"abort": func(in *instance, mod api.Module, s []uint64) {
@@ -87,7 +90,8 @@ var bodies = map[string]map[string]function{
 var started = time.Now()
 
 // text gives a copy of the guest's bytes, cut to what an import handles.
-func text(mod api.Module, at, n uint64) string {
+func text(in *instance, mod api.Module, at, n uint64) string {
+	in.charge(mod, int64(min(uint32(n), maxBytes))/bytesPerFuel)
 	b, ok := mod.Memory().Read(uint32(at), min(uint32(n), maxBytes))
 	if !ok {
 		panic(errors.New("an import was given a pointer outside the guest's memory"))
@@ -97,19 +101,32 @@ func text(mod api.Module, at, n uint64) string {
 
 func clip(s string, n int) string { return s[:min(len(s), n)] }
 
+// log hands a line on. A guard that is given parameters has no log: it would
+// show what it was given.
 func (in *instance) log(line string) {
+	if in.m.inputs&abi.InputParams != 0 && in.hook != abi.HookConfigure {
+		return
+	}
 	if in.logged += len(line) + 1; in.logged <= maxLog && in.m.set.host.Log != nil {
 		in.m.set.host.Log(in.m.source.Name, line)
 	}
 }
 
-// symbol gives the host's id for a name, while the guest is configured.
+// symbol gives the host's id for a name, while the guest is configured. It
+// never answers with less than an exact id: a guard that took 0 for a name
+// would find it in every operation whose name nobody asked for.
 func symbol(in *instance, mod api.Module, s []uint64) {
-	name := text(mod, s[0], s[1])
-	s[0] = 0
-	if in.hook == abi.HookConfigure {
-		s[0] = uint64(in.m.set.symbol(name))
+	if in.hook != abi.HookConfigure {
+		panic(errors.New("symbol was called outside CONFIGURE"))
 	}
+	if uint32(s[1]) > maxName {
+		panic(fmt.Errorf("symbol was asked for a name of over %d bytes", maxName))
+	}
+	id := in.m.set.symbol(text(in, mod, s[0], s[1]))
+	if id == 0 {
+		panic(errors.New("symbol was asked for a name that was not asked for when the module was loaded, or for too many names"))
+	}
+	s[0] = uint64(id)
 }
 
 func nothing(_ *instance, mod api.Module, s []uint64) {
@@ -150,6 +167,10 @@ func clock(in *instance, mod api.Module, s []uint64) {
 
 // write is the guest's standard error: the module's log.
 func write(in *instance, mod api.Module, s []uint64) {
+	if fd := uint32(s[0]); fd != 1 && fd != 2 {
+		s[0] = errnoBadf
+		return
+	}
 	mem, total := mod.Memory(), uint32(0)
 	for i := range min(uint32(s[2]), 64) {
 		head, ok := mem.Read(uint32(s[1])+8*i, 8)
@@ -164,7 +185,9 @@ func write(in *instance, mod api.Module, s []uint64) {
 			return
 		}
 		if total += n; n > 0 {
-			line := string(b[:min(len(b), maxBytes)])
+			b = b[:min(len(b), maxBytes)]
+			in.charge(mod, int64(len(b))/bytesPerFuel)
+			line := string(b)
 			in.log(line)
 			in.fail = clip(in.fail+line, 1024) // a panic's text comes this way
 		}
@@ -176,7 +199,8 @@ func write(in *instance, mod api.Module, s []uint64) {
 	s[0] = 0
 }
 
-func fill(mod api.Module, at, n uint64, good, bad uint64) uint64 {
+func fill(in *instance, mod api.Module, at, n uint64, good, bad uint64) uint64 {
+	in.charge(mod, int64(min(uint32(n), maxBytes))/bytesPerFuel)
 	b, ok := mod.Memory().Read(uint32(at), uint32(n))
 	if !ok || len(b) > maxBytes {
 		return bad
@@ -185,8 +209,11 @@ func fill(mod api.Module, at, n uint64, good, bad uint64) uint64 {
 	return good
 }
 
-// importsFuel is what a call of an import draws at least, and by the byte.
-const importFuel = 200
+// What an import draws: for being called, and for the bytes it handles.
+const (
+	importFuel   = 200
+	bytesPerFuel = 8
+)
 
 // provide instantiates the host's side of every import in a runtime.
 func provide(ctx context.Context, r wazero.Runtime) error {
@@ -208,15 +235,11 @@ func provide(ctx context.Context, r wazero.Runtime) error {
 	return err
 }
 
-// charged makes an import draw fuel and look at the deadline, so that a loop
-// over imports meets the same end as any other.
+// charged makes an import draw fuel.
 func charged(f function) api.GoModuleFunction {
 	return api.GoModuleFunc(func(ctx context.Context, mod api.Module, stack []uint64) {
 		in := ctx.Value(instanceKey{}).(*instance)
-		if in.fuel == nil || int64(in.fuel.Get()) < importFuel {
-			in.tick(mod)
-		}
-		in.fuel.Set(in.fuel.Get() - importFuel)
+		in.charge(mod, importFuel)
 		f(in, mod, stack)
 	})
 }

@@ -22,6 +22,7 @@ type instance struct {
 	ctx    context.Context // carries the instance to the functions that it imports
 	mod    api.Module
 	memory api.Memory
+	linear mapping
 	buffer api.Function
 	call   api.Function
 	fuel   api.MutableGlobal
@@ -47,10 +48,10 @@ type instanceKey struct{}
 
 // The limits of a call.
 const (
-	slice        = 20_000        // fuel between two looks at the clock
-	callFuel     = 4_000_000     // of one call
-	startFuel    = 2_000_000_000 // of _initialize and CONFIGURE together
-	callDeadline = time.Second   // the backstop
+	slice        = 20_000      // fuel between two looks at the clock
+	callFuel     = 4_000_000   // of one call
+	startFuel    = 500_000_000 // of _initialize and CONFIGURE together
+	callDeadline = time.Second // the backstop
 	startTime    = 10 * time.Second
 	maxReply     = 1 << 20
 	maxLog       = 64 << 10 // bytes a call may log
@@ -62,27 +63,41 @@ var (
 )
 
 // instantiate makes an instance and configures it.
-func (m *Module) instantiate(ctx context.Context) (*instance, error) {
-	in := &instance{m: m, left: startFuel, deadline: time.Now().Add(startTime), hook: abi.HookConfigure}
-	in.ctx = context.WithValue(experimental.WithMemoryAllocator(context.WithoutCancel(ctx), experimental.MemoryAllocatorFunc(mapped)), instanceKey{}, in)
-	mod, err := m.set.runtime.InstantiateModule(in.ctx, m.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
-	if err != nil {
-		return nil, in.explain(err)
+func (m *Module) instantiate() (*instance, error) {
+	if !m.set.begin() {
+		return nil, errClosed
 	}
-	in.mod = mod
-	if err := in.start(); err != nil {
+	in := &instance{m: m, left: startFuel, deadline: time.Now().Add(startTime), hook: abi.HookConfigure}
+	err := in.make()
+	if err == nil {
+		err = in.start()
+	}
+	if err != nil {
 		in.close()
 		return nil, err
 	}
 	return in, nil
 }
 
-func (in *instance) start() error {
-	fuel, ok := in.mod.ExportedGlobal(meter.FuelExport).(api.MutableGlobal)
-	if !ok {
-		return errors.New("the module is not metered")
+// make has the engine build the instance, which runs a start function if the
+// module has one. The engine panics where there is no memory to be had.
+func (in *instance) make() (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("instantiate: %v", p)
+		}
+	}()
+	in.ctx = context.WithValue(experimental.WithMemoryAllocator(context.Background(), &in.linear), instanceKey{}, in)
+	in.mod, err = in.m.set.runtime.InstantiateModule(in.ctx, in.m.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
+	if err != nil {
+		in.mod = nil
+		return fmt.Errorf("instantiate: %w", in.explain(err))
 	}
-	in.fuel = fuel
+	return nil
+}
+
+func (in *instance) start() error {
+	in.counter(in.mod)
 	in.memory = in.mod.Memory()
 	in.buffer, in.call = in.mod.ExportedFunction("taskgate_v1_buffer"), in.mod.ExportedFunction("taskgate_v1_call")
 	if init := in.mod.ExportedFunction("_initialize"); init != nil {
@@ -99,7 +114,7 @@ func (in *instance) start() error {
 			return fmt.Errorf("configure: %w", err)
 		}
 		if len(reply) > 0 {
-			return fmt.Errorf("configure: %s", reply)
+			return fmt.Errorf("configure: %s", sentence(string(reply)))
 		}
 	}
 	return nil
@@ -112,12 +127,27 @@ func (in *instance) refill() {
 	in.fuel.Set(uint64(n))
 }
 
+// counter looks the fuel counter up; a start function runs before start does.
+func (in *instance) counter(mod api.Module) {
+	if in.fuel == nil {
+		in.fuel = mod.ExportedGlobal(meter.FuelExport).(api.MutableGlobal) // the meter has put it there
+	}
+}
+
+// charge draws what an import costs, so that a loop over imports meets the
+// same end as any other.
+func (in *instance) charge(mod api.Module, n int64) {
+	in.counter(mod)
+	left := int64(in.fuel.Get()) - n
+	if in.fuel.Set(uint64(left)); left < 0 {
+		in.tick(mod)
+	}
+}
+
 // tick is called by the guest when its slice is spent: a look at the budget
 // and the clock, and, being Go, a point where the goroutine can be preempted.
 func (in *instance) tick(mod api.Module) {
-	if in.fuel == nil { // a start function runs before start looks the counter up
-		in.fuel = mod.ExportedGlobal(meter.FuelExport).(api.MutableGlobal)
-	}
+	in.counter(mod)
 	if debt := -int64(in.fuel.Get()); debt > 0 {
 		in.left -= debt
 	}
@@ -162,7 +192,7 @@ func (in *instance) run(hook abi.Hook, input []byte, fuel int64, deadline time.T
 		if abi.Status(n) == abi.StatusNothing {
 			return nil, nil
 		}
-		return nil, &Failed{Status: abi.Status(n), Text: in.fail}
+		return nil, &Failed{Status: abi.Status(n), Text: in.words()}
 	}
 	if n > maxReply {
 		return nil, fmt.Errorf("a reply of %d bytes: at most %d", n, maxReply)
@@ -174,14 +204,28 @@ func (in *instance) run(hook abi.Hook, input []byte, fuel int64, deadline time.T
 	return reply, nil
 }
 
+// words are what the guest says of its own failure: in one line, and nothing
+// where it is given parameters, which they could show.
+func (in *instance) words() string {
+	if in.m.inputs&abi.InputParams != 0 && in.hook != abi.HookConfigure {
+		return ""
+	}
+	return sentence(in.fail)
+}
+
+// sentence makes one line of a guest's text.
+func sentence(s string) string {
+	return strings.ToValidUTF8(strings.Join(strings.Fields(clip(s, 1024)), " "), "")
+}
+
 // explain finds the cause behind the engine's error.
 func (in *instance) explain(err error) error {
 	if in.stop != nil {
 		return in.stop
 	}
 	text, _, _ := strings.Cut(err.Error(), "\n") // the engine adds a stack trace
-	if in.fail != "" {
-		text += ": " + strings.Join(strings.Fields(in.fail), " ")
+	if w := in.words(); w != "" {
+		text += ": " + w
 	}
 	return errors.New("trapped: " + text)
 }
@@ -190,6 +234,8 @@ func (in *instance) close() {
 	if in.mod != nil {
 		_ = in.mod.Close(in.ctx)
 	}
+	in.linear.Free()
+	in.m.set.end()
 }
 
 // Failed is a call that returned a status instead of a reply. The instance is

@@ -134,7 +134,11 @@ func (m *Manifest) Check() error {
 		return err
 	}
 	for _, c := range m.Capabilities {
-		if c.Name != "clock" && c.Name != "random" {
+		switch c.Name {
+		case "clock", "random":
+		case "kv", "crypto", "metrics":
+			return fmt.Errorf("manifest: capability %q is not offered by this version of the gateway yet", c.Name)
+		default:
 			return fmt.Errorf("manifest: capability %q is not known", c.Name)
 		}
 	}

@@ -35,6 +35,9 @@ type function struct {
 	open  []int // index into loops of each open block, -1 for one that is no loop
 }
 
+// number is true of the four types of MVP.
+func number(t byte) bool { return t >= 0x7c && t <= 0x7f }
+
 // survey is what the first pass over a body finds.
 type survey struct {
 	instructions int
@@ -49,7 +52,9 @@ func (f *function) rewrite(body []byte, t funcType) []byte {
 	locals := uint64(len(t.params))
 	for range groups {
 		locals += uint64(r.u32())
-		r.byte()
+		if t := r.byte(); !number(t) {
+			failf("a local of the type %#x, which is not allowed", t)
+		}
 	}
 	if locals > maxLocals {
 		failf("a function with %d locals", locals)
@@ -66,7 +71,7 @@ func (f *function) rewrite(body []byte, t funcType) []byte {
 	} else {
 		f.out = append(f.out, header...)
 	}
-	if s.calls || s.instructions > instrPerFuel {
+	if s.calls || s.instructions > freeLeaf {
 		f.m.rep.Entries++
 		f.charge(s.instructions)
 	}
@@ -79,6 +84,9 @@ func (f *function) survey(r *reader) (s survey) {
 	for len(f.open) > 0 {
 		s.instructions++
 		op, bulk := f.instruction(r)
+		if op == 0x10 || op == 0x11 {
+			s.instructions += instrPerCall
+		}
 		switch op {
 		case 0x02, 0x04:
 			f.open = append(f.open, -1)

@@ -10,6 +10,7 @@ package meter
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -20,14 +21,13 @@ const (
 	FuelExport   = "taskgate_fuel"  // the counter, a mutable i64
 )
 
-// allowed are the exports of the reserved prefix that a module may have.
-var allowed = []string{"taskgate_abi_v", "taskgate_v1_buffer", "taskgate_v1_call", "taskgate_requires_"}
-
 // Costs of what does more work than an instruction.
 const (
 	bytesPerFuel   = 64    // of memory.fill, copy and init, table.copy and init
 	fuelPerPage    = 1024  // of memory.grow
 	instrPerFuel   = 256   // of a loop's or function's body
+	instrPerCall   = 16    // what a call counts for: it may be of a leaf, which draws nothing
+	freeLeaf       = 64    // instructions of a function without calls that draws nothing when entered
 	maxLocals      = 50000 // of one function
 	maxTable       = 1 << 20
 	maxBody        = 1 << 26
@@ -175,7 +175,13 @@ func (m *injector) readTypes() {
 			if r.byte() != 0x60 {
 				failf("a type that is not a function")
 			}
-			m.types = append(m.types, funcType{r.take(int(r.u32())), r.take(int(r.u32()))})
+			t := funcType{r.take(int(r.u32())), r.take(int(r.u32()))}
+			for _, v := range slices.Concat(t.params, t.results) {
+				if !number(v) {
+					failf("a function with a value of the type %#x, which is not allowed", v)
+				}
+			}
+			m.types = append(m.types, t)
 		}
 		r.done("type")
 		r = &reader{b: m.sections[1]}
@@ -203,7 +209,9 @@ func (m *injector) readImports() {
 				im.Type = m.types[t].String()
 				m.funcs = append(m.funcs, t)
 			case 3:
-				r.byte()
+				if t := r.byte(); !number(t) {
+					failf("import %q is a global of the type %#x, which is not allowed", im.Name, t)
+				}
 				if r.byte() > 1 {
 					failf("import %q has an unknown mutability", im.Name)
 				}
@@ -248,7 +256,9 @@ func (m *injector) readTables() {
 		return
 	}
 	r := &reader{b: m.sections[4]}
-	m.tables = r.count()
+	if m.tables = r.count(); m.tables > 1 {
+		failf("%d tables: at most one", m.tables)
+	}
 	for range m.tables {
 		if r.byte() != 0x70 {
 			failf("a table of something else than functions")
@@ -293,7 +303,11 @@ func (m *injector) rewriteGlobals() []byte {
 		r := &reader{b: s}
 		n = r.count()
 		for range n {
-			body = append(body, r.take(2)...)
+			head := r.take(2)
+			if !number(head[0]) {
+				failf("a global of the type %#x, which is not allowed", head[0])
+			}
+			body = append(body, head...)
 			body = m.constant(r, body)
 			m.globals++
 		}
@@ -342,7 +356,7 @@ func (m *injector) rewriteExports() []byte {
 		n = r.count()
 		for range n {
 			name, kind, i := r.name(), r.byte(), r.u32()
-			if strings.HasPrefix(name, "taskgate") && !reserved(name) {
+			if strings.HasPrefix(name, "taskgate") && !ours(name) {
 				failf("export %q: the prefix taskgate is reserved", name)
 			}
 			e := Export{Name: name, Kind: kind}
@@ -368,13 +382,12 @@ func (m *injector) rewriteExports() []byte {
 	return appendU32(append(appendName(s, FuelExport), 3), m.globals)
 }
 
-func reserved(name string) bool {
-	for _, a := range allowed {
-		if strings.HasPrefix(name, a) {
-			return true
-		}
+// ours are the exports of the reserved prefix that a module may have.
+func ours(name string) bool {
+	if v, ok := strings.CutPrefix(name, "taskgate_abi_v"); ok {
+		return v != "" && strings.Trim(v, "0123456789") == ""
 	}
-	return false
+	return name == "taskgate_v1_buffer" || name == "taskgate_v1_call" || strings.HasPrefix(name, "taskgate_requires_")
 }
 
 func (m *injector) rewriteStart() {
@@ -428,6 +441,11 @@ func (m *injector) rewriteElements() []byte {
 }
 
 func (m *injector) checkData() {
+	if m.sections[12] != nil {
+		r := &reader{b: m.sections[12]}
+		r.u32()
+		r.done("data count")
+	}
 	if m.sections[11] == nil {
 		return
 	}

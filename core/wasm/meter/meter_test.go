@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/tetratelabs/wazero"
@@ -120,6 +122,15 @@ func TestRefused(t *testing.T) {
 		"element beyond":            bytes.Replace(module(0x20, 0), section(9, 1, 0, 0x41, 0, 0x0b, 1, 0), section(9, 1, 0, 0x41, 0, 0x0b, 1, 1), 1),
 		"imported memory":           append([]byte("\x00asm\x01\x00\x00\x00"), section(2, 1, 1, 'e', 1, 'm', 2, 0, 1)...),
 		"imported tick":             append(append([]byte("\x00asm\x01\x00\x00\x00"), section(1, 1, 0x60, 0, 0)...), section(2, append(append([]byte{1}, appendName(appendName(nil, ImportModule), ImportName)...), 0, 0)...)...),
+		"reference parameter":       bytes.Replace(module(0x20, 0), section(1, 1, 0x60, 1, 0x7f, 1, 0x7f), section(1, 1, 0x60, 1, 0x6f, 1, 0x7f), 1),
+		"vector global":             bytes.Replace(module(0x20, 0), section(6, 1, 0x7e, 1, 0x42, 5, 0x0b), section(6, 1, 0x7b, 1, 0x42, 5, 0x0b), 1),
+		"counter in a constant":     bytes.Replace(module(0x20, 0), section(6, 1, 0x7e, 1, 0x42, 5, 0x0b), section(6, 1, 0x7e, 1, 0x23, 1, 0x0b), 1),
+		"counter as an offset":      bytes.Replace(module(0x20, 0), section(9, 1, 0, 0x41, 0, 0x0b, 1, 0), section(9, 1, 0, 0x23, 1, 0x0b, 1, 0), 1),
+		"shared memory":             bytes.Replace(module(0x20, 0), section(5, 1, 0, 1), section(5, 1, 3, 1, 1), 1),
+		"64-bit memory":             bytes.Replace(module(0x20, 0), section(5, 1, 0, 1), section(5, 1, 4, 1), 1),
+		"two memories":              bytes.Replace(module(0x20, 0), section(5, 1, 0, 1), section(5, 2, 0, 1, 0, 1), 1),
+		"two tables":                bytes.Replace(module(0x20, 0), section(4, 1, 0x70, 0, 2), section(4, 2, 0x70, 0, 2, 0x70, 0, 2), 1),
+		"exception section":         append(module(0x20, 0), section(13, 0)...),
 		"huge table":                bytes.Replace(module(0x20, 0), section(4, 1, 0x70, 0, 2), section(4, 1, 0x70, 0, 0xff, 0xff, 0xff, 0x7f), 1),
 		"sections out of order":     append(module(0x20, 0), section(1, 0)...),
 		"body longer than it says":  module(0x0b, 0x0b),
@@ -131,12 +142,119 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// TestCallsOfLeaves: a loop over calls of functions that draw nothing draws for
+// them.
+func TestCallsOfLeaves(t *testing.T) {
+	b := []byte("\x00asm\x01\x00\x00\x00")
+	b = append(b, section(1, 2, 0x60, 1, 0x7f, 1, 0x7f, 0x60, 0, 0)...)
+	b = append(b, section(3, 2, 0, 1)...)
+	b = append(b, section(7, 1, 1, 'f', 0, 0)...)
+	code := []byte{0, 0x03, 0x40} // loop: 256 calls; i--; br_if
+	for range 256 {
+		code = append(code, 0x10, 1)
+	}
+	code = append(code, 0x20, 0, 0x41, 1, 0x6b, 0x22, 0, 0x0d, 0, 0x0b, 0x20, 0, 0x0b)
+	leaf := append([]byte{0}, bytes.Repeat([]byte{0x01}, freeLeaf-1)...)
+	leaf = append(leaf, 0x0b)
+	body := append(appendU32([]byte{2}, uint32(len(code))), code...)
+	body = append(appendU32(body, uint32(len(leaf))), leaf...)
+	b = append(b, section(10, body...)...)
+	const times = 100
+	_, drawn, err := run(t, b, times, 1<<40)
+	if run := int64(times * 256 * freeLeaf); err != nil || drawn*4*instrPerFuel < run {
+		t.Errorf("drew %d for %d instructions: %v", drawn, run, err)
+	}
+}
+
+// wide is a module with one of everything: "f", and "g", its sum.
+func wide() []byte {
+	b := []byte("\x00asm\x01\x00\x00\x00")
+	b = append(b, section(1, 3, 0x60, 1, 0x7f, 1, 0x7f, 0x60, 0, 0, 0x60, 2, 0x7f, 0x7f, 2, 0x7f, 0x7f)...)
+	b = append(b, section(2, 1, 1, 'e', 1, 'd', 0, 0)...) // d doubles
+	b = append(b, section(3, 3, 0, 1, 0)...)
+	b = append(b, section(4, 1, 0x70, 0, 4)...)
+	b = append(b, section(5, 1, 1, 1, 2)...)
+	b = append(b, section(6, 2, 0x7f, 1, 0x41, 3, 0x0b, 0x7f, 0, 0x41, 2, 0x0b)...)
+	b = append(b, section(7, 2, 1, 'f', 0, 1, 1, 'g', 3, 0)...)
+	b = append(b, section(8, 2)...)
+	b = append(b, section(9, 2, 0, 0x41, 0, 0x0b, 2, 0, 3, 5, 0x70, 1, 0xd2, 3, 0x0b)...) // table: d, h; passive: h
+	b = append(b, section(12, 1)...)
+	f := []byte{0, // global0 += d(x) by table; for i = x; i > 0; i--: global0 += 3; copy; result global0 + load8(9)
+		0x23, 0, 0x20, 0, 0x41, 0, 0x11, 0, 0, 0x6a, 0x24, 0,
+		0x41, 0, 0x20, 0, 0x03, 2, 0x23, 0, 0x41, 3, 0x6a, 0x24, 0, 0x41, 1, 0x6b, 0x22, 0, 0x20, 0, 0x0d, 0, 0x0b, 0x1a, 0x1a,
+		0x41, 3, 0x41, 0, 0x41, 1, 0xfc, 12, 1, 0, // table.init
+		0x41, 9, 0x41, 0, 0x41, 2, 0xfc, 10, 0, 0, // memory.copy
+		0x23, 0, 0x41, 9, 0x2d, 0, 0, 0x6a, 0x41, 3, 0x11, 0, 0, 0x0b}
+	start := []byte{0, 0x41, 0, 0x41, 0, 0x41, 3, 0xfc, 8, 0, 0, 0x41, 5, 0x10, 0, 0x24, 0, 0x0b} // memory.init; global0 = d(5)
+	h := []byte{0, 0x20, 0, 0x10, 0, 0x41, 1, 0x6a, 0x0b}                                         // d(x) + 1
+	body := []byte{3}
+	for _, c := range [][]byte{f, start, h} {
+		body = append(appendU32(body, uint32(len(c))), c...)
+	}
+	b = append(b, section(10, body...)...)
+	b = append(b, section(11, 1, 1, 3, 7, 8, 9)...)
+	b = append(b, section(0, 4, 'n', 'a', 'm', 'e', 1, 4, 1, 0, 1, 'd')...)
+	return b
+}
+
+// TestSameMeaning: with an import, a start function, globals that refer to
+// functions by table and multi-value loops, a module does what it did before.
+func TestSameMeaning(t *testing.T) {
+	b := wide()
+	out, rep, err := Inject(b, 1<<40)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rep.Functions != 3 || rep.Loops != 1 || rep.Bulk != 3 || len(rep.Imports) != 1 || len(rep.Exports) != 2 || rep.Exports[0].Type != "(i32) -> (i32)" {
+		t.Errorf("%+v", rep)
+	}
+	if _, _, err := Inject(out, 1); !errors.Is(err, ErrModule) {
+		t.Error("a metered module was metered again:", err)
+	}
+	ctx := context.Background()
+	call := func(b []byte, x uint64) []uint64 {
+		r := wazero.NewRuntime(ctx)
+		defer r.Close(ctx)
+		for module, fn := range map[string]func(uint32) uint32{"e": func(x uint32) uint32 { return 2 * x }} {
+			if _, err := r.NewHostModuleBuilder(module).NewFunctionBuilder().WithFunc(fn).Export("d").Instantiate(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := r.NewHostModuleBuilder(ImportModule).NewFunctionBuilder().WithFunc(func() {}).Export(ImportName).Instantiate(ctx); err != nil {
+			t.Fatal(err)
+		}
+		m, err := r.Instantiate(ctx, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all []uint64
+		for range 3 {
+			res, err := m.ExportedFunction("f").Call(ctx, x)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, res[0], m.ExportedGlobal("g").Get())
+		}
+		return all
+	}
+	for _, x := range []uint64{1, 2, 1000} {
+		before, after := call(b, x), call(out, x)
+		if !slices.Equal(before, after) {
+			t.Errorf("f(%d): %v before, %v after", x, before, after)
+		}
+		if x == 1 && before[0] != 2*(10+2+3+7)+1 {
+			t.Errorf("f(1) is %d", before[0])
+		}
+	}
+}
+
 // FuzzInject: whatever comes, an error or, where the module was valid, one that
 // still is; never a panic.
 func FuzzInject(f *testing.F) {
 	f.Add(module(0x03, 0x40, 0x20, 0, 0x41, 1, 0x6b, 0x22, 0, 0x0d, 0, 0x0b, 0x20, 0))
 	f.Add(module(0x41, 0, 0x41, 8, 0x20, 0, 0xfc, 10, 0, 0, 0x20, 0))
 	f.Add(module(0x0e, 1, 0, 0, 0x20, 0))
+	f.Add(wide())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		out, _, err := Inject(b, 1)
 		if err != nil {
@@ -149,6 +267,10 @@ func FuzzInject(f *testing.F) {
 		_, after := r.CompileModule(ctx, out)
 		if (before == nil) && after != nil {
 			t.Fatalf("valid before, not after: %v", after)
+		}
+		// What was added must not be what makes it valid: it would be in reach.
+		if before != nil && after == nil && !strings.Contains(before.Error(), "custom") {
+			t.Fatalf("valid after, not before: %v", before)
 		}
 	})
 }
