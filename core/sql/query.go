@@ -100,31 +100,47 @@ func (a *analyzer) order_(s *scope, n int32, u abi.Use) {
 }
 
 func (a *analyzer) byOutput(s *scope, e int32, u abi.Use) {
-	if leaf := a.through(e); a.name(leaf) != "a_expr" {
-		tok := a.token(leaf)
-		switch a.g.Names[tok.Kind] {
-		case "ICONST":
-			i := 0
-			for _, ch := range tok.Value {
-				if i = i*10 + int(ch-'0'); i > len(s.aliases) {
+	switch leaf := a.through(e); {
+	case a.name(leaf) == "columnref":
+		if names, star, ok := a.parts(leaf); ok && !star && len(names) == 1 {
+			for _, c := range s.aliases {
+				if c.name == names[0] {
+					a.use(c, u)
+					if u == abi.UseOrder {
+						return // GROUP BY prefers the column of the table: both are marked
+					}
 					break
 				}
 			}
-			if i >= 1 && i <= len(s.aliases) {
-				a.use(s.aliases[i-1], u)
+			if u == abi.UseGroup && !a.hasColumn(s, names[0]) {
 				return
 			}
-			a.fail("42P10", e, "position %s is not in select list", tok.Value)
-		case "IDENT":
-			for _, c := range s.aliases {
-				if c.name == tok.Value {
-					a.use(c, u)
-					return
-				}
+		}
+	case a.t.Nodes[leaf].Rule == 0 && a.g.Names[a.token(leaf).Kind] == "ICONST":
+		i := 0
+		for _, ch := range a.token(leaf).Value {
+			if i = i*10 + int(ch-'0'); i > len(s.aliases) {
+				break
+			}
+		}
+		if i < 1 || i > len(s.aliases) {
+			a.fail("42P10", e, "position %s is not in select list", a.token(leaf).Value)
+		}
+		a.use(s.aliases[i-1], u)
+		return
+	}
+	a.expr(s, e, u)
+}
+
+func (a *analyzer) hasColumn(s *scope, name string) bool {
+	for _, o := range s.origins {
+		for _, c := range o.columns {
+			if c.name == name {
+				return true
 			}
 		}
 	}
-	a.expr(s, e, u)
+	return false
 }
 
 func (a *analyzer) with(s *scope, n int32) {
@@ -577,6 +593,9 @@ func (a *analyzer) view(r *schema.Relation) []column {
 	inner.t, inner.path, inner.via, inner.edits = t, nil, "view "+r.Name.Namespace+"."+r.Name.Name, nil
 	var cols []column
 	for _, top := range inner.statements() {
+		if inner.empty(top) {
+			continue
+		}
 		stmt := inner.find(top, "SelectStmt")
 		if stmt == 0 {
 			a.refuse("the text of the view %s is no query", r.Name.Name)

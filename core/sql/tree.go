@@ -102,13 +102,15 @@ func (a *analyzer) parts(n int32) (names []string, star, plain bool) {
 	return names, star, plain
 }
 
-// through steps down while a node has a single child, to what it stands for.
+// through steps down while a node has a single child, to what it stands for: a
+// column reference, or the first thing that has parts.
 func (a *analyzer) through(n int32) int32 {
-	for {
+	for a.name(n) != "columnref" {
 		first := a.t.Nodes[n].First
 		if first == 0 || a.t.Nodes[first].Next != 0 {
 			return n
 		}
 		n = first
 	}
+	return n
 }

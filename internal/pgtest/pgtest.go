@@ -235,6 +235,7 @@ func Certificate(ca *x509.Certificate, key *ecdsa.PrivateKey) (*x509.Certificate
 	if ca == nil {
 		t.IsCA, t.BasicConstraintsValid, t.KeyUsage = true, true, x509.KeyUsageCertSign
 	} else {
+		t.Subject.CommonName = "localhost"
 		t.IPAddresses, t.DNSNames = []net.IP{net.IPv4(127, 0, 0, 1)}, []string{"localhost"}
 		t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 		parent, signer = ca, key
