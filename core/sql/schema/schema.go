@@ -9,6 +9,7 @@ type OID = uint32
 // Schema is one snapshot. It is immutable once made and may be shared.
 type Schema struct {
 	Version    uint64 // counts the snapshots of one resource
+	Mark       string // what Fingerprint gave before it was read
 	Major      int    // of the server: 15, 16, 17, 18
 	Database   string
 	Role       Role

@@ -1,0 +1,521 @@
+package postgres
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/gate"
+	"github.com/taskgate/taskgate/core/sql"
+	"github.com/taskgate/taskgate/core/sql/parse"
+)
+
+// The bounds of a client's messages, in bytes. Copy data has none: it passes
+// in pieces.
+const (
+	maxText = parse.MaxBytes + 64<<10
+	maxBind = 64 << 20
+	maxMisc = 64 << 10
+)
+
+// fromClient reads messages, judges what is to be judged and sends upstream
+// what may go, many messages in one write.
+func (c *conn) fromClient(ctx context.Context) error {
+	f := &frames{conn: c.client}
+	for {
+		for {
+			kind, size, ok, err := f.head()
+			if err != nil {
+				return &fatal{code: "08P01", message: err.Error()}
+			}
+			if !ok {
+				break
+			}
+			if kind == 'd' {
+				done, err := c.copyData(f, size)
+				if err != nil {
+					return err
+				}
+				if !done {
+					break
+				}
+				continue
+			}
+			if size > limit(kind) {
+				return &fatal{code: "54000", message: fmt.Sprintf("a message %q of %d bytes: at most %d", kind, size, limit(kind))}
+			}
+			if f.have() < size {
+				break
+			}
+			if err := c.message(ctx, kind, f.take(size)); err != nil {
+				return err
+			}
+		}
+		if err := c.flush(); err != nil {
+			return fmt.Errorf("postgres: upstream: %w", err)
+		}
+		if err := f.fill(); err != nil {
+			if errors.Is(err, io.EOF) && f.have() == 0 {
+				return errGoodbye
+			}
+			return fmt.Errorf("postgres: client: %w", err)
+		}
+	}
+}
+
+func limit(kind byte) int {
+	switch kind {
+	case 'Q', 'P':
+		return maxText
+	case 'B':
+		return maxBind
+	}
+	return maxMisc
+}
+
+// message takes one whole message.
+func (c *conn) message(ctx context.Context, kind byte, m []byte) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	body := cursor{b: m[5:]}
+	switch kind {
+	case 'X':
+		return errGoodbye
+	case 'c', 'f':
+		if c.inCopy() {
+			c.out = append(c.out, m...)
+			c.endCopy()
+		}
+		return nil
+	}
+	if c.inCopy() {
+		if kind == 'S' || kind == 'H' {
+			return nil // the server ignores them as well
+		}
+		return &fatal{code: "08P01", message: fmt.Sprintf("the message %q in the middle of COPY", kind)}
+	}
+	switch kind {
+	case 'Q':
+		return c.query(ctx, body)
+	case 'P':
+		return c.parse(ctx, m, body)
+	case 'B':
+		return c.bind(ctx, m, body)
+	case 'D':
+		return c.describe(m, body)
+	case 'E':
+		return c.execute(ctx, m, body)
+	case 'C':
+		return c.close(m, body)
+	case 'H':
+		c.out = append(c.out, m...)
+		return nil
+	case 'S':
+		c.catchUp()
+		if !c.open { // the implicit transaction ends, and its portals with it
+			for name := range c.portals {
+				c.drop(name)
+			}
+		}
+		c.push(entry{kind: 'S'})
+		c.group++
+		c.out = append(c.out, m...)
+		return nil
+	case 'F':
+		c.push(entry{kind: 'Q', refusal: &refusal{code: "0A000", message: "the function call message is refused", hint: "call the function in a SELECT"}})
+		c.group++
+		c.failingQuery()
+		return nil
+	}
+	return &fatal{code: "08P01", message: fmt.Sprintf("the message %q is not known", kind)}
+}
+
+func malformed(kind byte) error {
+	return &fatal{code: "08P01", message: fmt.Sprintf("a malformed message %q", kind)}
+}
+
+// submit asks the gate; what was promised before goes first if it has to wait.
+func (c *conn) submit(ctx context.Context, cmd *abi.Command) (*gate.Exchange, error) {
+	if ex, ok := c.session.TrySubmit(cmd); ok {
+		return ex, nil
+	}
+	if err := c.flush(); err != nil {
+		return nil, err
+	}
+	return c.session.Submit(ctx, cmd, nil)
+}
+
+// judge finds out what a text does and asks the gate. A text that cannot be
+// understood is submitted all the same, so that it stands in the record, and
+// is refused whatever the guards say.
+func (c *conn) judge(ctx context.Context, text string, phase abi.Phase) (*sql.Analysis, *gate.Exchange, *abi.Command, error) {
+	if err := c.settle(); err != nil {
+		return nil, nil, nil, err
+	}
+	a, err := c.understand(text)
+	if err != nil {
+		st := &abi.Statement{Protocol: "postgres", Text: text, Incomplete: err.Error()}
+		ex, e := c.session.Submit(ctx, &abi.Command{Phase: phase, Statement: st, Open: c.open}, nil)
+		if e == nil {
+			e = ex.Done(ctx, gate.Outcome{State: gate.Failed})
+		}
+		var denied *gate.Denied
+		if e != nil && !errors.As(e, &denied) {
+			return nil, nil, nil, e
+		}
+		return nil, nil, nil, err
+	}
+	cmd := &abi.Command{Phase: phase, Statement: a.Statement, Open: c.open}
+	ex, err := c.submit(ctx, cmd)
+	if err == nil && a.Statement.Incomplete != "" { // no guard can allow what is not understood
+		_ = ex.Done(ctx, gate.Outcome{State: gate.Failed})
+		err = &gate.Denied{Decision: abi.Deny, Guard: "gate", Reason: abi.Reason{Code: "gate.incomplete", Message: "not understood, and so refused: " + a.Statement.Incomplete}}
+		ex = nil
+	}
+	return a, ex, cmd, err
+}
+
+// query takes a Query message: one command, whatever it holds, refused whole.
+func (c *conn) query(ctx context.Context, body cursor) error {
+	text := body.string()
+	if !body.end() {
+		return malformed('Q')
+	}
+	a, ex, cmd, err := c.judge(ctx, text, abi.Execute)
+	if err != nil {
+		r, ok := refuse(text, err)
+		if !ok {
+			return err
+		}
+		if c.answerIdle(r) {
+			return nil
+		}
+		c.push(entry{kind: 'Q', refusal: r})
+		c.group++
+		c.failingQuery()
+		return nil
+	}
+	c.push(entry{kind: 'Q', exchange: ex, command: cmd, analysis: a, changes: changes(a)})
+	c.group++
+	c.assume(a)
+	for name := range c.portals { // a Query ends the unnamed portal, and a transaction the others
+		if name == "" || !c.open {
+			c.drop(name)
+		}
+	}
+	delete(c.prepared, "")
+	c.out = append(c.out, 'Q', 0, 0, 0, 0)
+	binary.BigEndian.PutUint32(c.out[len(c.out)-4:], uint32(len(a.Statement.Canonical)+5))
+	c.out = append(append(c.out, a.Statement.Canonical...), 0)
+	return c.awaitCopy(a, 'Q')
+}
+
+// awaitCopy waits, where a command takes data, until the server has said
+// whether it does: what the client sends next is data only if so.
+func (c *conn) awaitCopy(a *sql.Analysis, kind byte) error {
+	for i := range a.Parts {
+		if a.Parts[i].Kind == sql.CopyIn {
+			return c.await(func() bool { return c.copying || len(c.queue) == 0 || c.queue[0].kind != kind })
+		}
+	}
+	return nil
+}
+
+// answerIdle answers a refused Query at once where nothing is in flight and no
+// transaction is open, so that the server need not be asked.
+func (c *conn) answerIdle(r *refusal) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.queue) > 0 || c.status != 'I' || len(c.out) > 0 {
+		return false
+	}
+	m := append(r.encode(), 'Z', 0, 0, 0, 5, 'I')
+	if _, err := c.client.Write(m); err != nil {
+		c.torn = true
+	}
+	return true
+}
+
+// assume follows the transaction as it will be if what was sent succeeds.
+func (c *conn) assume(a *sql.Analysis) {
+	for i := range a.Parts {
+		switch a.Parts[i].Kind {
+		case sql.Begin:
+			c.open = true
+		case sql.Commit, sql.Rollback:
+			c.open = false
+		}
+	}
+}
+
+// changes says whether a text may change what later texts mean.
+func changes(a *sql.Analysis) bool {
+	for i := range a.Parts {
+		switch a.Parts[i].Kind {
+		case sql.Query, sql.Write, sql.Show, sql.ExplainPlan, sql.CopyOut, sql.CopyIn, sql.Fetch, sql.Listen, sql.Unlisten, sql.Notify, sql.Lock:
+		default:
+			return true
+		}
+	}
+	return false
+}
+
+// parse takes a Parse message: the statement may be prepared, nobody is asked.
+func (c *conn) parse(ctx context.Context, m []byte, body cursor) error {
+	name, text := body.name(), body.string()
+	types := body.bytes(4 * body.uint16())
+	if !body.end() {
+		return malformed('P')
+	}
+	e := entry{kind: 'P', name: name, changes: name != ""}
+	a, ex, _, err := c.judge(ctx, text, abi.Prepare)
+	e.before = c.prepared[name]
+	if err == nil && name != "" && e.before != nil { // the server would say so too, and keep the old one
+		_ = ex.Done(ctx, gate.Outcome{State: gate.Failed})
+		err = &sql.Error{Code: "42P05", Message: fmt.Sprintf("prepared statement %q already exists", name), Offset: -1}
+	}
+	if err == nil && len(a.Parts) > 1 {
+		_ = ex.Done(ctx, gate.Outcome{State: gate.Failed})
+		ex, err = nil, &sql.Error{Code: "42601", Message: "cannot insert multiple commands into a prepared statement", Offset: -1}
+	}
+	if err == nil && name == placeholderName {
+		_ = ex.Done(ctx, gate.Outcome{State: gate.Failed})
+		err = &sql.Error{Code: "42P05", Message: "the name " + placeholderName + " is reserved", Offset: -1}
+	}
+	if err != nil {
+		r, ok := refuse(text, err)
+		if !ok {
+			return err
+		}
+		e.refusal = r
+		c.push(e)
+		c.failingParse()
+		return nil
+	}
+	e.after = &prepared{analysis: a, group: c.group}
+	e.exchange = ex
+	c.prepared[name] = e.after
+	c.push(e)
+	at := len(c.out)
+	c.out = append(c.out, 'P', 0, 0, 0, 0)
+	c.out = append(append(c.out, name...), 0)
+	c.out = append(append(c.out, a.Statement.Canonical...), 0)
+	c.out = binary.BigEndian.AppendUint16(c.out, uint16(len(types)/4))
+	c.out = append(c.out, types...)
+	binary.BigEndian.PutUint32(c.out[at+1:], uint32(len(c.out)-at-1))
+	return nil
+}
+
+// bind takes a Bind message, which is the command: it runs input functions and
+// folds immutable ones, so it does not go before the verdict.
+func (c *conn) bind(ctx context.Context, m []byte, body cursor) error {
+	name, statement := body.name(), body.name()
+	formats := body.bytes(2 * body.uint16())
+	count := body.uint16()
+	if body.bad || len(formats) > 2 && len(formats) != 2*count {
+		return malformed('B')
+	}
+	params := make([]abi.Param, 0, count)
+	for i := range count {
+		n := int32(body.uint32())
+		p := abi.Param{Null: n == -1}
+		if len(formats) > 0 {
+			p.Binary = formats[min(2*i, len(formats)-2)+1] == 1
+		}
+		if n < -1 {
+			return malformed('B')
+		}
+		if n >= 0 {
+			p.Value = body.bytes(int(n))
+		}
+		params = append(params, p)
+	}
+	body.bytes(2 * body.uint16())
+	if !body.end() {
+		return malformed('B')
+	}
+	if err := c.settle(); err != nil {
+		return err
+	}
+	c.drop(name)
+	st := c.prepared[statement]
+	if st != nil && st.group < c.group { // whether the server has it is not known before it says so
+		if err := c.confirm(st); err != nil {
+			return err
+		}
+		st = c.prepared[statement]
+	}
+	if st == nil { // the server knows no such statement either, and says so in its own words
+		c.push(entry{kind: 'B', refusal: &refusal{code: "26000", message: fmt.Sprintf("prepared statement %q does not exist", statement)}})
+		c.failingParse()
+		return nil
+	}
+	cmd := &abi.Command{Phase: abi.Execute, Statement: st.analysis.Statement, Params: params, Open: c.open}
+	ex, err := c.submit(ctx, cmd)
+	if err != nil {
+		r, ok := refuse(st.analysis.Statement.Text, err)
+		if !ok {
+			return err
+		}
+		c.push(entry{kind: 'B', refusal: r})
+		c.failingParse()
+		return nil
+	}
+	cmd.Params = nil // they point into the buffer that is read into next
+	p := &portal{statement: st, exchange: ex, command: cmd}
+	c.portals[name] = p
+	c.push(entry{kind: 'B', portal: p, exchange: ex, command: cmd, analysis: st.analysis, name: name})
+	c.out = append(c.out, m...)
+	return nil
+}
+
+// confirm waits until the server has said whether it has a statement.
+func (c *conn) confirm(st *prepared) error {
+	defer c.catchUp()
+	c.mu.Lock()
+	known := st.confirmed
+	c.mu.Unlock()
+	if known {
+		return nil
+	}
+	return c.await(func() bool { return st.confirmed || len(c.queue) == 0 || c.queue[0].group > st.group })
+}
+
+// drop forgets a portal and leaves its exchange to be closed.
+func (c *conn) drop(name string) {
+	p := c.portals[name]
+	if p == nil {
+		return
+	}
+	delete(c.portals, name)
+	c.mu.Lock()
+	if !p.ended {
+		p.ended = true
+		c.closing = append(c.closing, closing{p.exchange, c.group})
+	}
+	c.mu.Unlock()
+}
+
+func (c *conn) describe(m []byte, body cursor) error {
+	what, name := body.bytes(1), body.name()
+	if !body.end() || what[0] != 'S' && what[0] != 'P' {
+		return malformed('D')
+	}
+	e := entry{kind: 'D'}
+	if what[0] == 'P' {
+		if p := c.portals[name]; p != nil {
+			e.portal, e.exchange, e.command, e.analysis = p, p.exchange, p.command, p.statement.analysis
+			p.described = true
+		}
+	} else if st := c.prepared[name]; st != nil {
+		e.analysis = st.analysis
+	}
+	c.push(e)
+	c.out = append(c.out, m...)
+	return nil
+}
+
+// execute takes an Execute message. A portal that another generation has
+// judged is judged again.
+func (c *conn) execute(ctx context.Context, m []byte, body cursor) error {
+	name := body.name()
+	body.uint32()
+	if !body.end() {
+		return malformed('E')
+	}
+	p := c.portals[name]
+	if p == nil {
+		c.push(entry{kind: 'E', refusal: &refusal{code: "34000", message: fmt.Sprintf("portal %q does not exist", name)}})
+		c.failingParse()
+		return nil
+	}
+	if number := c.session.Generation(); p.exchange.Generation() != number {
+		p.command.Open = c.open
+		ex, err := c.session.Submit(ctx, p.command, nil)
+		if err != nil {
+			r, ok := refuse(p.statement.analysis.Statement.Text, err)
+			if !ok {
+				return err
+			}
+			r.code, r.hint = "34000", "the policy has changed since it was bound: bind it again"
+			c.push(entry{kind: 'E', refusal: r})
+			c.failingParse()
+			return nil
+		}
+		c.mu.Lock()
+		c.closing = append(c.closing, closing{p.exchange, c.group})
+		p.exchange, p.ended = ex, false
+		c.mu.Unlock()
+	}
+	if p.exchange.WantsSchema() && !p.described { // the plan is fixed before the first row
+		p.described = true
+		c.push(entry{kind: 'D', swallow: true, portal: p, exchange: p.exchange, command: p.command, analysis: p.statement.analysis})
+		c.out = append(c.out, frame('D', append(append([]byte{'P'}, name...), 0))...)
+	}
+	a := p.statement.analysis
+	c.push(entry{kind: 'E', portal: p, exchange: p.exchange, command: p.command, analysis: a, changes: changes(a)})
+	c.assume(a)
+	c.out = append(c.out, m...)
+	return c.awaitCopy(a, 'E')
+}
+
+func (c *conn) close(m []byte, body cursor) error {
+	what, name := body.bytes(1), body.name()
+	if !body.end() || what[0] != 'S' && what[0] != 'P' {
+		return malformed('C')
+	}
+	e := entry{kind: 'C'}
+	if what[0] == 'P' {
+		c.drop(name)
+	} else {
+		e.name, e.before, e.changes = name, c.prepared[name], name != ""
+		delete(c.prepared, name)
+	}
+	c.push(e)
+	c.out = append(c.out, m...)
+	return nil
+}
+
+func (c *conn) inCopy() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.copying
+}
+
+func (c *conn) endCopy() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.copying = false
+}
+
+// copyData passes a CopyData message on in pieces, so that its size does not
+// matter. Outside COPY the server would ignore it, and it is dropped. It
+// reports false where more has to be read.
+func (c *conn) copyData(f *frames, size int) (bool, error) {
+	pass := c.inCopy()
+	for rest := size; rest > 0; {
+		if f.have() == 0 {
+			if err := c.flush(); err != nil {
+				return false, err
+			}
+			if err := f.fill(); err != nil {
+				return false, fmt.Errorf("postgres: client: %w", err)
+			}
+		}
+		piece := f.take(min(rest, f.have()))
+		rest -= len(piece)
+		if pass {
+			c.out = append(c.out, piece...)
+		}
+		if len(c.out) >= largeBuffer {
+			if err := c.flush(); err != nil {
+				return false, err
+			}
+		}
+	}
+	return true, nil
+}

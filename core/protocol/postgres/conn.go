@@ -1,0 +1,168 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/taskgate/taskgate/core/gate"
+)
+
+// conn is one client's connection and its upstream's.
+type conn struct {
+	p       *Protocol
+	client  net.Conn
+	session *gate.Session
+
+	asked          bool // the client has asked for TLS
+	version        uint32
+	key            string
+	upstream       net.Conn
+	upstreamKey    []byte
+	serverVersion  string
+	parametersSeen [][]byte
+	state          *resourceState
+
+	// Of the client's side.
+	out      []byte // for the upstream, not yet sent
+	group    uint64
+	prepared map[string]*prepared
+	portals  map[string]*portal
+	open     bool // a transaction is open, as far as the client's side knows
+
+	sending    sync.Mutex // writes upstream
+	cancelling sync.Mutex
+
+	// Between the two sides.
+	mu       sync.Mutex
+	moved    *sync.Cond
+	queue    []entry
+	ring     [16]entry
+	changing int
+	status   byte // of the transaction, as the last ReadyForQuery had it
+	copying  bool // the server takes COPY data
+	over     bool // the server's side has ended
+	closing  []closing
+	undo     []entry
+
+	// Of the server's side.
+	in      []byte // for the client, not yet sent
+	torn    bool   // the client has half of a message
+	ending  []ending
+	writes  span
+	failure bool     // something in this group has failed
+	stopped *refusal // the first promise's rows are over a limit: the rest is dropped, and this ends it
+}
+
+// closing is an exchange whose portal is gone; once the group is answered it is
+// done, executed or not.
+type closing struct {
+	exchange *gate.Exchange
+	group    uint64
+}
+
+// ending is an exchange whose outcome the next ReadyForQuery settles.
+type ending struct {
+	exchange *gate.Exchange
+	outcome  gate.Outcome
+}
+
+// span are the commands of an open transaction.
+type span struct{ first, last uint64 }
+
+// run carries messages both ways until one side ends, and rolls back what is
+// open by ending the upstream's connection.
+func (c *conn) run() error {
+	defer c.p.unregister(c)
+	ctx := c.session.Context()
+	c.moved = sync.NewCond(&c.mu)
+	c.queue, c.status = c.ring[:0], 'I'
+	c.prepared, c.portals = map[string]*prepared{}, map[string]*portal{}
+	stop := context.AfterFunc(ctx, c.interrupt)
+	defer stop()
+	served := make(chan error, 1)
+	go func() {
+		err := c.fromServer(ctx)
+		c.mu.Lock()
+		c.over = true
+		c.moved.Broadcast()
+		c.mu.Unlock()
+		_ = c.client.SetReadDeadline(time.Now()) // wakes the client's side
+		served <- err
+	}()
+	err := c.fromClient(ctx)
+	_ = c.upstream.SetReadDeadline(time.Now())
+	c.upstream.Close() // the server rolls back what is open
+	serverErr := <-served
+	if c.mayBlame(err, serverErr) {
+		err = serverErr
+	}
+	c.abandon(ctx)
+	if err == nil || errors.Is(err, errGoodbye) && ctx.Err() == nil {
+		return nil
+	}
+	if errors.Is(err, io.EOF) && ctx.Err() == nil {
+		err = &fatal{code: "08006", message: "the resource closed the connection", cause: err}
+	}
+	err = ended(ctx, c.session.ID(), err)
+	if c.torn {
+		return errors.Join(errGoodbye, err) // nothing that we could say would be read as a message
+	}
+	return err
+}
+
+// mayBlame says whether the server's side ended first, so that what the
+// client's side met is only the consequence.
+func (c *conn) mayBlame(client, server error) bool {
+	var timeout net.Error
+	return server != nil && (errors.Is(client, errOver) || errors.As(client, &timeout) && timeout.Timeout()) && !errors.Is(server, net.ErrClosed)
+}
+
+// interrupt makes both sides return: nothing waits for a peer any longer.
+func (c *conn) interrupt() {
+	now := time.Now()
+	_ = c.client.SetDeadline(now)
+	_ = c.upstream.SetDeadline(now)
+	c.mu.Lock()
+	c.moved.Broadcast()
+	c.mu.Unlock()
+}
+
+// abandon closes what the end of the connection left open: nobody knows what
+// became of it.
+func (c *conn) abandon(ctx context.Context) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ctx = context.WithoutCancel(ctx)
+	for _, e := range c.ending {
+		_ = e.exchange.Done(ctx, gate.Outcome{State: gate.Lost, Tag: e.outcome.Tag, Code: e.outcome.Code})
+	}
+	for i := range c.queue {
+		if ex := c.queue[i].exchange; ex != nil {
+			_ = ex.Done(ctx, gate.Outcome{State: gate.Lost})
+		}
+	}
+	for _, p := range c.portals {
+		if p.exchange != nil {
+			_ = p.exchange.Done(ctx, gate.Outcome{State: gate.Lost})
+		}
+	}
+}
+
+// flush sends what is waiting upstream.
+func (c *conn) flush() error {
+	if len(c.out) == 0 {
+		return nil
+	}
+	c.sending.Lock()
+	_, err := c.upstream.Write(c.out)
+	c.sending.Unlock()
+	if cap(c.out) > largeBuffer {
+		c.out = nil
+	}
+	c.out = c.out[:0]
+	return err
+}

@@ -1,0 +1,15 @@
+// Package postgres speaks PostgreSQL's frontend/backend protocol, versions 3.0
+// to 3.2, to a client and to its upstream. A client's byte goes this way:
+//
+//	startup.go   TLS, startup packet, token, (*gate.Gate).Open
+//	upstream.go  (*gate.Session).Dial, TLS, SCRAM
+//	frame.go     whole messages out of what was read
+//	client.go    message -> command -> Submit -> upstream
+//	queue.go     what the client has been promised, in order
+//	server.go    answer -> Result -> client
+//	refuse.go    refusals, errors and notices in PostgreSQL's words
+//	cancel.go    cancel requests, with keys of the gateway's own
+//
+// References are to the PostgreSQL documentation, part "Frontend/Backend
+// Protocol".
+package postgres

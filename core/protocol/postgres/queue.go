@@ -1,0 +1,144 @@
+package postgres
+
+import (
+	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/gate"
+	"github.com/taskgate/taskgate/core/sql"
+)
+
+// entry is one thing that the client has been promised: the answer to one of
+// its messages, or to the one that stands in its place.
+type entry struct {
+	kind     byte // the client's message: Q P B D E C S
+	exchange *gate.Exchange
+	command  *abi.Command
+	analysis *sql.Analysis
+	refusal  *refusal // the server's error is replaced by it
+	swallow  bool     // the gateway asked this itself: the client hears nothing of it
+	changes  bool     // may change what later texts mean: names, settings, the transaction
+	group    uint64   // counts Sync and Query
+
+	name   string    // of the statement that Parse makes or Close ends
+	before *prepared // what the name stood for until then
+	after  *prepared
+	ran    bool // it is what failed; everything behind it was skipped
+	portal *portal
+}
+
+// prepared is a statement that the client has prepared.
+type prepared struct {
+	analysis  *sql.Analysis
+	group     uint64
+	confirmed bool // the server has it
+}
+
+// portal is a bound statement. Its exchange lives until it is closed.
+type portal struct {
+	statement *prepared
+	exchange  *gate.Exchange
+	command   *abi.Command
+	described bool
+	ended     bool // its exchange is on the list of those that the next ReadyForQuery closes
+}
+
+// catchUp takes over what the server's side has found out since the client's
+// side looked last: names that were not made or closed after all, and where the
+// transaction stands when nothing is in flight.
+func (c *conn) catchUp() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := len(c.undo) - 1; i >= 0; i-- {
+		e := &c.undo[i]
+		switch {
+		case c.prepared[e.name] != e.after: // it has been made anew since
+		case e.before == nil || e.ran && e.name == "": // a Parse that fails destroys the unnamed statement
+			delete(c.prepared, e.name)
+		default:
+			c.prepared[e.name] = e.before
+		}
+	}
+	c.undo = c.undo[:0]
+	if len(c.queue) == 0 {
+		c.open = c.status != 'I'
+	}
+}
+
+// push promises an answer. The caller sends the message afterwards.
+func (c *conn) push(e entry) {
+	e.group = c.group
+	c.mu.Lock()
+	c.queue = append(c.queue, e)
+	if e.changes {
+		c.changing++
+	}
+	c.mu.Unlock()
+}
+
+// pop removes the first entry. The caller holds mu.
+func (c *conn) pop() entry {
+	e := c.queue[0]
+	c.queue[0] = entry{}
+	c.queue = c.queue[1:]
+	if len(c.queue) == 0 {
+		c.queue = c.ring[:0]
+	}
+	if e.changes {
+		c.changing--
+	}
+	c.moved.Broadcast()
+	return e
+}
+
+// idle says whether the client has been answered everything.
+func (c *conn) idle() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.queue) == 0
+}
+
+// settle waits until what is in flight can no longer change the meaning of the
+// next text: nothing that changes names, settings or the transaction is
+// unanswered from before the last Sync or Query.
+func (c *conn) settle() error {
+	c.mu.Lock()
+	ready := !c.unsettled() && len(c.queue) < maxQueue
+	c.mu.Unlock()
+	if ready {
+		return nil
+	}
+	return c.await(func() bool { return !c.unsettled() && len(c.queue) < maxQueue/2 })
+}
+
+// maxQueue bounds what one client may have in flight.
+const maxQueue = 4096
+
+// unsettled is called with mu held.
+func (c *conn) unsettled() bool {
+	if c.changing == 0 {
+		return false
+	}
+	for i := range c.queue {
+		if c.queue[i].changes && c.queue[i].group < c.group {
+			return true
+		}
+	}
+	return false
+}
+
+// await sends what is waiting, with a Flush so that the server answers, and
+// waits until done holds or the server's side has ended.
+func (c *conn) await(done func() bool) error {
+	c.out = append(c.out, 'H', 0, 0, 0, 4)
+	if err := c.flush(); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for !done() {
+		if c.over {
+			return errOver
+		}
+		c.moved.Wait()
+	}
+	return nil
+}

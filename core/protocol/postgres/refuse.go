@@ -1,0 +1,171 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/gate"
+	"github.com/taskgate/taskgate/core/sql"
+)
+
+// refusal is what a client reads in place of an answer.
+type refusal struct {
+	code, message, detail, hint string
+	position                    int // in characters from 1, 0 is none
+}
+
+func (r *refusal) encode() []byte {
+	return encode(&pgproto3.ErrorResponse{Severity: "ERROR", SeverityUnlocalized: "ERROR", Code: r.code, Message: r.message,
+		Detail: r.detail, Hint: r.hint, Position: int32(r.position)})
+}
+
+// refuse puts why a command may not run into PostgreSQL's words. ok is false
+// for what is no refusal: the session cannot go on.
+func refuse(text string, err error) (r *refusal, ok bool) {
+	var d *gate.Denied
+	var e *sql.Error
+	switch {
+	case errors.As(err, &d):
+		return &refusal{code: "42501", message: d.Error(), detail: d.Reason.Closest, hint: d.Reason.Hint}, true
+	case errors.As(err, &e):
+		r := &refusal{code: e.Code, message: e.Message, hint: e.Hint}
+		if e.Offset >= 0 && e.Offset <= len(text) {
+			r.position = len([]rune(text[:e.Offset])) + 1
+		}
+		return r, true
+	}
+	return nil, false
+}
+
+// placeholder is a text outside the server's grammar that fails in the place
+// of a refused one. It names the session, so that whoever reads the server's
+// log finds the refusal in the gateway's.
+func (c *conn) placeholder() string {
+	commands, _ := c.session.Counts()
+	return fmt.Sprintf("taskgate refused command %d of session %s", commands, c.session.ID())
+}
+
+// placeholderName is a reserved statement: a failing Parse of the unnamed one
+// would destroy the client's.
+const placeholderName = "taskgate_refused"
+
+func (c *conn) failingQuery() {
+	c.out = append(c.out, frame('Q', append([]byte(c.placeholder()), 0))...)
+}
+
+func (c *conn) failingParse() {
+	b := append([]byte(placeholderName), 0)
+	b = append(append(b, c.placeholder()...), 0, 0, 0)
+	c.out = append(c.out, frame('P', b)...)
+}
+
+// sentences are what is left of an upstream's error where its own text could
+// show values: the general meaning of its code (PostgreSQL documentation,
+// appendix "Error Codes").
+var sentences = map[string]string{
+	"22001": "value too long for its column's type", "22003": "numeric value out of range", "22007": "invalid date or time format",
+	"22008": "date or time out of range", "22012": "division by zero", "22P02": "invalid text representation of a value",
+	"22021": "character not in the repertoire of the encoding", "22023": "invalid parameter value",
+	"23502": "null value violates a not-null constraint", "23503": "foreign key constraint violated", "23505": "unique constraint violated",
+	"23514": "check constraint violated", "23P01": "exclusion constraint violated", "25001": "a transaction is already in progress",
+	"25006": "cannot execute in a read-only transaction", "25P01": "there is no transaction in progress",
+	"25P02": "current transaction is aborted, commands ignored until end of transaction block", "26000": "prepared statement does not exist",
+	"34000": "portal does not exist", "40001": "could not serialize access, try again", "40P01": "deadlock detected",
+	"53100": "the server's disk is full", "53300": "too many connections", "54000": "a limit of the server is exceeded",
+	"55P03": "lock not available", "57014": "canceling statement due to user request or a timeout",
+	"57P01": "the server is shutting down", "57P02": "the server crashed", "57P03": "the server cannot connect now", "P0001": "raised by a function",
+}
+
+var classes = map[string]string{
+	"01": "warning", "08": "connection failure", "0A": "feature not supported", "21": "cardinality violation", "22": "invalid data",
+	"23": "integrity constraint violated", "25": "invalid transaction state", "28": "not authorized at the server", "40": "transaction rolled back",
+	"42": "syntax error or access rule violation", "53": "insufficient resources", "54": "a limit of the server is exceeded",
+	"55": "object not in the state that is needed", "57": "operator intervention", "58": "system error", "P0": "error in a function", "XX": "internal error of the server",
+}
+
+func sentence(code string) string {
+	if s := sentences[code]; s != "" {
+		return s
+	}
+	if len(code) == 5 {
+		if s := classes[code[:2]]; s != "" {
+			return s
+		}
+	}
+	return "error of the server"
+}
+
+// cut gives an error or notice of the server as the client may see it. Unless
+// every guard shows errors, all that could print a value goes: PostgreSQL puts
+// whole rows into DETAIL. Class 42 is raised before data is read and passes.
+func (c *conn) cut(kind byte, body []byte, ex *gate.Exchange, st *abi.Statement) ([]byte, string, error) {
+	var e pgproto3.ErrorResponse
+	if err := e.Decode(body); err != nil {
+		return nil, "", fmt.Errorf("upstream: %w", err)
+	}
+	if len(e.Code) != 5 {
+		e.Code = "XX000"
+	}
+	show := ex != nil && ex.Verdict() != nil && ex.Verdict().ShowErrors
+	out := pgproto3.ErrorResponse{Severity: e.Severity, SeverityUnlocalized: e.SeverityUnlocalized, Code: e.Code}
+	switch {
+	case show:
+		out = e
+	case kind == 'E' && e.Code[:2] == "42" && !called(st):
+		out.Message, out.Hint = e.Message, e.Hint
+	default:
+		out.Message = sentence(e.Code)
+		if knows(st, e.SchemaName, e.TableName) {
+			out.SchemaName, out.TableName, out.ColumnName, out.ConstraintName = e.SchemaName, e.TableName, e.ColumnName, e.ConstraintName
+			if e.ConstraintName != "" {
+				out.Message += fmt.Sprintf(" %q", e.ConstraintName)
+			}
+		}
+	}
+	out.Position, out.InternalPosition, out.InternalQuery, out.Where, out.File, out.Line, out.Routine = 0, 0, "", "", "", 0, ""
+	if st != nil && st.Canonical == st.Text {
+		out.Position = e.Position
+	}
+	b := encode(&out)
+	if b != nil {
+		b[0] = kind
+	}
+	return b, e.Code, nil
+}
+
+// called says whether a statement runs a function that is not known to be
+// harmless, whose errors may say anything.
+func called(st *abi.Statement) bool {
+	return st == nil || slices.ContainsFunc(st.Operations, func(o abi.Operation) bool { return o.Kind == abi.KindFunction })
+}
+
+func knows(st *abi.Statement, schema, table string) bool {
+	return st != nil && table != "" && slices.ContainsFunc(st.Operations, func(o abi.Operation) bool {
+		return o.Kind == abi.KindRelation && len(o.Object) == 2 && o.Object[0] == schema && o.Object[1] == table
+	})
+}
+
+var errOver = errors.New("postgres: the upstream has ended")
+
+// ended gives the words for the end of a session.
+func ended(ctx context.Context, id string, err error) error {
+	var f *fatal
+	if errors.As(err, &f) {
+		return err
+	}
+	cause := context.Cause(ctx)
+	var e *gate.Ended
+	if errors.As(cause, &e) {
+		code := "57P01"
+		return &fatal{code: code, message: "terminating connection: " + e.Reason, cause: e}
+	}
+	if errors.Is(err, errGoodbye) {
+		return err
+	}
+	return &fatal{code: "XX000", message: "internal error, session " + id, cause: err}
+}

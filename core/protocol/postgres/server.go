@@ -1,0 +1,483 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/gate"
+)
+
+// fromServer reads the server's answers, holds each against what the client
+// was promised, and passes runs of untouched messages on in one write.
+func (c *conn) fromServer(ctx context.Context) error {
+	f := &frames{conn: c.upstream}
+	for {
+		for {
+			kind, size, ok, err := f.head()
+			if err != nil {
+				return fmt.Errorf("postgres: upstream: %w", err)
+			}
+			if !ok {
+				break
+			}
+			if kind == 'D' || kind == 'd' {
+				more, err := c.rows(ctx, f, kind, size)
+				if err != nil {
+					return err
+				}
+				if more {
+					break
+				}
+				continue
+			}
+			if size > maxMessage {
+				return fmt.Errorf("postgres: upstream: a message %q of %d bytes", kind, size)
+			}
+			if f.have() < size {
+				break
+			}
+			if err := c.answer(ctx, kind, f.take(size)); err != nil {
+				return err
+			}
+		}
+		if err := c.deliver(); err != nil {
+			return err
+		}
+		if err := f.fill(); err != nil {
+			return fmt.Errorf("postgres: upstream: %w", err)
+		}
+	}
+}
+
+// deliver sends what is waiting to the client.
+func (c *conn) deliver() error {
+	if len(c.in) == 0 {
+		return nil
+	}
+	n, err := c.client.Write(c.in)
+	if err != nil {
+		c.torn = c.torn || n > 0
+		return fmt.Errorf("postgres: client: %w", err)
+	}
+	if cap(c.in) > 2*largeBuffer {
+		c.in = nil
+	}
+	c.in = c.in[:0]
+	return nil
+}
+
+// top gives the first promise, nil where there is none.
+func (c *conn) top() *entry {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.queue) == 0 {
+		return nil
+	}
+	return &c.queue[0]
+}
+
+func unasked(kind byte) error {
+	return fmt.Errorf("postgres: upstream: the message %q that nobody asked for", kind)
+}
+
+// rows takes a run of DataRow or CopyData messages. One that is larger than
+// the buffer passes in pieces. It reports true where more has to be read.
+func (c *conn) rows(ctx context.Context, f *frames, kind byte, size int) (bool, error) {
+	e := c.top()
+	if e == nil || e.kind != 'E' && e.kind != 'Q' || e.exchange == nil {
+		return false, unasked(kind)
+	}
+	if f.have() < size && size <= largeBuffer {
+		return true, nil
+	}
+	if size > largeBuffer {
+		return false, c.largeRow(ctx, f, e, size)
+	}
+	// As many whole messages of that kind as there are.
+	n, count := 0, 0
+	for f.have()-n >= 5 && f.buf[f.r+n] == kind {
+		one := int(uint32(f.buf[f.r+n+1])<<24|uint32(f.buf[f.r+n+2])<<16|uint32(f.buf[f.r+n+3])<<8|uint32(f.buf[f.r+n+4])) + 1
+		if one < 5 || one > f.have()-n {
+			break
+		}
+		n += one
+		count++
+	}
+	run := f.take(n)
+	if err := c.pass(ctx, e, &abi.Result{Frames: run, Rows: count}); err != nil || c.stopped != nil {
+		return false, err
+	}
+	c.in = append(c.in, run...)
+	if len(c.in) >= largeBuffer {
+		return false, c.deliver()
+	}
+	return false, nil
+}
+
+func (c *conn) largeRow(ctx context.Context, f *frames, e *entry, size int) error {
+	for rows := 1; size > 0; rows = 0 {
+		if f.have() == 0 {
+			if err := f.fill(); err != nil {
+				return fmt.Errorf("postgres: upstream: %w", err)
+			}
+		}
+		piece := f.take(min(size, f.have()))
+		size -= len(piece)
+		stopped := c.stopped != nil
+		if err := c.pass(ctx, e, &abi.Result{Frames: piece, Rows: rows}); err != nil {
+			return err
+		}
+		if c.stopped != nil && !stopped && rows == 0 {
+			return errors.New("postgres: a limit was passed in the middle of a row") // half of it is with the client
+		}
+		if c.stopped != nil {
+			continue
+		}
+		c.in = append(c.in, piece...)
+		if len(c.in) >= largeBuffer {
+			c.torn = true // until the row is whole
+			if err := c.deliver(); err != nil {
+				return err
+			}
+		}
+	}
+	c.torn = false
+	return nil
+}
+
+// pass gives a run of an answer to the gate. Over a limit the rest of the
+// answer is dropped and ends with the refusal.
+func (c *conn) pass(ctx context.Context, e *entry, r *abi.Result) error {
+	if c.stopped != nil {
+		return nil
+	}
+	err := e.exchange.Result(ctx, r)
+	if err == nil {
+		return nil
+	}
+	refusal, ok := refuse("", err)
+	if !ok {
+		return err
+	}
+	c.stopped = refusal
+	return nil
+}
+
+// answer takes one whole message that is no row.
+func (c *conn) answer(ctx context.Context, kind byte, m []byte) error {
+	e := c.top()
+	switch kind {
+	case 'N':
+		return c.notice(ctx, e, m)
+	case 'A':
+		return c.notification(m)
+	case 'S':
+		ok, err := c.parameter(m[5:])
+		if ok {
+			c.in = append(c.in, m...)
+		}
+		return err
+	case 'E':
+		return c.failed(ctx, e, m)
+	}
+	if e == nil {
+		return unasked(kind)
+	}
+	if e.refusal != nil && kind != 'Z' {
+		return fmt.Errorf("postgres: upstream: the message %q for a text that cannot succeed", kind)
+	}
+	switch {
+	case kind == '1' && e.kind == 'P', kind == '2' && e.kind == 'B', kind == '3' && e.kind == 'C':
+		c.finish(ctx, gate.Outcome{State: gate.Completed})
+	case kind == 't' && e.kind == 'D':
+	case (kind == 'T' || kind == 'n') && e.kind == 'D':
+		if kind == 'T' && e.exchange != nil {
+			if err := c.shape(ctx, e, m); err != nil {
+				return err
+			}
+		}
+		swallow := e.swallow
+		c.finish(ctx, gate.Outcome{})
+		if swallow {
+			return nil
+		}
+	case kind == 'T' && e.kind == 'Q':
+		if err := c.shape(ctx, e, m); err != nil {
+			return err
+		}
+	case kind == 'C' && (e.kind == 'E' || e.kind == 'Q'):
+		return c.completed(ctx, e, m)
+	case kind == 'I' && (e.kind == 'E' || e.kind == 'Q'):
+		if e.kind == 'E' {
+			c.finish(ctx, gate.Outcome{State: gate.Completed})
+		}
+	case kind == 's' && e.kind == 'E':
+		c.mu.Lock()
+		c.pop()
+		c.mu.Unlock()
+	case kind == 'G' && (e.kind == 'E' || e.kind == 'Q'):
+		c.mu.Lock()
+		c.copying = true
+		c.moved.Broadcast()
+		c.mu.Unlock()
+	case kind == 'H' && (e.kind == 'E' || e.kind == 'Q'), kind == 'c' && (e.kind == 'E' || e.kind == 'Q'):
+	case kind == 'Z' && (e.kind == 'S' || e.kind == 'Q') && len(m) == 6:
+		return c.ready(ctx, e, m)
+	default:
+		return unasked(kind)
+	}
+	c.in = append(c.in, m...)
+	return nil
+}
+
+// completed takes CommandComplete.
+func (c *conn) completed(ctx context.Context, e *entry, m []byte) error {
+	tag, _, _ := cutString(m[5:])
+	outcome := gate.Outcome{State: gate.Completed, Tag: tag}
+	if r := c.stopped; r != nil {
+		c.in = append(c.in, r.encode()...)
+		outcome.State, outcome.Code = gate.Failed, r.code
+		c.failure, c.stopped = true, nil
+		if !c.onlySync(e) {
+			return &fatal{code: r.code, message: r.message, hint: r.hint}
+		}
+	} else {
+		c.in = append(c.in, m...)
+	}
+	c.mu.Lock()
+	c.copying = false
+	c.mu.Unlock()
+	if e.kind == 'E' {
+		c.finish(ctx, outcome)
+		return nil
+	}
+	if tag == "COMMIT" || tag == "ROLLBACK" {
+		c.settled(tag, &outcome)
+	}
+	c.ending = append(c.ending, ending{e.exchange, outcome})
+	return nil
+}
+
+// onlySync says whether nothing but a Sync follows the first promise, so that
+// an error of the gateway's own can stand there.
+func (c *conn) onlySync(e *entry) bool {
+	if e.kind == 'Q' {
+		return e.analysis != nil && len(e.analysis.Parts) == 1
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.queue) > 1 && c.queue[1].kind == 'S'
+}
+
+// finish pops the first promise and notes how its exchange ended.
+func (c *conn) finish(_ context.Context, o gate.Outcome) {
+	c.mu.Lock()
+	e := c.pop()
+	if e.kind == 'E' && e.portal != nil {
+		e.portal.ended = true
+	}
+	if e.after != nil {
+		e.after.confirmed = true
+	}
+	c.mu.Unlock()
+	switch e.kind {
+	case 'P':
+		if e.exchange != nil {
+			c.ending = append(c.ending, ending{e.exchange, o})
+		}
+	case 'E':
+		if o.Tag == "COMMIT" || o.Tag == "ROLLBACK" {
+			c.settled(o.Tag, &o)
+		}
+		c.ending = append(c.ending, ending{e.exchange, o})
+	}
+}
+
+// settled fills in what the end of a transaction has decided.
+func (c *conn) settled(tag string, o *gate.Outcome) {
+	if c.writes.first == 0 {
+		return
+	}
+	o.First, o.Last, o.Settles = c.writes.first, c.writes.last, gate.RolledBack
+	if tag == "COMMIT" {
+		o.Settles = gate.Committed
+	}
+	c.writes = span{}
+}
+
+// failed takes an ErrorResponse: the first promise has failed, and what
+// follows it up to the next Sync the server skips.
+func (c *conn) failed(ctx context.Context, e *entry, m []byte) error {
+	if e == nil || e.kind == 'S' { // asynchronous: the server is going away
+		b, code, err := c.cut('E', m[5:], nil, nil)
+		if err != nil {
+			return err
+		}
+		c.in = append(c.in, b...)
+		if err := c.deliver(); err != nil {
+			return err
+		}
+		if e == nil {
+			return fmt.Errorf("postgres: upstream ended the session with %s: %w", code, errGoodbye)
+		}
+		c.failure = true
+		return nil
+	}
+	var st *abi.Statement
+	if e.analysis != nil {
+		st = e.analysis.Statement
+	}
+	b, code, err := c.cut('E', m[5:], e.exchange, st)
+	if err != nil {
+		return err
+	}
+	if e.refusal != nil {
+		b, code = e.refusal.encode(), e.refusal.code
+	}
+	c.in = append(c.in, b...)
+	c.failure, c.stopped = true, nil
+	c.mu.Lock()
+	c.copying = false
+	c.moved.Broadcast()
+	c.mu.Unlock()
+	if e.kind == 'Q' {
+		if e.exchange != nil {
+			c.ending = append(c.ending, ending{e.exchange, gate.Outcome{State: gate.Failed, Code: code}})
+		}
+		return nil
+	}
+	c.skip(gate.Outcome{State: gate.Failed, Code: code})
+	return nil
+}
+
+// skip pops the failed promise and everything that the server skips after it,
+// undoing what was assumed of them. The Sync stays.
+func (c *conn) skip(first gate.Outcome) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for o := first; len(c.queue) > 0 && c.queue[0].kind != 'S'; o = (gate.Outcome{State: gate.Skipped}) {
+		e := c.pop()
+		switch e.kind {
+		case 'P', 'C':
+			if e.refusal == nil && (e.kind == 'P' || e.changes) {
+				e.ran = o.State == gate.Failed
+				c.undo = append(c.undo, e)
+			}
+		}
+		if e.exchange != nil && e.kind != 'D' {
+			if e.portal != nil {
+				e.portal.ended = true
+			}
+			c.ending = append(c.ending, ending{e.exchange, o})
+		}
+	}
+}
+
+// ready takes ReadyForQuery: the promises of the group are kept, and the
+// server has said where the transaction stands.
+func (c *conn) ready(ctx context.Context, e *entry, m []byte) error {
+	now := m[5]
+	if now != 'I' && now != 'T' && now != 'E' {
+		return fmt.Errorf("postgres: upstream: a transaction status %q", now)
+	}
+	c.mu.Lock()
+	if e.kind == 'Q' && e.exchange != nil {
+		c.closing = append(c.closing, closing{e.exchange, e.group})
+	}
+	group := e.group
+	before := c.status
+	c.status = now
+	c.pop()
+	var gone []*gate.Exchange
+	rest := c.closing[:0]
+	for _, cl := range c.closing {
+		if cl.group <= group {
+			gone = append(gone, cl.exchange)
+		} else {
+			rest = append(rest, cl)
+		}
+	}
+	c.closing = rest
+	c.mu.Unlock()
+	for _, end := range c.ending {
+		o := end.outcome
+		if o.State == gate.Completed {
+			switch {
+			case now != 'I':
+				o.State = gate.Open
+				c.writes.last = end.exchange.Number()
+				if c.writes.first == 0 {
+					c.writes.first = c.writes.last
+				}
+			case before == 'I' && c.failure:
+				o.State = gate.RolledBack
+			}
+		}
+		if err := end.exchange.Done(ctx, o); err != nil {
+			return err
+		}
+	}
+	c.ending, c.failure = c.ending[:0], false
+	if now == 'I' {
+		c.writes = span{}
+	}
+	for _, ex := range gone { // one that is not done by now was never executed
+		if err := ex.Done(ctx, gate.Outcome{State: gate.Skipped}); err != nil {
+			return err
+		}
+	}
+	c.in = append(c.in, m...)
+	return nil
+}
+
+// shape tells the gate the columns of a result before its first row.
+func (c *conn) shape(ctx context.Context, e *entry, m []byte) error {
+	if e.exchange == nil || !e.exchange.WantsSchema() {
+		return nil
+	}
+	var d pgproto3.RowDescription
+	if err := d.Decode(m[5:]); err != nil {
+		return fmt.Errorf("postgres: upstream: %w", err)
+	}
+	s := &abi.ResultSchema{Columns: make([]abi.ResultColumn, len(d.Fields))}
+	for i, f := range d.Fields {
+		s.Columns[i] = abi.ResultColumn{Name: string(f.Name), Type: f.DataTypeOID}
+		s.Columns[i].Relation, s.Columns[i].Column = c.origin(f.TableOID, f.TableAttributeNumber)
+	}
+	return e.exchange.Schema(ctx, e.command, s)
+}
+
+func (c *conn) notice(ctx context.Context, e *entry, m []byte) error {
+	var st *abi.Statement
+	var ex *gate.Exchange
+	if e != nil {
+		ex = e.exchange
+		if e.analysis != nil {
+			st = e.analysis.Statement
+		}
+	}
+	b, _, err := c.cut('N', m[5:], ex, st)
+	if err != nil {
+		return err
+	}
+	c.in = append(c.in, b...)
+	return c.session.Ambient().Result(ctx, &abi.Result{Frames: b})
+}
+
+// notification passes the channel on and not the payload: another session's
+// trigger may have put a row there.
+func (c *conn) notification(m []byte) error {
+	var n pgproto3.NotificationResponse
+	if err := n.Decode(m[5:]); err != nil {
+		return fmt.Errorf("postgres: upstream: %w", err)
+	}
+	n.Payload = ""
+	n.Channel = strings.ToValidUTF8(n.Channel, "?")
+	c.in = append(c.in, encode(&n)...)
+	return nil
+}

@@ -1,0 +1,466 @@
+package postgres
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/taskgate/taskgate/core/gate"
+)
+
+// The request codes of the first message ("Message Formats").
+const (
+	codeCancel = 80877102
+	codeTLS    = 80877103
+	codeGSS    = 80877104
+	version30  = 3 << 16
+	version32  = 3<<16 | 2
+)
+
+// The bounds of what a client may send before it is known.
+const (
+	maxStartup  = 10_000 // as the server's own
+	maxPassword = 64 << 10
+	maxPreAuth  = 1000 // connections that are not yet known, for the whole listener
+	loginTime   = 30 * time.Second
+)
+
+// Protocol serves clients of one listener. It implements gate.Protocol.
+type Protocol struct {
+	TLS   *tls.Config // nil refuses clients that are not on loopback
+	Plain bool        // a password may come in the clear: for a listener on loopback alone
+	Log   func(session, what string, err error)
+
+	mu      sync.Mutex
+	keys    map[string]*conn // sessions by cancel key
+	waiting int              // connections that are not yet known
+
+	schemas sync.Map // *resourceState by resource
+}
+
+// errGoodbye ends a connection without a word.
+var errGoodbye = errors.New("goodbye")
+
+// fatal is an error that the client is told before the connection ends.
+type fatal struct {
+	code, message, hint string
+	cause               error
+}
+
+func (f *fatal) Error() string {
+	if f.cause != nil {
+		return f.message + ": " + f.cause.Error()
+	}
+	return f.message
+}
+
+// Serve implements gate.Protocol.
+func (p *Protocol) Serve(ctx context.Context, nc net.Conn, g *gate.Gate) error {
+	defer nc.Close()
+	p.mu.Lock()
+	p.waiting++
+	full := p.waiting > maxPreAuth
+	p.mu.Unlock()
+	known := sync.OnceFunc(func() {
+		p.mu.Lock()
+		p.waiting--
+		p.mu.Unlock()
+	})
+	defer known()
+	if full {
+		return errors.New("postgres: too many connections that have not logged in")
+	}
+	_ = nc.SetDeadline(time.Now().Add(loginTime))
+	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Now()) })
+	defer stop()
+	c := &conn{p: p, client: nc}
+	err := c.login(ctx, g)
+	known()
+	if err == nil {
+		_ = nc.SetDeadline(time.Time{})
+		stop()
+		c.attach()
+		err = c.run()
+		c.detach()
+	}
+	var f *fatal
+	if errors.As(err, &f) && c.client != nil {
+		_ = c.client.SetWriteDeadline(time.Now().Add(time.Second))
+		_, _ = c.client.Write(encode(&pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: f.code, Message: f.message, Hint: f.hint}))
+	}
+	if c.session != nil {
+		if e := c.session.Close(err); err == nil {
+			err = e
+		}
+	}
+	if errors.Is(err, errGoodbye) || errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+// login brings the connection to the point where the client may send commands.
+func (c *conn) login(ctx context.Context, g *gate.Gate) error {
+	params, err := c.startup()
+	if err != nil {
+		return err
+	}
+	if params == nil {
+		return errGoodbye // it was a cancel request
+	}
+	user, database := params["user"], params["database"]
+	if user == "" {
+		return &fatal{code: "28000", message: "no user in the startup packet", hint: "the user is the task: psql \"user=TASK dbname=RESOURCE\""}
+	}
+	if database == "" {
+		database = user
+	}
+	given, err := startupSettings(params)
+	if err != nil {
+		return err
+	}
+	secret, err := c.password()
+	if err != nil {
+		return err
+	}
+	c.session, err = g.Open(ctx, gate.Login{Protocol: "postgres", Task: user, Resource: database, Secret: secret, Address: c.client.RemoteAddr().String()})
+	if err != nil {
+		var d *gate.Denied
+		if errors.As(err, &d) {
+			return &fatal{code: "42501", message: d.Error(), hint: "the user is the task, the database the resource: `taskgate status` shows yours", cause: err}
+		}
+		var e *gate.Ended
+		if errors.As(err, &e) && e.Shutdown {
+			return &fatal{code: "57P03", message: "the gateway is shutting down", cause: err}
+		}
+		return &fatal{code: "28P01", message: "login refused", hint: "the password is a token: run `taskgate login`, then `taskgate token`", cause: err}
+	}
+	if err := c.connect(ctx, given); err != nil {
+		return err
+	}
+	return c.welcome()
+}
+
+// startup reads the first messages. It gives nil for a cancel request.
+func (c *conn) startup() (map[string]string, error) {
+	secure, gss := false, false
+	for {
+		var head [8]byte
+		// Exactly eight bytes: what follows a request for TLS belongs to TLS,
+		// and nothing that came in the clear is ever read as if it had not (PW01).
+		if _, err := io.ReadFull(c.client, head[:1]); err != nil {
+			return nil, errGoodbye
+		}
+		if head[0] == 0x16 && !secure && !gss { // a TLS record: sslnegotiation=direct
+			if err := c.startTLS(&prefixed{Conn: c.client, first: head[:1:1]}, true); err != nil {
+				return nil, err
+			}
+			secure = true
+			continue
+		}
+		if _, err := io.ReadFull(c.client, head[1:]); err != nil {
+			return nil, fmt.Errorf("postgres: startup: %w", err)
+		}
+		size, code := binary.BigEndian.Uint32(head[:]), binary.BigEndian.Uint32(head[4:])
+		if size < 8 || size > maxStartup {
+			return nil, fmt.Errorf("postgres: startup: a packet of %d bytes", size)
+		}
+		rest := make([]byte, size-8)
+		if _, err := io.ReadFull(c.client, rest); err != nil {
+			return nil, fmt.Errorf("postgres: startup: %w", err)
+		}
+		switch {
+		case code == codeCancel:
+			c.p.cancel(rest)
+			return nil, nil
+		case code == codeGSS && len(rest) == 0 && !gss && !secure:
+			gss = true
+			if _, err := c.client.Write([]byte{'N'}); err != nil {
+				return nil, err
+			}
+		case code == codeTLS && len(rest) == 0 && !secure && !c.asked:
+			c.asked = true
+			if c.p.TLS == nil {
+				if _, err := c.client.Write([]byte{'N'}); err != nil {
+					return nil, err
+				}
+				continue
+			}
+			if _, err := c.client.Write([]byte{'S'}); err != nil {
+				return nil, err
+			}
+			if err := c.startTLS(c.client, false); err != nil {
+				return nil, err
+			}
+			secure = true
+		case code>>16 == 3:
+			if !secure && !c.p.Plain {
+				return nil, &fatal{code: "28000", message: "this gateway takes no password without TLS", hint: "connect with sslmode=verify-full, or at least sslmode=require"}
+			}
+			return c.parameters(code, rest)
+		default:
+			return nil, &fatal{code: "0A000", message: fmt.Sprintf("unsupported frontend protocol %d.%d: this gateway speaks 3.0 to 3.2", code>>16, code&0xffff)}
+		}
+	}
+}
+
+func (c *conn) startTLS(raw net.Conn, direct bool) error {
+	if c.p.TLS == nil {
+		return errors.New("postgres: TLS on a listener without a certificate")
+	}
+	config := c.p.TLS
+	if direct {
+		config = config.Clone()
+		config.NextProtos = []string{"postgresql"}
+	}
+	t := tls.Server(raw, config)
+	if err := t.Handshake(); err != nil {
+		return fmt.Errorf("postgres: TLS: %w", err)
+	}
+	if direct && t.ConnectionState().NegotiatedProtocol != "postgresql" {
+		return errors.New("postgres: direct TLS without the ALPN name postgresql")
+	}
+	c.client = t
+	return nil
+}
+
+// prefixed gives back a byte that was read to look at it.
+type prefixed struct {
+	net.Conn
+	first []byte
+}
+
+func (p *prefixed) Read(b []byte) (int, error) {
+	if len(p.first) > 0 && len(b) > 0 {
+		n := copy(b, p.first)
+		p.first = p.first[n:]
+		return n, nil
+	}
+	return p.Conn.Read(b)
+}
+
+// parameters reads a StartupMessage and settles the protocol's version.
+func (c *conn) parameters(code uint32, b []byte) (map[string]string, error) {
+	params := map[string]string{}
+	var unknown []string
+	for {
+		if len(b) == 0 {
+			return nil, &fatal{code: "08P01", message: "the startup packet has no end"}
+		}
+		if b[0] == 0 {
+			if len(b) != 1 {
+				return nil, &fatal{code: "08P01", message: "there is something behind the end of the startup packet"}
+			}
+			break
+		}
+		key, rest, ok := cutString(b)
+		value, rest2, ok2 := cutString(rest)
+		if !ok || !ok2 {
+			return nil, &fatal{code: "08P01", message: "the startup packet has no end"}
+		}
+		b = rest2
+		if strings.HasPrefix(key, "_pq_.") {
+			unknown = append(unknown, key)
+			continue
+		}
+		if _, twice := params[key]; twice {
+			return nil, &fatal{code: "08P01", message: fmt.Sprintf("the startup packet has %q twice", key)}
+		}
+		params[key] = value
+	}
+	c.version = code
+	if code != version30 && code != version32 {
+		c.version = version30
+		if code > version32 {
+			c.version = version32
+		}
+	}
+	if c.version != code || len(unknown) > 0 {
+		m := binary.BigEndian.AppendUint32([]byte{'v', 0, 0, 0, 0}, c.version)
+		m = binary.BigEndian.AppendUint32(m, uint32(len(unknown)))
+		for _, u := range unknown {
+			m = append(append(m, u...), 0)
+		}
+		binary.BigEndian.PutUint32(m[1:], uint32(len(m)-1))
+		if _, err := c.client.Write(m); err != nil {
+			return nil, err
+		}
+	}
+	if v, ok := params["replication"]; ok && !off(v) {
+		return nil, &fatal{code: "0A000", message: "replication connections are refused"}
+	}
+	return params, nil
+}
+
+func off(v string) bool {
+	switch strings.ToLower(v) {
+	case "false", "off", "no", "0":
+		return true
+	}
+	return false
+}
+
+func cutString(b []byte) (string, []byte, bool) {
+	for i, c := range b {
+		if c == 0 {
+			return string(b[:i]), b[i+1:], true
+		}
+	}
+	return "", nil, false
+}
+
+// password asks for the token.
+func (c *conn) password() (string, error) {
+	if _, err := c.client.Write([]byte{'R', 0, 0, 0, 8, 0, 0, 0, 3}); err != nil {
+		return "", err
+	}
+	var head [5]byte
+	if _, err := io.ReadFull(c.client, head[:]); err != nil {
+		return "", errGoodbye // psql comes back once it has asked for a password
+	}
+	size := binary.BigEndian.Uint32(head[1:])
+	if head[0] != 'p' || size < 5 || size > maxPassword {
+		return "", &fatal{code: "08P01", message: "expected a password"}
+	}
+	b := make([]byte, size-4)
+	if _, err := io.ReadFull(c.client, b); err != nil {
+		return "", fmt.Errorf("postgres: password: %w", err)
+	}
+	s, rest, ok := cutString(b)
+	if !ok || len(rest) > 0 {
+		return "", &fatal{code: "08P01", message: "expected a password"}
+	}
+	return s, nil
+}
+
+// allowedAtStart are the parameters of a startup packet that go upstream.
+// Every other is refused: some of them (role, search_path by options, …)
+// change what a text means.
+var allowedAtStart = map[string]string{
+	"application_name": "", "datestyle": "", "timezone": "", "intervalstyle": "", "extra_float_digits": "", "bytea_output": "",
+	"client_encoding": "UTF8", "standard_conforming_strings": "on",
+}
+
+func startupSettings(params map[string]string) (map[string]string, error) {
+	given := map[string]string{}
+	take := func(name, value string) error {
+		lower := strings.ToLower(name)
+		want, ok := allowedAtStart[lower]
+		if !ok {
+			return &fatal{code: "42501", message: fmt.Sprintf("the setting %q may not be given at connect", name)}
+		}
+		if want == "UTF8" && !strings.EqualFold(value, "UTF8") && !strings.EqualFold(value, "UTF-8") && !strings.EqualFold(value, "'utf-8'") && !strings.EqualFold(value, "UNICODE") {
+			return &fatal{code: "42501", message: fmt.Sprintf("client_encoding %q: this gateway reads UTF8 alone", value), hint: "set PGCLIENTENCODING=UTF8"}
+		}
+		if want == "UTF8" {
+			value = "UTF8"
+		}
+		if want == "on" && off(value) {
+			return &fatal{code: "42501", message: "standard_conforming_strings has to be on"}
+		}
+		if strings.ContainsRune(value, 0) || len(value) > 1024 {
+			return &fatal{code: "42501", message: fmt.Sprintf("the value of %q is not allowed", name)}
+		}
+		given[lower] = value
+		return nil
+	}
+	for name, value := range params {
+		switch name {
+		case "user", "database", "replication":
+		case "options":
+			words, err := splitOptions(value)
+			if err != nil {
+				return nil, err
+			}
+			for _, w := range words {
+				if err := take(w[0], w[1]); err != nil {
+					return nil, err
+				}
+			}
+		default:
+			if err := take(name, value); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return given, nil
+}
+
+// splitOptions reads `-c name=value` and `--name=value`, a backslash escaping
+// the next character, and nothing else.
+func splitOptions(s string) (list [][2]string, err error) {
+	var words []string
+	var word []byte
+	in := false
+	for i := 0; i < len(s); i++ {
+		switch ch := s[i]; {
+		case ch == '\\' && i+1 < len(s):
+			i++
+			word, in = append(word, s[i]), true
+		case ch == ' ' || ch >= '\t' && ch <= '\r':
+			if in {
+				words = append(words, string(word))
+			}
+			word, in = word[:0], false
+		default:
+			word, in = append(word, ch), true
+		}
+	}
+	if in {
+		words = append(words, string(word))
+	}
+	for i := 0; i < len(words); i++ {
+		w := words[i]
+		switch {
+		case w == "-c" && i+1 < len(words):
+			i++
+			w = words[i]
+		case strings.HasPrefix(w, "-c"):
+			w = w[2:]
+		case strings.HasPrefix(w, "--"):
+			w = w[2:]
+		default:
+			return nil, &fatal{code: "42501", message: fmt.Sprintf("the option %q is not allowed: only -c name=value", w)}
+		}
+		name, value, ok := strings.Cut(w, "=")
+		if !ok || name == "" {
+			return nil, &fatal{code: "42501", message: fmt.Sprintf("the option %q is not of the form name=value", w)}
+		}
+		list = append(list, [2]string{strings.ReplaceAll(name, "-", "_"), value})
+	}
+	return list, nil
+}
+
+func encode(m pgproto3.BackendMessage) []byte {
+	b, err := m.Encode(nil)
+	if err != nil { // only where a message would be over 1 GB
+		return nil
+	}
+	return b
+}
+
+// welcome tells the client that it is in: parameters, the gateway's own cancel
+// key, what the grant has to say, and that it may begin.
+func (c *conn) welcome() error {
+	b := encode(&pgproto3.AuthenticationOk{})
+	for _, m := range c.parametersSeen {
+		b = append(b, m...)
+	}
+	c.parametersSeen = nil
+	b = append(b, c.p.register(c)...)
+	if n := c.session.Notice(); n != "" {
+		b = append(b, encode(&pgproto3.NoticeResponse{Severity: "NOTICE", SeverityUnlocalized: "NOTICE", Code: "00000", Message: n})...)
+	}
+	b = append(b, 'Z', 0, 0, 0, 5, 'I')
+	_, err := c.client.Write(b)
+	return err
+}

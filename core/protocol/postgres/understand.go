@@ -1,0 +1,255 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/gate"
+	"github.com/taskgate/taskgate/core/sql"
+	"github.com/taskgate/taskgate/core/sql/parse"
+	"github.com/taskgate/taskgate/core/sql/schema"
+)
+
+// resourceState is what all sessions of one resource and login share: the
+// schema as it is known, and what texts meant under it.
+type resourceState struct {
+	dial func(context.Context) (gate.Upstream, error)
+
+	mu     sync.Mutex
+	schema *schema.Schema
+	read   time.Time // when it was last seen to hold
+	texts  map[textKey]*sql.Analysis
+	users  int
+
+	reading sync.Mutex // one reads, the others wait for it
+	conn    *pgx.Conn
+}
+
+// textKey is what a text's meaning is kept for. The text is compared as a
+// whole: two that look alike can mean different things.
+type textKey struct {
+	text       string
+	introspect bool
+}
+
+const (
+	maxTexts  = 4096
+	poll      = time.Second     // between two looks at a schema that is in use
+	schemaAge = 5 * time.Second // how old a schema may be at most, if the looks fail
+)
+
+// understand finds out what a text does, or remembers.
+func (c *conn) understand(text string) (*sql.Analysis, error) {
+	_, task := c.session.Resource()
+	if task == nil {
+		return nil, &gate.Denied{Guard: "gate", Reason: abi.Reason{Code: "gate.no-task", Message: "the task is gone"}}
+	}
+	introspect := false
+	if o, ok := task.Options.(*TaskOptions); ok {
+		introspect = o.Introspect
+	}
+	s, err := c.schema(c.session.Context())
+	if err != nil {
+		return nil, err
+	}
+	key := textKey{text, introspect}
+	c.state.mu.Lock()
+	a := c.state.texts[key]
+	same := c.state.schema == s
+	c.state.mu.Unlock()
+	if a != nil && same {
+		return a, nil
+	}
+	g, err := parse.ForServer(s.Major)
+	if err != nil {
+		return nil, &sql.Error{Code: "0A000", Message: err.Error(), Offset: -1}
+	}
+	a, err = sql.Analyze(&sql.Context{Schema: s, Grammar: g, SearchPath: s.SearchPath, Introspect: introspect}, text)
+	if err != nil {
+		return nil, err
+	}
+	c.state.mu.Lock()
+	defer c.state.mu.Unlock()
+	if c.state.schema == s {
+		if len(c.state.texts) >= maxTexts {
+			clear(c.state.texts)
+		}
+		c.state.texts[key] = a
+	}
+	return a, nil
+}
+
+// schema gives the resource's schema, reading it where it is not known or Run
+// has not been able to look at it for too long.
+func (c *conn) schema(ctx context.Context) (*schema.Schema, error) {
+	if s := c.state.fresh(schemaAge); s != nil {
+		return s, nil
+	}
+	if err := c.state.refresh(ctx, schemaAge); err != nil {
+		return nil, fmt.Errorf("postgres: schema: %w", err)
+	}
+	return c.state.fresh(0), nil
+}
+
+// attach finds the state that the session shares with others.
+func (c *conn) attach() {
+	about := c.session.About()
+	v, _ := c.p.schemas.LoadOrStore(about.Resource+"\x00"+about.Login, &resourceState{})
+	c.state = v.(*resourceState)
+	c.state.mu.Lock()
+	defer c.state.mu.Unlock()
+	c.state.users++
+	c.state.dial = c.session.Dial
+}
+
+func (c *conn) detach() {
+	c.state.mu.Lock()
+	defer c.state.mu.Unlock()
+	c.state.users--
+}
+
+// Run looks every second whether the schemas that are in use still hold.
+func (p *Protocol) Run(ctx context.Context) error {
+	tick := time.NewTicker(poll)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			p.schemas.Range(func(_, v any) bool { v.(*resourceState).hangUp(); return true })
+			return nil
+		case <-tick.C:
+		}
+		p.schemas.Range(func(name, v any) bool {
+			s := v.(*resourceState)
+			s.mu.Lock()
+			idle := s.users == 0
+			s.mu.Unlock()
+			if idle {
+				s.hangUp()
+			} else if err := s.refresh(ctx, poll/2); err != nil && ctx.Err() == nil {
+				p.log("", "schema of "+strings.SplitN(name.(string), "\x00", 2)[0], err)
+			}
+			return true
+		})
+	}
+}
+
+func (s *resourceState) fresh(age time.Duration) *schema.Schema {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.schema == nil || age > 0 && time.Since(s.read) > age {
+		return nil
+	}
+	return s.schema
+}
+
+func (s *resourceState) hangUp() {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	if s.conn != nil {
+		ctx, stop := context.WithTimeout(context.Background(), time.Second)
+		defer stop()
+		_ = s.conn.Close(ctx)
+		s.conn = nil
+	}
+}
+
+// refresh makes the schema one that held within age.
+func (s *resourceState) refresh(ctx context.Context, age time.Duration) error {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	if s.fresh(age) != nil {
+		return nil
+	}
+	ctx, stop := context.WithTimeout(ctx, loginTime)
+	defer stop()
+	began := time.Now()
+	next, err := s.look(ctx)
+	if err != nil {
+		if s.conn != nil {
+			_ = s.conn.Close(context.WithoutCancel(ctx))
+			s.conn = nil
+		}
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.read = began; s.schema != next {
+		s.schema, s.texts = next, map[textKey]*sql.Analysis{}
+	}
+	return nil
+}
+
+// look reads the schema, or finds that the one that is known still holds.
+func (s *resourceState) look(ctx context.Context) (*schema.Schema, error) {
+	if s.conn == nil {
+		conn, err := s.connect(ctx)
+		if err != nil {
+			return nil, err
+		}
+		s.conn = conn
+	}
+	mark, err := schema.Fingerprint(ctx, s.conn)
+	if err != nil {
+		return nil, err
+	}
+	known := s.fresh(0)
+	if known != nil && known.Mark == mark {
+		return known, nil
+	}
+	next, err := schema.Load(ctx, s.conn)
+	if err != nil {
+		return nil, err
+	}
+	if next.Mark = mark; known != nil {
+		next.Version = known.Version + 1
+	}
+	return next, nil
+}
+
+// connect logs in as the sessions do, to look at the schema.
+func (s *resourceState) connect(ctx context.Context) (*pgx.Conn, error) {
+	s.mu.Lock()
+	dial := s.dial
+	s.mu.Unlock()
+	up, err := dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	config, err := pgx.ParseConfig("sslmode=disable")
+	if err != nil {
+		up.Conn.Close()
+		return nil, err
+	}
+	config.Host, config.Port = "127.0.0.1", 1 // never used: the connection is made already
+	config.User, config.Password, config.Database, config.TLSConfig, config.Fallbacks = up.User, up.Password, up.Database, nil, nil
+	config.RuntimeParams = map[string]string{"application_name": "taskgate", "statement_timeout": "20000"}
+	config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return secureUpstream(ctx, up) }
+	config.DefaultQueryExecMode = pgx.QueryExecModeExec
+	return pgx.ConnectConfig(ctx, config)
+}
+
+// origin names the table and column behind a result's column.
+func (c *conn) origin(table uint32, num uint16) ([]string, string) {
+	c.state.mu.Lock()
+	s := c.state.schema
+	c.state.mu.Unlock()
+	if s == nil || table == 0 {
+		return nil, ""
+	}
+	r := s.Relations[table]
+	if r == nil {
+		return nil, ""
+	}
+	if col := r.ColumnAt(int16(num)); col != nil {
+		return r.Name.Parts(), col.Name
+	}
+	return r.Name.Parts(), ""
+}

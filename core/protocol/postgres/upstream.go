@@ -1,0 +1,205 @@
+package postgres
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/taskgate/taskgate/core/gate"
+)
+
+// TaskOptions is what a gate.Task may carry for this protocol in Options.
+type TaskOptions struct {
+	StatementTimeout time.Duration
+	Introspect       bool
+}
+
+// maxMessage bounds a message that has to be held as a whole, in bytes.
+const maxMessage = 1 << 20
+
+// connect dials the resource and logs in there.
+func (c *conn) connect(ctx context.Context, given map[string]string) error {
+	up, err := c.session.Dial(ctx)
+	if err == nil {
+		var nc net.Conn
+		if nc, err = secureUpstream(ctx, up); err == nil {
+			c.upstream = nc
+			_ = nc.SetDeadline(time.Now().Add(loginTime))
+			if err = c.enter(up, given); err != nil {
+				nc.Close()
+			}
+			_ = nc.SetDeadline(time.Time{})
+		}
+	}
+	if err != nil {
+		return &fatal{code: "08006", message: fmt.Sprintf("the resource %s cannot be reached (session %s)", c.session.About().Resource, c.session.ID()), cause: err}
+	}
+	return nil
+}
+
+// secureUpstream asks the server for TLS where the resource wants it. Nothing
+// but the one byte that answers is read in the clear (PW02).
+func secureUpstream(ctx context.Context, up gate.Upstream) (net.Conn, error) {
+	if up.TLS == nil {
+		return up.Conn, nil
+	}
+	config, ok := up.TLS.(*tls.Config)
+	if !ok {
+		up.Conn.Close()
+		return nil, errors.New("upstream: not a TLS configuration")
+	}
+	deadline := time.Now().Add(loginTime)
+	if d, ok := ctx.Deadline(); ok {
+		deadline = d
+	}
+	_ = up.Conn.SetDeadline(deadline)
+	request := binary.BigEndian.AppendUint32([]byte{0, 0, 0, 8}, codeTLS)
+	var answer [1]byte
+	_, err := up.Conn.Write(request)
+	if err == nil {
+		_, err = io.ReadFull(up.Conn, answer[:])
+	}
+	if err == nil && answer[0] != 'S' {
+		err = errors.New("the server offers no TLS, which the resource demands")
+	}
+	var t *tls.Conn
+	if err == nil {
+		t = tls.Client(up.Conn, config)
+		err = t.HandshakeContext(ctx)
+	}
+	if err != nil {
+		up.Conn.Close()
+		return nil, fmt.Errorf("upstream: TLS: %w", err)
+	}
+	_ = up.Conn.SetDeadline(time.Time{})
+	return t, nil
+}
+
+// enter sends a startup packet of the gateway's own making, authenticates by
+// SCRAM and takes what the server tells until it is ready.
+func (c *conn) enter(up gate.Upstream, given map[string]string) error {
+	m := binary.BigEndian.AppendUint32([]byte{0, 0, 0, 0}, version30)
+	put := func(k, v string) { m = append(append(append(append(m, k...), 0), v...), 0) }
+	put("user", up.User)
+	put("database", up.Database)
+	put("client_encoding", "UTF8")
+	for _, name := range []string{"application_name", "datestyle", "timezone", "intervalstyle", "extra_float_digits", "bytea_output"} {
+		if v, ok := given[name]; ok {
+			put(name, v)
+		}
+	}
+	if _, task := c.session.Resource(); task != nil {
+		if o, ok := task.Options.(*TaskOptions); ok && o.StatementTimeout > 0 {
+			put("statement_timeout", fmt.Sprint(o.StatementTimeout.Milliseconds()))
+		}
+	}
+	m = append(m, 0)
+	binary.BigEndian.PutUint32(m, uint32(len(m)))
+	if _, err := c.upstream.Write(m); err != nil {
+		return err
+	}
+	auth := &scram{password: up.Password}
+	for {
+		kind, body, err := readMessage(c.upstream)
+		if err != nil {
+			return err
+		}
+		switch kind {
+		case 'R':
+			reply, err := auth.step(body)
+			if err != nil {
+				return fmt.Errorf("upstream: authentication: %w", err)
+			}
+			if reply != nil {
+				if _, err := c.upstream.Write(reply); err != nil {
+					return err
+				}
+			}
+		case 'E':
+			var e pgproto3.ErrorResponse
+			if err := e.Decode(body); err != nil {
+				return err
+			}
+			return fmt.Errorf("upstream: %s (SQLSTATE %s)", e.Message, e.Code)
+		case 'N', 'v':
+		case 'S':
+			if !auth.done {
+				return errors.New("upstream: a parameter before authentication")
+			}
+			ok, err := c.parameter(body)
+			if err != nil {
+				return err
+			}
+			if ok {
+				c.parametersSeen = append(c.parametersSeen, frame('S', body))
+			}
+		case 'K':
+			if !auth.done || len(body) < 8 {
+				return errors.New("upstream: a cancel key out of place")
+			}
+			c.upstreamKey = append([]byte(nil), body...)
+		case 'Z':
+			if !auth.done || len(body) != 1 || body[0] != 'I' {
+				return errors.New("upstream: ready out of place")
+			}
+			return nil
+		default:
+			return fmt.Errorf("upstream: the message %q during startup", kind)
+		}
+	}
+}
+
+// reported are the parameters that a client is told. What makes the text mean
+// something else than was judged ends the session.
+var reported = map[string]bool{
+	"server_version": true, "server_encoding": true, "client_encoding": true, "application_name": true, "DateStyle": true,
+	"IntervalStyle": true, "TimeZone": true, "integer_datetimes": true, "standard_conforming_strings": true, "in_hot_standby": true,
+	"default_transaction_read_only": true, "scram_iterations": true, "is_superuser": true,
+}
+
+// parameter looks at a ParameterStatus message and says whether the client
+// gets it.
+func (c *conn) parameter(body []byte) (bool, error) {
+	name, rest, ok := cutString(body)
+	value, rest, ok2 := cutString(rest)
+	if !ok || !ok2 || len(rest) > 0 {
+		return false, errors.New("upstream: a parameter that has no end")
+	}
+	switch {
+	case name == "client_encoding" && !strings.EqualFold(value, "UTF8"):
+		return false, fmt.Errorf("upstream: client_encoding is %s: the gateway reads UTF8 alone", value)
+	case name == "standard_conforming_strings" && value != "on":
+		return false, errors.New("upstream: standard_conforming_strings is off")
+	case name == "server_version":
+		c.serverVersion = value
+	}
+	return reported[name], nil
+}
+
+func readMessage(r io.Reader) (byte, []byte, error) {
+	var head [5]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return 0, nil, err
+	}
+	n := binary.BigEndian.Uint32(head[1:])
+	if n < 4 || n > maxMessage {
+		return 0, nil, fmt.Errorf("upstream: a message of %d bytes", n)
+	}
+	b := make([]byte, n-4)
+	_, err := io.ReadFull(r, b)
+	return head[0], b, err
+}
+
+// frame puts a head before a message's body.
+func frame(kind byte, body []byte) []byte {
+	b := binary.BigEndian.AppendUint32([]byte{kind}, uint32(len(body)+4))
+	return append(b, body...)
+}
