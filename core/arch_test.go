@@ -22,11 +22,13 @@ var may = map[string][]string{
 	"abi":                    {},
 	"core/audit":             {"abi", "core/gate"},
 	"core/auth":              {"core/gate"},
-	"core/catalog":           {"abi"},
-	"core/config":            {},
+	"core/devidp":            {},
+	"core/catalog":           {"core/strict", "plugins/tasks/policy"}, // the compiled form is the guard's own type: one truth
+	"core/config":            {"core/strict"},
 	"core/gate":              {"abi"},
 	"core/protocol/postgres": {"abi", "core/gate", "core/sql/..."},
 	"core/record":            {"core/gate"},
+	"core/strict":            {},
 	"core/sql":               {"abi", "core/sql/parse", "core/sql/schema"},
 	"core/sql/parse":         {},
 	"core/sql/schema":        {},
@@ -34,7 +36,8 @@ var may = map[string][]string{
 	"core/wasm/meter":        {},
 	"internal/pgtest":        {},
 	"examples/...":           {"sdk/...", "abi"},
-	"plugins/...":            {"sdk/...", "abi"},
+	"plugins/...":            {"sdk/...", "abi", "plugins/..."},
+	"cmd/...":                {"abi", "core/...", "plugins/...", "internal/..."},
 	"sdk/guard":              {"abi"},
 }
 

@@ -1,0 +1,243 @@
+// Package catalog reads the task files: what tasks there are, who may do
+// them, and what each may do. Load reports every fault of every file at once;
+// Compile writes what the tasks guard is configured with.
+package catalog
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/taskgate/taskgate/core/strict"
+	"github.com/taskgate/taskgate/plugins/tasks/policy"
+)
+
+// Catalog is the tasks by name.
+type Catalog struct {
+	Tasks    map[string]*Task
+	Warnings strict.Faults
+}
+
+// Task is one task file.
+type Task struct {
+	Name        string
+	Description string
+	Resources   []string
+	Groups      []string // any of them gives the task; task:<name> unless set
+	Login       string
+	Session     time.Duration
+	Rows        int64
+	Timeout     time.Duration
+	Introspect  bool
+	ShowErrors  bool
+	Settings    []string
+	Rules       []policy.Rule
+	File        string
+}
+
+// verbs are all that a rule may list, with what they are for.
+var verbs = []string{"select", "insert", "update", "delete", "truncate", "call"}
+
+// later are fields of the format that this version does not carry out. They
+// are refused rather than ignored: a rule that is not kept is a hole.
+var later = map[string]string{
+	"mask": "masking", "blind": "masking", "oracle": "masking", "budget": "budgets",
+	"exec": "hosts", "files": "hosts", "kube": "clusters",
+}
+
+// Load reads every *.yaml file of a directory. The error holds all faults.
+func Load(dir string) (*Catalog, error) {
+	c := &Catalog{Tasks: map[string]*Task{}}
+	paths, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
+	if err != nil {
+		return nil, fmt.Errorf("catalog: %w", err)
+	}
+	if len(paths) == 0 {
+		return nil, fmt.Errorf("catalog: no task files (*.yaml) in %s", dir)
+	}
+	sort.Strings(paths)
+	var faults strict.Faults
+	for _, path := range paths {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			faults = append(faults, strict.Fault{File: path, Line: 1, Column: 1, Message: err.Error()})
+			continue
+		}
+		n := strict.Parse(path, b, &faults)
+		if !n.Exists() {
+			continue
+		}
+		t := c.task(path, n)
+		if t.Name != "" {
+			c.Tasks[t.Name] = t
+		}
+	}
+	return c, faults.Err()
+}
+
+func (c *Catalog) task(path string, n strict.Node) *Task {
+	t := &Task{File: path, Introspect: true}
+	var rules []strict.Node
+	review := map[int]bool{}
+	fields := map[string]func(strict.Node){
+		"task": func(v strict.Node) {
+			t.Name = v.String()
+			if want := strings.TrimSuffix(filepath.Base(path), ".yaml"); t.Name != want {
+				v.Fault("the task of this file is called %q, as the file is", want)
+			}
+			if t.Name == "" || strings.ContainsFunc(t.Name, func(r rune) bool {
+				return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '_'
+			}) {
+				v.Fault("a name of a-z, 0-9, - and _ is expected")
+			}
+		},
+		"description": func(v strict.Node) { t.Description = v.String() },
+		"resources":   func(v strict.Node) { t.Resources = v.Strings() },
+		"groups":      func(v strict.Node) { t.Groups = v.Strings() },
+		"login":       func(v strict.Node) { t.Login = v.String() },
+		"introspect":  func(v strict.Node) { t.Introspect = v.Bool() },
+		"show_errors": func(v strict.Node) { t.ShowErrors = v.Bool() },
+		"settings":    func(v strict.Node) { t.Settings = v.Strings() },
+		"limits": func(v strict.Node) {
+			v.Fields(map[string]func(strict.Node){
+				"session":           func(v strict.Node) { t.Session = v.Duration() },
+				"rows":              func(v strict.Node) { t.Rows = v.Int(1 << 40) },
+				"statement_timeout": func(v strict.Node) { t.Timeout = v.Duration() },
+			})
+		},
+		"allow": func(v strict.Node) { rules = append(rules, v.List()...) },
+		"review": func(v strict.Node) {
+			for _, r := range v.List() {
+				review[len(rules)] = true
+				rules = append(rules, r)
+			}
+		},
+	}
+	for name, what := range later {
+		fields[name] = func(v strict.Node) {
+			v.Fault("this version has no %s yet, and does not ignore what it cannot keep", what)
+		}
+	}
+	n.Fields(fields)
+	switch {
+	case t.Name == "":
+		n.Fault("the task has no name: task: NAME")
+	case len(t.Resources) == 0:
+		n.Fault("the task has no resources, so nobody could do it: resources: [NAME]")
+	case len(rules) == 0:
+		n.Fault("the task allows nothing: allow: [...]")
+	}
+	if t.Groups == nil {
+		t.Groups = []string{"task:" + t.Name}
+	}
+	for i, v := range rules {
+		t.Rules = append(t.Rules, c.rule(v, review[i]))
+	}
+	return t
+}
+
+func (c *Catalog) rule(n strict.Node, review bool) policy.Rule {
+	r := policy.Rule{At: n.At()}
+	columns := false
+	fields := map[string]func(strict.Node){
+		"verbs": func(v strict.Node) {
+			for _, w := range v.List() {
+				if s := w.One(verbs...); s != "" {
+					r.Verbs = append(r.Verbs, s)
+				}
+			}
+		},
+		"tables":    func(v strict.Node) { r.Tables = qualified(v) },
+		"functions": func(v strict.Node) { r.Functions = qualified(v) },
+		"columns": func(v strict.Node) {
+			columns = true
+			if !v.IsList() {
+				if v.One("all") != "" {
+					r.Columns = []string{"*"}
+				}
+				return
+			}
+			for _, w := range v.List() {
+				s := w.String()
+				if s == "*" {
+					w.Fault("a list names columns; for every column, present and future, say columns: all")
+				}
+				r.Columns = append(r.Columns, s)
+			}
+		},
+		"where":   func(v strict.Node) { r.Where = v.One("key", "required") },
+		"effects": func(v strict.Node) { r.Effects = v.Strings() },
+		"rows": func(v strict.Node) {
+			v.Fault("this version cannot limit written rows yet, and does not ignore what it cannot keep")
+		},
+		"by": func(v strict.Node) {
+			if !review {
+				v.Fault("only a review rule says by whom")
+				return
+			}
+			r.Review = &policy.Review{People: 1, Within: 900}
+			v.Fields(map[string]func(strict.Node){
+				"groups": func(v strict.Node) { r.Review.Groups = v.Strings() },
+				"people": func(v strict.Node) { r.Review.People = uint32(v.Int(100)) },
+				"within": func(v strict.Node) { r.Review.Within = uint32(v.Duration() / time.Second) },
+			})
+			if len(r.Review.Groups) == 0 || r.Review.People == 0 {
+				v.Fault("by names the groups and how many people: by: {groups: [dba], people: 1}")
+			}
+		},
+	}
+	for name, what := range later {
+		fields[name] = func(v strict.Node) { v.Fault("this version has no %s yet", what) }
+	}
+	n.Fields(fields)
+	reads := slices.ContainsFunc(r.Verbs, func(v string) bool { return v == "select" || v == "insert" || v == "update" })
+	call := slices.Contains(r.Verbs, "call")
+	switch {
+	case len(r.Verbs) == 0:
+		n.Fault("the rule has no verbs, so it can never match")
+	case call && (len(r.Functions) == 0 || len(r.Verbs) > 1):
+		n.Fault("call is for functions, in a rule of its own: {verbs: [call], functions: [public.f]}")
+	case !call && len(r.Tables) == 0:
+		n.Fault("the rule has no tables, so it can never match")
+	case !call && len(r.Functions) > 0:
+		n.Fault("functions are for verbs: [call]")
+	case reads && !columns:
+		n.Fault("columns is required: name them, or say columns: all")
+	case r.Where != "" && (slices.Contains(r.Verbs, "select") || slices.Contains(r.Verbs, "insert") || slices.Contains(r.Verbs, "truncate")):
+		n.Fault("where is for update and delete: no other verb can meet it")
+	case review && r.Review == nil:
+		n.Fault("a review rule says by whom: by: {groups: [dba], people: 1}")
+	}
+	return r
+}
+
+func qualified(n strict.Node) (out []string) {
+	for _, v := range n.List() {
+		s := v.String()
+		if schema, name, ok := strings.Cut(s, "."); !ok || schema == "" || name == "" {
+			v.Fault("%q: a name with its schema is expected: public.%s", s, s)
+			continue
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// Compile writes the configuration of the tasks guard, and a digest over it.
+func (c *Catalog) Compile() ([]byte, string, error) {
+	p := policy.Config{Tasks: map[string]*policy.Task{}}
+	for name, t := range c.Tasks {
+		p.Tasks[name] = &policy.Task{Rules: t.Rules, Rows: uint64(t.Rows), Timeout: uint32(t.Timeout / time.Millisecond), ShowErrors: t.ShowErrors, Settings: t.Settings}
+	}
+	b, err := json.Marshal(p)
+	if err != nil {
+		return nil, "", fmt.Errorf("catalog: %w", err)
+	}
+	return b, fmt.Sprintf("%x", sha256.Sum256(b)), nil
+}

@@ -1,0 +1,343 @@
+// Package config reads gateway.yaml. Parse opens nothing but what it is given
+// and reports every fault at once, each with its line.
+package config
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/taskgate/taskgate/core/strict"
+)
+
+// Config is the whole of gateway.yaml. Relative paths are relative to it.
+type Config struct {
+	Data      string // store, audit log, recordings, keys, admin socket; default ./data
+	Listeners Listeners
+	Issuers   []Issuer
+	Resources map[string]*Resource
+	Catalog   string // the directory of the task files; default ./tasks
+	Plugins   []Plugin
+	Audit     Audit
+	Record    string // none, head (default), full
+}
+
+// Listeners are where the gateway listens.
+type Listeners struct {
+	API      *Listener // health and metrics
+	Postgres *Listener
+}
+
+// Listener is one address.
+type Listener struct {
+	Address string
+	Cert    string // file of a PEM certificate chain; empty is plain
+	Key     string // file of its key
+	Plain   bool   // passwords in the clear: loopback alone
+}
+
+// Issuer is an OpenID provider that the gateway trusts.
+type Issuer struct {
+	URL       string
+	ClientID  string
+	Subject   string   // claim, default sub
+	Groups    string   // claim, default groups
+	MayAssert []string // patterns of groups that count, default task:*
+}
+
+// Resource is a database behind the gateway.
+type Resource struct {
+	Name     string
+	Address  string
+	Database string
+	TLS      string // verify-full (default), disable (loopback alone)
+	CA       string // file of the certificates to trust; empty is the system's
+	Logins   map[string]*Login
+}
+
+// Login is a role at a resource.
+type Login struct {
+	User     string
+	Password Secret
+}
+
+// Plugin is a guard.
+type Plugin struct {
+	Name         string
+	Path         string
+	SHA256       string
+	May          []string // allow, deny, review, mask
+	Isolation    string   // task (default), subject, shared
+	Cache        bool
+	Capabilities []string
+	Config       json.RawMessage
+}
+
+// Audit is how the audit log is kept.
+type Audit struct {
+	Sync    string // writes (default), always, interval
+	Witness string
+}
+
+// Secret is a reference to one: file:PATH or env:NAME. It never prints what
+// it refers to.
+type Secret struct{ ref string }
+
+// String names the reference, which is no secret.
+func (s Secret) String() string { return s.ref }
+
+// Resolve reads the secret.
+func (s Secret) Resolve() (string, error) {
+	kind, what, _ := strings.Cut(s.ref, ":")
+	switch kind {
+	case "file":
+		b, err := os.ReadFile(what)
+		if err != nil {
+			return "", fmt.Errorf("config: secret: %w", err)
+		}
+		return strings.TrimRight(string(b), "\r\n"), nil
+	case "env":
+		v, ok := os.LookupEnv(what)
+		if !ok {
+			return "", fmt.Errorf("config: secret: the environment has no %s", what)
+		}
+		return v, nil
+	}
+	return "", fmt.Errorf("config: no secret")
+}
+
+// Load reads and checks a file.
+func Load(path string) (*Config, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	return Parse(path, b)
+}
+
+// Parse checks the text of a file. The error is strict.Faults.
+func Parse(path string, b []byte) (*Config, error) {
+	var faults strict.Faults
+	p := &parser{dir: filepath.Dir(path)}
+	c := &Config{Data: p.path("data"), Catalog: p.path("tasks"), Resources: map[string]*Resource{}, Audit: Audit{Sync: "writes"}, Record: "head"}
+	n := strict.Parse(path, b, &faults)
+	if !n.Exists() {
+		return nil, faults.Err()
+	}
+	n.Fields(map[string]func(strict.Node){
+		"data":    func(v strict.Node) { c.Data = p.path(v.String()) },
+		"catalog": func(v strict.Node) { c.Catalog = p.path(v.String()) },
+		"listeners": func(v strict.Node) {
+			v.Fields(map[string]func(strict.Node){
+				"api":      func(v strict.Node) { c.Listeners.API = p.listener(v) },
+				"postgres": func(v strict.Node) { c.Listeners.Postgres = p.listener(v) },
+				"ssh":      func(v strict.Node) { v.Fault("this version does not speak SSH yet") },
+				"kube":     func(v strict.Node) { v.Fault("this version does not speak to clusters yet") },
+			})
+		},
+		"issuers": func(v strict.Node) {
+			for _, e := range v.List() {
+				c.Issuers = append(c.Issuers, p.issuer(e))
+			}
+		},
+		"resources": func(v strict.Node) {
+			v.Each(func(name string, v strict.Node) { c.Resources[name] = p.resource(name, v) })
+		},
+		"plugins": func(v strict.Node) {
+			names := map[string]bool{}
+			for _, e := range v.List() {
+				pl := p.plugin(e)
+				if names[pl.Name] {
+					e.Fault("another plugin is called %q", pl.Name)
+				}
+				names[pl.Name] = true
+				c.Plugins = append(c.Plugins, pl)
+			}
+		},
+		"audit": func(v strict.Node) {
+			v.Fields(map[string]func(strict.Node){
+				"sync":    func(v strict.Node) { c.Audit.Sync = v.One("writes", "always", "interval") },
+				"witness": func(v strict.Node) { c.Audit.Witness = p.file(v) },
+			})
+		},
+		"record": func(v strict.Node) {
+			v.Fields(map[string]func(strict.Node){"results": func(v strict.Node) { c.Record = v.One("none", "head", "full") }})
+		},
+	})
+	switch {
+	case c.Listeners.Postgres == nil:
+		n.Fault("no listener: listeners: {postgres: {address: 127.0.0.1:6432, …}}")
+	case len(c.Issuers) == 0:
+		n.Fault("no issuers, so nobody could log in")
+	case len(c.Resources) == 0:
+		n.Fault("no resources")
+	case len(c.Plugins) == 0:
+		n.Fault("no plugins, and a gateway without a guard refuses everything")
+	}
+	return c, faults.Err()
+}
+
+type parser struct{ dir string }
+
+func (p *parser) path(s string) string {
+	if s == "" || filepath.IsAbs(s) {
+		return s
+	}
+	return filepath.Join(p.dir, s)
+}
+
+// file reads file:PATH.
+func (p *parser) file(n strict.Node) string {
+	s := n.String()
+	f, ok := strings.CutPrefix(s, "file:")
+	if !ok || f == "" {
+		if n.Exists() {
+			n.Fault("file:PATH is expected")
+		}
+		return ""
+	}
+	return p.path(f)
+}
+
+func (p *parser) secret(n strict.Node) Secret {
+	s := n.String()
+	kind, what, _ := strings.Cut(s, ":")
+	switch {
+	case kind == "file" && what != "":
+		return Secret{"file:" + p.path(what)}
+	case kind == "env" && what != "":
+		return Secret{s}
+	}
+	n.Fault("a secret is never written here: file:PATH or env:NAME is expected")
+	return Secret{}
+}
+
+func (p *parser) listener(n strict.Node) *Listener {
+	l := &Listener{}
+	n.Fields(map[string]func(strict.Node){
+		"address": func(v strict.Node) { l.Address = address(v) },
+		"plain":   func(v strict.Node) { l.Plain = v.Bool() },
+		"tls": func(v strict.Node) {
+			v.Fields(map[string]func(strict.Node){
+				"cert": func(v strict.Node) { l.Cert = p.file(v) },
+				"key":  func(v strict.Node) { l.Key = p.file(v) },
+			})
+			if l.Cert == "" || l.Key == "" {
+				v.Fault("tls needs cert and key")
+			}
+		},
+	})
+	switch {
+	case l.Address == "":
+		n.Fault("no address")
+	case l.Plain && !loopback(l.Address):
+		n.Fault("plain: true sends tokens in the clear: only on a loopback address")
+	case !l.Plain && l.Cert == "":
+		n.Fault("no tls: give cert and key, or plain: true on a loopback address")
+	}
+	return l
+}
+
+func address(n strict.Node) string {
+	s := n.String()
+	if _, port, err := net.SplitHostPort(s); err != nil || port == "" {
+		n.Fault("%q: host:port is expected", s)
+		return ""
+	}
+	return s
+}
+
+func loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+func (p *parser) issuer(n strict.Node) Issuer {
+	i := Issuer{Subject: "sub", Groups: "groups", MayAssert: []string{"task:*"}}
+	n.Fields(map[string]func(strict.Node){
+		"url":        func(v strict.Node) { i.URL = v.String() },
+		"client_id":  func(v strict.Node) { i.ClientID = v.String() },
+		"subject":    func(v strict.Node) { i.Subject = v.String() },
+		"groups":     func(v strict.Node) { i.Groups = v.String() },
+		"may_assert": func(v strict.Node) { i.MayAssert = v.Strings() },
+	})
+	if !strings.HasPrefix(i.URL, "https://") && !strings.HasPrefix(i.URL, "http://127.0.0.1:") && !strings.HasPrefix(i.URL, "http://localhost:") {
+		n.Fault("url: https is expected (http on loopback alone), not %q", i.URL)
+	}
+	if i.ClientID == "" {
+		n.Fault("no client_id: tokens of every client would be taken")
+	}
+	return i
+}
+
+func (p *parser) resource(name string, n strict.Node) *Resource {
+	r := &Resource{Name: name, TLS: "verify-full", Logins: map[string]*Login{}}
+	n.Fields(map[string]func(strict.Node){
+		"protocol": func(v strict.Node) { v.One("postgres") },
+		"address":  func(v strict.Node) { r.Address = address(v) },
+		"database": func(v strict.Node) { r.Database = v.String() },
+		"tls":      func(v strict.Node) { r.TLS = v.One("verify-full", "disable") },
+		"ca":       func(v strict.Node) { r.CA = p.file(v) },
+		"logins": func(v strict.Node) {
+			v.Each(func(name string, v strict.Node) {
+				l := &Login{}
+				v.Fields(map[string]func(strict.Node){
+					"user":     func(v strict.Node) { l.User = v.String() },
+					"password": func(v strict.Node) { l.Password = p.secret(v) },
+				})
+				if l.User == "" {
+					v.Fault("the login has no user")
+				}
+				r.Logins[name] = l
+			})
+		},
+	})
+	switch {
+	case r.Address == "" || r.Database == "":
+		n.Fault("address and database are needed")
+	case r.TLS == "disable" && !loopback(r.Address):
+		n.Fault("tls: disable is for a resource on loopback alone")
+	case len(r.Logins) == 0:
+		n.Fault("no logins: logins: {app: {user: app, password: file:…}}")
+	}
+	return r
+}
+
+func (p *parser) plugin(n strict.Node) Plugin {
+	pl := Plugin{May: []string{"deny", "review", "mask"}, Isolation: "task"}
+	n.Fields(map[string]func(strict.Node){
+		"name":   func(v strict.Node) { pl.Name = v.String() },
+		"path":   func(v strict.Node) { pl.Path = p.path(v.String()) },
+		"sha256": func(v strict.Node) { pl.SHA256 = v.String() },
+		"may": func(v strict.Node) {
+			pl.May = nil
+			for _, w := range v.List() {
+				pl.May = append(pl.May, w.One("allow", "deny", "review", "mask"))
+			}
+		},
+		"isolation":    func(v strict.Node) { pl.Isolation = v.One("task", "subject", "shared") },
+		"cache":        func(v strict.Node) { pl.Cache = v.Bool() },
+		"capabilities": func(v strict.Node) { pl.Capabilities = v.Strings() },
+		"config": func(v strict.Node) {
+			b, err := json.Marshal(v.JSON())
+			if err != nil {
+				v.Fault("%v", err)
+			}
+			pl.Config = b
+		},
+	})
+	if pl.Name == "" || pl.Path == "" {
+		n.Fault("name and path are needed")
+	}
+	if s := pl.SHA256; s != "" && len(s) != 64 {
+		n.Fault("sha256: 64 hexadecimal digits are expected")
+	}
+	return pl
+}

@@ -1,0 +1,335 @@
+// Package policy decides whether what a command does is in its task. It is
+// the logic of the tasks guard in plain Go: the guest compiles it, the catalog
+// writes its configuration, tests run it outside a sandbox.
+package policy
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/taskgate/taskgate/abi"
+)
+
+// Config is the compiled catalog.
+type Config struct {
+	Tasks map[string]*Task `json:"tasks"`
+}
+
+// Task is one task's rules.
+type Task struct {
+	Rules      []Rule   `json:"rules"`
+	Rows       uint64   `json:"rows,omitempty"`    // returned by one command, 0 is no limit
+	Timeout    uint32   `json:"timeout,omitempty"` // of one command, in ms
+	ShowErrors bool     `json:"show_errors,omitempty"`
+	Settings   []string `json:"settings,omitempty"`
+}
+
+// Rule lists operations that a task may do, or may do once approved.
+type Rule struct {
+	At        string   `json:"at"` // file:line, for the hint
+	Verbs     []string `json:"verbs"`
+	Tables    []string `json:"tables,omitempty"`  // schema.name
+	Columns   []string `json:"columns,omitempty"` // "*" is every column
+	Functions []string `json:"functions,omitempty"`
+	Where     string   `json:"where,omitempty"` // key, required
+	Effects   []string `json:"effects,omitempty"`
+	Review    *Review  `json:"review,omitempty"`
+}
+
+// Review is who has to approve.
+type Review struct {
+	Groups []string `json:"groups"`
+	People uint32   `json:"people"`
+	Within uint32   `json:"within"` // seconds
+}
+
+func (r *Rule) conditional() bool { return r.Where != "" || r.Review != nil }
+
+func (r *Rule) holds(o *abi.Operation) bool {
+	switch r.Where {
+	case "":
+		return true
+	case "key":
+		return o.Attrs&abi.WhereKey != 0
+	case "required":
+		return o.Attrs&abi.HasWhere != 0
+	}
+	return false
+}
+
+func (r *Rule) lists(column string) bool {
+	return slices.Contains(r.Columns, "*") || slices.Contains(r.Columns, column)
+}
+
+// String renders the rule as a hint shows it.
+func (r *Rule) String() string {
+	s := strings.Join(r.Verbs, ", ")
+	if len(r.Tables) > 0 {
+		s += " " + strings.Join(r.Tables, ", ")
+	}
+	if len(r.Columns) > 0 {
+		s += "(" + strings.Join(r.Columns, ", ") + ")"
+	}
+	if len(r.Functions) > 0 {
+		s += " " + strings.Join(r.Functions, ", ")
+	}
+	switch r.Where {
+	case "key":
+		s += " where a key is given"
+	case "required":
+		s += " with a condition"
+	}
+	if r.Review != nil {
+		s += " after approval"
+	}
+	return s
+}
+
+// miss is why an operation is not in the task.
+type miss struct {
+	what    string
+	closest string
+	score   int
+}
+
+// Judge decides on a command for the task that its session names.
+func (c *Config) Judge(cmd *abi.Command, v *abi.Verdict) {
+	v.Decision = abi.Deny
+	name := cmd.Session.Task
+	t := c.Tasks[name]
+	if t == nil {
+		v.Reason = abi.Reason{Code: "tasks.no-task", Message: "the catalog has no task " + strconv.Quote(name)}
+		return
+	}
+	st := cmd.Statement
+	if st.Incomplete != "" {
+		v.Reason = abi.Reason{Code: "tasks.incomplete", Message: "not understood, and so refused: " + st.Incomplete, Hint: t.hint(name, "")}
+		return
+	}
+	var review *Rule
+	var used []*Rule
+	for i := range st.Operations {
+		if o := &st.Operations[i]; o.Via == "" {
+			r, m := t.match(o)
+			if m != nil {
+				v.Reason = abi.Reason{Code: "tasks.not-allowed", Message: m.what, Closest: m.closest, Hint: t.hint(name, table(o))}
+				return
+			}
+			if r != nil {
+				used = append(used, r)
+			}
+			if r != nil && r.Review != nil && review == nil {
+				review = r
+			}
+		}
+	}
+	for i := range st.Operations {
+		if o := &st.Operations[i]; o.Via != "" {
+			if what := t.effect(o, used); what != "" {
+				v.Reason = abi.Reason{Code: "tasks.effect", Message: what, Hint: "list it, or accept it with effects: [" + accepted(o) + "] on the rule"}
+				return
+			}
+		}
+	}
+	v.Decision = abi.Allow
+	v.ShowErrors = t.ShowErrors
+	v.Terms.RowsReturned, v.Limits.StatementTimeout = t.Rows, t.Timeout
+	if review != nil {
+		v.Decision = abi.Review
+		v.Review = abi.Requirement{Groups: review.Review.Groups, People: review.Review.People, Within: review.Review.Within, Summary: name + ": " + review.String()}
+		v.Reason = abi.Reason{Code: "tasks.review", Message: "held: this needs the approval of " + strings.Join(review.Review.Groups, " or "), Closest: "rule " + review.At + ": " + review.String()}
+	}
+}
+
+func table(o *abi.Operation) string { return strings.Join(o.Object, ".") }
+
+// match finds the rule under which an operation may be done; nil and nil is
+// the floor, which every task has.
+func (t *Task) match(o *abi.Operation) (*Rule, *miss) {
+	switch o.Kind {
+	case abi.KindTransaction, abi.KindSystem:
+		if o.Attrs&abi.Floor != 0 && o.Effect == abi.EffectRead {
+			return nil, nil
+		}
+	case abi.KindSetting:
+		if o.Attrs&abi.Floor != 0 && o.Effect == abi.EffectRead || slices.Contains(t.Settings, table(o)) {
+			return nil, nil
+		}
+		return nil, &miss{what: strings.TrimSpace("the setting " + table(o) + " may not be changed to " + strconv.Quote(o.Value) + " in this task")}
+	case abi.KindFunction:
+		for i := range t.Rules {
+			if r := &t.Rules[i]; slices.Contains(r.Verbs, "call") && slices.Contains(r.Functions, table(o)) {
+				return r, nil
+			}
+		}
+		return nil, &miss{what: "the function " + table(o) + " is not in this task: it may do more than compute"}
+	case abi.KindRelation:
+		return t.relation(o)
+	}
+	return nil, &miss{what: strings.TrimSpace(o.Verb+" "+table(o)) + " is not in this task"}
+}
+
+func (t *Task) relation(o *abi.Operation) (*Rule, *miss) {
+	name := table(o)
+	if o.Attrs&abi.RowLock != 0 && !t.any("update", name) && !t.any("delete", name) {
+		return nil, &miss{what: "locking rows of " + name + " is not in this task"}
+	}
+	var matching []*Rule
+	for i := range t.Rules {
+		if r := &t.Rules[i]; slices.Contains(r.Verbs, o.Verb) && slices.Contains(r.Tables, name) {
+			matching = append(matching, r)
+		}
+	}
+	if len(matching) == 0 {
+		return nil, t.nothing(o)
+	}
+	// The rules without a condition count together.
+	var first *Rule
+	missing := ""
+	for _, c := range o.Columns {
+		if !needs(o, c) {
+			continue
+		}
+		listed := false
+		for _, r := range matching {
+			listed = listed || !r.conditional() && r.lists(c.Name)
+		}
+		if !listed {
+			missing = c.Name
+			break
+		}
+	}
+	for _, r := range matching {
+		if !r.conditional() && first == nil {
+			first = r
+		}
+	}
+	if first != nil && missing == "" {
+		return first, nil
+	}
+	// One with a condition covers an operation whole: allow before review.
+	var m miss
+	if first != nil {
+		m = miss{what: "column " + missing + " of " + name + " is not in this task for " + o.Verb, closest: "closest is rule " + first.At + ": " + first.String(), score: 1}
+	}
+	var review *Rule
+	for _, r := range matching {
+		if !r.conditional() {
+			continue
+		}
+		lacks := ""
+		for _, c := range o.Columns {
+			if needs(o, c) && !r.lists(c.Name) {
+				lacks = c.Name
+				break
+			}
+		}
+		switch {
+		case lacks != "":
+			if m.score < 2 {
+				m = miss{what: "column " + lacks + " of " + name + " is not in this task for " + o.Verb, closest: "closest is rule " + r.At + ": " + r.String(), score: 2}
+			}
+		case !r.holds(o):
+			what := "a condition that is not always true"
+			if r.Where == "key" {
+				what = "a condition that fixes a unique key to one value"
+			}
+			if m.score < 3 {
+				m = miss{what: o.Verb + " on " + name + " needs " + what, closest: "closest is rule " + r.At + ": " + r.String(), score: 3}
+			}
+		case r.Review == nil:
+			return r, nil
+		case review == nil:
+			review = r
+		}
+	}
+	if review != nil {
+		return review, nil
+	}
+	return nil, &m
+}
+
+// needs says whether a rule has to list the column for this operation.
+func needs(o *abi.Operation, c abi.Column) bool {
+	switch o.Verb {
+	case "select":
+		return true
+	case "insert", "update":
+		return c.Use&abi.UseWritten != 0
+	}
+	return false
+}
+
+func (t *Task) any(verb, table string) bool {
+	return slices.ContainsFunc(t.Rules, func(r Rule) bool { return slices.Contains(r.Verbs, verb) && slices.Contains(r.Tables, table) })
+}
+
+// nothing says what comes closest where no rule has the verb on the table.
+func (t *Task) nothing(o *abi.Operation) *miss {
+	name := table(o)
+	m := &miss{what: o.Verb + " on " + name + " is not in this task"}
+	for i := range t.Rules {
+		if r := &t.Rules[i]; slices.Contains(r.Tables, name) {
+			m.closest = "closest is rule " + r.At + ": " + r.String()
+			break
+		}
+	}
+	return m
+}
+
+// effect judges what stands behind a view, a parent, a foreign key, a trigger
+// or a default. It gives why not.
+func (t *Task) effect(o *abi.Operation, used []*Rule) string {
+	how, what, _ := strings.Cut(o.Via, " ")
+	switch {
+	case how == "view" && o.Effect == abi.EffectRead, how == "parent":
+		return "" // whoever lists a view or parent lists what is behind it
+	case how == "fk":
+		if r, m := t.match(&abi.Operation{Verb: o.Verb, Kind: o.Kind, Object: o.Object, Columns: o.Columns, Effect: o.Effect}); m == nil && r != nil && !r.conditional() {
+			return ""
+		}
+		if slices.ContainsFunc(used, func(r *Rule) bool { return slices.Contains(r.Effects, table(o)) }) {
+			return ""
+		}
+		return "the server would also " + o.Verb + " rows of " + table(o) + " by the foreign key " + what
+	case how == "trigger":
+		if slices.ContainsFunc(used, func(r *Rule) bool { return slices.Contains(r.Effects, accepted(o)) }) {
+			return ""
+		}
+		return "the server would also run the trigger " + what
+	}
+	if o.Kind == abi.KindFunction {
+		if _, m := t.match(o); m == nil {
+			return ""
+		}
+	}
+	return "the server would also " + o.String()
+}
+
+// accepted is how `effects` names what an operation does.
+func accepted(o *abi.Operation) string {
+	if how, what, _ := strings.Cut(o.Via, " "); how == "trigger" {
+		if _, rest, ok := strings.Cut(what, "."); ok {
+			return "trigger " + rest
+		}
+	}
+	return table(o)
+}
+
+// hint lists what the task allows, on the table first.
+func (t *Task) hint(name, table string) string {
+	var here, there []string
+	for i := range t.Rules {
+		if r := &t.Rules[i]; table != "" && slices.Contains(r.Tables, table) {
+			here = append(here, r.String())
+		} else {
+			there = append(there, r.String())
+		}
+	}
+	all := append(here, there...)
+	if len(all) > 6 {
+		all = append(all[:6], "…")
+	}
+	return "task " + name + " allows: " + strings.Join(all, "; ") + ". For more, ask for another task or a change of its file"
+}
