@@ -28,6 +28,7 @@ var may = map[string][]string{
 	"core/gate":              {"abi"},
 	"core/protocol/postgres": {"abi", "core/gate", "core/sql/..."},
 	"core/record":            {"core/gate"},
+	"core/server":            {"abi", "core/gate", "core/config", "core/catalog", "core/wasm", "core/audit", "core/auth", "core/record", "core/protocol/..."},
 	"core/strict":            {},
 	"core/sql":               {"abi", "core/sql/parse", "core/sql/schema"},
 	"core/sql/parse":         {},

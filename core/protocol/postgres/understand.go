@@ -253,3 +253,10 @@ func (c *conn) origin(table uint32, num uint16) ([]string, string) {
 	}
 	return r.Name.Parts(), ""
 }
+
+// LoadSchema reads the schema of a resource as a session of it would.
+func LoadSchema(ctx context.Context, dial func(context.Context) (gate.Upstream, error)) (*schema.Schema, error) {
+	s := &resourceState{dial: dial}
+	defer s.hangUp()
+	return s.look(ctx)
+}

@@ -309,10 +309,8 @@ func (t *Task) effect(o *abi.Operation, used []*Rule) string {
 
 // accepted is how `effects` names what an operation does.
 func accepted(o *abi.Operation) string {
-	if how, what, _ := strings.Cut(o.Via, " "); how == "trigger" {
-		if _, rest, ok := strings.Cut(what, "."); ok {
-			return "trigger " + rest
-		}
+	if strings.HasPrefix(o.Via, "trigger ") {
+		return o.Via
 	}
 	return table(o)
 }

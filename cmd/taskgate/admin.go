@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/taskgate/taskgate/core/config"
+	"github.com/taskgate/taskgate/core/record"
+	"github.com/taskgate/taskgate/core/server"
+)
+
+// call asks the gateway that runs, over the socket in its data directory.
+func call(cmd *cobra.Command, method, path string, form url.Values, into any) error {
+	file, _ := cmd.Flags().GetString("config")
+	c, err := config.Load(file)
+	if err != nil {
+		return err
+	}
+	socket := filepath.Join(c.Data, "admin.sock")
+	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	}}}
+	req, err := http.NewRequestWithContext(cmd.Context(), method, "http://gateway"+path, strings.NewReader(form.Encode()))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	resp, err := client.Do(req)
+	if err != nil {
+		return hinted{fmt.Errorf("no gateway answers on %s", socket), "run `taskgate serve`, as the same user"}
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		var e struct{ Error string }
+		if json.NewDecoder(resp.Body).Decode(&e) != nil || e.Error == "" {
+			e.Error = resp.Status
+		}
+		return errors.New(e.Error)
+	}
+	return json.NewDecoder(resp.Body).Decode(into)
+}
+
+func print(v any) error {
+	e := json.NewEncoder(os.Stdout)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+func reloadCommand() *cobra.Command {
+	return &cobra.Command{Use: "reload", Short: "judge by the files as they are now, in live sessions too", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		var out struct {
+			Changes    []string
+			Generation uint64
+		}
+		if err := call(cmd, "POST", "/reload", nil, &out); err != nil {
+			return hinted{err, "nothing has changed: the gateway goes on with what it has"}
+		}
+		for _, c := range out.Changes {
+			fmt.Println(c)
+		}
+		fmt.Printf("generation %d\n", out.Generation)
+		return nil
+	}}
+}
+
+func statusCommand() *cobra.Command {
+	c := &cobra.Command{Use: "status", Short: "who is connected, and what judges them", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		var st server.Status
+		if err := call(cmd, "GET", "/status", nil, &st); err != nil {
+			return err
+		}
+		if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
+			return print(st)
+		}
+		fmt.Printf("version %s, generation %d, policy %.12s, tasks: %s\n", st.Version, st.Generation, st.Policy, strings.Join(st.Tasks, ", "))
+		for _, g := range st.Guards {
+			fmt.Printf("guard %s %.12s\n", g.Name, g.Digest)
+		}
+		w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
+		fmt.Fprintln(w, "SESSION\tSUBJECT\tTASK\tRESOURCE\tFROM\tSINCE\tCOMMANDS\tDENIED")
+		for _, s := range st.Sessions {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\n", s.ID, record.Escape(s.Subject), s.Task, s.Resource, s.Address, s.Since.Format(time.TimeOnly), s.Commands, s.Denied)
+		}
+		return w.Flush()
+	}}
+	c.Flags().Bool("json", false, "for programs")
+	return c
+}
+
+func killCommand() *cobra.Command {
+	subject := ""
+	c := &cobra.Command{Use: "kill [SESSION]", Short: "end a session, or all of a subject: what is open is rolled back", Args: cobra.MaximumNArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+		form := url.Values{"subject": {subject}}
+		if len(args) == 1 {
+			form.Set("session", args[0])
+		}
+		var out struct{ Ended int }
+		if err := call(cmd, "POST", "/kill", form, &out); err != nil {
+			return err
+		}
+		fmt.Printf("%d ended\n", out.Ended)
+		if out.Ended == 0 {
+			return errors.New("no such session")
+		}
+		return nil
+	}}
+	c.Flags().StringVar(&subject, "subject", "", "all sessions of this subject")
+	return c
+}

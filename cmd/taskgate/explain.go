@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/config"
+	"github.com/taskgate/taskgate/core/gate"
+	"github.com/taskgate/taskgate/core/protocol/postgres"
+	"github.com/taskgate/taskgate/core/server"
+	"github.com/taskgate/taskgate/core/sql"
+	"github.com/taskgate/taskgate/core/sql/parse"
+	"github.com/taskgate/taskgate/core/wasm"
+)
+
+// explained is what `taskgate explain --json` prints.
+type explained struct {
+	Canonical  string       `json:"canonical,omitempty"`
+	Operations []string     `json:"operations"`
+	Outputs    []string     `json:"outputs,omitempty"`
+	Incomplete string       `json:"incomplete,omitempty"`
+	Error      string       `json:"error,omitempty"`
+	Decision   string       `json:"decision"`
+	Reasons    []abi.Reason `json:"reasons,omitempty"`
+}
+
+func explainCommand() *cobra.Command {
+	var task, on string
+	c := &cobra.Command{Use: "explain --task TASK [--on RESOURCE] 'SQL'", Short: "what a text would do, and whether the task allows it; runs nothing", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			file, _ := cmd.Flags().GetString("config")
+			out, err := explain(cmd.Context(), file, task, on, args[0])
+			if err != nil {
+				return err
+			}
+			if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
+				return print(out)
+			}
+			for _, o := range out.Operations {
+				fmt.Println("does      ", o)
+			}
+			for _, o := range out.Outputs {
+				fmt.Println("output    ", o)
+			}
+			if out.Incomplete != "" {
+				fmt.Println("unknown   ", out.Incomplete)
+			}
+			if out.Error != "" {
+				fmt.Println("error     ", out.Error)
+			}
+			if out.Canonical != "" {
+				fmt.Println("forwarded ", out.Canonical)
+			}
+			fmt.Println("decision  ", out.Decision)
+			for _, r := range out.Reasons {
+				for _, line := range []string{r.Message, r.Closest, r.Hint} {
+					if line != "" {
+						fmt.Println("          ", line)
+					}
+				}
+			}
+			return nil
+		}}
+	c.Flags().StringVar(&task, "task", "", "the task")
+	c.Flags().StringVar(&on, "on", "", "the resource, if the task has several")
+	c.Flags().Bool("json", false, "for programs")
+	_ = c.MarkFlagRequired("task")
+	return c
+}
+
+func explain(ctx context.Context, file, task, on, text string) (*explained, error) {
+	c, err := config.Load(file)
+	if err != nil {
+		return nil, err
+	}
+	host, err := wasm.Open(filepath.Join(c.Data, "modules"))
+	if err != nil {
+		return nil, err
+	}
+	defer host.Close()
+	gen, _, err := server.Build(ctx, host, c)
+	if err != nil {
+		return nil, err
+	}
+	defer gen.Close()
+	t := gen.Tasks[task]
+	if t == nil {
+		return nil, fmt.Errorf("no task %q in %s", task, c.Catalog)
+	}
+	if on == "" && len(t.Resources) == 1 {
+		on = t.Resources[0]
+	}
+	r := gen.Resources[on]
+	if r == nil {
+		return nil, hinted{fmt.Errorf("which resource of %s", strings.Join(t.Resources, ", ")), "name it with --on"}
+	}
+	s, err := postgres.LoadSchema(ctx, func(ctx context.Context) (gate.Upstream, error) { return server.Dialer{}.Dial(ctx, r, t.Login) })
+	if err != nil {
+		return nil, err
+	}
+	g, err := parse.ForServer(s.Major)
+	if err != nil {
+		return nil, err
+	}
+	opt, _ := t.Options.(*postgres.TaskOptions)
+	a, err := sql.Analyze(&sql.Context{Schema: s, Grammar: g, SearchPath: s.SearchPath, Introspect: opt != nil && opt.Introspect}, text)
+	out := &explained{Decision: abi.Deny.String()}
+	var e *sql.Error
+	if errors.As(err, &e) {
+		out.Error = e.Error()
+		return out, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	out.Canonical, out.Incomplete = a.Statement.Canonical, a.Statement.Incomplete
+	for i := range a.Statement.Operations {
+		out.Operations = append(out.Operations, a.Statement.Operations[i].String())
+	}
+	for _, o := range a.Statement.Outputs {
+		out.Outputs = append(out.Outputs, fmt.Sprintf("%d %s: copies %s, computed from %s", o.Index+1, o.Name, sources(o.Copies), sources(o.Computed)))
+	}
+	command := &abi.Command{Phase: abi.Execute, Time: time.Now().UnixNano(), Statement: a.Statement,
+		Session: &abi.Session{ID: "explain", Task: task, Resource: on, Login: t.Login, Groups: t.Groups, Protocol: "postgres"}}
+	var decisions []abi.Decision
+	for _, guard := range gen.Guards {
+		v, err := guard.Command(ctx, command)
+		if err != nil {
+			v = &abi.Verdict{Decision: abi.Deny, Reason: abi.Reason{Message: err.Error()}}
+		}
+		decisions = append(decisions, guard.May().Limit(v.Decision))
+		out.Reasons = append(out.Reasons, v.Reason)
+	}
+	d, _ := abi.Combine(decisions)
+	if a.Statement.Incomplete != "" {
+		d = abi.Deny
+	}
+	out.Decision = d.String()
+	return out, nil
+}
+
+func sources(list []abi.Source) string {
+	if len(list) == 0 {
+		return "nothing"
+	}
+	var out []string
+	for _, s := range list {
+		out = append(out, strings.Join(s.Relation, ".")+"."+s.Column)
+	}
+	return strings.Join(out, ", ")
+}

@@ -1,0 +1,38 @@
+// Command taskgate is the gateway and what operates it.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// version is set by the build.
+var version = "dev"
+
+// hinted is an error with advice.
+type hinted struct {
+	error
+	hint string
+}
+
+func main() {
+	root := &cobra.Command{Use: "taskgate", Short: "access for a named task, judged by sandboxed guards, recorded", Version: version,
+		SilenceUsage: true, SilenceErrors: true}
+	root.PersistentFlags().StringP("config", "c", "gateway.yaml", "the gateway's configuration")
+	root.AddCommand(serveCommand(), checkCommand(), reloadCommand(), statusCommand(), killCommand(), explainCommand(),
+		sessionsCommand(), replayCommand(), auditCommand(), pluginCommand(), devIDPCommand(), devTokenCommand())
+	if err := root.Execute(); err != nil {
+		for line := range strings.Lines(err.Error()) {
+			fmt.Fprintf(os.Stderr, "taskgate: %s\n", strings.TrimRight(line, "\n"))
+		}
+		var h hinted
+		if errors.As(err, &h) {
+			fmt.Fprintf(os.Stderr, "hint: %s\n", h.hint)
+		}
+		os.Exit(1)
+	}
+}

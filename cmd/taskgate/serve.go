@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"github.com/taskgate/taskgate/core/config"
+	"github.com/taskgate/taskgate/core/server"
+	"github.com/taskgate/taskgate/core/wasm"
+)
+
+func serveCommand() *cobra.Command {
+	grace := 10 * time.Second
+	c := &cobra.Command{Use: "serve", Short: "run the gateway", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		path, _ := cmd.Flags().GetString("config")
+		log := zerolog.New(os.Stderr).With().Timestamp().Logger()
+		s := &server.Server{Path: path, Version: version, Log: log, Grace: grace}
+		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+		defer stop()
+		hup := make(chan os.Signal, 1)
+		signal.Notify(hup, syscall.SIGHUP)
+		defer signal.Stop(hup)
+		ready := make(chan struct{})
+		s.Ready = func(addresses map[string]string) {
+			_ = json.NewEncoder(os.Stdout).Encode(addresses)
+			close(ready)
+		}
+		go func() { // ends with ctx
+			select {
+			case <-ready:
+			case <-ctx.Done():
+				return
+			}
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-hup:
+					if _, err := s.Reload(ctx, "SIGHUP"); err != nil {
+						log.Error().Msg("reload refused, nothing has changed: " + err.Error())
+					}
+				}
+			}
+		}()
+		return s.Run(ctx)
+	}}
+	c.Flags().DurationVar(&grace, "grace", grace, "how long sessions have to end in when the gateway stops")
+	return c
+}
+
+func checkCommand() *cobra.Command {
+	return &cobra.Command{Use: "check", Short: "find every fault of configuration, catalog and modules", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		path, _ := cmd.Flags().GetString("config")
+		c, err := config.Load(path)
+		if err != nil {
+			return err
+		}
+		host, err := wasm.Open(filepath.Join(c.Data, "modules"))
+		if err != nil {
+			return err
+		}
+		defer host.Close()
+		gen, cat, err := server.Build(context.Background(), host, c)
+		if err != nil {
+			return err
+		}
+		defer gen.Close()
+		rules := 0
+		for _, t := range cat.Tasks {
+			rules += len(t.Rules)
+		}
+		fmt.Printf("ok: %d tasks with %d rules, %d resources, %d guards\n", len(cat.Tasks), rules, len(gen.Resources), len(gen.Guards))
+		return nil
+	}}
+}
