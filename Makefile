@@ -1,8 +1,17 @@
 # taskgate: `make help` lists what there is.
-.PHONY: help check test bench
+.PHONY: help build demo check test bench
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
+
+build: ## the gateway and its guard, into build/
+	@mkdir -p build
+	go build -o build/taskgate ./cmd/taskgate
+	go build -o build/demo-server ./examples/demo/server
+	@build/taskgate plugin build plugins/tasks -o build/tasks.wasm
+
+demo: ## the main job on real peers, step by step (DEMO_EXIT=1 ends it after the last)
+	@examples/demo/demo.sh
 
 check: ## fixers and linters; fails on a dirty tree
 	@.ci/check

@@ -36,7 +36,7 @@ var may = map[string][]string{
 	"core/wasm":              {"abi", "core/gate", "core/wasm/meter"},
 	"core/wasm/meter":        {},
 	"internal/pgtest":        {},
-	"examples/...":           {"sdk/...", "abi"},
+	"examples/...":           {"sdk/...", "abi", "internal/pgtest"},
 	"plugins/...":            {"sdk/...", "abi", "plugins/..."},
 	"cmd/...":                {"abi", "core/...", "plugins/...", "internal/..."},
 	"sdk/guard":              {"abi"},

@@ -143,7 +143,7 @@ func (c *Catalog) task(path string, n strict.Node) *Task {
 }
 
 func (c *Catalog) rule(n strict.Node, review bool) policy.Rule {
-	r := policy.Rule{At: n.At()}
+	r := policy.Rule{At: filepath.Base(n.At())} // the engineer is told the file, not where the operator keeps it
 	columns := false
 	fields := map[string]func(strict.Node){
 		"verbs": func(v strict.Node) {

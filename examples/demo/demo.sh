@@ -1,0 +1,185 @@
+#!/usr/bin/env bash
+# The main job on real peers: psql through the gateway, for a task. Each step is checked; one that does not happen fails the
+# demonstration. DEMO_EXIT=1 ends it after the last step; without, it stays up and says how to connect.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+echo "demo: installs the Debian packages postgresql-15 and postgresql-client if they are missing, and fetches Go modules"
+.ci/install
+make -s build
+root=$PWD
+dir=$(mktemp -d)
+chmod 755 "$dir"
+pids=()
+fifo=$dir/stdin
+mkfifo "$fifo"
+finish() {
+  exec 9>&- || true
+  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+  wait 2>/dev/null || true
+  rm -rf "$dir"
+}
+trap finish EXIT
+
+waitfor() { # file
+  for _ in $(seq 600); do [ -s "$1" ] && return; sleep 0.05; done
+  echo "demo: nothing came up; see:" >&2
+  cat "$dir"/*.log >&2
+  exit 1
+}
+say() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
+expect() { # text in $out
+  if ! grep -qF -- "$1" <<<"$out"; then
+    printf '\ndemo: FAILED: expected "%s"\n' "$1" >&2
+    exit 1
+  fi
+}
+sql() { # runs psql with each argument as a line, shows both
+  for line in "$@"; do printf '  shop=> %s\n' "$line"; done
+  out=$(printf '%s\n' "$@" | psql -X -P pager=off "$url" 2>&1 || true)
+  sed 's/^/  /' <<<"$out"
+}
+tg() {
+  printf '  $ taskgate %s\n' "$*"
+  local code=0
+  out=$("$root/build/taskgate" -c "$dir/gateway.yaml" "$@" 2>&1) || code=$?
+  sed 's/^/  /' <<<"$out"
+  return $code
+}
+
+say "a throw-away PostgreSQL with a shop, an identity provider, the gateway"
+"$root/build/demo-server" <"$fifo" >"$dir/server.env" 2>"$dir/server.log" &
+pids+=($!)
+exec 9>"$fifo"
+echo '{"ada": {"password": "lovelace", "groups": ["task:order-support"]}}' >"$dir/users.json"
+"$root/build/taskgate" dev-idp --address 127.0.0.1:0 --users "$dir/users.json" >"$dir/issuer" 2>"$dir/idp.log" &
+pids+=($!)
+waitfor "$dir/server.env"
+waitfor "$dir/issuer"
+eval "$(cat "$dir/server.env")"
+issuer=$(cat "$dir/issuer")
+cp -r examples/catalogs/shop "$dir/tasks"
+printf '%s' "$PASSWORD" >"$dir/password"
+chmod 600 "$dir/password"
+cat >"$dir/gateway.yaml" <<YAML
+data: ./data
+listeners:
+  postgres: {address: "127.0.0.1:0", plain: true}
+issuers:
+  - {url: "$issuer", client_id: taskgate}
+resources:
+  shop: {protocol: postgres, address: "localhost:$PORT", database: shop, ca: "file:$CA", logins: {app: {user: app, password: "file:password"}}}
+catalog: ./tasks
+plugins:
+  - {name: tasks, path: $root/build/tasks.wasm, may: [allow, deny, review], isolation: shared, cache: true}
+YAML
+"$root/build/taskgate" -c "$dir/gateway.yaml" serve >"$dir/addresses" 2>"$dir/gateway.log" &
+gateway=$!
+pids+=($gateway)
+waitfor "$dir/addresses"
+port=$(sed 's/.*:\([0-9]*\)".*/\1/' "$dir/addresses")
+token=$("$root/build/taskgate" dev-token --issuer "$issuer" --user ada --password lovelace)
+url="postgresql://order-support:$token@127.0.0.1:$port/shop"
+echo "  connect as the task, to the resource: psql \"host=127.0.0.1 port=$port user=order-support dbname=shop\", the token is the password"
+
+say "allowed: what the task lists"
+sql "select id, name, email from customers where id = 7;" "update orders set status = 'shipped' where id = 7;"
+expect "c7@example.com"
+expect "UPDATE 1"
+
+say "refused: a table dropped, with what the task does allow"
+sql "drop table orders;"
+expect "drop table is not in this task"
+expect "HINT:  task order-support allows"
+
+say "refused: a column that the task does not list"
+sql "select name, card from customers;"
+expect "column card of public.customers is not in this task"
+
+say "refused: an update without a key, and what comes closest"
+sql "update orders set status = 'done';"
+expect "needs a condition that fixes a unique key"
+expect "order-support.yaml"
+
+say "refused: a commit with something behind it"
+sql "commit \\; drop table customers;"
+expect "drop table is not in this task"
+
+say "a refusal in a transaction rolls it back, and the session goes on"
+sql "begin;" "update orders set status = 'lost' where id = 7;" "delete from items;" "commit;" "select status from orders where id = 7;"
+expect "delete on public.items is not in this task"
+expect "ROLLBACK"
+expect "shipped"
+
+say "psql's own looking around works"
+sql "\\dt"
+expect "customers"
+
+say "before asking: what would it do?"
+tg explain --task data-migration "delete from orders where id = 1"
+expect "delete public.items via fk public.items.items_order_id_fkey"
+expect "review"
+
+say "the task is edited under the live session"
+coproc SESSION { psql -X -P pager=off "$url" 2>&1; }
+psqlpid=$SESSION_PID
+exec 7<&"${SESSION[0]}" 8>&"${SESSION[1]}"
+ask() { # line, text that ends its answer
+  printf '  shop=> %s\n' "$1"
+  echo "$1" >&8
+  out=""
+  while IFS= read -r -t 20 line <&7; do
+    printf '  %s\n' "$line"
+    out+="$line"$'\n'
+    [[ $line == *"$2"* ]] && return
+  done
+  echo "demo: FAILED: no answer with \"$2\"" >&2
+  exit 1
+}
+ask "select count(note) from orders;" "HINT"
+sed -i 's/columns: \[id, customer_id, status, total, created\]/columns: [id, customer_id, status, total, created, note]/' "$dir/tasks/order-support.yaml"
+tg reload
+expect "rules of the catalog changed"
+ask "select count(note) from orders;" "(1 row)"
+
+say "a fault in a task file changes nothing, and is named"
+echo "  - {verbs: [selct], tables: [orders]}" >>"$dir/tasks/order-support.yaml"
+tg reload && { echo "demo: FAILED: it was taken" >&2; exit 1; }
+expect "selct"
+expect "nothing has changed"
+sed -i '$d' "$dir/tasks/order-support.yaml"
+
+say "a guard of your own, in WebAssembly, loaded under the live session"
+tg plugin build "$root/examples/guards/freeze" -o "$dir/freeze.wasm"
+cat >>"$dir/gateway.yaml" <<YAML
+  - {name: freeze, path: freeze.wasm, config: {tables: [public.orders]}}
+YAML
+tg reload
+expect "guard freeze added"
+ask "update orders set status = 'done' where id = 7;" "HINT"
+grep -qF "public.orders is frozen" <<<"$out" || { echo "demo: FAILED: not frozen" >&2; exit 1; }
+echo '\q' >&8
+wait "$psqlpid" 2>/dev/null || true
+
+say "the recording of that session"
+tg sessions
+session=$(tail -1 <<<"$out" | cut -d' ' -f1)
+tg replay "$session"
+expect "public.orders is frozen"
+expect "closed after"
+
+say "the audit log is proved, and a tampered copy is caught"
+tg audit verify
+expect "consistent"
+cp -r "$dir/data/audit" "$dir/copy"
+mkdir "$dir/tampered" && mv "$dir/copy" "$dir/tampered/audit"
+offset=$(grep -abo "drop table" "$dir/tampered/audit/00000001.log" | head -1 | cut -d: -f1)
+printf 'look' | dd of="$dir/tampered/audit/00000001.log" bs=1 seek="$offset" conv=notrunc status=none
+tg audit verify --data "$dir/tampered" && { echo "demo: FAILED: it was not caught" >&2; exit 1; }
+expect "does not match its hash"
+
+say "done: every step happened"
+if [ -n "${DEMO_EXIT:-}" ]; then exit 0; fi
+echo "  the gateway stays up. In another shell:"
+echo "    psql \"$url\""
+echo "  end with Ctrl-C"
+wait "$gateway"
