@@ -76,8 +76,10 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 			a.params = max(a.params, n)
 		}
 	}
-	if len(c.Schema.Casts) > 0 && slices.ContainsFunc(c.Schema.Casts, func(k schema.Cast) bool { return k.Function >= firstUser }) {
-		a.refuse("this database has casts of its own, which could run anywhere")
+	if slices.ContainsFunc(c.Schema.Casts, func(k schema.Cast) bool {
+		return k.Function >= firstUser && k.Source < firstUser && k.Target < firstUser
+	}) {
+		a.refuse("this database has casts of its own between the server's types, which could run anywhere")
 	}
 	var whole []string
 	for _, top := range a.statements() {

@@ -31,9 +31,7 @@ func set(words string) map[string]bool {
 // expr marks everything that an expression reads.
 func (a *analyzer) expr(s *scope, n int32, u abi.Use) {
 	if a.t.Nodes[n].Rule == 0 {
-		if a.g.Names[a.token(n).Kind] == "Op" {
-			a.operator(n, a.token(n).Value)
-		}
+		a.operatorToken(a.g.Names[a.token(n).Kind], a.token(n).Value)
 		return
 	}
 	switch name := a.name(n); name {
@@ -239,16 +237,50 @@ func (a *analyzer) operators(n int32) {
 			return
 		}
 	}
-	a.operator(n, a.token(n).Value)
+	a.operatorToken(a.g.Names[a.token(n).Kind], a.token(n).Value)
 }
 
-// operator refuses a symbol for which users have made an operator of their own
-// that the path reaches: which one runs is the server's choice.
-func (a *analyzer) operator(_ int32, symbol string) {
+// operatorToken judges the operator behind a token of the grammar.
+func (a *analyzer) operatorToken(kind, value string) {
+	switch kind {
+	case "Op":
+		a.operator(value)
+	case "'+'", "'-'", "'*'", "'/'", "'%'", "'^'", "'<'", "'>'", "'='":
+		a.operator(kind[1:2])
+	case "LESS_EQUALS", "GREATER_EQUALS":
+		a.operator(value)
+	case "NOT_EQUALS":
+		a.operator("<>")
+	case "LIKE":
+		a.operator("~~")
+		a.operator("!~~")
+	case "ILIKE":
+		a.operator("~~*")
+		a.operator("!~~*")
+	case "SIMILAR":
+		a.operator("~")
+		a.operator("!~")
+	case "BETWEEN":
+		a.operator("<=")
+		a.operator(">=")
+	case "IN_P", "DISTINCT", "CASE", "NULLIF":
+		a.operator("=")
+		a.operator("<>")
+	}
+}
+
+// operator refuses a symbol for which users have made an operator that the
+// path reaches and that could be meant: which one runs is the server's choice.
+// One over types of users alone cannot be: no expression here has such a type.
+func (a *analyzer) operator(symbol string) {
 	for _, o := range a.c.Schema.OperatorsNamed[symbol] {
-		if o.Name.Namespace != "pg_catalog" && slices.Contains(a.path, o.Name.Namespace) && o.Extension == "" {
-			a.other(abi.Operation{Verb: "call", Kind: abi.KindFunction, Object: o.Name.Parts(), Via: a.via, Effect: abi.EffectWrite})
+		if o.Name.Namespace == "pg_catalog" || !slices.Contains(a.path, o.Name.Namespace) {
+			continue
 		}
+		if (o.Left == 0 || o.Left >= firstUser) && (o.Right == 0 || o.Right >= firstUser) {
+			continue
+		}
+		a.other(abi.Operation{Verb: "call", Kind: abi.KindFunction, Object: o.Name.Parts(), Via: a.via, Effect: abi.EffectWrite})
 	}
 }
 

@@ -144,10 +144,27 @@ func (a *analyzer) read(s source, u abi.Use) {
 	if a.trace != nil {
 		a.trace[s] = true
 	}
+	if u&^abi.UseCopied != 0 {
+		a.computable(s)
+	}
 	if s.relation.System && catalogs[s.relation.Name.Name][s.column] {
 		a.refuse("the column %s of %s may hold data", s.column, s.relation.Name.Name)
 	}
 	a.touch("select", s.relation, s.via, abi.EffectRead).add(s.column, u)
+}
+
+// computable refuses to compute with a value of a type that users have made:
+// its operators, casts and functions could run anything. Enumerations and
+// domains have none of their own.
+func (a *analyzer) computable(s source) {
+	c := s.relation.Column(s.column)
+	if c == nil || c.Type < firstUser {
+		return
+	}
+	t := a.c.Schema.Types[c.Type]
+	if t == nil || t.Kind != 'e' && t.Kind != 'd' {
+		a.refuse("computing with %s, whose type is made by users", s.column)
+	}
 }
 
 // operation is one that is being put together.
