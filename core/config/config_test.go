@@ -1,0 +1,75 @@
+package config
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+// TestShipped: the gateway.yaml of the repository has no fault.
+func TestShipped(t *testing.T) {
+	c, err := Load("../../gateway.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !c.Listeners.Postgres.Plain || c.Resources["shop"].Logins["app"].User != "app" || c.Plugins[0].May[0] != "allow" || c.Audit.Sync != "writes" || c.Record != "head" || !strings.HasSuffix(c.Data, "data") {
+		t.Errorf("%+v", c)
+	}
+}
+
+// TestX17: each fault by itself, on its line.
+func TestX17(t *testing.T) {
+	raw, err := os.ReadFile("../../gateway.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for from, c := range map[string][2]string{
+		"data:":                         {"dat:", `unknown key (did you mean "data"?)`},
+		`"127.0.0.1:6432", plain: true`: {`"0.0.0.0:6432", plain: true`, "only on a loopback address"},
+		"127.0.0.1:6432":                {"127.0.0.1", "host:port is expected"},
+		"tls: disable":                  {"tls: prefer", "one of verify-full, disable"},
+		`"127.0.0.1:5432"`:              {`"db:5432"`, "tls: disable is for a resource on loopback alone"},
+		"env:SHOP_PASSWORD":             {"hunter2", "a secret is never written here"},
+		"client_id: taskgate":           {"client_id: ''", "no client_id"},
+		"http://127.0.0.1:5556":         {"http://idp.example", "https is expected"},
+		"may: [allow, deny, review]":    {"may: [alow]", "one of allow, deny, review, mask"},
+		"sync: writes":                  {"sync: never", "one of writes, always, interval"},
+		"results: head":                 {"results: 7", "a text is expected"},
+		"name: tasks":                   {"name: tasks, sha256: abc", "64 hexadecimal digits"},
+		"cache: true":                   {"cache: yes", "true or false is expected"},
+		"audit: {":                      {"data: x\naudit: {", "already defined"},
+		"catalog: ":                     {"catalog: *x # ", ""},
+	} {
+		text := strings.Replace(string(raw), from, c[0], 1)
+		if text == string(raw) {
+			t.Errorf("%q is not in the file", from)
+			continue
+		}
+		_, err := Parse("gateway.yaml", []byte(text))
+		if err == nil || !strings.Contains(err.Error(), c[1]) || !strings.HasPrefix(err.Error(), "gateway.yaml:") {
+			t.Errorf("%s: %v", c[0], err)
+		}
+		if err != nil && strings.Contains(err.Error(), "hunter2") {
+			t.Error("a secret is in the fault")
+		}
+	}
+	if _, err := Parse("gateway.yaml", nil); err == nil {
+		t.Error("an empty file")
+	}
+	_, err = Parse("gateway.yaml", []byte("a: 1\nb: 2\nc: 3\n"))
+	if n := strings.Count(err.Error(), "unknown key"); n != 3 {
+		t.Errorf("%d faults at once: %v", n, err)
+	}
+}
+
+func TestSecret(t *testing.T) {
+	t.Setenv("TASKGATE_TEST_SECRET", "x")
+	if v, err := (Secret{"env:TASKGATE_TEST_SECRET"}).Resolve(); err != nil || v != "x" {
+		t.Error(v, err)
+	}
+	for _, s := range []Secret{{"env:TASKGATE_TEST_NONE"}, {"file:/does/not/exist"}, {}} {
+		if _, err := s.Resolve(); err == nil {
+			t.Errorf("%v resolves", s)
+		}
+	}
+}
