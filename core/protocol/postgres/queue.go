@@ -100,6 +100,7 @@ func (c *conn) idle() bool {
 // next text: nothing that changes names, settings or the transaction is
 // unanswered from before the last Sync or Query.
 func (c *conn) settle() error {
+	defer c.catchUp()
 	c.mu.Lock()
 	ready := !c.unsettled() && len(c.queue) < maxQueue
 	c.mu.Unlock()
