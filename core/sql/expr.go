@@ -44,12 +44,18 @@ func (a *analyzer) expr(s *scope, n int32, u abi.Use) {
 		}
 		return
 	case "func_application":
+		if a.nulledCall(n) {
+			return
+		}
 		a.function(n)
 	case "Typename", "SimpleTypename", "ConstTypename", "Numeric", "ConstDatetime", "Character", "Bit", "ConstBit", "ConstCharacter":
 		a.typeName(n)
 		return
 	case "any_name":
-		a.refuse("COLLATE")
+		if parts, _, ok := a.parts(n); !ok || len(parts) != 2 || parts[0] != "pg_catalog" {
+			a.refuse("COLLATE with a collation that is not named as pg_catalog's")
+		}
+		return
 	case "func_name":
 		return // judged with its arguments
 	case "opt_indirection", "indirection":
@@ -107,6 +113,9 @@ func (a *analyzer) reference(s *scope, n int32) column {
 		a.refuse("a column name of more than three parts")
 	}
 	c := a.lookup(s, n, names)
+	if null, ok := a.nulledColumn(n, c); ok {
+		return null
+	}
 	if !plain { // an element of an array is computed
 		c.computed, c.copies, c.other = union(c.computed, c.copies), nil, true
 	}

@@ -47,6 +47,8 @@ type conn struct {
 	over     bool // the server's side has ended
 	closing  []closing
 	undo     []entry
+	skipping bool     // something has failed, and no Sync is promised yet
+	skipped  []ending // exchanges that failed or were skipped
 
 	// Of the server's side.
 	in      []byte // for the client, not yet sent
@@ -139,6 +141,9 @@ func (c *conn) abandon(ctx context.Context) {
 	ctx = context.WithoutCancel(ctx)
 	for _, e := range c.ending {
 		_ = e.exchange.Done(ctx, gate.Outcome{State: gate.Lost, Tag: e.outcome.Tag, Code: e.outcome.Code})
+	}
+	for _, e := range c.skipped {
+		_ = e.exchange.Done(ctx, e.outcome)
 	}
 	for i := range c.queue {
 		if ex := c.queue[i].exchange; ex != nil {

@@ -63,15 +63,37 @@ func (c *conn) catchUp() {
 	}
 }
 
-// push promises an answer. The caller sends the message afterwards.
+// push promises an answer. The caller sends the message afterwards. Once
+// something has failed, the server skips all but a Sync, and so nothing is
+// promised.
 func (c *conn) push(e entry) {
 	e.group = c.group
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.skipping && e.kind != 'S' {
+		c.skipOne(e, gate.Outcome{State: gate.Skipped})
+		return
+	}
+	c.skipping = false
 	c.queue = append(c.queue, e)
 	if e.changes {
 		c.changing++
 	}
-	c.mu.Unlock()
+}
+
+// skipOne undoes what was assumed of a promise that is not kept. The caller
+// holds mu.
+func (c *conn) skipOne(e entry, o gate.Outcome) {
+	if e.refusal == nil && (e.kind == 'P' || e.kind == 'C' && e.changes) {
+		e.ran = o.State == gate.Failed
+		c.undo = append(c.undo, e)
+	}
+	if e.exchange != nil && e.kind != 'D' {
+		if e.portal != nil {
+			e.portal.ended = true
+		}
+		c.skipped = append(c.skipped, ending{e.exchange, o})
+	}
 }
 
 // pop removes the first entry. The caller holds mu.

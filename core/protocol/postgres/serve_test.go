@@ -266,8 +266,11 @@ select 'still here';
 		}
 		at += i
 	}
-	for _, text := range []string{`\d`, `\dt`, `\d orders`, `\df purge`, `\du`, `\l`, `\dn`} {
-		t.Logf("%s\n%s", text, g.psql(t, text+"\n"))
+	for text, want := range map[string]string{`\d`: "orders_id_seq", `\dt`: "payments", `\d orders`: "customer_id|integer", `\d open_orders`: "email|text", `\df purge`: "purge|integer",
+		`\du`: "app|", `\l`: g.db, `\dn`: "public|", `\di`: "orders_pkey", `\dT`: "order_state"} {
+		if out := g.psql(t, text+"\n"); !strings.Contains(out, want) || strings.Contains(out, "ERROR") {
+			t.Errorf("%s\n%s", text, out)
+		}
 	}
 }
 

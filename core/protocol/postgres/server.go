@@ -361,21 +361,9 @@ func (c *conn) skip(first gate.Outcome) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for o := first; len(c.queue) > 0 && c.queue[0].kind != 'S'; o = (gate.Outcome{State: gate.Skipped}) {
-		e := c.pop()
-		switch e.kind {
-		case 'P', 'C':
-			if e.refusal == nil && (e.kind == 'P' || e.changes) {
-				e.ran = o.State == gate.Failed
-				c.undo = append(c.undo, e)
-			}
-		}
-		if e.exchange != nil && e.kind != 'D' {
-			if e.portal != nil {
-				e.portal.ended = true
-			}
-			c.ending = append(c.ending, ending{e.exchange, o})
-		}
+		c.skipOne(c.pop(), o)
 	}
+	c.skipping = len(c.queue) == 0
 }
 
 // ready takes ReadyForQuery: the promises of the group are kept, and the
@@ -403,6 +391,8 @@ func (c *conn) ready(ctx context.Context, e *entry, m []byte) error {
 		}
 	}
 	c.closing = rest
+	c.ending = append(c.ending, c.skipped...)
+	c.skipped = c.skipped[:0]
 	c.mu.Unlock()
 	for _, end := range c.ending {
 		o := end.outcome
