@@ -41,6 +41,17 @@ func (p *Protocol) unregister(c *conn) {
 	delete(p.keys, c.key)
 }
 
+// conns gives the sessions that are logged in.
+func (p *Protocol) conns() []*conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	list := make([]*conn, 0, len(p.keys))
+	for _, c := range p.keys {
+		list = append(list, c)
+	}
+	return list
+}
+
 // cancel carries a cancel request to the session whose key it has. One with
 // another key does nothing and is told nothing. The key is looked up in a map
 // by its 8 to 36 random bytes; how long that takes says nothing about them.

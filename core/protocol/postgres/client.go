@@ -25,43 +25,60 @@ const (
 // what may go, many messages in one write.
 func (c *conn) fromClient(ctx context.Context) error {
 	f := &frames{conn: c.client}
-	for {
-		for {
-			kind, size, ok, err := f.head()
-			if err != nil {
-				return &fatal{code: "08P01", message: err.Error()}
-			}
-			if !ok {
-				break
-			}
-			if kind == 'd' {
-				done, err := c.copyData(f, size)
-				if err != nil {
-					return err
-				}
-				if !done {
-					break
-				}
-				continue
-			}
-			if size > limit(kind) {
-				return &fatal{code: "54000", message: fmt.Sprintf("a message %q of %d bytes: at most %d", kind, size, limit(kind))}
-			}
-			if f.have() < size {
-				break
-			}
-			if err := c.message(ctx, kind, f.take(size)); err != nil {
-				return err
-			}
+	err := f.run(func() error {
+		if err := c.messages(ctx, f); err != nil {
+			return err
 		}
 		if err := c.flush(); err != nil {
 			return fmt.Errorf("postgres: upstream: %w", err)
 		}
-		if err := f.fill(); err != nil {
-			if errors.Is(err, io.EOF) && f.have() == 0 {
-				return errGoodbye
+		return nil
+	})
+	if errors.Is(err, io.EOF) || c.clientGone.Load() && ctx.Err() == nil {
+		return errGoodbye
+	}
+	return err
+}
+
+// messages takes what is there of the client's messages. Copy data passes in
+// pieces, so that its size does not matter.
+func (c *conn) messages(ctx context.Context, f *frames) error {
+	for {
+		if c.dataLeft > 0 {
+			if f.have() == 0 {
+				return nil
 			}
-			return fmt.Errorf("postgres: client: %w", err)
+			piece := f.take(min(c.dataLeft, f.have()))
+			c.dataLeft -= len(piece)
+			if c.dataPass {
+				c.out = append(c.out, piece...)
+			}
+			if len(c.out) >= largeBuffer {
+				if err := c.flush(); err != nil {
+					return fmt.Errorf("postgres: upstream: %w", err)
+				}
+			}
+			continue
+		}
+		kind, size, ok, err := f.head()
+		if err != nil {
+			return &fatal{code: "08P01", message: err.Error()}
+		}
+		if !ok {
+			return nil
+		}
+		if kind == 'd' { // outside COPY the server would ignore it, and it is dropped
+			c.dataLeft, c.dataPass = size, c.inCopy()
+			continue
+		}
+		if size > limit(kind) {
+			return &fatal{code: "54000", message: fmt.Sprintf("a message %q of %d bytes: at most %d", kind, size, limit(kind))}
+		}
+		if f.have() < size {
+			return nil
+		}
+		if err := c.message(ctx, kind, f.take(size)); err != nil {
+			return err
 		}
 	}
 }
@@ -490,32 +507,4 @@ func (c *conn) endCopy() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.copying = false
-}
-
-// copyData passes a CopyData message on in pieces, so that its size does not
-// matter. Outside COPY the server would ignore it, and it is dropped. It
-// reports false where more has to be read.
-func (c *conn) copyData(f *frames, size int) (bool, error) {
-	pass := c.inCopy()
-	for rest := size; rest > 0; {
-		if f.have() == 0 {
-			if err := c.flush(); err != nil {
-				return false, err
-			}
-			if err := f.fill(); err != nil {
-				return false, fmt.Errorf("postgres: client: %w", err)
-			}
-		}
-		piece := f.take(min(rest, f.have()))
-		rest -= len(piece)
-		if pass {
-			c.out = append(c.out, piece...)
-		}
-		if len(c.out) >= largeBuffer {
-			if err := c.flush(); err != nil {
-				return false, err
-			}
-		}
-	}
-	return true, nil
 }

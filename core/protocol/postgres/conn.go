@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/taskgate/taskgate/core/gate"
@@ -32,6 +33,11 @@ type conn struct {
 	prepared map[string]*prepared
 	portals  map[string]*portal
 	open     bool // a transaction is open, as far as the client's side knows
+	dataLeft int  // bytes of a CopyData message that are still to come
+	dataPass bool // and whether they go upstream
+
+	clientGone   atomic.Bool // the peer has ended the connection
+	upstreamGone atomic.Bool
 
 	sending    sync.Mutex // writes upstream
 	cancelling sync.Mutex
@@ -53,6 +59,7 @@ type conn struct {
 	// Of the server's side.
 	in      []byte // for the client, not yet sent
 	torn    bool   // the client has half of a message
+	rowLeft int    // bytes of a large row that are still to come
 	ending  []ending
 	writes  span
 	failure bool     // something in this group has failed
@@ -97,7 +104,8 @@ func (c *conn) run() error {
 	}()
 	err := c.fromClient(ctx)
 	_ = c.upstream.SetReadDeadline(time.Now())
-	c.upstream.Close() // the server rolls back what is open
+	_ = c.client.SetWriteDeadline(time.Now().Add(lastWrite)) // or a client that does not read would keep the server's side
+	c.upstream.Close()                                       // the server rolls back what is open
 	serverErr := <-served
 	if c.mayBlame(err, serverErr) {
 		err = serverErr
@@ -116,11 +124,27 @@ func (c *conn) run() error {
 	return err
 }
 
+// lastWrite is how long a client has to take what was under way when its
+// session ended.
+const lastWrite = time.Second
+
 // mayBlame says whether the server's side ended first, so that what the
 // client's side met is only the consequence.
 func (c *conn) mayBlame(client, server error) bool {
 	var timeout net.Error
 	return server != nil && (errors.Is(client, errOver) || errors.As(client, &timeout) && timeout.Timeout()) && !errors.Is(server, net.ErrClosed)
+}
+
+// look wakes a side whose peer has gone without being noticed.
+func (c *conn) look() {
+	if hungUp(c.client) {
+		c.clientGone.Store(true)
+		_ = c.client.SetReadDeadline(time.Now())
+	}
+	if hungUp(c.upstream) {
+		c.upstreamGone.Store(true)
+		_ = c.upstream.SetReadDeadline(time.Now())
+	}
 }
 
 // interrupt makes both sides return: nothing waits for a peer any longer.

@@ -5,6 +5,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // frames finds whole messages in what is read from a connection. The buffer is
@@ -20,9 +24,103 @@ const (
 	largeBuffer = 64 << 10
 )
 
-// fill reads once. It makes room first: what is left moves to the front, and a
-// buffer that was filled to its end is exchanged for a larger one.
-func (f *frames) fill() error {
+// run reads again and again and calls process after each reading, until one of
+// them fails. process never reads itself.
+//
+// On a TCP or Unix connection all of it happens inside one RawConn.Read: a
+// short reading has emptied the socket, so the next thing to do is to wait, and
+// the reading that would only find nothing is saved. That is one system call of
+// three. process may wait there, since the ends of a session are told by
+// deadlines, which wake it, and connections are closed only after run has
+// returned. What it can miss is an end that came together with the last data:
+// hungUp finds it.
+func (f *frames) run(process func() error) error {
+	sc, ok := f.conn.(syscall.Conn)
+	if !ok {
+		return f.plain(process)
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return f.plain(process)
+	}
+	var fault error
+	err = raw.Read(func(fd uintptr) bool {
+		for {
+			f.room()
+			n, err := unix.Read(int(fd), f.buf[f.w:])
+			switch {
+			case err == unix.EINTR:
+				continue
+			case err == unix.EAGAIN:
+				return false
+			case err != nil:
+				fault = os.NewSyscallError("read", err)
+				return true
+			case n == 0:
+				fault = io.EOF
+				return true
+			}
+			full := n == len(f.buf)-f.w
+			f.w += n
+			if fault = process(); fault != nil {
+				return true
+			}
+			if !full {
+				return false
+			}
+		}
+	})
+	if fault != nil {
+		return fault
+	}
+	return err
+}
+
+// hungUp says whether the peer has ended a TCP connection and everything that
+// it had sent has been read.
+func hungUp(nc net.Conn) bool {
+	tc, ok := nc.(*net.TCPConn)
+	if !ok {
+		return false
+	}
+	raw, err := tc.SyscallConn()
+	if err != nil {
+		return false
+	}
+	const closed, closeWait = 7, 8 // TCP_CLOSE and TCP_CLOSE_WAIT of <netinet/tcp.h>
+	gone := false
+	_ = raw.Control(func(fd uintptr) {
+		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err != nil || info.State != closeWait {
+			gone = err == nil && info.State == closed // it was reset
+			return
+		}
+		left, err := unix.IoctlGetInt(int(fd), unix.SIOCINQ)
+		gone = err == nil && left == 0
+	})
+	return gone
+}
+
+// plain is run for every other connection, TLS among them.
+func (f *frames) plain(process func() error) error {
+	for {
+		f.room()
+		n, err := f.conn.Read(f.buf[f.w:])
+		f.w += n
+		if n > 0 {
+			if err := process(); err != nil {
+				return err
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// room makes room to read into: what is left moves to the front, and a buffer
+// that is full is exchanged for a larger one.
+func (f *frames) room() {
 	if f.r == f.w {
 		f.r, f.w = 0, 0
 		if len(f.buf) > largeBuffer {
@@ -42,15 +140,6 @@ func (f *frames) fill() error {
 		copy(b, f.buf[:f.w])
 		f.buf = b
 	}
-	n, err := f.conn.Read(f.buf[f.w:])
-	f.w += n
-	if n > 0 {
-		return nil
-	}
-	if err == nil {
-		err = io.ErrNoProgress
-	}
-	return err
 }
 
 // head gives the next message's kind and whole size, length and kind included.

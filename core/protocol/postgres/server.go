@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -16,40 +17,55 @@ import (
 // was promised, and passes runs of untouched messages on in one write.
 func (c *conn) fromServer(ctx context.Context) error {
 	f := &frames{conn: c.upstream}
-	for {
-		for {
-			kind, size, ok, err := f.head()
-			if err != nil {
-				return fmt.Errorf("postgres: upstream: %w", err)
-			}
-			if !ok {
-				break
-			}
-			if kind == 'D' || kind == 'd' {
-				more, err := c.rows(ctx, f, kind, size)
-				if err != nil {
-					return err
-				}
-				if more {
-					break
-				}
-				continue
-			}
-			if size > maxMessage {
-				return fmt.Errorf("postgres: upstream: a message %q of %d bytes", kind, size)
-			}
-			if f.have() < size {
-				break
-			}
-			if err := c.answer(ctx, kind, f.take(size)); err != nil {
-				return err
-			}
-		}
-		if err := c.deliver(); err != nil {
+	err := f.run(func() error {
+		if err := c.answers(ctx, f); err != nil {
 			return err
 		}
-		if err := f.fill(); err != nil {
-			return fmt.Errorf("postgres: upstream: %w", err)
+		return c.deliver()
+	})
+	if c.upstreamGone.Load() && ctx.Err() == nil {
+		err = io.EOF
+	}
+	if err != nil && !errors.Is(err, errGoodbye) {
+		return fmt.Errorf("postgres: upstream: %w", err)
+	}
+	return err
+}
+
+// answers takes what is there of the server's messages.
+func (c *conn) answers(ctx context.Context, f *frames) error {
+	for {
+		if c.rowLeft > 0 {
+			if f.have() == 0 {
+				return nil
+			}
+			if err := c.largeRow(ctx, f, 0); err != nil {
+				return err
+			}
+			continue
+		}
+		kind, size, ok, err := f.head()
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return nil
+		}
+		if kind == 'D' || kind == 'd' {
+			more, err := c.rows(ctx, f, kind, size)
+			if err != nil || more {
+				return err
+			}
+			continue
+		}
+		if size > maxMessage {
+			return fmt.Errorf("a message %q of %d bytes", kind, size)
+		}
+		if f.have() < size {
+			return nil
+		}
+		if err := c.answer(ctx, kind, f.take(size)); err != nil {
+			return err
 		}
 	}
 }
@@ -82,7 +98,7 @@ func (c *conn) top() *entry {
 }
 
 func unasked(kind byte) error {
-	return fmt.Errorf("postgres: upstream: the message %q that nobody asked for", kind)
+	return fmt.Errorf("the message %q that nobody asked for", kind)
 }
 
 // rows takes a run of DataRow or CopyData messages. One that is larger than
@@ -96,7 +112,8 @@ func (c *conn) rows(ctx context.Context, f *frames, kind byte, size int) (bool, 
 		return true, nil
 	}
 	if size > largeBuffer {
-		return false, c.largeRow(ctx, f, e, size)
+		c.rowLeft = size
+		return false, c.largeRow(ctx, f, 1)
 	}
 	// As many whole messages of that kind as there are.
 	n, count := 0, 0
@@ -119,34 +136,30 @@ func (c *conn) rows(ctx context.Context, f *frames, kind byte, size int) (bool, 
 	return false, nil
 }
 
-func (c *conn) largeRow(ctx context.Context, f *frames, e *entry, size int) error {
-	for rows := 1; size > 0; rows = 0 {
-		if f.have() == 0 {
-			if err := f.fill(); err != nil {
-				return fmt.Errorf("postgres: upstream: %w", err)
-			}
-		}
-		piece := f.take(min(size, f.have()))
-		size -= len(piece)
-		stopped := c.stopped != nil
-		if err := c.pass(ctx, e, &abi.Result{Frames: piece, Rows: rows}); err != nil {
-			return err
-		}
-		if c.stopped != nil && !stopped && rows == 0 {
-			return errors.New("postgres: a limit was passed in the middle of a row") // half of it is with the client
-		}
-		if c.stopped != nil {
-			continue
-		}
-		c.in = append(c.in, piece...)
-		if len(c.in) >= largeBuffer {
-			c.torn = true // until the row is whole
-			if err := c.deliver(); err != nil {
-				return err
-			}
-		}
+// largeRow passes on what is there of a row that is larger than the buffer.
+func (c *conn) largeRow(ctx context.Context, f *frames, rows int) error {
+	e := c.top()
+	if e == nil || e.exchange == nil {
+		return unasked('D')
 	}
-	c.torn = false
+	piece := f.take(min(c.rowLeft, f.have()))
+	c.rowLeft -= len(piece)
+	stopped := c.stopped != nil
+	if err := c.pass(ctx, e, &abi.Result{Frames: piece, Rows: rows}); err != nil {
+		return err
+	}
+	if c.stopped != nil {
+		if !stopped && rows == 0 { // half of it is with the client
+			c.torn = true
+			return errors.New("a limit was passed in the middle of a row")
+		}
+		return nil
+	}
+	c.in = append(c.in, piece...)
+	c.torn = c.rowLeft > 0
+	if len(c.in) >= largeBuffer {
+		return c.deliver()
+	}
 	return nil
 }
 
@@ -189,7 +202,7 @@ func (c *conn) answer(ctx context.Context, kind byte, m []byte) error {
 		return unasked(kind)
 	}
 	if e.refusal != nil && kind != 'Z' {
-		return fmt.Errorf("postgres: upstream: the message %q for a text that cannot succeed", kind)
+		return fmt.Errorf("the message %q for a text that cannot succeed", kind)
 	}
 	switch {
 	case kind == '1' && e.kind == 'P', kind == '2' && e.kind == 'B', kind == '3' && e.kind == 'C':
@@ -341,6 +354,12 @@ func (c *conn) failed(ctx context.Context, e *entry, m []byte) error {
 	}
 	c.in = append(c.in, b...)
 	c.failure, c.stopped = true, nil
+	if last(m) { // the server says that it was the last thing
+		if err := c.deliver(); err != nil {
+			return err
+		}
+		return fmt.Errorf("upstream ended the session with %s: %w", code, errGoodbye)
+	}
 	c.mu.Lock()
 	c.copying = false
 	c.moved.Broadcast()
@@ -353,6 +372,12 @@ func (c *conn) failed(ctx context.Context, e *entry, m []byte) error {
 	}
 	c.skip(gate.Outcome{State: gate.Failed, Code: code})
 	return nil
+}
+
+// last says whether an ErrorResponse is the last message of a session.
+func last(m []byte) bool {
+	var e pgproto3.ErrorResponse
+	return e.Decode(m[5:]) == nil && (e.SeverityUnlocalized == "FATAL" || e.SeverityUnlocalized == "PANIC")
 }
 
 // skip pops the failed promise and everything that the server skips after it,
@@ -371,7 +396,7 @@ func (c *conn) skip(first gate.Outcome) {
 func (c *conn) ready(ctx context.Context, e *entry, m []byte) error {
 	now := m[5]
 	if now != 'I' && now != 'T' && now != 'E' {
-		return fmt.Errorf("postgres: upstream: a transaction status %q", now)
+		return fmt.Errorf("a transaction status %q", now)
 	}
 	c.mu.Lock()
 	if e.kind == 'Q' && e.exchange != nil {

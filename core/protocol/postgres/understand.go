@@ -115,7 +115,8 @@ func (c *conn) detach() {
 	c.state.users--
 }
 
-// Run looks every second whether the schemas that are in use still hold.
+// Run looks every second whether the schemas that are in use still hold, and
+// whether a peer has gone unnoticed.
 func (p *Protocol) Run(ctx context.Context) error {
 	tick := time.NewTicker(poll)
 	defer tick.Stop()
@@ -125,6 +126,9 @@ func (p *Protocol) Run(ctx context.Context) error {
 			p.schemas.Range(func(_, v any) bool { v.(*resourceState).hangUp(); return true })
 			return nil
 		case <-tick.C:
+		}
+		for _, c := range p.conns() {
+			c.look()
 		}
 		p.schemas.Range(func(name, v any) bool {
 			s := v.(*resourceState)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/gate"
 	"github.com/taskgate/taskgate/internal/pgtest"
 )
@@ -314,4 +315,88 @@ func TestTLS(t *testing.T) {
 	if len(all) == 0 || all[0] != 'S' || strings.Contains(string(all), "R\x00\x00\x00") {
 		t.Errorf("%q", all)
 	}
+}
+
+// TestLarge: rows and copy data that are larger than every buffer, both ways.
+func TestLarge(t *testing.T) {
+	g := serve(t, &rules{allow: noDelete})
+	c := g.connect(t)
+	ctx := t.Context()
+	for _, n := range []int{largeBuffer - 20, largeBuffer, largeBuffer + 1, 5_000_000} {
+		var s string
+		if err := c.QueryRow(ctx, "select repeat('x', $1)", n).Scan(&s); err != nil || len(s) != n {
+			t.Fatalf("%d: %d %v", n, len(s), err)
+		}
+		if err := c.QueryRow(ctx, "select length($1::text)", s).Scan(&n); err != nil || n != len(s) {
+			t.Fatalf("%d: %v", n, err)
+		}
+		tag, err := c.PgConn().CopyFrom(ctx, strings.NewReader("1\t"+s+"\t1\t1\n"), "copy items (order_id, sku, quantity, price) from stdin")
+		if err != nil || tag.RowsAffected() != 1 {
+			t.Fatal(tag, err)
+		}
+	}
+	var out strings.Builder
+	if _, err := c.PgConn().CopyTo(ctx, &out, "copy items (sku) to stdout"); err != nil || strings.Count(out.String(), "x") < 5_000_000 {
+		t.Error(err)
+	}
+	rows, err := c.Query(ctx, "select i, repeat('y', 1000) from generate_series(1, 20000) i")
+	n := 0
+	for err == nil && rows.Next() {
+		n++
+	}
+	if err != nil || rows.Err() != nil || n != 20000 {
+		t.Error(n, err, rows.Err())
+	}
+}
+
+// TestPW37 leaves in every way, with something on its way: the session ends.
+func TestPW37Leaving(t *testing.T) {
+	g := serve(t, &rules{allow: func(c *abi.Command) bool { return true }})
+	for name, b := range map[string][]byte{
+		"terminate":              frame('X', nil),
+		"nothing":                nil,
+		"a query":                query("select 1"),
+		"half a message":         query("select 1")[:5],
+		"without a sync":         join(parseMsg("", "select 1"), bindMsg("", ""), executeMsg("")),
+		"in a transaction":       join(query("begin"), query("update orders set status = 'q' where id = 1")),
+		"in COPY":                query("copy items from stdin"),
+		"while something sleeps": query("select pg_sleep(0.2)"),
+		"while much comes":       query("select repeat('x', 1000) from generate_series(1, 50000)"),
+	} {
+		nc := g.in(t)
+		if _, err := nc.Write(b); err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(name, "w") {
+			_ = nc.(*net.TCPConn).SetLinger(0)
+			nc.Close()
+		} else {
+			_ = nc.(*net.TCPConn).CloseWrite()
+			_, _ = io.Copy(io.Discard, nc)
+			nc.Close()
+		}
+		for i := 0; len(g.Sessions()) > 0; i++ {
+			if time.Sleep(10 * time.Millisecond); i > 500 {
+				t.Fatalf("%s: the session stays open", name)
+			}
+		}
+	}
+}
+
+// TestServerGoes: the server's last words reach the client, and the session ends.
+func TestServerGoes(t *testing.T) {
+	g := serve(t, &rules{allow: func(c *abi.Command) bool { return true }})
+	nc := g.in(t)
+	if _, err := nc.Write(query("select pg_sleep(30)")); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(200 * time.Millisecond)
+	if _, err := server.Psql("postgres", "select pg_terminate_backend(pid) from pg_stat_activity where query like '%pg_sleep%' and application_name <> 'psql'"); err != nil {
+		t.Fatal(err)
+	}
+	all, _ := io.ReadAll(nc)
+	if !strings.Contains(string(all), "57P01") {
+		t.Errorf("%q", all)
+	}
+	g.quiet(t)
 }
