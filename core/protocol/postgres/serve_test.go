@@ -47,7 +47,7 @@ var databases = struct {
 // shop gives a database of its own with the shop in it.
 func shop(t testing.TB) string {
 	t.Helper()
-	startServer.Do(func() { server, serverErr = pgtest.Start(15) })
+	startServer.Do(func() { server, serverErr = pgtest.Start(pgtest.Major()) })
 	if serverErr != nil {
 		t.Fatal(serverErr)
 	}
@@ -268,6 +268,9 @@ select 'still here';
 	}
 	for text, want := range map[string]string{`\d`: "orders_id_seq", `\dt`: "payments", `\d orders`: "customer_id|integer", `\d open_orders`: "email|text", `\df purge`: "purge|integer",
 		`\du`: "app|", `\l`: g.db, `\dn`: "public|", `\di`: "orders_pkey", `\dT`: "order_state"} {
+		if text == `\l` && pgtest.Major() > 15 {
+			continue // psql 15 asks a newer server for what it no longer has
+		}
 		if out := g.psql(t, text+"\n"); !strings.Contains(out, want) || strings.Contains(out, "ERROR") {
 			t.Errorf("%s\n%s", text, out)
 		}
