@@ -313,7 +313,7 @@ func (c *conn) parse(ctx context.Context, m []byte, body cursor) error {
 		c.failingParse()
 		return nil
 	}
-	e.after = &prepared{analysis: a, group: c.group}
+	e.after = &prepared{analysis: a, group: c.group, schema: c.known}
 	e.exchange = ex
 	c.prepared[name] = e.after
 	c.push(e)
@@ -371,8 +371,13 @@ func (c *conn) bind(ctx context.Context, m []byte, body cursor) error {
 		c.failingParse()
 		return nil
 	}
-	cmd := &abi.Command{Phase: abi.Execute, Statement: st.analysis.Statement, Params: params, Open: c.open}
-	ex, err := c.submit(ctx, cmd)
+	cmd := &abi.Command{Phase: abi.Execute, Params: params, Open: c.open}
+	var ex *gate.Exchange
+	err := c.renew(st)
+	if err == nil {
+		cmd.Statement = st.analysis.Statement
+		ex, err = c.submit(ctx, cmd)
+	}
 	if err != nil {
 		r, ok := refuse(st.analysis.Statement.Text, err)
 		if !ok {
@@ -387,6 +392,27 @@ func (c *conn) bind(ctx context.Context, m []byte, body cursor) error {
 	c.portals[name] = p
 	c.push(entry{kind: 'B', portal: p, exchange: ex, command: cmd, analysis: st.analysis, name: name})
 	c.out = append(c.out, m...)
+	return nil
+}
+
+// renew reads a prepared statement again where the schema has changed since:
+// what its names stand for now is what is judged, as it is what would run.
+func (c *conn) renew(st *prepared) error {
+	s, err := c.schema(c.session.Context())
+	if err != nil {
+		return err
+	}
+	if st.schema == s.Version {
+		return nil
+	}
+	a, err := c.understand(st.analysis.Statement.Text)
+	if err != nil {
+		return err
+	}
+	if a.Statement.Incomplete != "" || a.Statement.Canonical != st.analysis.Statement.Canonical {
+		return &sql.Error{Code: "0A000", Message: "the schema has changed under the prepared statement", Hint: "prepare it again", Offset: -1}
+	}
+	st.analysis, st.schema = a, s.Version
 	return nil
 }
 

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -26,6 +27,7 @@ type conn struct {
 	serverVersion  string
 	parametersSeen [][]byte
 	state          *resourceState
+	known          uint64 // the version of the schema that the last text was read under
 
 	// Of the client's side.
 	out      []byte // for the upstream, not yet sent
@@ -94,7 +96,14 @@ func (c *conn) run() error {
 	defer stop()
 	served := make(chan error, 1)
 	go func() {
-		err := c.fromServer(ctx)
+		err := func() (err error) {
+			defer func() {
+				if r := recover(); r != nil { // a fault in one connection ends that connection
+					err = fmt.Errorf("postgres: panic: %v", r)
+				}
+			}()
+			return c.fromServer(ctx)
+		}()
 		c.mu.Lock()
 		c.over = true
 		c.moved.Broadcast()

@@ -28,6 +28,7 @@ type entry struct {
 // prepared is a statement that the client has prepared.
 type prepared struct {
 	analysis  *sql.Analysis
+	schema    uint64 // the version of the schema that it was read under
 	group     uint64
 	confirmed bool // the server has it
 }

@@ -553,3 +553,44 @@ func TestLoginRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestPS26: a view that another session replaces keeps its name and its OID,
+// and a prepared statement over it would return another column.
+func TestPS26ViewReplaced(t *testing.T) {
+	noCard := func(c *abi.Command) bool {
+		for _, o := range c.Statement.Operations {
+			for _, col := range o.Columns {
+				if col.Name == "card" {
+					return false
+				}
+			}
+		}
+		return noDelete(c)
+	}
+	g := serve(t, &rules{allow: noCard})
+	if _, err := server.Psql(g.db, "create view pv as select id, name as n from customers; grant select on pv to app;"); err != nil {
+		t.Fatal(err)
+	}
+	c := g.connect(t)
+	ctx := context.Background()
+	if _, err := c.Prepare(ctx, "s", "select n from pv where id = $1"); err != nil {
+		t.Fatal(err)
+	}
+	var n string
+	if err := c.QueryRow(ctx, "s", 7).Scan(&n); err != nil || n != "Customer 7" {
+		t.Fatal(n, err)
+	}
+	if _, err := server.Psql(g.db, "create or replace view pv as select id, card as n from customers"); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(poll + poll/2 + 300*time.Millisecond) // the window that docs/limits.md names
+	if err := c.QueryRow(ctx, "s", 7).Scan(&n); code(err) != "42501" {
+		t.Errorf("%q %v", n, err)
+	}
+	if _, err := server.Psql(g.db, "alter table orders add column extra int"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Exec(ctx, "select id from orders where id = $1", 1); err != nil {
+		t.Errorf("a change that does not touch it: %v", err)
+	}
+}

@@ -59,6 +59,7 @@ func (c *conn) understand(text string) (*sql.Analysis, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.known = s.Version
 	key := textKey{text, introspect}
 	c.state.mu.Lock()
 	a := c.state.texts[key]
