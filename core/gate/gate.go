@@ -162,6 +162,16 @@ type Gate struct {
 	mu       sync.Mutex
 	sessions map[string]*Session
 	draining error
+
+	commands, denied, refused atomic.Uint64
+}
+
+// Counts are what the gate has counted since it was made.
+type Counts struct{ Commands, Denied, LoginsRefused uint64 }
+
+// Counts gives them.
+func (g *Gate) Counts() Counts {
+	return Counts{g.commands.Load(), g.denied.Load(), g.refused.Load()}
 }
 
 func (g *Gate) now() time.Time {

@@ -199,6 +199,9 @@ func TestDurable(t *testing.T) {
 	if _, ok := s.TrySubmit(commit); ok {
 		t.Error("TrySubmit took a COMMIT of writes, which has to wait for the disk")
 	}
+	if n := g.Counts(); n.Commands != 6 || n.Denied != 0 {
+		t.Errorf("%+v", n)
+	}
 	if !submit(commit) || submit(commit) {
 		t.Error("a COMMIT of writes is durable, one without is not")
 	}

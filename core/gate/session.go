@@ -175,6 +175,7 @@ func (g *Gate) Open(ctx context.Context, l Login) (*Session, error) {
 
 // refuseLogin records a failed login and gives what its client may be told.
 func (g *Gate) refuseLogin(ctx context.Context, l Login, grant Grant, why error) error {
+	g.refused.Add(1)
 	if err := g.Log.Append(ctx, appendRefused(nil, g.now(), l, grant, why), false); err != nil {
 		return fmt.Errorf("gate: %w", err)
 	}

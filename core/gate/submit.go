@@ -93,6 +93,7 @@ func (s *Session) trySubmit(gen *Generation, c *abi.Command) *Exchange {
 		return nil
 	}
 	s.seq++
+	s.gate.commands.Add(1)
 	s.note(c)
 	return &Exchange{s: s, gen: gen, seq: s.seq, verdict: &j.verdict, began: now}
 }
@@ -145,6 +146,7 @@ func (s *Session) submit(ctx context.Context, gen *Generation, c *abi.Command) (
 	decision, who := combine(asked)
 	record := appendVerdicts(nil, s.texts[c.Statement], gen, decision, who, asked)
 	s.seq++
+	s.gate.commands.Add(1)
 	s.buf = appendCommand(s.buf[:0], s, s.seq, c, record)
 	allowed := verdict.Decision == abi.Allow
 	if err := s.writeLocked(ctx, s.buf, allowed && s.durable(c)); err != nil {
@@ -152,6 +154,7 @@ func (s *Session) submit(ctx context.Context, gen *Generation, c *abi.Command) (
 	}
 	if !allowed {
 		s.denied++
+		s.gate.denied.Add(1)
 		return nil, &Denied{Decision: verdict.Decision, Guard: guard, Reason: verdict.Reason}
 	}
 	s.note(c)

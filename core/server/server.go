@@ -16,6 +16,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -367,7 +370,23 @@ func (s *Server) api() http.Handler {
 		}
 		fmt.Fprintln(w, "ready")
 	})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics(), promhttp.HandlerOpts{}))
 	return mux
+}
+
+// metrics are counted by the gate and read when somebody asks.
+func (s *Server) metrics() *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	counter := func(name, help string, f func(gate.Counts) uint64) {
+		r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "taskgate", Name: name, Help: help}, func() float64 { return float64(f(s.gate.Counts())) }))
+	}
+	counter("commands_total", "Commands that were judged.", func(c gate.Counts) uint64 { return c.Commands })
+	counter("denied_total", "Commands that were refused or held.", func(c gate.Counts) uint64 { return c.Denied })
+	counter("logins_refused_total", "Logins that were refused.", func(c gate.Counts) uint64 { return c.LoginsRefused })
+	r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "taskgate", Name: "sessions", Help: "Open sessions."}, func() float64 { return float64(len(s.gate.Sessions())) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "taskgate", Name: "generation", Help: "The generation that judges."}, func() float64 { return float64(s.gate.Current().Number) }))
+	return r
 }
 
 func reply(w http.ResponseWriter, status int, v any) {

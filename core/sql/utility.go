@@ -173,8 +173,10 @@ func (a *analyzer) explain(n int32) Part {
 	analyze := a.kid(n, "analyze_keyword") != 0
 	if o := a.kid(n, "utility_option_list"); o != 0 {
 		for i := a.t.Nodes[o].From; i < a.t.Nodes[o].To; i++ {
-			if v := strings.ToLower(a.t.Tokens[i].Value); v == "analyze" || v == "analyse" || v == "serialize" {
-				analyze = true // ANALYZE off too: it costs nobody anything
+			switch strings.ToLower(a.t.Tokens[i].Value) {
+			case "analyze", "analyse":
+				// The last one counts at the server; any one that is on counts here.
+				analyze = analyze || !isOff(strings.ToLower(a.t.Tokens[i+1].Value))
 			}
 		}
 	}
@@ -197,6 +199,9 @@ func (a *analyzer) explain(n int32) Part {
 	}
 	return Part{Kind: ExplainPlan, Rows: true}
 }
+
+// isOff says whether the word behind an option switches it off.
+func isOff(word string) bool { return word == "off" || word == "false" || word == "0" }
 
 func (a *analyzer) copy(n int32) Part {
 	if a.kid(n, "opt_program") != 0 && !a.empty(a.kid(n, "opt_program")) {
