@@ -1,0 +1,224 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/rs/zerolog"
+
+	"github.com/taskgate/taskgate/core/audit"
+	"github.com/taskgate/taskgate/core/devidp"
+	"github.com/taskgate/taskgate/core/wasm"
+	"github.com/taskgate/taskgate/internal/pgtest"
+)
+
+// tasksModule builds the tasks guard.
+func tasksModule(t *testing.T, out string) {
+	t.Helper()
+	cmd := exec.Command("go", "build", "-buildmode=c-shared", "-o", out, "../../plugins/tasks")
+	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm")
+	if b, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s", b)
+	}
+	raw, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("../../plugins/tasks/manifest.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &wasm.Manifest{}
+	if err := json.Unmarshal(text, m); err != nil {
+		t.Fatal(err)
+	}
+	if raw, err = wasm.AppendManifest(raw, m); err == nil {
+		err = os.WriteFile(out, raw, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+const lookTask = "task: look\nresources: [shop]\nallow:\n  - {verbs: [select], tables: [public.orders], columns: [id, status]}\n  - {verbs: [update], tables: [public.orders], columns: [status], where: key}\n"
+
+// TestGateway runs a whole gateway: login by a real token, reload under a live
+// session, kill, metrics, and the end of it all with a session open.
+func TestGateway(t *testing.T) {
+	pg, err := pgtest.Start(15)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pg.Stop()
+	if err := pg.Database("shop", pgtest.Shop); err != nil {
+		t.Fatal(err)
+	}
+	idp := &devidp.Provider{ClientID: "taskgate"}
+	l, issuer, err := idp.Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	idpDone := make(chan error, 1)
+	go func() { idpDone <- idp.Run(ctx, l) }()
+	defer func() { cancel(); <-idpDone }()
+
+	dir := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tasksModule(t, filepath.Join(dir, "tasks.wasm"))
+	if err := os.Mkdir(filepath.Join(dir, "tasks"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write("tasks/look.yaml", lookTask)
+	write("password", pg.Password)
+	config := fmt.Sprintf(`listeners:
+  postgres: {address: "127.0.0.1:0", plain: true}
+  api: {address: "127.0.0.1:0", plain: true}
+issuers:
+  - {url: "%s", client_id: taskgate}
+resources:
+  shop: {protocol: postgres, address: "localhost:%d", database: shop, ca: "file:%s", logins: {app: {user: app, password: "file:password"}}}
+plugins:
+  - {name: tasks, path: tasks.wasm, may: [allow, deny], isolation: shared, cache: true}
+`, issuer, pg.Port, pg.CA)
+	write("gateway.yaml", config)
+	ready := make(chan map[string]string, 1)
+	s := &Server{Path: filepath.Join(dir, "gateway.yaml"), Version: "test", Log: zerolog.Nop(), Grace: 200 * time.Millisecond, Ready: func(a map[string]string) { ready <- a }}
+	run, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(run) }()
+	var addr map[string]string
+	select {
+	case addr = <-ready:
+	case err := <-done:
+		t.Fatal(err)
+	}
+
+	token, err := idp.Token("ada", []string{"task:look"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := "postgres://look:" + token + "@" + addr["postgres"] + "/shop?sslmode=disable"
+	c, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	code := func(text string) string {
+		_, err := c.Exec(t.Context(), text)
+		var e *pgconn.PgError
+		if errors.As(err, &e) {
+			return e.Code
+		}
+		return fmt.Sprint(err)
+	}
+	if got := code("select id, status from orders where id = 1"); got != "<nil>" {
+		t.Error(got)
+	}
+	if got := code("select note from orders"); got != "42501" {
+		t.Error(got)
+	}
+	write("tasks/look.yaml", strings.Replace(lookTask, "[id, status]", "[id, status, note]", 1))
+	if _, err := s.Reload(t.Context(), "test"); err != nil {
+		t.Fatal(err)
+	}
+	if got := code("select note from orders"); got != "<nil>" {
+		t.Errorf("the new rules do not count: %s", got)
+	}
+	for name, text := range map[string]string{"tasks/look.yaml": "task: look\n", "gateway.yaml": config + "plugin: x\n"} {
+		good, _ := os.ReadFile(filepath.Join(dir, name))
+		write(name, text)
+		if _, err := s.Reload(t.Context(), "test"); err == nil {
+			t.Errorf("a faulty %s was taken", name)
+		}
+		write(name, string(good))
+		if got := code("select note from orders"); got != "<nil>" {
+			t.Errorf("a bad reload changed something: %s", got)
+		}
+	}
+	get := func(client *http.Client, url string) string {
+		t.Helper()
+		resp, err := client.Get(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		b, _ := io.ReadAll(resp.Body)
+		return string(b)
+	}
+	if b := get(http.DefaultClient, "http://"+addr["api"]+"/readyz"); !strings.Contains(b, "ready") {
+		t.Error(b)
+	}
+	if b := get(http.DefaultClient, "http://"+addr["api"]+"/metrics"); !strings.Contains(b, "taskgate_denied_total 1") || !strings.Contains(b, "taskgate_sessions 1") {
+		t.Error(b)
+	}
+	socket := filepath.Join(dir, "data", "admin.sock")
+	if st, err := os.Stat(socket); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("the admin socket: %v %v", st.Mode(), err)
+	}
+	admin := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	}}}
+	if b := get(admin, "http://x/status"); !strings.Contains(b, `"subject":"ada"`) || strings.Contains(b, token) {
+		t.Error(b)
+	}
+	// ID09: a task that is gone from the catalog ends its sessions.
+	write("tasks/other.yaml", strings.Replace(lookTask, "task: look", "task: other", 1))
+	if err := os.Remove(filepath.Join(dir, "tasks/look.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Reload(t.Context(), "test"); err != nil {
+		t.Fatal(err)
+	}
+	if got := code("select 1"); got == "<nil>" {
+		t.Error("a session of a task that is gone goes on")
+	}
+	write("tasks/look.yaml", lookTask)
+	if _, err := s.Reload(t.Context(), "test"); err != nil {
+		t.Fatal(err)
+	}
+	// X14: the gateway stops; what is left is told so.
+	if c, err = pgx.Connect(t.Context(), url); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Exec(t.Context(), "begin"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Exec(t.Context(), "update orders set status = 'lost' where id = 1"); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if got := code("commit"); got != "57P01" {
+		t.Errorf("the client is told %s", got)
+	}
+	if out, err := pg.Psql("shop", "select status from orders where id = 1"); err != nil || strings.TrimSpace(out) == "lost" {
+		t.Errorf("%q %v", out, err)
+	}
+	if rep, err := audit.Verify(filepath.Join(dir, "data", "audit"), "", ""); err != nil || rep.Signed != rep.Records {
+		t.Errorf("%+v %v", rep, err)
+	}
+	log, _ := os.ReadFile(filepath.Join(dir, "data", "audit", "00000001.log"))
+	if strings.Contains(string(log), token) || strings.Contains(string(log), pg.Password) {
+		t.Error("RC08: a secret is in the audit log")
+	}
+}
