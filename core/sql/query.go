@@ -132,6 +132,15 @@ func (a *analyzer) byOutput(s *scope, e int32, u abi.Use) {
 	a.expr(s, e, u)
 }
 
+// all marks every column of a subquery as read, whether or not the query around
+// it uses them, as the server's own privileges see it.
+func (a *analyzer) all(cols []column) []column {
+	for _, c := range cols {
+		a.use(c, abi.UseCopied)
+	}
+	return cols
+}
+
 func (a *analyzer) hasColumn(s *scope, name string) bool {
 	for _, o := range s.origins {
 		for _, c := range o.columns {
@@ -158,7 +167,7 @@ func (a *analyzer) with(s *scope, n int32) {
 			a.recursive(s, name, q, a.names(a.kid(c, "opt_name_list")))
 			continue
 		}
-		cols := a.query(s, q)
+		cols := a.all(a.query(s, q))
 		s.ctes[name] = rename(cols, a.names(a.kid(c, "opt_name_list")))
 	}
 }
@@ -166,6 +175,7 @@ func (a *analyzer) with(s *scope, n int32) {
 // recursive finds the columns of a recursive query by reading it until its
 // lineage no longer grows.
 func (a *analyzer) recursive(s *scope, name string, q int32, names []string) {
+	defer func() { a.all(s.ctes[name]) }()
 	union := a.find(q, "simple_select")
 	if union == 0 || a.kid(union, "UNION") == 0 {
 		s.ctes[name] = rename(a.query(s, q), names)
@@ -416,7 +426,7 @@ func (a *analyzer) tableRef(s *scope, n int32) []*origin {
 		if a.kid(n, "LATERAL_P") != 0 {
 			at = &scope{parent: s}
 		}
-		return []*origin{{alias: alias, columns: rename(a.query(at, a.kid(n, "select_with_parens")), names)}}
+		return []*origin{{alias: alias, columns: rename(a.all(a.query(at, a.kid(n, "select_with_parens"))), names)}}
 	case a.kid(n, "func_table") != 0:
 		return []*origin{a.funcTable(s, n)}
 	case a.kid(n, "joined_table") != 0:
