@@ -28,7 +28,6 @@ type analyzer struct {
 	order   []*operation
 	outputs []abi.Output
 	edits   []edit
-	reached map[schema.OID]bool
 	writes  bool
 	params  int
 	trace   map[source]bool // what an expression reads, where somebody asks
@@ -52,7 +51,7 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 	if err != nil {
 		return nil, &Error{Code: "54001", Message: err.Error(), Offset: -1}
 	}
-	a := &analyzer{c: c, g: c.Grammar, t: t, path: c.SearchPath, ops: map[opKey]*operation{}, reached: map[schema.OID]bool{}}
+	a := &analyzer{c: c, g: c.Grammar, t: t, path: c.SearchPath, ops: map[opKey]*operation{}}
 	an = &Analysis{Statement: &abi.Statement{Protocol: "postgres", Text: text}}
 	defer func() {
 		switch f := recover().(type) {
@@ -106,15 +105,6 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 	st := an.Statement
 	st.Canonical = strings.Join(whole, " ; ")
 	st.Operations, st.Outputs = a.finish(), a.outputs
-	for oid := range a.reached {
-		an.Reached = append(an.Reached, oid)
-	}
-	slices.Sort(an.Reached)
-	h := sha256.New()
-	for _, oid := range an.Reached {
-		fmt.Fprintf(h, "%+v\n", c.Schema.Relations[oid])
-	}
-	an.Footprint = [32]byte(h.Sum(nil))
 	fp := sha256.Sum256([]byte(fingerprint(t)))
 	st.Fingerprint = fmt.Sprintf("%x", fp[:8])
 	return an, nil

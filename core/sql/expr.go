@@ -221,7 +221,6 @@ func (a *analyzer) candidates(n int32, parts []string, args int, accept func(*sc
 		if a.c.Introspect && f.Name.Namespace == "pg_catalog" && introspection[f.Name.Name] {
 			continue
 		}
-		a.reached[f.OID] = true
 		a.other(abi.Operation{Verb: "call", Kind: abi.KindFunction, Object: f.Name.Parts(), Via: a.via, Effect: abi.EffectWrite, Value: f.SourceHash})
 	}
 	if !found || !exact {
@@ -334,7 +333,6 @@ func (a *analyzer) typeOf(n, from, to int32) {
 	if t == nil {
 		a.fail("42704", n, "type %q does not exist", strings.Join(parts, "."))
 	}
-	a.reached[t.OID] = true
 	switch {
 	case t.Name.Namespace == "pg_catalog":
 	case t.Kind == 'e':

@@ -194,7 +194,6 @@ type opKey struct {
 
 // touch gives the operation of that verb on that relation, making it once.
 func (a *analyzer) touch(verb string, r *schema.Relation, via string, effect abi.Effect) *operation {
-	a.reached[r.OID] = true
 	if r.System {
 		return a.operation(opKey{a.statement, verb, r.Name.Namespace + "\x00" + r.Name.Name, via}, abi.Operation{Statement: a.statement, Verb: verb, Kind: abi.KindSystem, Object: r.Name.Parts(), Via: via, Effect: effect, Attrs: abi.Floor})
 	}

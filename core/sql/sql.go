@@ -21,11 +21,6 @@ type Context struct {
 	Dirty      map[schema.Name]bool   // relations that the open transaction made or changed: unknown until it ends
 	Introspect bool                   // the task may read the system catalogs' names
 	Settings   func(name string) bool // further settings that the task may change; nil has none
-
-	// Prepared gives the analysis of a statement that the session has
-	// prepared, Cursor that of an open cursor's query; nil where there is none.
-	Prepared func(name string) *Analysis
-	Cursor   func(name string) *Analysis
 }
 
 // Analysis is what Analyze found out about one text. It is immutable.
@@ -33,22 +28,17 @@ type Analysis struct {
 	Statement *abi.Statement // operations and outputs of all parts, and the canonical text
 	Parts     []Part         // one for each statement of the text, none for an empty one
 	Params    int            // highest $n
-	Reached   []schema.OID   // what the analysis rests on: relations, functions, types; sorted
-	Footprint [32]byte       // digest over what Reached was when it was analysed
 }
 
 // Part is what a protocol has to know of one statement to keep its own state.
 type Part struct {
 	Kind      Kind
-	Canonical string        // of this statement alone, without a semicolon
-	Writes    bool          // anything in it is not proven to read
-	Rows      bool          // it answers with rows
-	Name      string        // of the prepared statement, cursor, savepoint, setting or channel, as resolved; "" is all of them for Deallocate, Close and Reset
-	Value     string        // what a setting is set to, as the server would print it; payload of Notify
-	Local     bool          // SET LOCAL
-	Hold      bool          // DECLARE … WITH HOLD
-	Inner     *Analysis     // the query behind Prepare, Declare, Explain, CopyOut
-	Touches   []schema.Name // relations that it creates, alters or drops
+	Canonical string // of this statement alone, without a semicolon
+	Writes    bool   // anything in it is not proven to read
+	Rows      bool   // it answers with rows
+	Name      string // of the savepoint or setting
+	Value     string // what a setting is set to
+	Local     bool   // SET LOCAL
 }
 
 // Kind is what a protocol distinguishes. The zero value is refused.
@@ -58,7 +48,7 @@ type Kind uint8
 const (
 	Unknown Kind = iota
 	Query        // SELECT, VALUES, TABLE
-	Write        // INSERT, UPDATE, DELETE, MERGE
+	Write        // INSERT, UPDATE, DELETE, TRUNCATE
 	Begin
 	Commit
 	Rollback
@@ -70,23 +60,11 @@ const (
 	Set
 	Reset
 	Show
-	PrepareText
-	ExecuteText
-	Deallocate
-	Declare
-	Fetch // and MOVE
-	Close
 	CopyIn
 	CopyOut
-	Listen
-	Unlisten
-	Notify
-	Discard
 	ExplainPlan    // without ANALYZE
 	ExplainAnalyze // runs
-	Lock
-	Definition // CREATE, ALTER, DROP, GRANT and their like
-	Utility    // everything else that the grammar knows
+	Utility        // everything else that the grammar knows
 )
 
 // Error is an answer in PostgreSQL's own words: what is outside the grammar,

@@ -273,7 +273,7 @@ func (c *conn) assume(a *sql.Analysis) {
 func changes(a *sql.Analysis) bool {
 	for i := range a.Parts {
 		switch a.Parts[i].Kind {
-		case sql.Query, sql.Write, sql.Show, sql.ExplainPlan, sql.CopyOut, sql.CopyIn, sql.Fetch, sql.Listen, sql.Unlisten, sql.Notify, sql.Lock:
+		case sql.Query, sql.Write, sql.Show, sql.ExplainPlan, sql.CopyOut, sql.CopyIn:
 		default:
 			return true
 		}
