@@ -390,9 +390,11 @@ func TestServerGoes(t *testing.T) {
 	if _, err := nc.Write(query("select pg_sleep(30)")); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(200 * time.Millisecond)
-	if _, err := server.Psql("postgres", "select pg_terminate_backend(pid) from pg_stat_activity where query like '%pg_sleep%' and application_name <> 'psql'"); err != nil {
-		t.Fatal(err)
+	for ended := ""; ended == ""; time.Sleep(20 * time.Millisecond) { // until the query is there to be ended
+		var err error
+		if ended, err = server.Psql("postgres", "select pg_terminate_backend(pid) from pg_stat_activity where query like '%pg_sleep%' and application_name <> 'psql'"); err != nil {
+			t.Fatal(err)
+		}
 	}
 	all, _ := io.ReadAll(nc)
 	if !strings.Contains(string(all), "57P01") {
