@@ -28,7 +28,9 @@ var may = map[string][]string{
 	"core/gate":              {"abi"},
 	"core/protocol/postgres": {"abi", "core/gate", "core/sql/..."},
 	"core/record":            {"core/gate"},
-	"core/server":            {"abi", "core/gate", "core/config", "core/catalog", "core/wasm", "core/audit", "core/auth", "core/record", "core/protocol/..."},
+	"core/server":            {"abi", "core/gate", "core/config", "core/catalog", "core/wasm", "core/audit", "core/auth", "core/record", "core/store", "core/protocol/..."},
+	"core/store":             {"core/auth"},
+	"core/store/storetest":   {"core/auth"},
 	"core/strict":            {},
 	"core/sql":               {"abi", "core/sql/parse", "core/sql/schema"},
 	"core/sql/parse":         {},
@@ -48,6 +50,9 @@ var only = map[string]string{
 	"github.com/tetratelabs/wazero": "core/wasm",
 	"github.com/coreos/go-oidc":     "core/auth",
 	"golang.org/x/mod/sumdb/note":   "core/audit",
+	"golang.org/x/oauth2":           "core/auth",
+	"github.com/zitadel/oidc":       "core/devidp",
+	"modernc.org/sqlite":            "core/store",
 }
 
 // TestArchitecture holds the arrows between packages, one package comment a

@@ -3,12 +3,9 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"net/http"
-	"net/url"
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -17,7 +14,7 @@ import (
 
 func devIDPCommand() *cobra.Command {
 	var address, users, client string
-	c := &cobra.Command{Use: "dev-idp", Short: "a small identity provider for development, on loopback alone", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+	c := &cobra.Command{Use: "dev-idp", Short: "a small identity provider for development, on loopback alone (SIGHUP reads the users again)", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		p := &devidp.Provider{ClientID: client}
 		read := func() error {
 			b, err := os.ReadFile(users)
@@ -41,6 +38,21 @@ func devIDPCommand() *cobra.Command {
 		fmt.Println(issuer)
 		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 		defer stop()
+		hup := make(chan os.Signal, 1)
+		signal.Notify(hup, syscall.SIGHUP)
+		defer signal.Stop(hup)
+		go func() { // ends with ctx
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-hup:
+					if err := read(); err != nil {
+						fmt.Fprintf(os.Stderr, "taskgate: nothing has changed: %v\n", err)
+					}
+				}
+			}
+		}()
 		return p.Run(ctx, l)
 	}}
 	c.Flags().StringVar(&address, "address", "127.0.0.1:5556", "where to listen")
@@ -49,31 +61,12 @@ func devIDPCommand() *cobra.Command {
 	return c
 }
 
-func devTokenCommand() *cobra.Command {
-	var issuer, name, password, client string
-	c := &cobra.Command{Use: "dev-token", Short: "a token of the development identity provider", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		web := &http.Client{Timeout: 10 * time.Second}
-		resp, err := web.PostForm(issuer+"/token", url.Values{"grant_type": {"password"}, "client_id": {client}, "username": {name}, "password": {password}})
-		if err != nil {
-			return hinted{fmt.Errorf("no provider answers on %s", issuer), "run `taskgate dev-idp`"}
-		}
-		defer resp.Body.Close()
-		var t struct {
-			Token string `json:"id_token"`
-			Error string `json:"error"`
-		}
-		if err := json.NewDecoder(resp.Body).Decode(&t); err != nil {
-			return err
-		}
-		if t.Token == "" {
-			return fmt.Errorf("the provider refused: %s", t.Error)
-		}
-		fmt.Println(t.Token)
-		return nil
+func devConfirmCommand() *cobra.Command {
+	var name, password string
+	c := &cobra.Command{Use: "dev-confirm URL CODE", Short: "confirm a login at the development identity provider, without its page", Args: cobra.ExactArgs(2), RunE: func(cmd *cobra.Command, args []string) error {
+		return devidp.Confirm(cmd.Context(), args[0], args[1], name, password)
 	}}
-	c.Flags().StringVar(&issuer, "issuer", "http://127.0.0.1:5556", "the provider")
 	c.Flags().StringVar(&name, "user", "", "who")
 	c.Flags().StringVar(&password, "password", "", "the password")
-	c.Flags().StringVar(&client, "client", "taskgate", "the client id")
 	return c
 }

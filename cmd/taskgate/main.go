@@ -24,7 +24,8 @@ func main() {
 		SilenceUsage: true, SilenceErrors: true}
 	root.PersistentFlags().StringP("config", "c", "gateway.yaml", "the gateway's configuration")
 	root.AddCommand(serveCommand(), checkCommand(), reloadCommand(), statusCommand(), killCommand(), explainCommand(),
-		sessionsCommand(), replayCommand(), auditCommand(), pluginCommand(), devIDPCommand(), devTokenCommand())
+		sessionsCommand(), replayCommand(), auditCommand(), pluginCommand(),
+		loginCommand(), whoamiCommand(), tokenCommand(), psqlCommand(), logoutCommand(), devIDPCommand(), devConfirmCommand())
 	if err := root.Execute(); err != nil {
 		for line := range strings.Lines(err.Error()) {
 			fmt.Fprintf(os.Stderr, "taskgate: %s\n", strings.TrimRight(line, "\n"))

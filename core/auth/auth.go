@@ -5,6 +5,7 @@ package auth
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,6 +26,12 @@ type Issuer struct {
 	Subject   string   // claim, default sub
 	Groups    string   // claim, default groups
 	MayAssert []string // groups that count; a * at the end stands for anything
+
+	NoRaw bool // its tokens are not taken as passwords
+
+	// For logins through the gateway.
+	Scopes []string               // besides openid and offline_access
+	Secret func() (string, error) // of the client; nil for a public one
 }
 
 // The limits of what a token may say.
@@ -55,7 +62,6 @@ type issuer struct {
 	mu      sync.Mutex
 	config  *oidc.Provider
 	keys    *oidc.RemoteKeySet
-	jwks    string
 	fetched time.Time // when keys was made anew
 	known   map[string]bool
 	asked   time.Time // when a key id that is not known was last asked for
@@ -76,6 +82,9 @@ func New(issuers []Issuer) *Authority {
 	}
 	return a
 }
+
+// SetClock gives it another clock, before it is used.
+func (a *Authority) SetClock(now func() time.Time) { a.now = now }
 
 // Authenticate implements gate.Identity: the secret is an ID token. Its error
 // is for the log; it never holds the token.
@@ -137,23 +146,8 @@ func (i *issuer) verifier(ctx context.Context, kid string, now func() time.Time)
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	at := now()
-	if i.config == nil || at.Sub(i.fetched) > keysEvery {
-		p, err := oidc.NewProvider(oidc.ClientContext(context.WithoutCancel(ctx), i.client), i.URL)
-		switch {
-		case err == nil:
-			var doc struct {
-				JWKS string `json:"jwks_uri"`
-			}
-			if err := p.Claims(&doc); err != nil {
-				return nil, err
-			}
-			i.config, i.fetched, i.known = p, at, map[string]bool{}
-			// A key set of its own: the old one would keep keys that were removed.
-			i.keys, i.jwks = oidc.NewRemoteKeySet(oidc.ClientContext(context.Background(), i.client), doc.JWKS), doc.JWKS
-			i.asked = time.Time{}
-		case i.config == nil || at.Sub(i.fetched) > keysOld:
-			return nil, err
-		}
+	if err := i.discover(ctx, at); err != nil {
+		return nil, err
 	}
 	if !i.known[kid] {
 		if at.Sub(i.asked) < unknownWait && len(i.known) > 0 {
@@ -162,6 +156,31 @@ func (i *issuer) verifier(ctx context.Context, kid string, now func() time.Time)
 		i.asked = at
 	}
 	return oidc.NewVerifier(i.URL, i.keys, &oidc.Config{ClientID: i.ClientID, Now: now, SupportedSigningAlgs: []string{oidc.RS256, oidc.RS384, oidc.RS512, oidc.PS256, oidc.ES256, oidc.ES384, oidc.EdDSA}}), nil
+}
+
+// discover reads what the issuer says of itself, where that is not fresh. The
+// caller holds the lock.
+func (i *issuer) discover(ctx context.Context, at time.Time) error {
+	if i.config != nil && at.Sub(i.fetched) <= keysEvery {
+		return nil
+	}
+	p, err := oidc.NewProvider(oidc.ClientContext(context.WithoutCancel(ctx), i.client), i.URL)
+	if err != nil {
+		if i.config == nil || at.Sub(i.fetched) > keysOld {
+			return err
+		}
+		return nil
+	}
+	var doc struct {
+		JWKS string `json:"jwks_uri"`
+	}
+	if err := p.Claims(&doc); err != nil {
+		return err
+	}
+	i.config, i.fetched, i.known, i.asked = p, at, map[string]bool{}, time.Time{}
+	// A key set of its own: the old one would keep keys that were removed.
+	i.keys = oidc.NewRemoteKeySet(oidc.ClientContext(context.Background(), i.client), doc.JWKS)
+	return nil
 }
 
 // grant reads who the token is for.
@@ -242,4 +261,12 @@ func (i *issuer) may(group string) bool {
 		}
 	}
 	return false
+}
+
+func decode(part string, into any) error {
+	b, err := base64.RawURLEncoding.DecodeString(part)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(b, into)
 }

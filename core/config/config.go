@@ -27,7 +27,7 @@ type Config struct {
 
 // Listeners are where the gateway listens.
 type Listeners struct {
-	API      *Listener // health and metrics
+	API      *Listener // logins, health and metrics
 	Postgres *Listener
 }
 
@@ -37,6 +37,7 @@ type Listener struct {
 	Cert    string // file of a PEM certificate chain; empty is plain
 	Key     string // file of its key
 	Plain   bool   // passwords in the clear: loopback alone
+	Public  string // host:port as clients reach it; empty is the address
 }
 
 // Issuer is an OpenID provider that the gateway trusts.
@@ -46,6 +47,9 @@ type Issuer struct {
 	Subject   string   // claim, default sub
 	Groups    string   // claim, default groups
 	MayAssert []string // patterns of groups that count, default task:*
+	RawTokens bool     // its ID tokens are taken as passwords, default true
+	Scopes    []string // asked for at a login through the gateway, besides openid and offline_access
+	Secret    *Secret  // of the client; nil for a public one
 }
 
 // Resource is a database behind the gateway.
@@ -219,6 +223,7 @@ func (p *parser) listener(n strict.Node) *Listener {
 	l := &Listener{}
 	n.Fields(map[string]func(strict.Node){
 		"address": func(v strict.Node) { l.Address = address(v) },
+		"public":  func(v strict.Node) { l.Public = address(v) },
 		"plain":   func(v strict.Node) { l.Plain = v.Bool() },
 		"tls": func(v strict.Node) {
 			v.Fields(map[string]func(strict.Node){
@@ -260,13 +265,19 @@ func loopback(addr string) bool {
 }
 
 func (p *parser) issuer(n strict.Node) Issuer {
-	i := Issuer{Subject: "sub", Groups: "groups", MayAssert: []string{"task:*"}}
+	i := Issuer{Subject: "sub", Groups: "groups", MayAssert: []string{"task:*"}, RawTokens: true}
 	n.Fields(map[string]func(strict.Node){
 		"url":        func(v strict.Node) { i.URL = v.String() },
 		"client_id":  func(v strict.Node) { i.ClientID = v.String() },
 		"subject":    func(v strict.Node) { i.Subject = v.String() },
 		"groups":     func(v strict.Node) { i.Groups = v.String() },
 		"may_assert": func(v strict.Node) { i.MayAssert = v.Strings() },
+		"raw_tokens": func(v strict.Node) { i.RawTokens = v.Bool() },
+		"scopes":     func(v strict.Node) { i.Scopes = v.Strings() },
+		"client_secret": func(v strict.Node) {
+			secret := p.secret(v)
+			i.Secret = &secret
+		},
 	})
 	if !strings.HasPrefix(i.URL, "https://") && !strings.HasPrefix(i.URL, "http://127.0.0.1:") && !strings.HasPrefix(i.URL, "http://localhost:") {
 		n.Fault("url: https is expected (http on loopback alone), not %q", i.URL)

@@ -1,6 +1,7 @@
 // Package devidp is a small identity provider for the demonstration and for
-// tests: users from a file, ID tokens by password, on loopback alone. It is no
-// provider for anything else.
+// tests: users from a file, logins by the device flow, on loopback alone. It
+// is no provider for anything else. The protocol is zitadel/oidc's; here are
+// the users, their groups and one page.
 package devidp
 
 import (
@@ -12,12 +13,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"html/template"
+	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+	"github.com/zitadel/oidc/v3/pkg/op"
 )
 
 // User may log in.
@@ -33,12 +39,14 @@ type Provider struct {
 
 	mu     sync.Mutex
 	users  map[string]User
+	logins map[string]*login // by device code
+	fresh  map[string]*refreshable
 	url    string
 	key    *ecdsa.PrivateKey
 	signer jose.Signer
 }
 
-// SetUsers replaces the users.
+// SetUsers replaces the users. One who is gone has no refresh token any more.
 func (p *Provider) SetUsers(users map[string]User) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -59,12 +67,12 @@ func (p *Provider) Listen(address string) (net.Listener, string, error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("devidp: %w", err)
 	}
+	p.logins, p.fresh = map[string]*login{}, map[string]*refreshable{}
 	if p.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err == nil {
-		p.signer, err = jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: p.key, KeyID: "dev"}}, nil)
+		p.signer, err = jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: p.key, KeyID: keyID}}, nil)
 	}
 	if err != nil {
-		l.Close()
-		return nil, "", fmt.Errorf("devidp: %w", err)
+		return nil, "", errors.Join(fmt.Errorf("devidp: %w", err), l.Close())
 	}
 	p.url = "http://" + l.Addr().String()
 	return l, p.url, nil
@@ -72,15 +80,19 @@ func (p *Provider) Listen(address string) (net.Listener, string, error) {
 
 // Run serves until ctx is done.
 func (p *Provider) Run(ctx context.Context, l net.Listener) error {
+	config := &op.Config{GrantTypeRefreshToken: true, AuthMethodPost: true, DeviceAuthorization: op.DeviceAuthorizationConfig{
+		Lifetime: 5 * time.Minute, PollInterval: time.Second, UserFormPath: "/device", UserCode: op.UserCodeBase20}}
+	_, _ = rand.Read(config.CryptoKey[:])
+	provider, err := op.NewProvider(config, storage{p}, op.StaticIssuer(p.url), op.WithAllowInsecure(), op.WithLogger(slog.New(slog.DiscardHandler)))
+	if err != nil {
+		return fmt.Errorf("devidp: %w", err)
+	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
-		write(w, http.StatusOK, map[string]any{"issuer": p.url, "jwks_uri": p.url + "/keys", "token_endpoint": p.url + "/token", "authorization_endpoint": p.url + "/none",
-			"response_types_supported": []string{"id_token"}, "subject_types_supported": []string{"public"}, "id_token_signing_alg_values_supported": []string{"ES256"}})
+	mux.HandleFunc("GET /device", func(w http.ResponseWriter, r *http.Request) {
+		show(w, http.StatusOK, r.FormValue("user_code"), "", false)
 	})
-	mux.HandleFunc("GET /keys", func(w http.ResponseWriter, _ *http.Request) {
-		write(w, http.StatusOK, jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: &p.key.PublicKey, KeyID: "dev", Algorithm: "ES256", Use: "sig"}}})
-	})
-	mux.HandleFunc("POST /token", p.token)
+	mux.HandleFunc("POST /device", p.confirm)
+	mux.Handle("/", provider)
 	s := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
 	defer stop()
@@ -90,36 +102,72 @@ func (p *Provider) Run(ctx context.Context, l net.Listener) error {
 	return nil
 }
 
-// token answers the password grant (RFC 6749, section 4.3).
-func (p *Provider) token(w http.ResponseWriter, r *http.Request) {
-	name := r.PostFormValue("username")
-	if r.PostFormValue("grant_type") != "password" || r.PostFormValue("client_id") != p.ClientID {
-		write(w, http.StatusBadRequest, map[string]string{"error": "unsupported_grant_type"})
-		return
-	}
+// confirm takes the page's form: who it is, and for which code.
+func (p *Provider) confirm(w http.ResponseWriter, r *http.Request) {
+	code, name := strings.ToUpper(strings.TrimSpace(r.PostFormValue("user_code"))), r.PostFormValue("user")
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	u, ok := p.users[name]
-	p.mu.Unlock()
 	if !ok || subtle.ConstantTimeCompare([]byte(u.Password), []byte(r.PostFormValue("password"))) != 1 {
-		write(w, http.StatusBadRequest, map[string]string{"error": "invalid_grant"})
+		show(w, http.StatusForbidden, code, "no such user and password", false)
 		return
 	}
-	t, err := p.Token(name, u.Groups)
+	for _, l := range p.logins {
+		if l.code == code && !l.Done && !l.Denied && time.Now().Before(l.Expires) {
+			l.Done, l.Denied = r.PostFormValue("deny") == "", r.PostFormValue("deny") != ""
+			l.Subject, l.AuthTime = name, time.Now()
+			show(w, http.StatusOK, code, "", true)
+			return
+		}
+	}
+	show(w, http.StatusBadRequest, code, "no such code, or it is over", false)
+}
+
+var page = template.Must(template.New("").Parse(`<!doctype html><html lang="en"><meta charset="utf-8"><title>development login</title>
+<style>body{font:16px system-ui;max-width:24em;margin:4em auto}input,button{font:inherit;display:block;width:100%;margin:.5em 0;padding:.4em;box-sizing:border-box}</style>
+{{if .Done}}<p>Done. You can close this page.{{else}}<h1>Log in</h1>{{with .Error}}<p role="alert">{{.}}</p>{{end}}
+<form method="post" action="/device"><label>Code, as the program shows it <input name="user_code" value="{{.Code}}" required></label>
+<label>User <input name="user" required autofocus></label><label>Password <input name="password" type="password" required></label>
+<button>Log in</button><button name="deny" value="1">It was not me</button></form>{{end}}</html>`))
+
+func show(w http.ResponseWriter, status int, code, problem string, done bool) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'")
+	w.WriteHeader(status)
+	_ = page.Execute(w, map[string]any{"Code": code, "Error": problem, "Done": done})
+}
+
+// Confirm does what a user does on the page of a provider of this kind: it is
+// for the demonstration and for tests.
+func Confirm(ctx context.Context, verification, code, user, password string) error {
+	form := url.Values{"user_code": {code}, "user": {user}, "password": {password}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, verification, strings.NewReader(form.Encode()))
 	if err != nil {
-		write(w, http.StatusInternalServerError, map[string]string{"error": "server_error"})
-		return
+		return fmt.Errorf("devidp: %w", err)
 	}
-	write(w, http.StatusOK, map[string]string{"id_token": t, "token_type": "Bearer"})
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("devidp: %w", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("devidp: the provider refused: %s", resp.Status)
+	}
+	return nil
 }
 
 // Token signs an ID token for a subject.
 func (p *Provider) Token(subject string, groups []string) (string, error) {
-	life := p.Lifetime
-	if life == 0 {
-		life = time.Hour
-	}
 	now := time.Now()
-	return p.Sign(map[string]any{"iss": p.url, "sub": subject, "aud": p.ClientID, "iat": now.Unix(), "exp": now.Add(life).Unix(), "groups": groups})
+	return p.Sign(map[string]any{"iss": p.url, "sub": subject, "aud": p.ClientID, "iat": now.Unix(), "exp": now.Add(p.lifetime()).Unix(), "groups": groups})
+}
+
+func (p *Provider) lifetime() time.Duration {
+	if p.Lifetime == 0 {
+		return time.Hour
+	}
+	return p.Lifetime
 }
 
 // Sign signs any claims, as tests of what a token may not say need it.
@@ -133,10 +181,4 @@ func (p *Provider) Sign(claims map[string]any) (string, error) {
 		return "", err
 	}
 	return s.CompactSerialize()
-}
-
-func write(w http.ResponseWriter, status int, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v)
 }

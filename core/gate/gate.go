@@ -90,10 +90,10 @@ type Grant struct {
 	Issuer  string
 	Subject string
 	Groups  []string
-	Expires time.Time       // the zero time is no right at all
-	Right   context.Context // done when the right ends before that, its cause says why; nil never is
-	Source  string          // "token", "login", …
-	Notice  string          // for the client at login, may be empty
+	Expires time.Time // the zero time is no right at all
+	Source  string    // "token", "login", …
+	Login   string    // names the login whose groups may change while connected (Regroup), may be empty
+	Notice  string    // for the client at login, may be empty
 }
 
 // Upstream is a connection to a resource and what opens it. Its String is

@@ -341,13 +341,26 @@ func TestOpenRefuses(t *testing.T) {
 // Invariant 9: the end of the right ends the session.
 func TestRightEnds(t *testing.T) {
 	g, _ := newGate(t, &guard{name: "a", may: all, answer: allow, open: abi.Verdict{Decision: abi.Allow}})
-	right, lose := context.WithCancelCause(t.Context())
-	g.Identity = who{Grant{Subject: "ada", Groups: []string{"task:x"}, Expires: time.Now().Add(time.Hour), Right: right}}
+	g.Identity = who{Grant{Subject: "ada", Groups: []string{"task:x", "dba"}, Expires: time.Now().Add(time.Hour), Login: "one"}}
 	s := open(t, g)
-	lose(errors.New("left the group"))
+	if g.Regroup("other", nil, nil)+g.Regroup("one", []string{"task:x"}, nil) != 0 || s.Context().Err() != nil {
+		t.Error("ended by what does not concern it")
+	}
+	if g.Regroup("one", []string{"task:y", "dba"}, nil) != 1 {
+		t.Error("ID09: goes on without its group")
+	}
 	<-s.Context().Done()
-	if !strings.Contains(context.Cause(s.Context()).Error(), "left the group") {
+	if !strings.Contains(context.Cause(s.Context()).Error(), "no such task for you") {
 		t.Error(context.Cause(s.Context()))
+	}
+	over := open(t, g)
+	if g.Regroup("one", []string{"task:x", "dba"}, errors.New("logged out")) == 0 || !strings.Contains(context.Cause(over.Context()).Error(), "logged out") {
+		t.Error("goes on after its login")
+	}
+	shown, _ := newGate(t, &guard{name: "a", may: all, answer: allow, open: abi.Verdict{Decision: abi.Allow}, inputs: abi.InputSession})
+	shown.Identity = g.Identity
+	if open(t, shown); shown.Regroup("one", []string{"task:x"}, nil) != 1 {
+		t.Error("a guard that is shown groups goes on with those of before")
 	}
 	if _, err := s.Submit(t.Context(), command("x", abi.EffectRead), nil); err == nil {
 		t.Error("went on")

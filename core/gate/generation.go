@@ -1,6 +1,9 @@
 package gate
 
 import (
+	"errors"
+	"slices"
+	"strings"
 	"sync/atomic"
 
 	"github.com/taskgate/taskgate/abi"
@@ -52,13 +55,47 @@ func (g *Gate) Swap(next *Generation) {
 	next.refs.Store(1)
 	old := g.current.Swap(next)
 	for _, s := range g.Sessions() {
-		if err := next.permits(s.abi.Task, s.abi.Resource, s.abi.Groups); err != nil {
+		if err := next.Permits(s.abi.Task, s.abi.Resource, s.abi.Groups); err != nil {
 			s.End(&Ended{Reason: err.Error()})
 		}
 	}
 	if old != nil {
 		old.release()
 	}
+}
+
+// Regroup tells the sessions of a login which groups its subject has now, or
+// why the login is over. A session whose task no group gives any more ends; one
+// that lost any other group ends where a guard is shown the groups, since it was
+// let in with them. It returns how many ended.
+func (g *Gate) Regroup(login string, groups []string, over error) int {
+	gen, n := g.Current(), 0
+	for _, s := range g.Sessions() {
+		if s.grant.Login != login {
+			continue
+		}
+		why := over
+		if why == nil {
+			why = gen.Permits(s.abi.Task, s.abi.Resource, groups)
+		}
+		if why == nil && gen.inputs&abi.InputSession != 0 && !subset(s.abi.Groups, groups) {
+			why = errors.New("your groups have changed: connect again")
+		}
+		if why != nil {
+			s.End(&Ended{Reason: "the right to task " + quote(s.abi.Task) + " has ended: " + why.Error()})
+			n++
+		}
+	}
+	return n
+}
+
+func subset(a, of []string) bool {
+	for _, x := range a {
+		if !slices.Contains(of, x) {
+			return false
+		}
+	}
+	return true
 }
 
 // Current gives the present generation for looking at, nil before the first.
@@ -74,20 +111,26 @@ func (g *Gate) acquire() *Generation {
 	}
 }
 
-// permits says why a subject with these groups may not do the task on the
+// Allowed gives the tasks that these groups give, by name.
+func (gen *Generation) Allowed(groups []string) []*Task {
+	var list []*Task
+	for _, t := range gen.Tasks {
+		if slices.ContainsFunc(t.Groups, func(g string) bool { return slices.Contains(groups, g) }) {
+			list = append(list, t)
+		}
+	}
+	slices.SortFunc(list, func(a, b *Task) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}
+
+// Permits says why a subject with these groups may not do the task on the
 // resource, nil where it may.
-func (gen *Generation) permits(task, resource string, groups []string) error {
+func (gen *Generation) Permits(task, resource string, groups []string) error {
 	t := gen.Tasks[task]
 	if t == nil {
 		return &Denied{Decision: abi.Deny, Guard: "gate", Reason: abi.Reason{Code: "gate.no-task", Message: "no such task for you: " + quote(task)}}
 	}
-	member := false
-	for _, want := range t.Groups {
-		for _, have := range groups {
-			member = member || want == have
-		}
-	}
-	if !member { // the same words as for a task that does not exist
+	if !slices.ContainsFunc(t.Groups, func(g string) bool { return slices.Contains(groups, g) }) { // the same words as for a task that does not exist
 		return &Denied{Decision: abi.Deny, Guard: "gate", Reason: abi.Reason{Code: "gate.no-task", Message: "no such task for you: " + quote(task)}}
 	}
 	for _, r := range t.Resources {

@@ -63,6 +63,9 @@ func (s *Session) ID() string { return s.abi.ID }
 // About is who the session is for. It must not be changed.
 func (s *Session) About() *abi.Session { return s.abi }
 
+// Login names the login that the session came by, or is empty (Grant.Login).
+func (s *Session) Login() string { return s.grant.Login }
+
 // Started is when.
 func (s *Session) Started() time.Time { return s.started }
 
@@ -125,7 +128,7 @@ func (g *Gate) Open(ctx context.Context, l Login) (*Session, error) {
 	if grant.Subject == "" || !grant.Expires.After(s.started) {
 		return nil, g.refuseLogin(ctx, l, grant, fmt.Errorf("the grant is empty or over"))
 	}
-	if err := gen.permits(l.Task, l.Resource, grant.Groups); err != nil {
+	if err := gen.Permits(l.Task, l.Resource, grant.Groups); err != nil {
 		return nil, g.refuseLogin(ctx, l, grant, err)
 	}
 	task := gen.Tasks[l.Task]
@@ -153,11 +156,6 @@ func (g *Gate) Open(ctx context.Context, l Login) (*Session, error) {
 	}
 	timer := time.AfterFunc(s.deadline.Sub(s.started), func() { s.end(&Ended{Reason: what}) })
 	s.stop = append(s.stop, timer.Stop)
-	if grant.Right != nil {
-		s.stop = append(s.stop, context.AfterFunc(grant.Right, func() {
-			s.end(&Ended{Reason: "the right to task " + quote(l.Task) + " has ended: " + context.Cause(grant.Right).Error()})
-		}))
-	}
 	g.mu.Lock()
 	if g.sessions == nil {
 		g.sessions = map[string]*Session{}
@@ -166,7 +164,7 @@ func (g *Gate) Open(ctx context.Context, l Login) (*Session, error) {
 	g.mu.Unlock()
 	// A generation that came while this session was not yet in the list did not see it.
 	if now := g.Current(); now != gen {
-		if err := now.permits(l.Task, l.Resource, grant.Groups); err != nil {
+		if err := now.Permits(l.Task, l.Resource, grant.Groups); err != nil {
 			s.End(&Ended{Reason: err.Error()})
 		}
 	}

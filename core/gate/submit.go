@@ -260,7 +260,7 @@ func (s *Session) judge(ctx context.Context, gen *Generation, c *abi.Command) (a
 
 // reopen asks the guards of a new generation whether the session may go on.
 func (s *Session) reopen(ctx context.Context, gen *Generation) error {
-	err := gen.permits(s.abi.Task, s.abi.Resource, s.abi.Groups)
+	err := gen.Permits(s.abi.Task, s.abi.Resource, s.abi.Groups)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err == nil {

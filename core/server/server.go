@@ -18,7 +18,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -29,6 +28,7 @@ import (
 	"github.com/taskgate/taskgate/core/gate"
 	"github.com/taskgate/taskgate/core/protocol/postgres"
 	"github.com/taskgate/taskgate/core/record"
+	"github.com/taskgate/taskgate/core/store"
 	"github.com/taskgate/taskgate/core/wasm"
 )
 
@@ -40,10 +40,13 @@ type Server struct {
 	Grace   time.Duration // that sessions have to end in when the gateway stops
 	Ready   func(addresses map[string]string)
 
-	gate  *gate.Gate
-	host  *wasm.Host
-	audit *audit.Log
-	mu    sync.Mutex // one reload at a time
+	gate   *gate.Gate
+	host   *wasm.Host
+	audit  *audit.Log
+	logins *auth.Logins
+	front  Front
+	clock  func() time.Time // of logins; nil is time.Now
+	mu     sync.Mutex       // one reload at a time
 }
 
 // headBytes is what `record.results: head` keeps of each result.
@@ -83,11 +86,20 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	var issuers []auth.Issuer
-	for _, i := range c.Issuers {
-		issuers = append(issuers, auth.Issuer{URL: i.URL, ClientID: i.ClientID, Subject: i.Subject, Groups: i.Groups, MayAssert: i.MayAssert})
+	rows, err := store.Open(ctx, filepath.Join(c.Data, "store.db"))
+	if err != nil {
+		return err
 	}
-	s.gate = &gate.Gate{Identity: auth.New(issuers), Dialer: Dialer{}, Log: s.audit, Recorder: recorder}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	authority := auth.New(issuers(c))
+	if s.clock != nil {
+		authority.SetClock(s.clock)
+	}
+	if s.logins, err = auth.NewLogins(authority, rows, filepath.Join(c.Data, "keys", "seal")); err != nil {
+		return err
+	}
+	defer s.logins.Close()
+	s.gate = &gate.Gate{Identity: s.logins, Dialer: Dialer{}, Log: s.audit, Recorder: recorder}
 	gen, _, err := Build(ctx, s.host, c)
 	if err != nil {
 		return err
@@ -111,6 +123,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 		return err
 	}
 	base.Go(func() error { return pg.Run(below) })
+	base.Go(func() error { return s.regroup(below, regroupEvery) })
 
 	addresses := map[string]string{}
 	top, gctx := errgroup.WithContext(ctx)
@@ -120,6 +133,10 @@ func (s *Server) Run(ctx context.Context) (err error) {
 		return fmt.Errorf("server: %w", err)
 	}
 	addresses["postgres"] = l.Addr().String()
+	s.front = Front{Address: addresses["postgres"], TLS: pg.TLS != nil}
+	if p := c.Listeners.Postgres.Public; p != "" {
+		s.front.Address = p
+	}
 	top.Go(func() error { return s.accept(gctx, l, func(nc net.Conn) { s.serve(below, pg, nc, &sessions) }) })
 	if a := c.Listeners.API; a != nil {
 		h, err := net.Listen("tcp", a.Address)
@@ -356,21 +373,6 @@ func (s *Server) admin() http.Handler {
 		})
 		reply(w, http.StatusOK, map[string]int{"ended": n})
 	})
-	return mux
-}
-
-// api is what the API listener offers without a login.
-func (s *Server) api() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if gen := s.gate.Current(); gen == nil || len(gen.Guards) == 0 {
-			http.Error(w, "no policy", http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(w, "ready")
-	})
-	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics(), promhttp.HandlerOpts{}))
 	return mux
 }
 

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -102,6 +103,8 @@ plugins:
 	write("gateway.yaml", config)
 	ready := make(chan map[string]string, 1)
 	s := &Server{Path: filepath.Join(dir, "gateway.yaml"), Version: "test", Log: zerolog.Nop(), Grace: 200 * time.Millisecond, Ready: func(a map[string]string) { ready <- a }}
+	var ahead atomic.Int64
+	s.clock = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 	run, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(run) }()
@@ -194,6 +197,7 @@ plugins:
 	if _, err := s.Reload(t.Context(), "test"); err != nil {
 		t.Fatal(err)
 	}
+	loginOverAPI(t, s, idp, addr, pg, &ahead)
 	// X14: the gateway stops; what is left is told so.
 	if c, err = pgx.Connect(t.Context(), url); err != nil {
 		t.Fatal(err)
@@ -221,4 +225,117 @@ plugins:
 	if strings.Contains(string(log), token) || strings.Contains(string(log), pg.Password) {
 		t.Error("RC08: a secret is in the audit log")
 	}
+}
+
+// loginOverAPI logs in by the device flow, works with what that gave, and ends
+// it all by losing the group and by a logout, each with a transaction open.
+func loginOverAPI(t *testing.T, s *Server, idp *devidp.Provider, addr map[string]string, pg *pgtest.Server, ahead *atomic.Int64) {
+	t.Helper()
+	call := func(method, path, bearer, body string, into any) int {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), method, "http://"+addr["api"]+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+bearer)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if err := json.NewDecoder(resp.Body).Decode(into); err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode
+	}
+	login := func() string {
+		t.Helper()
+		var d struct{ ID, URL, Code string }
+		if n := call("POST", "/v1/login", "", "{}", &d); n != 200 {
+			t.Fatal(n)
+		}
+		if err := devidp.Confirm(t.Context(), d.URL, d.Code, "ada", "x"); err != nil {
+			t.Fatal(err)
+		}
+		var got Token
+		if n := call("POST", "/v1/login/wait", "", `{"id": "`+d.ID+`"}`, &got); n != 200 {
+			t.Fatal(n)
+		}
+		return got.Token
+	}
+	open := func(token, id string) *pgx.Conn {
+		t.Helper()
+		c, err := pgx.Connect(t.Context(), "postgres://look:"+token+"@"+addr["postgres"]+"/shop?sslmode=disable")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range []string{"begin", "update orders set status = 'lost' where id = " + id} {
+			if _, err := c.Exec(t.Context(), text); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return c
+	}
+	ended := func(c *pgx.Conn, why string) {
+		t.Helper()
+		_, err := c.Exec(t.Context(), "commit")
+		if err == nil || !strings.Contains(err.Error(), why) {
+			t.Errorf("%v", err)
+		}
+		if out, err := pg.Psql("shop", "select count(*) from orders where status = 'lost'"); err != nil || strings.TrimSpace(out) != "0" {
+			t.Errorf("invariant 9: %q %v", out, err)
+		}
+	}
+	users := func(groups ...string) {
+		idp.SetUsers(map[string]devidp.User{"ada": {Password: "x", Groups: groups}})
+	}
+	var said map[string]any
+	users("task:look", "root")
+	token := login()
+	var me Me
+	if n := call("GET", "/v1/me", token, "", &me); n != 200 || me.Subject != "ada" || len(me.Tasks) != 1 || me.Tasks[0].Name != "look" || me.Postgres.Address != addr["postgres"] || me.Postgres.TLS {
+		t.Errorf("%d %+v", n, me)
+	}
+	var narrow Token
+	if n := call("POST", "/v1/tokens", token, `{"task": "look", "resource": "shop", "seconds": 600}`, &narrow); n != 200 {
+		t.Errorf("%d", n)
+	}
+	for body, want := range map[string]int{`{"task": "other", "resource": "shop", "seconds": 600}`: 403, `{"task": "look", "resource": "else", "seconds": 600}`: 403,
+		`{"task": "look", "resource": "shop", "seconds": 99999999999}`: 400, `{"task": "look", "tsk": 1}`: 400, `{`: 400} {
+		if n := call("POST", "/v1/tokens", token, body, &said); n != want {
+			t.Errorf("%s: %d %v", body, n, said)
+		}
+	}
+	for path, want := range map[string]int{"/v1/tokens": 403, "/v1/logout": 401} { // ID28
+		if n := call("POST", path, narrow.Token, `{"task": "look", "resource": "shop", "seconds": 600}`, &said); n != want {
+			t.Errorf("%s with a narrow token: %d %v", path, n, said)
+		}
+	}
+	if n := call("GET", "/v1/me", "tg_wrong", "", &said); n != 401 {
+		t.Error(n)
+	}
+	if n := call("POST", "/v1/login/wait", "", `{"id": "guess"}`, &said); n != 404 {
+		t.Error(n)
+	}
+	c := open(narrow.Token, "1")
+	defer c.Close(t.Context())
+	other := open(login(), "2") // of a login of its own
+	defer other.Close(t.Context())
+	if n := call("POST", "/v1/logout", token, "", &said); n != 200 {
+		t.Errorf("%d %v", n, said)
+	}
+	ended(c, "logout")
+	if _, err := pgx.Connect(t.Context(), "postgres://look:"+narrow.Token+"@"+addr["postgres"]+"/shop?sslmode=disable"); err == nil {
+		t.Error("ID10: the token is good after the logout")
+	}
+	if err := other.Ping(t.Context()); err != nil {
+		t.Errorf("another login ended with it: %v", err)
+	}
+	// ID09: the group is gone, and the next look of the gateway finds that out.
+	users("root")
+	ahead.Store(int64(6 * time.Minute))
+	for _, x := range s.gate.Sessions() {
+		s.regroupOne(t.Context(), x.Login())
+	}
+	ended(other, "no such task for you")
 }

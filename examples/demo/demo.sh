@@ -35,7 +35,7 @@ expect() { # text in $out
 }
 sql() { # runs psql with each argument as a line, shows both
   for line in "$@"; do printf '  shop=> %s\n' "$line"; done
-  out=$(printf '%s\n' "$@" | psql -X -P pager=off "$url" 2>&1 || true)
+  out=$(printf '%s\n' "$@" | "$root/build/taskgate" psql shop --task order-support -- -X -P pager=off 2>&1 || true)
   sed 's/^/  /' <<<"$out"
 }
 tg() {
@@ -64,6 +64,7 @@ cat >"$dir/gateway.yaml" <<YAML
 data: ./data
 listeners:
   postgres: {address: "127.0.0.1:0", plain: true}
+  api: {address: "127.0.0.1:0", plain: true}
 issuers:
   - {url: "$issuer", client_id: taskgate}
 resources:
@@ -76,10 +77,25 @@ YAML
 gateway=$!
 pids+=($gateway)
 waitfor "$dir/addresses"
-port=$(sed 's/.*:\([0-9]*\)".*/\1/' "$dir/addresses")
-token=$("$root/build/taskgate" dev-token --issuer "$issuer" --user ada --password lovelace)
+api=$(sed 's/.*"api":"\([^"]*\)".*/\1/' "$dir/addresses")
+port=$(sed 's/.*"postgres":"[^"]*:\([0-9]*\)".*/\1/' "$dir/addresses")
+export XDG_CONFIG_HOME=$dir/config
+
+say "ada logs in by her identity provider, through the gateway"
+echo "  \$ taskgate login --gateway http://$api"
+"$root/build/taskgate" login --gateway "http://$api" >"$dir/login" &
+login=$!
+pids+=($login)
+for _ in $(seq 200); do grep -q "^code" "$dir/login" && break; sleep 0.05; done
+"$root/build/taskgate" dev-confirm "$(sed -n 's/^open *//p' "$dir/login")" "$(sed -n 's/^code *//p' "$dir/login")" --user ada --password lovelace
+wait "$login"
+out=$(cat "$dir/login")
+sed 's/^/  /' <<<"$out"
+expect "you are ada"
+expect "order-support"
+echo "  from here: taskgate psql shop --task order-support, or any client: the task is the user, the resource the database, a token the password"
+token=$("$root/build/taskgate" token --task order-support --on shop --for 8h)
 url="postgresql://order-support:$token@127.0.0.1:$port/shop"
-echo "  connect as the task, to the resource: psql \"host=127.0.0.1 port=$port user=order-support dbname=shop\", the token is the password"
 
 say "allowed: what the task lists"
 sql "select id, name, email from customers where id = 7;" "update orders set status = 'shipped' where id = 7;"

@@ -1,0 +1,232 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/taskgate/taskgate/core/record"
+	"github.com/taskgate/taskgate/core/server"
+)
+
+func loginCommand() *cobra.Command {
+	k, issuer := &kept{}, ""
+	c := &cobra.Command{Use: "login", Short: "log in by your identity provider, through the gateway", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		if old, err := loadKept(); err == nil && k.Gateway == "" {
+			k.Gateway, k.CA = old.Gateway, old.CA
+		}
+		if k.Gateway == "" {
+			return hinted{errors.New("which gateway?"), "--gateway https://HOST:PORT, or TASKGATE_GATEWAY in the environment"}
+		}
+		if k.CA != "" {
+			abs, err := filepath.Abs(k.CA)
+			if err != nil {
+				return err
+			}
+			k.CA = abs
+		}
+		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+		defer stop()
+		var d struct {
+			ID          string
+			Code, URL   string
+			URLWithCode string `json:"url_with_code"`
+			Expires     time.Time
+		}
+		if err := k.do(ctx, http.MethodPost, "/v1/login", map[string]string{"issuer": issuer}, &d); err != nil {
+			return err
+		}
+		fmt.Printf("open  %s\ncode  %s\n", d.URL, d.Code)
+		if d.URLWithCode != "" {
+			fmt.Printf("or    %s\n", d.URLWithCode)
+		}
+		fmt.Printf("waiting until %s\n", d.Expires.Local().Format(time.TimeOnly))
+		var t server.Token
+		for {
+			err := k.do(ctx, http.MethodPost, "/v1/login/wait", map[string]string{"id": d.ID}, &t)
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, errWait) {
+				return err
+			}
+		}
+		k.Token, k.Expires = t.Token, t.Expires
+		if err := k.save(); err != nil {
+			return err
+		}
+		m, err := k.me(ctx)
+		if err != nil {
+			return err
+		}
+		return showMe(m)
+	}}
+	c.Flags().StringVar(&k.Gateway, "gateway", os.Getenv("TASKGATE_GATEWAY"), "the gateway's API, https://HOST:PORT")
+	c.Flags().StringVar(&k.CA, "ca", "", "a file of the certificates to trust instead of the system's")
+	c.Flags().StringVar(&issuer, "issuer", "", "the identity provider, where the gateway trusts several")
+	return c
+}
+
+func showMe(m *server.Me) error {
+	fmt.Printf("you are %s, until %s\n", record.Escape(m.Subject), m.Expires.Local().Format(time.DateTime))
+	if len(m.Tasks) == 0 {
+		fmt.Println("no task: none of your groups gives one now")
+		return nil
+	}
+	w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(w, "TASK\tRESOURCES")
+	for _, t := range m.Tasks {
+		fmt.Fprintf(w, "%s\t%s\n", t.Name, strings.Join(t.Resources, ", "))
+	}
+	return w.Flush()
+}
+
+func whoamiCommand() *cobra.Command {
+	c := &cobra.Command{Use: "whoami", Short: "who you are to the gateway, and which tasks you may do now", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		k, err := loadKept()
+		if err != nil {
+			return err
+		}
+		m, err := k.me(cmd.Context())
+		if err != nil {
+			return err
+		}
+		if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
+			return print(m)
+		}
+		return showMe(m)
+	}}
+	c.Flags().Bool("json", false, "for programs")
+	return c
+}
+
+func logoutCommand() *cobra.Command {
+	return &cobra.Command{Use: "logout", Short: "end your login and its tokens; sessions that came by it end too", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		path, err := keptPath()
+		if err != nil {
+			return err
+		}
+		k, err := loadKept()
+		if err == nil {
+			err = k.do(cmd.Context(), http.MethodPost, "/v1/logout", nil, &struct{}{})
+		}
+		// The file goes in any case: what cannot be ended at the gateway ends by itself.
+		if gone := os.Remove(path); gone != nil && !errors.Is(gone, os.ErrNotExist) {
+			return errors.Join(err, gone)
+		}
+		return err
+	}}
+}
+
+func tokenCommand() *cobra.Command {
+	var task, on string
+	lasts := 15 * time.Minute
+	c := &cobra.Command{Use: "token", Short: "print a token: a password for tools that know nothing of taskgate", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		k, err := loadKept()
+		if err != nil {
+			return err
+		}
+		if (task == "") != (on == "") {
+			return errors.New("--task and --on go together")
+		}
+		if task == "" {
+			fmt.Println(k.Token)
+			return nil
+		}
+		t, err := k.narrow(cmd.Context(), task, on, lasts)
+		if err != nil {
+			return err
+		}
+		fmt.Println(t.Token)
+		return nil
+	}}
+	c.Flags().StringVar(&task, "task", "", "good for this task alone")
+	c.Flags().StringVar(&on, "on", "", "good for this resource alone")
+	c.Flags().DurationVar(&lasts, "for", lasts, "good for this long, with --task and --on")
+	return c
+}
+
+func psqlCommand() *cobra.Command {
+	task, lasts := "", 8*time.Hour
+	c := &cobra.Command{Use: "psql RESOURCE [-- PSQL ARGUMENTS]", Short: "run psql on a resource, for a task", Args: cobra.MinimumNArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+		k, err := loadKept()
+		if err != nil {
+			return err
+		}
+		m, err := k.me(cmd.Context())
+		if err != nil {
+			return err
+		}
+		if task, err = chooseTask(m, task, args[0]); err != nil {
+			return err
+		}
+		host, port, err := net.SplitHostPort(m.Postgres.Address)
+		if err != nil {
+			return err
+		}
+		if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() { // it listens everywhere: where the API was reached
+			u, err := url.Parse(k.Gateway)
+			if err != nil {
+				return err
+			}
+			host = u.Hostname()
+		}
+		program, err := exec.LookPath("psql")
+		if err != nil {
+			return hinted{err, "install the package postgresql-client"}
+		}
+		t, err := k.narrow(cmd.Context(), task, args[0], lasts)
+		if err != nil {
+			return err
+		}
+		mode := "disable"
+		if m.Postgres.TLS {
+			mode = "verify-full"
+		}
+		env := slices.DeleteFunc(os.Environ(), func(e string) bool {
+			name, _, _ := strings.Cut(e, "=")
+			return slices.Contains([]string{"PGPASSWORD", "PGHOST", "PGHOSTADDR", "PGPORT", "PGUSER", "PGDATABASE", "PGSSLMODE", "PGSERVICE"}, name) || name == "PGSSLROOTCERT" && k.CA != ""
+		})
+		// The token goes by the environment: arguments can be read by every user of the host.
+		env = append(env, "PGPASSWORD="+t.Token, "PGHOST="+host, "PGPORT="+port, "PGUSER="+task, "PGDATABASE="+args[0], "PGSSLMODE="+mode)
+		if k.CA != "" {
+			env = append(env, "PGSSLROOTCERT="+k.CA)
+		}
+		return syscall.Exec(program, append([]string{"psql"}, args[1:]...), env)
+	}}
+	c.Flags().StringVar(&task, "task", "", "the task; may be left out where only one of yours covers the resource")
+	c.Flags().DurationVar(&lasts, "for", lasts, "end the session after this long at the latest")
+	return c
+}
+
+// chooseTask takes the task that was named, or the only one that covers the resource.
+func chooseTask(m *server.Me, task, resource string) (string, error) {
+	var cover []string
+	for _, t := range m.Tasks {
+		if slices.Contains(t.Resources, resource) {
+			cover = append(cover, t.Name)
+		}
+	}
+	switch {
+	case task != "":
+		return task, nil
+	case len(cover) == 1:
+		return cover[0], nil
+	case len(cover) == 0:
+		return "", hinted{fmt.Errorf("no task of yours covers the resource %q", resource), "`taskgate whoami` lists your tasks"}
+	}
+	return "", hinted{fmt.Errorf("several of your tasks cover the resource %q", resource), "name one with --task: " + strings.Join(cover, ", ")}
+}

@@ -1,0 +1,439 @@
+package auth
+
+import (
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+	"golang.org/x/oauth2"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/taskgate/taskgate/core/gate"
+)
+
+// How logins through the gateway are kept.
+const (
+	tokenPrefix   = "tg_"
+	loginLasts    = 12 * time.Hour
+	groupsFresh   = 5 * time.Minute  // older groups are asked for again
+	groupsOld     = 30 * time.Minute // older ones count no more where the provider does not answer
+	maxPending    = 1000             // logins under way
+	maxPendingOne = 10               // of one address
+)
+
+// What a login or a token can be refused for. Their texts are for the client.
+var (
+	ErrPending = errors.New("the login has not been confirmed yet")
+	ErrIssuer  = errors.New("no such issuer")
+	ErrStore   = errors.New("the store does not answer")
+	ErrBusy    = errors.New("too many logins are under way: try again later")
+	ErrToken   = errors.New("the token is not valid, or over: log in again")
+)
+
+// Logins runs logins by the device flow (RFC 8628) through the gateway, keeps
+// what the provider gives, and hands out tokens of its own. It is a
+// gate.Identity that takes those, and leaves other secrets to its Authority.
+type Logins struct {
+	*Authority
+	store   Store
+	seal    cipher.AEAD
+	flights singleflight.Group
+	ctx     context.Context
+	stop    context.CancelFunc
+	running sync.WaitGroup
+
+	mu      sync.Mutex
+	pending map[string]*pending
+}
+
+// pending is a login that its user has not confirmed yet.
+type pending struct {
+	address string
+	done    chan struct{}
+	login   *Record
+	token   string
+	err     error
+}
+
+// NewLogins makes them. Key is the file of the key that refresh tokens are
+// sealed with, made where it is missing.
+func NewLogins(a *Authority, s Store, key string) (*Logins, error) {
+	secret, err := sealKey(key)
+	if err != nil {
+		return nil, fmt.Errorf("auth: %w", err)
+	}
+	block, err := aes.NewCipher(secret)
+	if err != nil {
+		return nil, fmt.Errorf("auth: %s: %w", key, err)
+	}
+	l := &Logins{Authority: a, store: s, pending: map[string]*pending{}}
+	if l.seal, err = cipher.NewGCMWithRandomNonce(block); err != nil {
+		return nil, fmt.Errorf("auth: %w", err)
+	}
+	l.ctx, l.stop = context.WithCancel(context.Background())
+	return l, nil
+}
+
+// Close ends the logins that are under way.
+func (l *Logins) Close() {
+	l.stop()
+	l.running.Wait()
+}
+
+func sealKey(path string) ([]byte, error) {
+	b, err := os.ReadFile(path)
+	switch {
+	case err == nil && len(b) == 32:
+		return b, nil
+	case err == nil:
+		return nil, fmt.Errorf("%s: 32 bytes are expected, it has %d", path, len(b))
+	case !errors.Is(err, os.ErrNotExist):
+		return nil, err
+	}
+	b = make([]byte, 32)
+	_, _ = rand.Read(b) // never fails: crypto/rand ends the process instead
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	_, err = f.Write(b)
+	return b, errors.Join(err, f.Sync(), f.Close())
+}
+
+// Device is what a user is shown to confirm a login.
+type Device struct {
+	ID          string    `json:"id"` // for Wait; whoever has it gets the token
+	Code        string    `json:"code"`
+	URL         string    `json:"url"`
+	URLWithCode string    `json:"url_with_code,omitempty"`
+	Expires     time.Time `json:"expires"`
+}
+
+// Begin starts a login at an issuer, the only one where its name is empty.
+func (l *Logins) Begin(ctx context.Context, issuerURL, address string) (*Device, error) {
+	i, err := l.issuer(issuerURL)
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := i.oauth(ctx, l.now)
+	if err != nil {
+		return nil, err
+	}
+	p, id := &pending{address: address, done: make(chan struct{})}, random()
+	l.mu.Lock()
+	of := 0
+	for _, x := range l.pending {
+		if x.address == address {
+			of++
+		}
+	}
+	if len(l.pending) >= maxPending || of >= maxPendingOne {
+		l.mu.Unlock()
+		return nil, ErrBusy
+	}
+	l.pending[id] = p
+	l.mu.Unlock()
+	d, err := cfg.DeviceAuth(oidc.ClientContext(ctx, i.client))
+	if err != nil {
+		l.forget(id)
+		return nil, fmt.Errorf("auth: %s: device flow: %w", i.URL, err)
+	}
+	if limit := l.now().Add(15 * time.Minute); d.Expiry.IsZero() || d.Expiry.After(limit) {
+		d.Expiry = limit
+	}
+	l.running.Go(func() {
+		ctx, cancel := context.WithDeadline(l.ctx, d.Expiry)
+		defer cancel()
+		p.login, p.token, p.err = l.confirm(ctx, i, cfg, d)
+		close(p.done)
+		time.AfterFunc(2*time.Minute, func() { l.forget(id) }) // for whom never comes back
+	})
+	return &Device{ID: id, Code: d.UserCode, URL: d.VerificationURI, URLWithCode: d.VerificationURIComplete, Expires: d.Expiry}, nil
+}
+
+func (l *Logins) forget(id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.pending, id)
+}
+
+// confirm waits until the user has confirmed and makes the login.
+func (l *Logins) confirm(ctx context.Context, i *issuer, cfg *oauth2.Config, d *oauth2.DeviceAuthResponse) (*Record, string, error) {
+	t, err := cfg.DeviceAccessToken(oidc.ClientContext(ctx, i.client), d)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, "", errors.New("the login was not confirmed in time")
+		}
+		if e := new(oauth2.RetrieveError); errors.As(err, &e) && e.ErrorCode != "" {
+			return nil, "", fmt.Errorf("the provider refused: %s", e.ErrorCode)
+		}
+		return nil, "", errors.New("the provider did not answer")
+	}
+	grant, err := l.identify(ctx, t)
+	if err != nil {
+		return nil, "", err
+	}
+	now := l.now().Truncate(time.Second) // as the store keeps it
+	r := &Record{ID: random(), Issuer: grant.Issuer, Subject: grant.Subject, Groups: grant.Groups, Refreshed: now, Started: now, Expires: now.Add(loginLasts)}
+	if t.RefreshToken == "" { // nobody to ask later: what was said holds for as long as it said
+		r.Expires = grant.Expires
+	} else {
+		r.Sealed = l.seal.Seal(nil, nil, []byte(t.RefreshToken), []byte(r.ID))
+	}
+	secret := tokenPrefix + random()
+	if err := l.store.AddLogin(ctx, r, &Token{Hash: sha256.Sum256([]byte(secret)), Login: r.ID, Expires: r.Expires}); err != nil {
+		return nil, "", fmt.Errorf("%w: %w", ErrStore, err)
+	}
+	return r, secret, nil
+}
+
+// identify checks the ID token that came with an answer of the provider.
+func (l *Logins) identify(ctx context.Context, t *oauth2.Token) (gate.Grant, error) {
+	raw, _ := t.Extra("id_token").(string)
+	if raw == "" {
+		return gate.Grant{}, errors.New("auth: the provider gave no ID token")
+	}
+	return l.Authority.Authenticate(ctx, gate.Login{Secret: raw})
+}
+
+// Wait gives a login and its token, once, when its user has confirmed it.
+// ErrPending comes back with the end of ctx.
+func (l *Logins) Wait(ctx context.Context, id string) (*Record, string, error) {
+	l.mu.Lock()
+	p := l.pending[id]
+	l.mu.Unlock()
+	if p == nil {
+		return nil, "", ErrUnknown
+	}
+	select {
+	case <-p.done:
+	case <-ctx.Done():
+		return nil, "", ErrPending
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.pending[id] == nil { // somebody else was first
+		return nil, "", ErrUnknown
+	}
+	delete(l.pending, id)
+	return p.login, p.token, p.err
+}
+
+// Authenticate implements gate.Identity.
+func (l *Logins) Authenticate(ctx context.Context, in gate.Login) (gate.Grant, error) {
+	if !strings.HasPrefix(in.Secret, tokenPrefix) {
+		g, err := l.Authority.Authenticate(ctx, in)
+		if err == nil && l.issuers[g.Issuer].NoRaw {
+			return gate.Grant{}, fmt.Errorf("auth: %s: a token of the provider itself, which raw_tokens switches off", g.Subject)
+		}
+		return g, err
+	}
+	t, r, err := l.Lookup(ctx, in.Secret)
+	if err != nil {
+		return gate.Grant{}, err
+	}
+	if t.Task != "" && t.Task != in.Task || t.Resource != "" && t.Resource != in.Resource {
+		return gate.Grant{}, fmt.Errorf("auth: %s: the token is for task %q on %q", r.Subject, t.Task, t.Resource)
+	}
+	return gate.Grant{Issuer: r.Issuer, Subject: r.Subject, Groups: r.Groups, Expires: t.Expires, Source: "login", Login: r.ID}, nil
+}
+
+// Lookup gives a token that holds now and its login, with groups that are
+// fresh enough.
+func (l *Logins) Lookup(ctx context.Context, secret string) (*Token, *Record, error) {
+	t, err := l.store.Token(ctx, sha256.Sum256([]byte(secret)))
+	if errors.Is(err, ErrUnknown) {
+		return nil, nil, ErrToken
+	} else if err != nil {
+		return nil, nil, err
+	}
+	if !l.now().Before(t.Expires) {
+		return nil, nil, ErrToken
+	}
+	r, err := l.Current(ctx, t.Login)
+	if err != nil {
+		return nil, nil, err
+	}
+	return t, r, nil
+}
+
+// Current gives a login as it is now. It asks the provider where the groups
+// are not fresh; its error says why the login is over or cannot be trusted.
+func (l *Logins) Current(ctx context.Context, id string) (*Record, error) {
+	r, err := l.store.Login(ctx, id)
+	if errors.Is(err, ErrUnknown) {
+		return nil, ErrToken
+	} else if err != nil {
+		return nil, err
+	}
+	now := l.now()
+	switch {
+	case r.Ended != "":
+		return nil, fmt.Errorf("%w (%s)", ErrToken, r.Ended)
+	case !now.Before(r.Expires):
+		return nil, ErrToken
+	case now.Sub(r.Refreshed) < groupsFresh || r.Sealed == nil:
+		return r, nil
+	}
+	// A refresh token may be good for one use: one asks for all.
+	v, err, _ := l.flights.Do(id, func() (any, error) { return l.refresh(context.WithoutCancel(ctx), r) })
+	if err != nil {
+		return nil, err
+	}
+	return v.(*Record), nil
+}
+
+// refresh asks the provider for the groups of a login.
+func (l *Logins) refresh(ctx context.Context, r *Record) (*Record, error) {
+	if again, err := l.store.Login(ctx, r.ID); err != nil || again.Ended != "" || l.now().Sub(again.Refreshed) < groupsFresh {
+		return again, err // it was refreshed, or ended, while this one waited
+	}
+	end := func(why string) (*Record, error) {
+		if err := l.store.EndLogin(ctx, r.ID, why, l.now()); err != nil {
+			return nil, err
+		}
+		return nil, fmt.Errorf("%w (%s)", ErrToken, why)
+	}
+	stale := func(why error) (*Record, error) {
+		if l.now().Sub(r.Refreshed) < groupsOld {
+			return r, nil
+		}
+		return nil, fmt.Errorf("auth: %s: the groups could not be asked for: %w", r.Subject, why)
+	}
+	i := l.issuers[r.Issuer]
+	if i == nil {
+		return end("its issuer is no longer trusted")
+	}
+	plain, err := l.seal.Open(nil, nil, r.Sealed, []byte(r.ID))
+	if err != nil {
+		return end("its refresh token cannot be opened")
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	cfg, err := i.oauth(ctx, l.now)
+	if err != nil {
+		return stale(err)
+	}
+	t, err := cfg.TokenSource(oidc.ClientContext(ctx, i.client), &oauth2.Token{RefreshToken: string(plain)}).Token()
+	if e := new(oauth2.RetrieveError); errors.As(err, &e) && e.ErrorCode == "invalid_grant" {
+		return end("the provider has withdrawn it")
+	} else if err != nil {
+		return stale(err)
+	}
+	grant, err := l.identify(ctx, t)
+	switch {
+	case err != nil: // no groups, or none that can be read: nothing is left of it
+		return end(err.Error())
+	case grant.Subject != r.Subject || grant.Issuer != r.Issuer:
+		return end("the provider answered with another subject")
+	}
+	next := *r
+	next.Groups, next.Refreshed = grant.Groups, l.now()
+	if t.RefreshToken != "" {
+		next.Sealed = l.seal.Seal(nil, nil, []byte(t.RefreshToken), []byte(r.ID))
+	}
+	switch err := l.store.Refreshed(ctx, r.ID, next.Groups, next.Sealed, next.Refreshed); {
+	case errors.Is(err, ErrUnknown): // it ended meanwhile
+		return nil, ErrToken
+	case err != nil:
+		return nil, err
+	}
+	return &next, nil
+}
+
+// Narrow hands out a token for a task on a resource that ends sooner than the
+// one it is made from. Only a token that is not narrow itself can make one.
+func (l *Logins) Narrow(ctx context.Context, secret, task, resource string, lasts time.Duration) (string, time.Time, error) {
+	t, _, err := l.Lookup(ctx, secret)
+	if err != nil {
+		return "", time.Time{}, err
+	}
+	if t.Task != "" || t.Resource != "" {
+		return "", time.Time{}, errors.New("a token for one task makes no others")
+	}
+	end := l.now().Add(lasts)
+	if end.After(t.Expires) {
+		end = t.Expires
+	}
+	narrow := tokenPrefix + random()
+	if err := l.store.AddToken(ctx, &Token{Hash: sha256.Sum256([]byte(narrow)), Login: t.Login, Task: task, Resource: resource, Expires: end}); err != nil {
+		return "", time.Time{}, fmt.Errorf("%w: %w", ErrStore, err)
+	}
+	return narrow, end, nil
+}
+
+// End ends the login of a token, and gives it.
+func (l *Logins) End(ctx context.Context, secret string) (*Record, error) {
+	t, err := l.store.Token(ctx, sha256.Sum256([]byte(secret)))
+	if errors.Is(err, ErrUnknown) {
+		return nil, ErrToken
+	} else if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrStore, err)
+	}
+	if t.Task != "" || t.Resource != "" {
+		return nil, errors.New("a token for one task does not end the login")
+	}
+	if err := l.store.EndLogin(ctx, t.Login, "logout", l.now()); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrStore, err)
+	}
+	return l.store.Login(ctx, t.Login)
+}
+
+// issuer gives the issuer of a login.
+func (a *Authority) issuer(url string) (*issuer, error) {
+	if i := a.issuers[url]; i != nil {
+		return i, nil
+	}
+	var all []string
+	for u, i := range a.issuers {
+		if url == "" && len(a.issuers) == 1 {
+			return i, nil
+		}
+		all = append(all, u)
+	}
+	slices.Sort(all)
+	return nil, fmt.Errorf("%w: name one of %s", ErrIssuer, strings.Join(all, ", "))
+}
+
+// oauth gives the client of an issuer for logins and refreshes.
+func (i *issuer) oauth(ctx context.Context, now func() time.Time) (*oauth2.Config, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if err := i.discover(ctx, now()); err != nil {
+		return nil, fmt.Errorf("auth: %s: %w", i.URL, err)
+	}
+	secret := ""
+	if i.Secret != nil {
+		var err error
+		if secret, err = i.Secret(); err != nil {
+			return nil, fmt.Errorf("auth: %s: client secret: %w", i.URL, err)
+		}
+	}
+	endpoint := i.config.Endpoint()
+	if secret == "" { // a public client has nothing to put into a header
+		endpoint.AuthStyle = oauth2.AuthStyleInParams
+	}
+	return &oauth2.Config{ClientID: i.ClientID, ClientSecret: secret, Endpoint: endpoint, Scopes: append([]string{oidc.ScopeOpenID, oidc.ScopeOfflineAccess}, i.Scopes...)}, nil
+}
+
+func random() string {
+	var b [24]byte
+	_, _ = io.ReadFull(rand.Reader, b[:]) // never fails
+	return base64.RawURLEncoding.EncodeToString(b[:])
+}

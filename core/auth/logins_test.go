@@ -1,0 +1,263 @@
+package auth_test
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/taskgate/taskgate/core/auth"
+	"github.com/taskgate/taskgate/core/devidp"
+	"github.com/taskgate/taskgate/core/gate"
+	"github.com/taskgate/taskgate/core/store"
+)
+
+// bench is a provider, a store and logins between them, with a clock that a
+// test moves.
+type bench struct {
+	*auth.Logins
+	p     *devidp.Provider
+	store *store.Store
+	down  func()
+	clock func(time.Duration)
+}
+
+func logins(t *testing.T, noRaw bool) *bench {
+	t.Helper()
+	b := &bench{p: &devidp.Provider{ClientID: "taskgate"}}
+	b.p.SetUsers(map[string]devidp.User{"ada": {Password: "lovelace", Groups: []string{"task:x", "other"}}})
+	l, url, err := b.p.Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- b.p.Run(ctx, l) }()
+	b.down = sync.OnceFunc(func() { cancel(); <-done })
+	dir := t.TempDir()
+	if b.store, err = store.Open(t.Context(), filepath.Join(dir, "x.db")); err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var ahead time.Duration
+	a := auth.New([]auth.Issuer{{URL: url, ClientID: "taskgate", MayAssert: []string{"task:*"}, NoRaw: noRaw}})
+	a.SetClock(func() time.Time { mu.Lock(); defer mu.Unlock(); return time.Now().Add(ahead) })
+	b.clock = func(d time.Duration) { mu.Lock(); defer mu.Unlock(); ahead += d }
+	if b.Logins, err = auth.NewLogins(a, b.store, filepath.Join(dir, "keys", "seal")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close(); b.down(); b.store.Close() })
+	return b
+}
+
+// login goes through the device flow as its user does.
+func (b *bench) login(t *testing.T) (*auth.Record, string) {
+	t.Helper()
+	d, err := b.Begin(t.Context(), "", "192.0.2.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := devidp.Confirm(t.Context(), d.URL, d.Code, "ada", "lovelace"); err != nil {
+		t.Fatal(err)
+	}
+	r, token, err := b.Wait(t.Context(), d.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := b.Wait(t.Context(), d.ID); !errors.Is(err, auth.ErrUnknown) {
+		t.Errorf("ID13: a second one got the token: %v", err)
+	}
+	return r, token
+}
+
+func as(token string) gate.Login { return gate.Login{Task: "x", Resource: "r", Secret: token} }
+
+func TestLogin(t *testing.T) {
+	b := logins(t, true)
+	r, token := b.login(t)
+	if r.Subject != "ada" || strings.Join(r.Groups, " ") != "task:x" {
+		t.Errorf("ID27: %+v", r)
+	}
+	g, err := b.Authenticate(t.Context(), as(token))
+	if err != nil || g.Subject != "ada" || g.Login != r.ID || !g.Expires.Equal(r.Expires) {
+		t.Fatalf("%+v %v", g, err)
+	}
+	for name, bad := range map[string]string{"another": token[:len(token)-1] + "!", "prefix": "tg_", "empty": "", "long": "tg_" + strings.Repeat("x", 1<<16)} {
+		if _, err := b.Authenticate(t.Context(), as(bad)); err == nil {
+			t.Errorf("%s: taken", name)
+		}
+	}
+	for _, off := range []bool{true, false} {
+		b := logins(t, off)
+		raw, err := b.p.Token("ada", []string{"task:x"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Authenticate(t.Context(), as(raw)); (err != nil) != off {
+			t.Errorf("a token of the provider, switched off %v: %v", off, err)
+		}
+	}
+}
+
+// ID10, ID28: a token is for what it was narrowed to, for as long as that, and
+// none outlives its login.
+func TestNarrowAndEnd(t *testing.T) {
+	b := logins(t, true)
+	_, token := b.login(t)
+	narrow, end, err := b.Narrow(t.Context(), token, "x", "r", 10*time.Minute)
+	if err != nil || time.Until(end) > 10*time.Minute {
+		t.Fatal(end, err)
+	}
+	g, err := b.Authenticate(t.Context(), as(narrow))
+	if err != nil || !g.Expires.Before(end.Add(time.Second)) {
+		t.Error(g, err)
+	}
+	for _, l := range []gate.Login{{Task: "y", Resource: "r", Secret: narrow}, {Task: "x", Resource: "s", Secret: narrow}} {
+		if _, err := b.Authenticate(t.Context(), l); err == nil {
+			t.Errorf("ID28: taken for %s", l)
+		}
+	}
+	if _, _, err := b.Narrow(t.Context(), narrow, "x", "", time.Hour); err == nil {
+		t.Error("ID28: a narrow token made a wider one")
+	}
+	if _, err := b.End(t.Context(), narrow); err == nil {
+		t.Error("a narrow token ended the login")
+	}
+	if _, far, err := b.Narrow(t.Context(), token, "x", "r", 1000*time.Hour); err != nil || time.Until(far) > 13*time.Hour {
+		t.Errorf("it outlives its login: %v %v", far, err)
+	}
+	b.clock(11 * time.Minute)
+	if _, err := b.Authenticate(t.Context(), as(narrow)); !errors.Is(err, auth.ErrToken) {
+		t.Errorf("ID28 after its minutes: %v", err)
+	}
+	short, _, err := b.Narrow(t.Context(), token, "x", "r", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.End(t.Context(), token); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []string{token, short} {
+		if _, err := b.Authenticate(t.Context(), as(s)); !errors.Is(err, auth.ErrToken) {
+			t.Errorf("ID10 after logout: %v", err)
+		}
+	}
+	_, token = b.login(t)
+	b.clock(13 * time.Hour)
+	if _, err := b.Authenticate(t.Context(), as(token)); !errors.Is(err, auth.ErrToken) {
+		t.Errorf("after the login's end: %v", err)
+	}
+}
+
+// ID08, ID09: groups are asked for again, and what is gone is gone.
+func TestGroupsAreRefreshed(t *testing.T) {
+	b := logins(t, true)
+	_, token := b.login(t)
+	groups := func() string {
+		t.Helper()
+		var wg sync.WaitGroup
+		for range 8 { // a refresh token is good for one use: they must not race for it
+			wg.Go(func() {
+				if _, err := b.Authenticate(t.Context(), as(token)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		g, err := b.Authenticate(t.Context(), as(token))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Join(g.Groups, " ")
+	}
+	b.p.SetUsers(map[string]devidp.User{"ada": {Password: "lovelace", Groups: []string{"task:y"}}})
+	if g := groups(); g != "task:x" {
+		t.Errorf("asked too soon: %s", g)
+	}
+	for range 3 {
+		b.clock(6 * time.Minute)
+		if g := groups(); g != "task:y" {
+			t.Errorf("ID09: %s", g)
+		}
+	}
+	b.p.SetUsers(map[string]devidp.User{"ada": {Password: "lovelace"}})
+	b.clock(6 * time.Minute)
+	if g := groups(); g != "" {
+		t.Errorf("ID08: %s", g)
+	}
+	b.p.SetUsers(nil)
+	b.clock(6 * time.Minute)
+	if _, err := b.Authenticate(t.Context(), as(token)); !errors.Is(err, auth.ErrToken) || !strings.Contains(err.Error(), "withdrawn") {
+		t.Errorf("a user who is gone: %v", err)
+	}
+	b.p.SetUsers(map[string]devidp.User{"ada": {Password: "lovelace", Groups: []string{"task:x"}}})
+	if _, err := b.Authenticate(t.Context(), as(token)); !errors.Is(err, auth.ErrToken) {
+		t.Errorf("a withdrawn login came back: %v", err)
+	}
+}
+
+// Without its provider a login holds for as long as its groups are not too old.
+func TestProviderDown(t *testing.T) {
+	b := logins(t, true)
+	_, token := b.login(t)
+	b.down()
+	b.clock(6 * time.Minute)
+	if _, err := b.Authenticate(t.Context(), as(token)); err != nil {
+		t.Error(err)
+	}
+	b.clock(25 * time.Minute)
+	if _, err := b.Authenticate(t.Context(), as(token)); err == nil {
+		t.Error("groups of long ago count")
+	}
+	if _, err := b.Begin(t.Context(), "", "192.0.2.1"); err == nil {
+		t.Error("a login without a provider")
+	}
+}
+
+// ID31, in part: a store that cannot be read gives nothing.
+func TestStoreGone(t *testing.T) {
+	b := logins(t, true)
+	_, token := b.login(t)
+	b.store.Close()
+	if _, err := b.Authenticate(t.Context(), as(token)); err == nil || errors.Is(err, auth.ErrToken) {
+		t.Errorf("%v", err)
+	}
+}
+
+// ID13: a login that is denied or not confirmed gives nothing, and nobody can
+// have too many under way.
+func TestNotConfirmed(t *testing.T) {
+	b := logins(t, true)
+	first, err := b.Begin(t.Context(), "", "192.0.2.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, _, err := b.Wait(ctx, first.ID); !errors.Is(err, auth.ErrPending) {
+		t.Error(err)
+	}
+	if _, _, err := b.Wait(t.Context(), "guess"); !errors.Is(err, auth.ErrUnknown) {
+		t.Error(err)
+	}
+	if err := devidp.Confirm(t.Context(), first.URL, first.Code, "ada", "wrong"); err == nil {
+		t.Error("a wrong password")
+	}
+	for range 30 {
+		if _, err = b.Begin(t.Context(), "", "192.0.2.1"); err != nil {
+			break
+		}
+	}
+	if !errors.Is(err, auth.ErrBusy) {
+		t.Errorf("no end of logins under way: %v", err)
+	}
+	if _, err := b.Begin(t.Context(), "", "192.0.2.2"); err != nil {
+		t.Errorf("one address keeps others out: %v", err)
+	}
+	if _, err := b.Begin(t.Context(), "https://else", "192.0.2.2"); err == nil {
+		t.Error("ID25: an issuer of the client's choice")
+	}
+}

@@ -1,0 +1,50 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Store keeps logins and the tokens that the gateway hands out. What a call
+// that returned nil has written is on disk.
+type Store interface {
+	// AddLogin adds a login with its first token.
+	AddLogin(ctx context.Context, l *Record, t *Token) error
+	// Login gives a login, ErrUnknown where there is none.
+	Login(ctx context.Context, id string) (*Record, error)
+	// Refreshed replaces the groups and the sealed refresh token of a login that has not ended.
+	Refreshed(ctx context.Context, id string, groups []string, sealed []byte, at time.Time) error
+	// EndLogin ends a login, and with it its tokens. Ending one twice keeps the first reason.
+	EndLogin(ctx context.Context, id, why string, at time.Time) error
+	// AddToken adds a token to a login that has not ended.
+	AddToken(ctx context.Context, t *Token) error
+	// Token gives a token by its hash, ErrUnknown where there is none.
+	Token(ctx context.Context, hash [32]byte) (*Token, error)
+}
+
+// ErrUnknown is what a Store says of a login or a token that it does not have,
+// and of a change to a login that has ended.
+var ErrUnknown = errors.New("auth: no such login")
+
+// Record is one login of a subject. Times have whole seconds.
+type Record struct {
+	ID        string
+	Issuer    string
+	Subject   string
+	Groups    []string
+	Sealed    []byte    // the refresh token, sealed; nil where the provider gave none
+	Refreshed time.Time // when the groups were last heard of
+	Started   time.Time
+	Expires   time.Time
+	Ended     string // why it ended before that; empty is not
+}
+
+// Token is one that the gateway handed out. The token itself is not kept.
+type Token struct {
+	Hash     [32]byte // SHA-256 of the token
+	Login    string
+	Task     string // the only task it is for; empty is any
+	Resource string // the only resource; empty is any
+	Expires  time.Time
+}

@@ -1,0 +1,286 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/taskgate/taskgate/core/auth"
+	"github.com/taskgate/taskgate/core/config"
+)
+
+// How logins are looked after and waited for.
+const (
+	regroupEvery = 30 * time.Second
+	waitAtMost   = 20 * time.Second // in one request
+	narrowAtMost = 12 * time.Hour
+)
+
+func issuers(c *config.Config) []auth.Issuer {
+	var list []auth.Issuer
+	for _, i := range c.Issuers {
+		a := auth.Issuer{URL: i.URL, ClientID: i.ClientID, Subject: i.Subject, Groups: i.Groups, MayAssert: i.MayAssert, NoRaw: !i.RawTokens, Scopes: i.Scopes}
+		if i.Secret != nil {
+			a.Secret = i.Secret.Resolve
+		}
+		list = append(list, a)
+	}
+	return list
+}
+
+// regroup asks, again and again, what groups the logins of open sessions have,
+// and ends the sessions that have lost their right.
+func (s *Server) regroup(ctx context.Context, every time.Duration) error {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		seen := map[string]bool{"": true}
+		for _, x := range s.gate.Sessions() {
+			if id := x.Login(); !seen[id] {
+				seen[id] = true
+				s.regroupOne(ctx, id)
+			}
+		}
+	}
+}
+
+func (s *Server) regroupOne(ctx context.Context, login string) {
+	var groups []string
+	r, err := s.logins.Current(ctx, login)
+	if err == nil {
+		groups = r.Groups
+	} else if ctx.Err() != nil {
+		return
+	}
+	if n := s.gate.Regroup(login, groups, err); n > 0 {
+		s.Log.Info().Str("login", login).Int("sessions", n).AnErr("why", err).Msg("sessions lost their right")
+	}
+}
+
+// Front is how clients reach a protocol of the gateway.
+type Front struct {
+	Address string `json:"address"`
+	TLS     bool   `json:"tls"`
+}
+
+// TaskStatus is a task that a subject may do now.
+type TaskStatus struct {
+	Name      string   `json:"name"`
+	Resources []string `json:"resources"`
+}
+
+// Me is who a token is for, and what it opens.
+type Me struct {
+	Issuer   string       `json:"issuer"`
+	Subject  string       `json:"subject"`
+	Groups   []string     `json:"groups"`
+	Expires  time.Time    `json:"expires"`
+	Tasks    []TaskStatus `json:"tasks"`
+	Postgres Front        `json:"postgres"`
+}
+
+// Token is one that the gateway has handed out. It is a secret.
+type Token struct {
+	Token   string    `json:"token"`
+	Expires time.Time `json:"expires"`
+}
+
+// api is what the API listener offers: health to anybody, logins, and to whoever
+// has a token of the gateway what concerns it.
+func (s *Server) api() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if gen := s.gate.Current(); gen == nil || len(gen.Guards) == 0 {
+			http.Error(w, "no policy", http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ready")
+	})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics(), promhttp.HandlerOpts{}))
+	mux.HandleFunc("POST /v1/login", s.beginLogin)
+	mux.HandleFunc("POST /v1/login/wait", s.waitLogin)
+	mux.HandleFunc("GET /v1/me", s.me)
+	mux.HandleFunc("POST /v1/tokens", s.narrow)
+	mux.HandleFunc("POST /v1/logout", s.logout)
+	return mux
+}
+
+func (s *Server) beginLogin(w http.ResponseWriter, r *http.Request) {
+	var in struct {
+		Issuer string `json:"issuer"`
+	}
+	if !take(w, r, &in) {
+		return
+	}
+	d, err := s.logins.Begin(r.Context(), in.Issuer, host(r))
+	switch {
+	case errors.Is(err, auth.ErrBusy):
+		fail(w, http.StatusTooManyRequests, err.Error())
+	case errors.Is(err, auth.ErrIssuer):
+		fail(w, http.StatusBadRequest, err.Error())
+	case err != nil: // X20: whoever asks is not known yet
+		s.Log.Warn().Err(err).Msg("login")
+		fail(w, http.StatusBadGateway, "the identity provider does not answer, or offers no device flow")
+	default:
+		reply(w, http.StatusOK, d)
+	}
+}
+
+func (s *Server) waitLogin(w http.ResponseWriter, r *http.Request) {
+	var in struct {
+		ID string `json:"id"`
+	}
+	if !take(w, r, &in) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), waitAtMost)
+	defer cancel()
+	l, token, err := s.logins.Wait(ctx, in.ID)
+	switch {
+	case errors.Is(err, auth.ErrPending):
+		reply(w, http.StatusAccepted, struct{}{})
+	case errors.Is(err, auth.ErrUnknown):
+		fail(w, http.StatusNotFound, "no such login is under way")
+	case err != nil:
+		s.Log.Warn().Err(err).Msg("login")
+		refuse(w, http.StatusForbidden, err)
+	default:
+		if err := s.note(l.Subject, fmt.Sprintf("login %s of %s at %s from %s, groups %q", l.ID, l.Subject, l.Issuer, host(r), l.Groups)); err != nil {
+			fail(w, http.StatusInternalServerError, "the login could not be recorded")
+			return
+		}
+		reply(w, http.StatusOK, Token{token, l.Expires})
+	}
+}
+
+func (s *Server) me(w http.ResponseWriter, r *http.Request) {
+	t, l, ok := s.bearer(w, r)
+	if !ok {
+		return
+	}
+	me := Me{Issuer: l.Issuer, Subject: l.Subject, Groups: l.Groups, Expires: t.Expires, Tasks: []TaskStatus{}, Postgres: s.front}
+	for _, task := range s.gate.Current().Allowed(l.Groups) {
+		if t.Task == "" || t.Task == task.Name {
+			me.Tasks = append(me.Tasks, TaskStatus{task.Name, task.Resources})
+		}
+	}
+	reply(w, http.StatusOK, me)
+}
+
+func (s *Server) narrow(w http.ResponseWriter, r *http.Request) {
+	var in struct {
+		Task     string `json:"task"`
+		Resource string `json:"resource"`
+		Seconds  int64  `json:"seconds"`
+	}
+	if !take(w, r, &in) {
+		return
+	}
+	_, l, ok := s.bearer(w, r)
+	if !ok {
+		return
+	}
+	lasts := time.Duration(in.Seconds) * time.Second
+	if in.Seconds <= 0 || in.Seconds > int64(narrowAtMost/time.Second) {
+		fail(w, http.StatusBadRequest, fmt.Sprintf("seconds: 1 to %d are expected, not %d", int64(narrowAtMost/time.Second), in.Seconds))
+		return
+	}
+	if err := s.gate.Current().Permits(in.Task, in.Resource, l.Groups); err != nil {
+		fail(w, http.StatusForbidden, err.Error())
+		return
+	}
+	token, end, err := s.logins.Narrow(r.Context(), secret(r), in.Task, in.Resource, lasts)
+	if err != nil {
+		refuse(w, http.StatusForbidden, err)
+		return
+	}
+	if err := s.note(l.Subject, fmt.Sprintf("token of login %s for task %q on %q until %s", l.ID, in.Task, in.Resource, end.UTC().Format(time.RFC3339))); err != nil {
+		fail(w, http.StatusInternalServerError, "the token could not be recorded")
+		return
+	}
+	reply(w, http.StatusOK, Token{token, end})
+}
+
+func (s *Server) logout(w http.ResponseWriter, r *http.Request) {
+	l, err := s.logins.End(r.Context(), secret(r))
+	if err != nil {
+		refuse(w, http.StatusUnauthorized, err)
+		return
+	}
+	s.regroupOne(context.WithoutCancel(r.Context()), l.ID)
+	if err := s.note(l.Subject, "logout of login "+l.ID); err != nil {
+		fail(w, http.StatusInternalServerError, "you are logged out, but that could not be recorded")
+		return
+	}
+	reply(w, http.StatusOK, struct{}{})
+}
+
+// bearer gives who a request is from (RFC 6750, section 2.1).
+func (s *Server) bearer(w http.ResponseWriter, r *http.Request) (*auth.Token, *auth.Record, bool) {
+	t, l, err := s.logins.Lookup(r.Context(), secret(r))
+	if err == nil {
+		return t, l, true
+	}
+	w.Header().Set("WWW-Authenticate", "Bearer")
+	if errors.Is(err, auth.ErrToken) {
+		fail(w, http.StatusUnauthorized, err.Error())
+	} else {
+		s.Log.Warn().Err(err).Msg("token")
+		fail(w, http.StatusServiceUnavailable, "the token cannot be checked now")
+	}
+	return nil, nil, false
+}
+
+func secret(r *http.Request) string {
+	kind, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(kind, "Bearer") {
+		return ""
+	}
+	return token
+}
+
+// take reads a small JSON body, strictly.
+func take(w http.ResponseWriter, r *http.Request, into any) bool {
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil && !errors.Is(err, io.EOF) {
+		fail(w, http.StatusBadRequest, "the request is not the JSON that is expected: "+err.Error())
+		return false
+	}
+	return true
+}
+
+func fail(w http.ResponseWriter, status int, why string) {
+	reply(w, status, map[string]string{"error": why})
+}
+
+// refuse tells a client why, without what is the log's alone.
+func refuse(w http.ResponseWriter, status int, err error) {
+	if errors.Is(err, auth.ErrStore) {
+		fail(w, http.StatusServiceUnavailable, auth.ErrStore.Error())
+		return
+	}
+	fail(w, status, strings.TrimPrefix(err.Error(), "auth: "))
+}
+
+func host(r *http.Request) string {
+	h, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return h
+}

@@ -1,0 +1,196 @@
+// Package store keeps rows in SQLite: logins and tokens. Evidence is not here:
+// the audit log is the truth, and this can be lost without losing any of it.
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"time"
+
+	_ "modernc.org/sqlite" // the driver "sqlite"
+
+	"github.com/taskgate/taskgate/core/auth"
+)
+
+// migrations bring a database from the version of their index to the next.
+// What stands here once has shipped: it is never changed, only added to.
+var migrations = []string{
+	`CREATE TABLE logins (
+		id TEXT PRIMARY KEY, issuer TEXT NOT NULL, subject TEXT NOT NULL, groups TEXT NOT NULL, sealed BLOB,
+		refreshed INTEGER NOT NULL, started INTEGER NOT NULL, expires INTEGER NOT NULL, ended TEXT NOT NULL DEFAULT '', ended_at INTEGER
+	) STRICT;
+	CREATE INDEX logins_expires ON logins (expires);
+	CREATE TABLE tokens (
+		hash BLOB PRIMARY KEY, login TEXT NOT NULL REFERENCES logins (id) ON DELETE CASCADE,
+		task TEXT NOT NULL, resource TEXT NOT NULL, expires INTEGER NOT NULL
+	) STRICT, WITHOUT ROWID;
+	CREATE INDEX tokens_login ON tokens (login);`,
+}
+
+// keep is how long a login stays after it is over.
+const keep = 30 * 24 * time.Hour
+
+// Store is an open database. It is safe for concurrent use and implements
+// auth.Store.
+type Store struct{ db *sql.DB }
+
+// Open opens the database in a file, making it where it is missing, and brings
+// it to the version of this program. One of a newer program is refused.
+func Open(ctx context.Context, path string) (*Store, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600) // SQLite would make it readable by others
+	if err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	if err := f.Close(); err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	dsn := (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: url.Values{
+		"_pragma": {"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)"}, "_txlock": {"immediate"}}.Encode()}).String()
+	db, err := sql.Open("sqlite", dsn)
+	if err != nil {
+		return nil, fmt.Errorf("store: %s: %w", path, err)
+	}
+	db.SetMaxOpenConns(4)
+	s := &Store{db}
+	if err := s.migrate(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("store: %s: %w", path, err), db.Close())
+	}
+	return s, nil
+}
+
+// Close closes the database.
+func (s *Store) Close() error { return s.db.Close() }
+
+func (s *Store) migrate(ctx context.Context) error {
+	return s.write(ctx, func(tx *sql.Tx) error {
+		var version int
+		if err := tx.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
+			return err
+		}
+		if version > len(migrations) {
+			return fmt.Errorf("it has version %d, and this program knows up to %d: it was written by a newer one", version, len(migrations))
+		}
+		for _, m := range migrations[version:] {
+			if _, err := tx.ExecContext(ctx, m); err != nil {
+				return err
+			}
+		}
+		_, err := tx.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", len(migrations)))
+		return err
+	})
+}
+
+func (s *Store) write(ctx context.Context, f func(*sql.Tx) error) error {
+	tx, err := s.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if err := f(tx); err != nil {
+		return errors.Join(err, tx.Rollback())
+	}
+	return tx.Commit()
+}
+
+// AddLogin implements auth.Store. It also forgets logins that were over long ago.
+func (s *Store) AddLogin(ctx context.Context, l *auth.Record, t *auth.Token) error {
+	groups, err := json.Marshal(l.Groups)
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	err = s.write(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, "DELETE FROM logins WHERE expires < ?", l.Started.Add(-keep).Unix()); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, "INSERT INTO logins (id, issuer, subject, groups, sealed, refreshed, started, expires) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+			l.ID, l.Issuer, l.Subject, string(groups), l.Sealed, l.Refreshed.Unix(), l.Started.Unix(), l.Expires.Unix()); err != nil {
+			return err
+		}
+		return addToken(ctx, tx, t)
+	})
+	return wrap(err)
+}
+
+// Login implements auth.Store.
+func (s *Store) Login(ctx context.Context, id string) (*auth.Record, error) {
+	l := &auth.Record{ID: id}
+	var groups string
+	var refreshed, started, expires int64
+	err := s.db.QueryRowContext(ctx, "SELECT issuer, subject, groups, sealed, refreshed, started, expires, ended FROM logins WHERE id = ?", id).
+		Scan(&l.Issuer, &l.Subject, &groups, &l.Sealed, &refreshed, &started, &expires, &l.Ended)
+	if err != nil {
+		return nil, wrap(err)
+	}
+	if err := json.Unmarshal([]byte(groups), &l.Groups); err != nil {
+		return nil, fmt.Errorf("store: login %s: groups: %w", id, err)
+	}
+	l.Refreshed, l.Started, l.Expires = time.Unix(refreshed, 0), time.Unix(started, 0), time.Unix(expires, 0)
+	return l, nil
+}
+
+// Refreshed implements auth.Store.
+func (s *Store) Refreshed(ctx context.Context, id string, groups []string, sealed []byte, at time.Time) error {
+	b, err := json.Marshal(groups)
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	return s.one(ctx, "UPDATE logins SET groups = ?, sealed = ?, refreshed = ? WHERE id = ? AND ended_at IS NULL", string(b), sealed, at.Unix(), id)
+}
+
+// EndLogin implements auth.Store. The refresh token goes with it.
+func (s *Store) EndLogin(ctx context.Context, id, why string, at time.Time) error {
+	_, err := s.db.ExecContext(ctx, "UPDATE logins SET ended = ?, ended_at = ?, sealed = NULL WHERE id = ? AND ended_at IS NULL", why, at.Unix(), id)
+	return wrap(err)
+}
+
+// AddToken implements auth.Store.
+func (s *Store) AddToken(ctx context.Context, t *auth.Token) error {
+	return wrap(s.write(ctx, func(tx *sql.Tx) error { return addToken(ctx, tx, t) }))
+}
+
+func addToken(ctx context.Context, tx *sql.Tx, t *auth.Token) error {
+	r, err := tx.ExecContext(ctx, "INSERT INTO tokens (hash, login, task, resource, expires) SELECT ?, id, ?, ?, ? FROM logins WHERE id = ? AND ended_at IS NULL",
+		t.Hash[:], t.Task, t.Resource, t.Expires.Unix(), t.Login)
+	return affected(r, err)
+}
+
+// Token implements auth.Store.
+func (s *Store) Token(ctx context.Context, hash [32]byte) (*auth.Token, error) {
+	t := &auth.Token{Hash: hash}
+	var expires int64
+	err := s.db.QueryRowContext(ctx, "SELECT login, task, resource, expires FROM tokens WHERE hash = ?", hash[:]).Scan(&t.Login, &t.Task, &t.Resource, &expires)
+	if err != nil {
+		return nil, wrap(err)
+	}
+	t.Expires = time.Unix(expires, 0)
+	return t, nil
+}
+
+func (s *Store) one(ctx context.Context, query string, args ...any) error {
+	return wrap(affected(s.db.ExecContext(ctx, query, args...)))
+}
+
+func affected(r sql.Result, err error) error {
+	if err != nil {
+		return err
+	}
+	n, err := r.RowsAffected()
+	if err == nil && n == 0 {
+		return auth.ErrUnknown
+	}
+	return err
+}
+
+func wrap(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, sql.ErrNoRows), errors.Is(err, auth.ErrUnknown):
+		return auth.ErrUnknown
+	}
+	return fmt.Errorf("store: %w", err)
+}

@@ -1,0 +1,124 @@
+// Package storetest is what every store has to hold, whatever keeps its rows.
+package storetest
+
+import (
+	"errors"
+	"reflect"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/taskgate/taskgate/core/auth"
+)
+
+// Run tries a store. Open gives the same store anew each time, as after a
+// restart, and closes it when its test ends.
+func Run(t *testing.T, open func(t *testing.T) auth.Store) {
+	ctx := t.Context()
+	now := time.Unix(1_800_000_000, 0)
+	login := func(id string) *auth.Record {
+		return &auth.Record{ID: id, Issuer: "https://idp", Subject: "ada", Groups: []string{"task:a", "dba"}, Sealed: []byte{0, 1, 255}, Refreshed: now, Started: now, Expires: now.Add(time.Hour)}
+	}
+	token := func(b byte, login string) *auth.Token {
+		return &auth.Token{Hash: [32]byte{b}, Login: login, Task: "a", Resource: "r", Expires: now.Add(time.Minute)}
+	}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Run("a login and its tokens stay as they were put", func(t *testing.T) {
+		must(open(t).AddLogin(ctx, login("one"), token(1, "one")))
+		s := open(t)
+		l, err := s.Login(ctx, "one")
+		must(err)
+		if !reflect.DeepEqual(l, login("one")) {
+			t.Errorf("%+v", l)
+		}
+		got, err := s.Token(ctx, [32]byte{1})
+		must(err)
+		if !reflect.DeepEqual(got, token(1, "one")) {
+			t.Errorf("%+v", got)
+		}
+		must(s.AddToken(ctx, token(2, "one")))
+		if _, err := open(t).Token(ctx, [32]byte{2}); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("what is not there is unknown", func(t *testing.T) {
+		s := open(t)
+		_, err1 := s.Login(ctx, "none")
+		_, err2 := s.Token(ctx, [32]byte{99})
+		for _, err := range []error{err1, err2, s.AddToken(ctx, token(9, "none")), s.Refreshed(ctx, "none", nil, nil, now), s.AddLogin(ctx, login("x"), token(9, "y"))} {
+			if !errors.Is(err, auth.ErrUnknown) {
+				t.Error(err)
+			}
+		}
+		if _, err := s.Login(ctx, "x"); !errors.Is(err, auth.ErrUnknown) {
+			t.Errorf("half of a login was kept: %v", err)
+		}
+	})
+	t.Run("neither a login nor a token is put twice", func(t *testing.T) {
+		s := open(t)
+		must(s.AddLogin(ctx, login("two"), token(20, "two")))
+		if s.AddLogin(ctx, login("two"), token(21, "two")) == nil || s.AddToken(ctx, token(20, "two")) == nil {
+			t.Error("it was")
+		}
+		if _, err := s.Token(ctx, [32]byte{21}); !errors.Is(err, auth.ErrUnknown) {
+			t.Error("half of it was")
+		}
+	})
+	t.Run("a refresh replaces groups and secret", func(t *testing.T) {
+		s := open(t)
+		must(s.AddLogin(ctx, login("three"), token(30, "three")))
+		must(s.Refreshed(ctx, "three", []string{"task:b"}, []byte("new"), now.Add(time.Minute)))
+		l, err := open(t).Login(ctx, "three")
+		must(err)
+		if !reflect.DeepEqual(l.Groups, []string{"task:b"}) || string(l.Sealed) != "new" || !l.Refreshed.Equal(now.Add(time.Minute)) {
+			t.Errorf("%+v", l)
+		}
+	})
+	t.Run("an ended login stays ended", func(t *testing.T) {
+		s := open(t)
+		must(s.AddLogin(ctx, login("four"), token(40, "four")))
+		must(s.EndLogin(ctx, "four", "logout", now))
+		must(s.EndLogin(ctx, "four", "again", now))
+		for _, err := range []error{s.AddToken(ctx, token(41, "four")), s.Refreshed(ctx, "four", nil, []byte("x"), now)} {
+			if !errors.Is(err, auth.ErrUnknown) {
+				t.Error(err)
+			}
+		}
+		l, err := open(t).Login(ctx, "four")
+		must(err)
+		if l.Ended != "logout" || l.Sealed != nil {
+			t.Errorf("%+v", l)
+		}
+	})
+	t.Run("many at once", func(t *testing.T) {
+		s := open(t)
+		must(s.AddLogin(ctx, login("five"), token(50, "five")))
+		var wg sync.WaitGroup
+		for i := range byte(32) {
+			wg.Go(func() {
+				if err := s.AddToken(ctx, token(100+i, "five")); err != nil {
+					t.Error(err)
+				}
+				if _, err := s.Token(ctx, [32]byte{100 + i}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+	})
+	t.Run("a login of long ago is forgotten with its tokens", func(t *testing.T) {
+		s := open(t)
+		must(s.AddLogin(ctx, login("six"), token(60, "six")))
+		late := login("seven")
+		late.Started = now.Add(60 * 24 * time.Hour)
+		must(s.AddLogin(ctx, late, token(61, "seven")))
+		if _, err := s.Token(ctx, [32]byte{60}); !errors.Is(err, auth.ErrUnknown) {
+			t.Error(err)
+		}
+	})
+}
