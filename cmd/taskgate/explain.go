@@ -110,7 +110,10 @@ func explain(ctx context.Context, file, task, on, text string) (*explained, erro
 		return nil, err
 	}
 	opt, _ := t.Options.(*postgres.TaskOptions)
-	a, err := sql.Analyze(&sql.Context{Schema: s, Grammar: g, SearchPath: s.SearchPath, Introspect: opt != nil && opt.Introspect}, text)
+	a, err := sql.Analyze(&sql.Context{Schema: s, Grammar: g, Introspect: opt != nil && opt.Introspect}, text)
+	if err == nil {
+		a, err = a.Resolve(sql.NoNames{}) // a name is only known where the text makes it
+	}
 	out := &explained{Decision: abi.Deny.String()}
 	var e *sql.Error
 	if errors.As(err, &e) {

@@ -37,12 +37,13 @@ type Task struct {
 	Introspect  bool
 	ShowErrors  bool
 	Settings    []string
+	Channels    []string // those that it may listen to, whose payloads it sees
 	Rules       []policy.Rule
 	File        string
 }
 
 // verbs are all that a rule may list, with what they are for.
-var verbs = []string{"select", "insert", "update", "delete", "truncate", "call"}
+var verbs = []string{"select", "insert", "update", "delete", "truncate", "lock", "call", "listen", "notify"}
 
 // later are fields of the format that this version does not carry out. They
 // are refused rather than ignored: a rule that is not kept is a hole.
@@ -137,7 +138,10 @@ func (c *Catalog) task(path string, n strict.Node) *Task {
 		t.Groups = []string{"task:" + t.Name}
 	}
 	for i, v := range rules {
-		t.Rules = append(t.Rules, c.rule(v, review[i]))
+		r := c.rule(v, review[i])
+		if t.Rules = append(t.Rules, r); slices.Contains(r.Verbs, "listen") && r.Review == nil {
+			t.Channels = append(t.Channels, r.Channels...)
+		}
 	}
 	return t
 }
@@ -155,6 +159,7 @@ func (c *Catalog) rule(n strict.Node, review bool) policy.Rule {
 		},
 		"tables":    func(v strict.Node) { r.Tables = qualified(v) },
 		"functions": func(v strict.Node) { r.Functions = qualified(v) },
+		"channels":  func(v strict.Node) { r.Channels = v.Strings() },
 		"columns": func(v strict.Node) {
 			columns = true
 			if !v.IsList() {
@@ -198,18 +203,23 @@ func (c *Catalog) rule(n strict.Node, review bool) policy.Rule {
 	n.Fields(fields)
 	reads := slices.ContainsFunc(r.Verbs, func(v string) bool { return v == "select" || v == "insert" || v == "update" })
 	call := slices.Contains(r.Verbs, "call")
+	channel := slices.ContainsFunc(r.Verbs, func(v string) bool { return v == "listen" || v == "notify" })
 	switch {
 	case len(r.Verbs) == 0:
 		n.Fault("the rule has no verbs, so it can never match")
 	case call && (len(r.Functions) == 0 || len(r.Verbs) > 1):
 		n.Fault("call is for functions, in a rule of its own: {verbs: [call], functions: [public.f]}")
-	case !call && len(r.Tables) == 0:
+	case channel && (len(r.Channels) == 0 || slices.ContainsFunc(r.Verbs, func(v string) bool { return v != "listen" && v != "notify" })):
+		n.Fault("listen and notify are for channels, in a rule of their own: {verbs: [listen], channels: [orders]}")
+	case !channel && len(r.Channels) > 0:
+		n.Fault("channels are for verbs: [listen, notify]")
+	case !call && !channel && len(r.Tables) == 0:
 		n.Fault("the rule has no tables, so it can never match")
 	case !call && len(r.Functions) > 0:
 		n.Fault("functions are for verbs: [call]")
 	case reads && !columns:
 		n.Fault("columns is required: name them, or say columns: all")
-	case r.Where != "" && (slices.Contains(r.Verbs, "select") || slices.Contains(r.Verbs, "insert") || slices.Contains(r.Verbs, "truncate")):
+	case r.Where != "" && (slices.Contains(r.Verbs, "select") || slices.Contains(r.Verbs, "insert") || slices.Contains(r.Verbs, "truncate") || slices.Contains(r.Verbs, "lock") || call || channel):
 		n.Fault("where is for update and delete: no other verb can meet it")
 	case review && r.Review == nil:
 		n.Fault("a review rule says by whom: by: {groups: [dba], people: 1}")

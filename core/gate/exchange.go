@@ -20,6 +20,7 @@ type Exchange struct {
 
 	rows  uint64
 	bytes uint64
+	past  struct{ rows, bytes uint64 } // of the exchanges that this one goes on from
 	kept  int
 	first time.Time
 	frame []byte
@@ -46,6 +47,14 @@ func (e *Exchange) Generation() uint64 {
 
 // WantsSchema says whether Schema has to be called before the first row.
 func (e *Exchange) WantsSchema() bool { return e.gen != nil && e.gen.results }
+
+// CountOn makes the limits count on from another exchange: what is fetched
+// from one cursor, or from one portal under two generations, is one answer. It
+// must be called before the first Result.
+func (e *Exchange) CountOn(before *Exchange) {
+	e.past.rows += before.past.rows + before.rows
+	e.past.bytes += before.past.bytes + before.bytes
+}
 
 // Schema fixes what happens to a result of that shape: it asks the guards that
 // look at results. An error means that no row of it may reach the client.
@@ -77,10 +86,10 @@ func (e *Exchange) Result(ctx context.Context, r *abi.Result) error {
 	e.rows += uint64(r.Rows)
 	e.bytes += uint64(len(r.Frames))
 	if v := e.verdict; v != nil {
-		if n := v.Terms.RowsReturned; n > 0 && e.rows > n {
+		if n := v.Terms.RowsReturned; n > 0 && e.past.rows+e.rows > n {
 			return &Denied{Decision: abi.Deny, Guard: "gate", Reason: abi.Reason{Code: "gate.rows", Message: fmt.Sprintf("the answer has more than the %d rows that the task allows", n), Hint: "narrow the condition or add a LIMIT"}}
 		}
-		if n := v.Limits.Bytes; n > 0 && e.bytes > n {
+		if n := v.Limits.Bytes; n > 0 && e.past.bytes+e.bytes > n {
 			return &Denied{Decision: abi.Deny, Guard: "gate", Reason: abi.Reason{Code: "gate.bytes", Message: fmt.Sprintf("the answer is larger than the %d bytes that the task allows", n), Hint: "narrow the condition or add a LIMIT"}}
 		}
 	}

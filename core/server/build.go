@@ -43,7 +43,7 @@ func Build(ctx context.Context, host *wasm.Host, c *config.Config) (*gate.Genera
 	}
 	for name, t := range cat.Tasks {
 		task := &gate.Task{Name: name, Groups: t.Groups, Resources: t.Resources, Login: t.Login, Session: t.Session,
-			Options: &postgres.TaskOptions{StatementTimeout: t.Timeout, Introspect: t.Introspect}}
+			Options: &postgres.TaskOptions{StatementTimeout: t.Timeout, Introspect: t.Introspect, Channels: t.Channels}}
 		for _, r := range t.Resources {
 			known := c.Resources[r]
 			if known == nil {

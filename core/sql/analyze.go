@@ -20,6 +20,9 @@ type analyzer struct {
 	t *parse.Tree
 
 	path      []string // schemas of unqualified names
+	anywhere  bool     // the path is not the login's own: a function or operator may be any schema's
+	moved     bool     // this text has changed the path
+	unsure    bool     // and it may or may not have been taken back since
 	via       string   // what stands between the text and this part of it
 	statement int
 	depth     int // of views within views
@@ -51,7 +54,8 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 	if err != nil {
 		return nil, &Error{Code: "54001", Message: err.Error(), Offset: -1}
 	}
-	a := &analyzer{c: c, g: c.Grammar, t: t, path: c.SearchPath, ops: map[opKey]*operation{}}
+	a := &analyzer{c: c, g: c.Grammar, t: t, ops: map[opKey]*operation{}}
+	a.searching(c.SearchPath)
 	an = &Analysis{Statement: &abi.Statement{Protocol: "postgres", Text: text}}
 	defer func() {
 		switch f := recover().(type) {
@@ -89,6 +93,9 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 		if inner == 0 {
 			continue
 		}
+		if a.unsure && a.name(inner) != "TransactionStmt" {
+			a.refuse("what follows the end of a transaction in a text that sets search_path: send it by itself")
+		}
 		a.edits, a.writes = a.edits[:0], false
 		before := len(a.order)
 		part := a.top(inner)
@@ -99,15 +106,42 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 		part.Canonical = emit(t, t.Nodes[inner].From, t.Nodes[inner].To, a.edits)
 		whole = append(whole, part.Canonical)
 		an.Parts = append(an.Parts, part)
+		a.follow(&part)
 		a.statement++
 	}
 	an.Params = a.params
 	st := an.Statement
 	st.Canonical = strings.Join(whole, " ; ")
 	st.Operations, st.Outputs = a.finish(), a.outputs
+	if an.Named() {
+		st.Incomplete = unresolved
+	}
 	fp := sha256.Sum256([]byte(fingerprint(t)))
 	st.Fingerprint = fmt.Sprintf("%x", fp[:8])
 	return an, nil
+}
+
+// searching makes path the one that names are looked up along.
+func (a *analyzer) searching(path []string) {
+	if a.path, a.anywhere = path, path != nil; path == nil {
+		a.path = a.c.Schema.SearchPath
+	}
+}
+
+// follow keeps the search path between the parts of one text.
+func (a *analyzer) follow(p *Part) {
+	switch p.Kind {
+	case SetPath:
+		a.moved = true
+		a.searching(p.Path)
+	case Reset, Discard:
+		if p.All {
+			a.moved = true
+			a.searching(nil)
+		}
+	case Commit, Rollback, RollbackTo:
+		a.unsure = a.moved // the server knows what became of the change
+	}
 }
 
 // fingerprint is the text without its constants.
@@ -150,7 +184,7 @@ func (a *analyzer) top(n int32) Part {
 		a.output(cols)
 		p := Part{Kind: Query, Rows: true}
 		return p
-	case "InsertStmt", "UpdateStmt", "DeleteStmt":
+	case "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt":
 		cols := a.dml(nil, n)
 		a.output(cols)
 		return Part{Kind: Write, Rows: len(cols) > 0}

@@ -98,6 +98,9 @@ func TestCorpus(t *testing.T) {
 		}
 		text = strings.TrimPrefix(text, "> ")
 		a, err := sql.Analyze(c, text)
+		if err == nil {
+			a, err = a.Resolve(sql.NoNames{})
+		}
 		got := render(a, err)
 		if got != want && os.Getenv("UPDATE_CORPUS") == "" {
 			t.Errorf("%s\n got:\n%s want:\n%s", text, got, want)
@@ -105,6 +108,9 @@ func TestCorpus(t *testing.T) {
 		out.WriteString("> " + text + "\n" + got + "\n")
 		if err == nil && a.Statement.Incomplete == "" { // what is forwarded means the same
 			b, err := sql.Analyze(c, a.Statement.Canonical)
+			if err == nil {
+				b, err = b.Resolve(sql.NoNames{})
+			}
 			if again := render(b, err); again != got {
 				t.Errorf("%s\n forwarded as %s\n means:\n%s", text, a.Statement.Canonical, again)
 			}
@@ -114,6 +120,75 @@ func TestCorpus(t *testing.T) {
 		if err := os.WriteFile("testdata/analysis.txt", []byte(strings.TrimSpace(out.String())+"\n"), 0o644); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// names is a session that has prepared a text and opened a cursor.
+type names map[string]*sql.Analysis
+
+func (n names) Prepared(name string) (*sql.Analysis, error) { return n[name], nil }
+func (n names) Cursor(name string) (*sql.Analysis, error)   { return n["cursor "+name], nil }
+
+// TestPW28Names: what a name stands for is what is judged.
+func TestPW28Names(t *testing.T) {
+	c := loaded(t)
+	analyze := func(text string) *sql.Analysis {
+		a, err := sql.Analyze(c, text)
+		if err != nil {
+			t.Fatal(text, err)
+		}
+		return a
+	}
+	known := names{"p": analyze("delete from orders where id = $1"), "q": analyze("select card from customers"), "u": analyze("begin"), "cursor c": analyze("select email from customers")}
+	for text, want := range map[string]string{
+		"execute p(1)":                                                  "delete public.orders where where:key !\nselect public.orders(id)\ndelete public.items via fk public.items.items_order_id_fkey !\n",
+		"execute q; execute q":                                          "select public.customers(card)\nselect public.customers(card)\n",
+		"fetch all from c; move 1 from c":                               "select public.customers(email)\nselect public.customers(email)\n",
+		"deallocate q; execute q":                                       `error 26000 prepared statement "q" does not exist` + "\n",
+		"deallocate all; execute q":                                     `error 26000 prepared statement "q" does not exist` + "\n",
+		"prepare q as select 1":                                         `error 42P05 prepared statement "q" already exists` + "\n",
+		"prepare x as select id from orders; execute x":                 "select public.orders(id)\nselect public.orders(id)\n",
+		"deallocate all; prepare q as select id from orders; execute q": "deallocate\nselect public.orders(id)\nselect public.orders(id)\n",
+		"execute nope":                                                  `error 26000 prepared statement "nope" does not exist` + "\n",
+		"execute u":                                                     `error 0A000 EXECUTE of "u", which is no query and changes no rows` + "\n",
+		"declare c cursor for select 1":                                 `error 42P03 cursor "c" already exists` + "\n",
+		"close c; fetch c":                                              `error 34000 cursor "c" does not exist` + "\n",
+		"close all; declare c cursor for select id from orders; fetch c": "close\nselect public.orders(id)\nselect public.orders(id)\n",
+		"fetch p": `error 34000 cursor "p" does not exist` + "\n",
+	} {
+		raw := analyze(text)
+		if raw.Statement.Incomplete == "" {
+			t.Errorf("%s can run without its names looked up", text)
+		}
+		a, err := raw.Resolve(known)
+		if got := render(a, err); got != want {
+			t.Errorf("%s:\n got %s want %s", text, got, want)
+		}
+	}
+	a, err := analyze("execute p(-2)").Resolve(known)
+	if err != nil || len(a.Parts[0].Args) != 1 || string(a.Parts[0].Args[0].Value) != "-2" || !a.Parts[0].Writes || a.Parts[0].Rows {
+		t.Errorf("%+v %v", a.Parts, err)
+	}
+}
+
+// TestPW25SearchPath: a path of the session's own changes which table a name
+// is, and makes every schema's functions candidates.
+func TestPW25SearchPath(t *testing.T) {
+	c := loaded(t)
+	for text, want := range map[string]string{
+		"select id from orders":                                   "select public.orders(id)\n",
+		"set search_path = app; select id from orders":            `error 42P01 relation "orders" does not exist` + "\n",
+		"set search_path = app, public; select id from orders":    "set search_path = app, public\nselect public.orders(id)\n",
+		"set search_path = app; reset all; select id from orders": "set search_path = app\nreset all\nselect public.orders(id)\n",
+	} {
+		if a, err := sql.Analyze(c, text); render(a, err) != want {
+			t.Errorf("%s:\n got %s want %s", text, render(a, err), want)
+		}
+	}
+	own := *c
+	own.SearchPath = []string{}
+	if a, err := sql.Analyze(&own, "select id from orders"); render(a, err) != `error 42P01 relation "orders" does not exist`+"\n" {
+		t.Errorf("an empty path: %s", render(a, err))
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 	"github.com/taskgate/taskgate/core/sql/schema"
 )
 
-// dml takes INSERT, UPDATE or DELETE and gives the columns of its RETURNING.
+// dml takes INSERT, UPDATE, DELETE or MERGE and gives the columns of its RETURNING.
 func (a *analyzer) dml(parent *scope, n int32) []column {
 	s := &scope{parent: parent}
 	if w := a.kid(n, "opt_with_clause"); w != 0 && !a.empty(w) {
@@ -20,6 +20,8 @@ func (a *analyzer) dml(parent *scope, n int32) []column {
 		return a.update(s, n)
 	case "DeleteStmt":
 		return a.delete(s, n)
+	case "MergeStmt":
+		return a.merge(s, n)
 	}
 	a.refuse("%s", a.name(n))
 	return nil
@@ -231,6 +233,82 @@ func (a *analyzer) delete(s *scope, n int32) []column {
 	a.cascade(r, 'd', nil, nil)
 	a.descend("delete", r, abi.EffectWrite)
 	return a.returning(s, n, op)
+}
+
+// merge takes MERGE as the insert, update and delete that it may do. None of
+// them has a condition of its own: how many rows the join hits is not known.
+func (a *analyzer) merge(s *scope, n int32) []column {
+	q, alias := a.targetAlias(n)
+	r := a.target(q)
+	mine := own(r, alias, a.via)
+	from := a.tableRef(s, a.kid(n, "table_ref"))
+	s.origins = append([]*origin{mine}, from...)
+	a.expr(s, a.kid(n, "a_expr"), abi.UseCondition)
+	var ops []*operation
+	for _, w := range a.list(a.kid(n, "merge_when_list"), "merge_when_clause") {
+		if c := a.kid(w, "opt_merge_when_condition"); !a.empty(c) {
+			a.expr(s, a.kid(c, "a_expr"), abi.UseCondition)
+		}
+		if k := a.kid(w, "merge_update"); k != 0 {
+			op := a.touch("update", r, a.via, abi.EffectWrite)
+			written := a.assign(s, a.kid(k, "set_clause_list"), r, op)
+			a.triggers(r, 'u', written)
+			a.cascade(r, 'u', written, nil)
+			a.descend("update", r, abi.EffectWrite)
+			ops = append(ops, op)
+		}
+		if a.kid(w, "merge_delete") != 0 {
+			ops = append(ops, a.touch("delete", r, a.via, abi.EffectWrite))
+			a.triggers(r, 'd', nil)
+			a.cascade(r, 'd', nil, nil)
+			a.descend("delete", r, abi.EffectWrite)
+		}
+		if k := a.kid(w, "merge_insert"); k != 0 {
+			op := a.touch("insert", r, a.via, abi.EffectWrite)
+			given := map[string]bool{}
+			for _, name := range a.mergeColumns(k, r) {
+				given[name] = true
+				op.add(name, abi.UseWritten|a.tested(r, name))
+			}
+			if v := a.kid(k, "merge_values_clause"); v != 0 {
+				for _, e := range a.list(a.kid(v, "expr_list"), "a_expr") {
+					a.expr(s, e, abi.UseComputed)
+				}
+			}
+			a.defaults(r, given)
+			a.triggers(r, 'i', nil)
+			a.descend("insert", r, abi.EffectWrite)
+			ops = append(ops, op)
+		}
+	}
+	if len(ops) == 0 { // DO NOTHING alone still locks nothing, but reads
+		ops = append(ops, a.touch("select", r, a.via, abi.EffectRead))
+	}
+	s.origins = append(from, mine) // the order in which RETURNING * has them
+	return a.returning(s, n, ops[0])
+}
+
+func (a *analyzer) mergeColumns(n int32, r *schema.Relation) (names []string) {
+	l := a.kid(n, "insert_column_list")
+	if l == 0 {
+		if v := a.kid(n, "merge_values_clause"); v != 0 {
+			for i := range a.list(a.kid(v, "expr_list"), "a_expr") {
+				if i < len(r.Columns) {
+					names = append(names, r.Columns[i].Name)
+				}
+			}
+		}
+		return names
+	}
+	for _, item := range a.list(l, "insert_column_item") {
+		if i := a.kid(item, "opt_indirection"); i != 0 && !a.empty(i) {
+			a.refuse("an insert into a part of a column")
+		}
+		name := a.ident(a.kid(item, "ColId"))
+		a.known(r, item, name)
+		names = append(names, name)
+	}
+	return names
 }
 
 // where takes the condition of an UPDATE or DELETE.

@@ -207,7 +207,7 @@ func (a *analyzer) candidates(n int32, parts []string, args int, accept func(*sc
 		if len(parts) == 2 && f.Name.Namespace != parts[0] {
 			continue
 		}
-		if len(parts) == 1 && f.Name.Namespace != "pg_catalog" && !slices.Contains(a.path, f.Name.Namespace) {
+		if len(parts) == 1 && !a.searched(f.Name.Namespace) {
 			continue
 		}
 		found = true
@@ -229,6 +229,12 @@ func (a *analyzer) candidates(n int32, parts []string, args int, accept func(*sc
 		}
 		a.fail("42883", n, "function %s does not exist", strings.Join(parts, "."))
 	}
+}
+
+// searched says whether an unqualified function or operator can be that
+// schema's.
+func (a *analyzer) searched(namespace string) bool {
+	return namespace == "pg_catalog" || a.anywhere || slices.Contains(a.path, namespace)
 }
 
 func (a *analyzer) typeNamed(parts []string) bool {
@@ -282,7 +288,7 @@ func (a *analyzer) operatorToken(kind, value string) {
 // One over types of users alone cannot be: no expression here has such a type.
 func (a *analyzer) operator(symbol string) {
 	for _, o := range a.c.Schema.OperatorsNamed[symbol] {
-		if o.Name.Namespace == "pg_catalog" || !slices.Contains(a.path, o.Name.Namespace) {
+		if o.Name.Namespace == "pg_catalog" || !a.searched(o.Name.Namespace) {
 			continue
 		}
 		if (o.Left == 0 || o.Left >= firstUser) && (o.Right == 0 || o.Right >= firstUser) {

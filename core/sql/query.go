@@ -1,6 +1,8 @@
 package sql
 
 import (
+	"strings"
+
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/sql/schema"
 )
@@ -418,7 +420,7 @@ func (a *analyzer) tableRef(s *scope, n int32) []*origin {
 	switch {
 	case a.kid(n, "relation_expr") != 0:
 		if t := a.kid(n, "tablesample_clause"); t != 0 {
-			a.refuse("TABLESAMPLE")
+			a.sample(s, t)
 		}
 		return []*origin{a.rangeVar(s, a.kid(n, "relation_expr"), alias, names)}
 	case a.kid(n, "select_with_parens") != 0:
@@ -448,6 +450,21 @@ func (a *analyzer) tableRef(s *scope, n int32) []*origin {
 	}
 	a.refuse("%s in FROM", a.name(a.t.Nodes[n].First))
 	return nil
+}
+
+// sample takes TABLESAMPLE by the server's own methods.
+func (a *analyzer) sample(s *scope, n int32) {
+	parts, _, plain := a.parts(a.kid(n, "func_name"))
+	if name := strings.TrimPrefix(strings.Join(parts, "."), "pg_catalog."); !plain || name != "bernoulli" && name != "system" || len(a.c.Schema.FunctionsNamed[name]) > 1 {
+		a.refuse("TABLESAMPLE by a method that is not the server's own")
+	}
+	at := &scope{parent: s.parent, ctes: s.ctes}
+	for _, e := range a.list(a.kid(n, "expr_list"), "a_expr") {
+		a.expr(at, e, abi.UseCondition)
+	}
+	if r := a.kid(n, "opt_repeatable_clause"); !a.empty(r) {
+		a.expr(at, a.kid(r, "a_expr"), abi.UseCondition)
+	}
 }
 
 func (a *analyzer) alias(n int32) (string, []string) {

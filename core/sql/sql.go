@@ -17,7 +17,7 @@ import (
 type Context struct {
 	Schema     *schema.Schema
 	Grammar    *parse.Grammar
-	SearchPath []string               // as it would stand when the text runs, pg_catalog not listed
+	SearchPath []string               // as it would stand when the text runs; nil is the login's own
 	Dirty      map[schema.Name]bool   // relations that the open transaction made or changed: unknown until it ends
 	Introspect bool                   // the task may read the system catalogs' names
 	Settings   func(name string) bool // further settings that the task may change; nil has none
@@ -36,9 +36,15 @@ type Part struct {
 	Canonical string // of this statement alone, without a semicolon
 	Writes    bool   // anything in it is not proven to read
 	Rows      bool   // it answers with rows
-	Name      string // of the savepoint or setting
+	Name      string // of the savepoint, setting, prepared statement or cursor
 	Value     string // what a setting is set to
 	Local     bool   // SET LOCAL
+	All       bool   // DEALLOCATE, CLOSE, RESET, DISCARD ALL
+	Hold      bool   // DECLARE WITH HOLD
+
+	Path  []string    // what the search path is set to; nil is the login's own
+	Args  []abi.Param // of EXECUTE
+	Inner *Analysis   // what PREPARE and DECLARE give a name to, as a text of its own
 }
 
 // Kind is what a protocol distinguishes. The zero value is refused.
@@ -65,6 +71,14 @@ const (
 	ExplainPlan    // without ANALYZE
 	ExplainAnalyze // runs
 	Utility        // everything else that the grammar knows
+	SetPath        // SET and RESET search_path
+	Prepare        // gives Name to Inner
+	Execute        // does what Name stands for
+	Deallocate
+	Declare // gives the cursor Name to Inner
+	Fetch   // FETCH and MOVE
+	CloseCursor
+	Discard
 )
 
 // Error is an answer in PostgreSQL's own words: what is outside the grammar,

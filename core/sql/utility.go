@@ -9,6 +9,9 @@ import (
 // utility takes every statement that is neither a query nor DML. What is not
 // named here becomes an operation of its own kind, which no task can list yet.
 func (a *analyzer) utility(n int32) Part {
+	if p, ok := a.named(n); ok {
+		return p
+	}
 	switch a.name(n) {
 	case "TransactionStmt", "TransactionStmtLegacy":
 		return a.transaction(n)
@@ -28,6 +31,30 @@ func (a *analyzer) utility(n int32) Part {
 		return a.copy(n)
 	case "TruncateStmt":
 		return a.truncate(n)
+	case "LockStmt":
+		return a.lockTable(n)
+	case "ListenStmt", "NotifyStmt":
+		// Listening shows what other sessions' triggers say.
+		a.other(abi.Operation{Verb: a.words(n), Kind: abi.KindChannel, Effect: abi.EffectWrite, Object: []string{a.ident(a.kid(n, "ColId"))}})
+		return Part{Kind: Utility}
+	case "UnlistenStmt":
+		a.floor("unlisten")
+		return Part{Kind: Utility}
+	case "DiscardStmt":
+		if a.kid(n, "ALL") != 0 {
+			a.floor("discard all")
+			return Part{Kind: Discard, All: true}
+		}
+		if a.kid(n, "PLANS") != 0 {
+			a.floor("discard plans")
+			return Part{Kind: Discard}
+		}
+	case "ConstraintsSetStmt":
+		a.floor("set constraints")
+		if l := a.kid(a.kid(n, "constraints_set_list"), "qualified_name_list"); l != 0 {
+			a.refuse("SET CONSTRAINTS by name") // that would be looked up along the search path
+		}
+		return Part{Kind: Utility}
 	}
 	verb := a.words(n)
 	a.other(abi.Operation{Verb: verb, Kind: abi.KindStatement, Effect: abi.EffectUnknown})
@@ -133,6 +160,9 @@ func (a *analyzer) setting(n int32) Part {
 	if g := a.kid(more, "generic_set"); g != 0 {
 		name := strings.ReplaceAll(a.text(a.kid(g, "var_name")), `"`, "")
 		value := "default"
+		if strings.EqualFold(name, "search_path") {
+			return a.setPath(a.kid(g, "var_list"), local)
+		}
 		if v := a.kid(g, "var_list"); v != 0 {
 			var words []string
 			for i := a.t.Nodes[v].From; i < a.t.Nodes[v].To; i++ {
@@ -156,14 +186,45 @@ func (a *analyzer) setting(n int32) Part {
 	}
 }
 
+// setPath takes SET search_path; no list is DEFAULT. Schemas that do not exist
+// are skipped, as the server does.
+func (a *analyzer) setPath(list int32, local bool) Part {
+	p := Part{Kind: SetPath, Local: local}
+	op := abi.Operation{Verb: "set", Kind: abi.KindSetting, Object: []string{"search_path"}, Value: "default", Effect: abi.EffectRead, Attrs: abi.Floor}
+	if list != 0 {
+		p.Path = []string{}
+		for _, v := range a.list(list, "var_value") {
+			name := a.ident(v)
+			switch {
+			case strings.HasPrefix(name, "pg_temp") || strings.HasPrefix(name, "pg_toast"):
+				op.Effect, op.Attrs = abi.EffectWrite, 0 // whatever lies there is unknown
+			case name == "pg_catalog" && len(p.Path) > 0:
+				op.Effect, op.Attrs = abi.EffectWrite, 0 // names of the server's own would mean something else
+			case name == "$user":
+				name = a.c.Schema.Role.Name
+			}
+			p.Path = append(p.Path, name)
+		}
+		op.Value = strings.Join(p.Path, ", ")
+	}
+	a.other(op)
+	return p
+}
+
 func (a *analyzer) reset(n int32) Part {
-	if v := a.find(n, "var_name"); v != 0 {
+	if v := a.find(n, "var_name"); v != 0 && strings.EqualFold(strings.Trim(a.text(v), `"`), "search_path") {
+		return a.setPath(0, false)
+	} else if v != 0 {
 		return a.set(strings.ReplaceAll(a.text(v), `"`, ""), "default", false)
 	}
 	if a.find(n, "TIME") != 0 {
 		return a.set("timezone", "default", false)
 	}
-	a.other(abi.Operation{Verb: "reset", Kind: abi.KindSetting, Object: []string{"all"}, Effect: abi.EffectWrite})
+	if a.find(n, "ALL") != 0 {
+		a.floor("reset all") // back to what the session began with: limits are part of that
+		return Part{Kind: Reset, All: true}
+	}
+	a.other(abi.Operation{Verb: "reset", Kind: abi.KindSetting, Object: []string{a.words(n)}, Effect: abi.EffectWrite})
 	return Part{Kind: Reset}
 }
 
@@ -183,7 +244,7 @@ func (a *analyzer) explain(n int32) Part {
 	inner := a.t.Nodes[a.kid(n, "ExplainableStmt")].First
 	before := len(a.order)
 	switch a.name(inner) {
-	case "SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt":
+	case "SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt":
 		outputs := len(a.outputs)
 		a.top(inner)
 		a.outputs = a.outputs[:outputs]
@@ -292,4 +353,23 @@ func (a *analyzer) truncate(n int32) Part {
 		}
 	}
 	return Part{Kind: Write}
+}
+
+// lockTable takes LOCK TABLE. ACCESS SHARE is what reading takes anyway.
+func (a *analyzer) lockTable(n int32) Part {
+	verb, effect := "lock", abi.EffectWrite
+	if l := a.kid(n, "opt_lock"); !a.empty(l) {
+		if r := a.rule(a.kid(l, "lock_type")); len(r) == 3 && r[1] == "ACCESS" && r[2] == "SHARE" {
+			verb, effect = "select", abi.EffectRead
+		}
+	}
+	for _, re := range a.list(a.kid(n, "relation_expr_list"), "relation_expr") {
+		r := a.relation(a.find(re, "qualified_name"))
+		if r.Kind == 'v' { // it locks what is behind it too
+			a.refuse("LOCK of the view %s", r.Name.Name)
+		}
+		a.touch(verb, r, "", effect)
+		a.descend(verb, r, effect)
+	}
+	return Part{Kind: Utility}
 }

@@ -138,7 +138,8 @@ func (c *conn) message(ctx context.Context, kind byte, m []byte) error {
 				c.drop(name)
 			}
 		}
-		c.push(entry{kind: 'S'})
+		c.push(entry{kind: 'S', changes: c.named})
+		c.named = false
 		c.group++
 		c.out = append(c.out, m...)
 		return nil
@@ -173,7 +174,11 @@ func (c *conn) judge(ctx context.Context, text string, phase abi.Phase) (*sql.An
 	if err := c.settle(); err != nil {
 		return nil, nil, nil, err
 	}
-	a, err := c.understand(text)
+	raw, err := c.understand(text, c.names.path)
+	a := raw
+	if err == nil {
+		a, err = c.resolve(raw)
+	}
 	if err != nil {
 		st := &abi.Statement{Protocol: "postgres", Text: text, Incomplete: err.Error()}
 		ex, e := c.session.Submit(ctx, &abi.Command{Phase: phase, Statement: st, Open: c.open}, nil)
@@ -186,12 +191,18 @@ func (c *conn) judge(ctx context.Context, text string, phase abi.Phase) (*sql.An
 		}
 		return nil, nil, nil, err
 	}
-	cmd := &abi.Command{Phase: phase, Statement: a.Statement, Open: c.open}
+	if onlyPrepares(a) {
+		phase = abi.Prepare
+	}
+	cmd := &abi.Command{Phase: phase, Statement: a.Statement, Params: c.given(a, nil), Open: c.open}
 	ex, err := c.submit(ctx, cmd)
 	if err == nil && a.Statement.Incomplete != "" { // no guard can allow what is not understood
 		_ = ex.Done(ctx, gate.Outcome{State: gate.Failed})
 		err = &gate.Denied{Decision: abi.Deny, Guard: "gate", Reason: abi.Reason{Code: "gate.incomplete", Message: "not understood, and so refused: " + a.Statement.Incomplete}}
 		ex = nil
+	}
+	if phase == abi.Prepare && !onlyPrepares(a) {
+		a = raw // what its names stand for is looked up each time it runs
 	}
 	return a, ex, cmd, err
 }
@@ -216,7 +227,8 @@ func (c *conn) query(ctx context.Context, body cursor) error {
 		c.failingQuery()
 		return nil
 	}
-	c.push(entry{kind: 'Q', exchange: ex, command: cmd, analysis: a, changes: changes(a)})
+	c.countOn(a, ex)
+	c.push(entry{kind: 'Q', exchange: ex, command: cmd, analysis: a, changes: changes(a), naming: makesNames(a)})
 	c.group++
 	c.assume(a)
 	for name := range c.portals { // a Query ends the unnamed portal, and a transaction the others
@@ -273,7 +285,7 @@ func (c *conn) assume(a *sql.Analysis) {
 func changes(a *sql.Analysis) bool {
 	for i := range a.Parts {
 		switch a.Parts[i].Kind {
-		case sql.Query, sql.Write, sql.Show, sql.ExplainPlan, sql.CopyOut, sql.CopyIn:
+		case sql.Query, sql.Write, sql.Execute, sql.Show, sql.ExplainPlan, sql.CopyOut, sql.CopyIn:
 		default:
 			return true
 		}
@@ -313,7 +325,7 @@ func (c *conn) parse(ctx context.Context, m []byte, body cursor) error {
 		c.failingParse()
 		return nil
 	}
-	e.after = &prepared{analysis: a, group: c.group, schema: c.known}
+	e.after = &prepared{analysis: a, group: c.group, schema: c.known, path: c.names.path}
 	e.exchange = ex
 	c.prepared[name] = e.after
 	c.push(e)
@@ -358,6 +370,11 @@ func (c *conn) bind(ctx context.Context, m []byte, body cursor) error {
 	if err := c.settle(); err != nil {
 		return err
 	}
+	if name != "" && (c.portals[name] != nil || c.names.cursors[name] != nil) {
+		c.push(entry{kind: 'B', refusal: &refusal{code: "42P03", message: fmt.Sprintf("cursor %q already exists", name)}})
+		c.failingParse()
+		return nil
+	}
 	c.drop(name)
 	st := c.prepared[statement]
 	if st != nil && st.group < c.group { // whether the server has it is not known before it says so
@@ -371,11 +388,15 @@ func (c *conn) bind(ctx context.Context, m []byte, body cursor) error {
 		c.failingParse()
 		return nil
 	}
-	cmd := &abi.Command{Phase: abi.Execute, Params: params, Open: c.open}
+	cmd := &abi.Command{Phase: abi.Execute, Open: c.open}
 	var ex *gate.Exchange
+	var a *sql.Analysis
 	err := c.renew(st)
 	if err == nil {
-		cmd.Statement = st.analysis.Statement
+		a, err = c.resolve(st.analysis)
+	}
+	if err == nil {
+		cmd.Statement, cmd.Params = a.Statement, c.given(a, params)
 		ex, err = c.submit(ctx, cmd)
 	}
 	if err != nil {
@@ -388,9 +409,10 @@ func (c *conn) bind(ctx context.Context, m []byte, body cursor) error {
 		return nil
 	}
 	cmd.Params = nil // they point into the buffer that is read into next
-	p := &portal{statement: st, exchange: ex, command: cmd}
+	c.names.serial++
+	p := &portal{statement: st, analysis: a, exchange: ex, command: cmd, serial: c.names.serial, params: keepParams(a, params)}
 	c.portals[name] = p
-	c.push(entry{kind: 'B', portal: p, exchange: ex, command: cmd, analysis: st.analysis, name: name})
+	c.push(entry{kind: 'B', portal: p, exchange: ex, command: cmd, analysis: a, name: name})
 	c.out = append(c.out, m...)
 	return nil
 }
@@ -405,7 +427,7 @@ func (c *conn) renew(st *prepared) error {
 	if st.schema == s.Version {
 		return nil
 	}
-	a, err := c.understand(st.analysis.Statement.Text)
+	a, err := c.understand(st.analysis.Statement.Text, st.path)
 	if err != nil {
 		return err
 	}
@@ -430,17 +452,22 @@ func (c *conn) confirm(st *prepared) error {
 
 // drop forgets a portal and leaves its exchange to be closed.
 func (c *conn) drop(name string) {
-	p := c.portals[name]
-	if p == nil {
+	if c.portals[name] == nil {
 		return
 	}
-	delete(c.portals, name)
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.dropLocked(name)
+}
+
+// dropLocked is drop for who holds mu.
+func (c *conn) dropLocked(name string) {
+	p := c.portals[name]
+	delete(c.portals, name)
 	if !p.ended {
 		p.ended = true
 		c.closing = append(c.closing, closing{p.exchange, c.group})
 	}
-	c.mu.Unlock()
 }
 
 func (c *conn) describe(m []byte, body cursor) error {
@@ -451,7 +478,7 @@ func (c *conn) describe(m []byte, body cursor) error {
 	e := entry{kind: 'D'}
 	if what[0] == 'P' {
 		if p := c.portals[name]; p != nil {
-			e.portal, e.exchange, e.command, e.analysis = p, p.exchange, p.command, p.statement.analysis
+			e.portal, e.exchange, e.command, e.analysis = p, p.exchange, p.command, p.analysis
 			p.described = true
 		}
 	} else if st := c.prepared[name]; st != nil {
@@ -476,11 +503,20 @@ func (c *conn) execute(ctx context.Context, m []byte, body cursor) error {
 		c.failingParse()
 		return nil
 	}
+	if p.analysis.Named() {
+		if r, err := c.sameNames(name, p); err != nil {
+			return err
+		} else if r != nil {
+			c.push(entry{kind: 'E', refusal: r})
+			c.failingParse()
+			return nil
+		}
+	}
 	if number := c.session.Generation(); p.exchange.Generation() != number {
 		p.command.Open = c.open
 		ex, err := c.session.Submit(ctx, p.command, nil)
 		if err != nil {
-			r, ok := refuse(p.statement.analysis.Statement.Text, err)
+			r, ok := refuse(p.analysis.Statement.Text, err)
 			if !ok {
 				return err
 			}
@@ -491,16 +527,20 @@ func (c *conn) execute(ctx context.Context, m []byte, body cursor) error {
 		}
 		c.mu.Lock()
 		c.closing = append(c.closing, closing{p.exchange, c.group})
+		ex.CountOn(p.exchange)
 		p.exchange, p.ended = ex, false
 		c.mu.Unlock()
 	}
+	c.countOn(p.analysis, p.exchange)
 	if p.exchange.WantsSchema() && !p.described { // the plan is fixed before the first row
 		p.described = true
-		c.push(entry{kind: 'D', swallow: true, portal: p, exchange: p.exchange, command: p.command, analysis: p.statement.analysis})
+		c.push(entry{kind: 'D', swallow: true, portal: p, exchange: p.exchange, command: p.command, analysis: p.analysis})
 		c.out = append(c.out, frame('D', append(append([]byte{'P'}, name...), 0))...)
 	}
-	a := p.statement.analysis
-	c.push(entry{kind: 'E', portal: p, exchange: p.exchange, command: p.command, analysis: a, changes: changes(a)})
+	a := p.analysis
+	names := makesNames(a)
+	c.named = c.named || names
+	c.push(entry{kind: 'E', portal: p, exchange: p.exchange, command: p.command, analysis: a, changes: changes(a), naming: names, params: p.params})
 	c.assume(a)
 	c.out = append(c.out, m...)
 	return c.awaitCopy(a, 'E')

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/taskgate/taskgate/core/gate"
+	"github.com/taskgate/taskgate/core/sql"
 )
 
 // conn is one client's connection and its upstream's.
@@ -34,6 +35,8 @@ type conn struct {
 	group    uint64
 	prepared map[string]*prepared
 	portals  map[string]*portal
+	names    names
+	named    bool // a text of this group makes names
 	open     bool // a transaction is open, as far as the client's side knows
 	dataLeft int  // bytes of a CopyData message that are still to come
 	dataPass bool // and whether they go upstream
@@ -50,9 +53,12 @@ type conn struct {
 	queue    []entry
 	ring     [16]entry
 	changing int
-	status   byte // of the transaction, as the last ReadyForQuery had it
-	copying  bool // the server takes COPY data
-	over     bool // the server's side has ended
+	naming   int       // promises that make names
+	learned  []learned // what the server has done, for the client's side
+	learning bool      // something of this transaction was
+	status   byte      // of the transaction, as the last ReadyForQuery had it
+	copying  bool      // the server takes COPY data
+	over     bool      // the server's side has ended
 	closing  []closing
 	undo     []entry
 	skipping bool     // something has failed, and no Sync is promised yet
@@ -60,6 +66,7 @@ type conn struct {
 
 	// Of the server's side.
 	in      []byte // for the client, not yet sent
+	part    int    // of the first promise's text: how many are answered
 	torn    bool   // the client has half of a message
 	rowLeft int    // bytes of a large row that are still to come
 	ending  []ending
@@ -92,6 +99,7 @@ func (c *conn) run() error {
 	c.moved = sync.NewCond(&c.mu)
 	c.queue, c.status = c.ring[:0], 'I'
 	c.prepared, c.portals = map[string]*prepared{}, map[string]*portal{}
+	c.names = names{cursors: map[string]*declared{}, resolved: map[use]*sql.Analysis{}}
 	stop := context.AfterFunc(ctx, c.interrupt)
 	defer stop()
 	served := make(chan error, 1)

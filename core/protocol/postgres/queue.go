@@ -13,12 +13,14 @@ type entry struct {
 	exchange *gate.Exchange
 	command  *abi.Command
 	analysis *sql.Analysis
-	refusal  *refusal // the server's error is replaced by it
-	swallow  bool     // the gateway asked this itself: the client hears nothing of it
-	changes  bool     // may change what later texts mean: names, settings, the transaction
-	group    uint64   // counts Sync and Query
+	refusal  *refusal    // the server's error is replaced by it
+	swallow  bool        // the gateway asked this itself: the client hears nothing of it
+	changes  bool        // may change what later texts mean: names, settings, the transaction
+	naming   bool        // its text makes names
+	group    uint64      // counts Sync and Query
+	params   []abi.Param // of a DECLARE
 
-	name   string    // of the statement that Parse makes or Close ends
+	name   string    // of the statement that Parse makes or Close ends, or of Bind's portal
 	before *prepared // what the name stood for until then
 	after  *prepared
 	ran    bool // it is what failed; everything behind it was skipped
@@ -28,18 +30,25 @@ type entry struct {
 // prepared is a statement that the client has prepared.
 type prepared struct {
 	analysis  *sql.Analysis
-	schema    uint64 // the version of the schema that it was read under
+	schema    uint64   // the version of the schema that it was read under
+	path      []string // the search path that it was read along
 	group     uint64
 	confirmed bool // the server has it
 }
 
+// unread is the version of a schema that nothing was read under.
+const unread = ^uint64(0)
+
 // portal is a bound statement. Its exchange lives until it is closed.
 type portal struct {
 	statement *prepared
+	analysis  *sql.Analysis // of the statement, with its names looked up
+	serial    uint64
 	exchange  *gate.Exchange
 	command   *abi.Command
 	described bool
-	ended     bool // its exchange is on the list of those that the next ReadyForQuery closes
+	params    []abi.Param // of a DECLARE
+	ended     bool        // its exchange is on the list of those that the next ReadyForQuery closes
 }
 
 // catchUp takes over what the server's side has found out since the client's
@@ -51,6 +60,10 @@ func (c *conn) catchUp() {
 	for i := len(c.undo) - 1; i >= 0; i-- {
 		e := &c.undo[i]
 		switch {
+		case e.kind == 'B':
+			if c.portals[e.name] == e.portal {
+				delete(c.portals, e.name)
+			}
 		case c.prepared[e.name] != e.after: // it has been made anew since
 		case e.before == nil || e.ran && e.name == "": // a Parse that fails destroys the unnamed statement
 			delete(c.prepared, e.name)
@@ -59,6 +72,11 @@ func (c *conn) catchUp() {
 		}
 	}
 	c.undo = c.undo[:0]
+	for i := range c.learned {
+		c.take(c.learned[i])
+		c.learned[i] = learned{}
+	}
+	c.learned = c.learned[:0]
 	if len(c.queue) == 0 {
 		c.open = c.status != 'I'
 	}
@@ -80,12 +98,15 @@ func (c *conn) push(e entry) {
 	if e.changes {
 		c.changing++
 	}
+	if e.naming {
+		c.naming++
+	}
 }
 
 // skipOne undoes what was assumed of a promise that is not kept. The caller
 // holds mu.
 func (c *conn) skipOne(e entry, o gate.Outcome) {
-	if e.refusal == nil && (e.kind == 'P' || e.kind == 'C' && e.changes) {
+	if e.refusal == nil && (e.kind == 'P' || e.kind == 'B' || e.kind == 'C' && e.changes) {
 		e.ran = o.State == gate.Failed
 		c.undo = append(c.undo, e)
 	}
@@ -108,6 +129,9 @@ func (c *conn) pop() entry {
 	if e.changes {
 		c.changing--
 	}
+	if e.naming {
+		c.naming--
+	}
 	c.moved.Broadcast()
 	return e
 }
@@ -121,7 +145,7 @@ func (c *conn) idle() bool {
 
 // settle waits until what is in flight can no longer change the meaning of the
 // next text: nothing that changes names, settings or the transaction is
-// unanswered from before the last Sync or Query.
+// unanswered from before the last Sync or Query, and no text that makes names.
 func (c *conn) settle() error {
 	defer c.catchUp()
 	c.mu.Lock()
@@ -138,6 +162,9 @@ const maxQueue = 4096
 
 // unsettled is called with mu held.
 func (c *conn) unsettled() bool {
+	if c.naming > 0 {
+		return true
+	}
 	if c.changing == 0 {
 		return false
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -251,6 +252,9 @@ func (c *conn) answer(ctx context.Context, kind byte, m []byte) error {
 // completed takes CommandComplete.
 func (c *conn) completed(ctx context.Context, e *entry, m []byte) error {
 	tag, _, _ := cutString(m[5:])
+	if err := c.learn(e, tag); err != nil {
+		return err
+	}
 	outcome := gate.Outcome{State: gate.Completed, Tag: tag}
 	if r := c.stopped; r != nil {
 		c.in = append(c.in, r.encode()...)
@@ -405,6 +409,11 @@ func (c *conn) ready(ctx context.Context, e *entry, m []byte) error {
 	group := e.group
 	before := c.status
 	c.status = now
+	if c.learning && now == 'I' {
+		c.learned = append(c.learned, learned{rolledBack: c.failure})
+		c.learning = false
+	}
+	c.part = 0
 	c.pop()
 	var gone []*gate.Exchange
 	rest := c.closing[:0]
@@ -484,14 +493,17 @@ func (c *conn) notice(ctx context.Context, e *entry, m []byte) error {
 	return c.session.Ambient().Result(ctx, &abi.Result{Frames: b})
 }
 
-// notification passes the channel on and not the payload: another session's
-// trigger may have put a row there.
+// notification passes the channel on, and the payload where the task lists it:
+// another session's trigger may have put a row there.
 func (c *conn) notification(m []byte) error {
 	var n pgproto3.NotificationResponse
 	if err := n.Decode(m[5:]); err != nil {
 		return fmt.Errorf("postgres: upstream: %w", err)
 	}
-	n.Payload = ""
+	_, task := c.session.Resource()
+	if o, ok := taskOptions(task); !ok || !slices.Contains(o.Channels, n.Channel) {
+		n.Payload = ""
+	}
 	n.Channel = strings.ToValidUTF8(n.Channel, "?")
 	c.in = append(c.in, encode(&n)...)
 	return nil

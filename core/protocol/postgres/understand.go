@@ -37,6 +37,7 @@ type resourceState struct {
 type textKey struct {
 	text       string
 	introspect bool
+	path       string
 }
 
 const (
@@ -45,22 +46,20 @@ const (
 	schemaAge = 5 * time.Second // how old a schema may be at most, if the looks fail
 )
 
-// understand finds out what a text does, or remembers.
-func (c *conn) understand(text string) (*sql.Analysis, error) {
+// understand finds out what a text does, looked up along a path, or remembers.
+func (c *conn) understand(text string, path []string) (*sql.Analysis, error) {
 	_, task := c.session.Resource()
 	if task == nil {
 		return nil, &gate.Denied{Guard: "gate", Reason: abi.Reason{Code: "gate.no-task", Message: "the task is gone"}}
 	}
-	introspect := false
-	if o, ok := task.Options.(*TaskOptions); ok {
-		introspect = o.Introspect
-	}
+	o, ok := taskOptions(task)
+	introspect := ok && o.Introspect
 	s, err := c.schema(c.session.Context())
 	if err != nil {
 		return nil, err
 	}
 	c.known = s.Version
-	key := textKey{text, introspect}
+	key := textKey{text, introspect, pathKey(path)}
 	c.state.mu.Lock()
 	a := c.state.texts[key]
 	same := c.state.schema == s
@@ -72,7 +71,7 @@ func (c *conn) understand(text string) (*sql.Analysis, error) {
 	if err != nil {
 		return nil, &sql.Error{Code: "0A000", Message: err.Error(), Offset: -1}
 	}
-	a, err = sql.Analyze(&sql.Context{Schema: s, Grammar: g, SearchPath: s.SearchPath, Introspect: introspect}, text)
+	a, err = sql.Analyze(&sql.Context{Schema: s, Grammar: g, SearchPath: path, Introspect: introspect}, text)
 	if err != nil {
 		return nil, err
 	}

@@ -20,6 +20,15 @@ import (
 type TaskOptions struct {
 	StatementTimeout time.Duration
 	Introspect       bool
+	Channels         []string // those whose payloads the task may see
+}
+
+func taskOptions(t *gate.Task) (*TaskOptions, bool) {
+	if t == nil {
+		return nil, false
+	}
+	o, ok := t.Options.(*TaskOptions)
+	return o, ok
 }
 
 // maxMessage bounds a message that has to be held as a whole, in bytes.
@@ -96,10 +105,9 @@ func (c *conn) enter(up gate.Upstream, given map[string]string) error {
 			put(name, v)
 		}
 	}
-	if _, task := c.session.Resource(); task != nil {
-		if o, ok := task.Options.(*TaskOptions); ok && o.StatementTimeout > 0 {
-			put("statement_timeout", fmt.Sprint(o.StatementTimeout.Milliseconds()))
-		}
+	_, task := c.session.Resource()
+	if o, ok := taskOptions(task); ok && o.StatementTimeout > 0 {
+		put("statement_timeout", fmt.Sprint(o.StatementTimeout.Milliseconds()))
 	}
 	m = append(m, 0)
 	binary.BigEndian.PutUint32(m, uint32(len(m)))

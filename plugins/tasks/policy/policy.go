@@ -32,6 +32,7 @@ type Rule struct {
 	Tables    []string `json:"tables,omitempty"`  // schema.name
 	Columns   []string `json:"columns,omitempty"` // "*" is every column
 	Functions []string `json:"functions,omitempty"`
+	Channels  []string `json:"channels,omitempty"` // of LISTEN and NOTIFY
 	Where     string   `json:"where,omitempty"` // key, required
 	Effects   []string `json:"effects,omitempty"`
 	Review    *Review  `json:"review,omitempty"`
@@ -73,6 +74,9 @@ func (r *Rule) String() string {
 	}
 	if len(r.Functions) > 0 {
 		s += " " + strings.Join(r.Functions, ", ")
+	}
+	if len(r.Channels) > 0 {
+		s += " " + strings.Join(r.Channels, ", ")
 	}
 	switch r.Where {
 	case "key":
@@ -164,6 +168,12 @@ func (t *Task) match(o *abi.Operation) (*Rule, *miss) {
 			}
 		}
 		return nil, &miss{what: "the function " + table(o) + " is not in this task: it may do more than compute"}
+	case abi.KindChannel:
+		for i := range t.Rules {
+			if r := &t.Rules[i]; slices.Contains(r.Verbs, o.Verb) && slices.Contains(r.Channels, table(o)) {
+				return r, nil
+			}
+		}
 	case abi.KindRelation:
 		return t.relation(o)
 	}

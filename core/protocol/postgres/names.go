@@ -1,0 +1,333 @@
+package postgres
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/gate"
+	"github.com/taskgate/taskgate/core/sql"
+)
+
+// names is what the session's own texts have made: cursors, and the path that
+// names are looked up along. It belongs to the client's side, and follows what
+// the server says it has done; while such a text is unanswered, no other is
+// read. Statements of PREPARE stand with those of Parse, in conn.prepared.
+type names struct {
+	cursors    map[string]*declared
+	path       []string // as it stands; nil is the login's own
+	lasting    []string // as it stands once the transaction is committed
+	before     []string // as it stood before the transaction
+	savepoints []savepoint
+	serial     uint64 // counts cursors, portals and savepoints
+	resolved   map[use]*sql.Analysis
+}
+
+// declared is an open cursor.
+type declared struct {
+	analysis *sql.Analysis
+	params   []abi.Param
+	exchange *gate.Exchange // the last that fetched: its limits count on
+	hold     bool
+	kept     bool // its transaction is committed
+	serial   uint64
+}
+
+type savepoint struct {
+	name          string
+	path, lasting []string
+	serial        uint64
+}
+
+// use is a text that uses a name, and what the name stood for.
+type use struct{ text, name *sql.Analysis }
+
+// learned is what the server has said of one part of a text, or of the end of
+// a transaction, where part is nil.
+type learned struct {
+	part       *sql.Part
+	exchange   *gate.Exchange
+	params     []abi.Param
+	rolledBack bool
+}
+
+// makesNames says whether later texts have to wait until this one is answered.
+func makesNames(a *sql.Analysis) bool {
+	return slices.ContainsFunc(a.Parts, func(p sql.Part) bool {
+		switch p.Kind {
+		case sql.SetPath, sql.Prepare, sql.Deallocate, sql.Declare, sql.CloseCursor, sql.Discard, sql.Fetch:
+			return true
+		case sql.Reset:
+			return p.All
+		}
+		return false
+	})
+}
+
+// learn takes the end of one part of the first promise. The server's side
+// calls it.
+func (c *conn) learn(e *entry, tag string) error {
+	if e.analysis == nil {
+		return nil
+	}
+	i := 0
+	if e.kind == 'Q' {
+		i = c.part
+		c.part++
+	}
+	if i >= len(e.analysis.Parts) {
+		return unasked('C')
+	}
+	p := &e.analysis.Parts[i]
+	switch p.Kind {
+	case sql.Begin, sql.Commit, sql.Rollback, sql.Savepoint, sql.Release, sql.RollbackTo, sql.SetPath, sql.Reset,
+		sql.Prepare, sql.Deallocate, sql.Declare, sql.CloseCursor, sql.Discard:
+	default:
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.learning = true
+	c.learned = append(c.learned, learned{part: p, exchange: e.exchange, params: e.params, rolledBack: tag == "ROLLBACK"})
+	return nil
+}
+
+// take carries out what the server has done. The caller holds mu.
+func (c *conn) take(l learned) {
+	n := &c.names
+	if l.part == nil {
+		n.end(!l.rolledBack)
+		return
+	}
+	switch p := l.part; p.Kind {
+	case sql.Prepare:
+		c.prepared[p.Name] = &prepared{analysis: p.Inner, schema: unread, path: n.path, confirmed: true}
+	case sql.Deallocate:
+		for name := range c.prepared {
+			if name == p.Name && !p.All || name != "" && p.All {
+				delete(c.prepared, name)
+			}
+		}
+	case sql.Declare:
+		n.serial++
+		n.cursors[p.Name] = &declared{analysis: p.Inner, params: l.params, exchange: l.exchange, hold: p.Hold, serial: n.serial}
+	case sql.CloseCursor:
+		for name := range n.cursors {
+			if p.All || name == p.Name {
+				delete(n.cursors, name)
+			}
+		}
+		for name := range c.portals {
+			if p.All || name == p.Name {
+				c.dropLocked(name)
+			}
+		}
+	case sql.SetPath:
+		if n.path = p.Path; !p.Local {
+			n.lasting = p.Path
+		}
+	case sql.Reset:
+		if p.All {
+			n.path, n.lasting = nil, nil
+		}
+	case sql.Discard:
+		if p.All {
+			n.path, n.lasting = nil, nil
+			clear(n.cursors)
+			for name := range c.portals {
+				c.dropLocked(name)
+			}
+			for name := range c.prepared {
+				if name != "" {
+					delete(c.prepared, name)
+				}
+			}
+		}
+	case sql.Commit, sql.Rollback:
+		n.end(!l.rolledBack)
+	case sql.Savepoint:
+		n.serial++
+		n.savepoints = append(n.savepoints, savepoint{p.Name, n.path, n.lasting, n.serial})
+	case sql.Release, sql.RollbackTo:
+		i := len(n.savepoints) - 1
+		for i >= 0 && n.savepoints[i].name != p.Name {
+			i--
+		}
+		if i < 0 {
+			return
+		}
+		s := n.savepoints[i]
+		if p.Kind == sql.Release {
+			n.savepoints = n.savepoints[:i]
+			return
+		}
+		n.savepoints = n.savepoints[:i+1]
+		n.path, n.lasting = s.path, s.lasting
+		for name, d := range n.cursors {
+			if d.serial > s.serial {
+				delete(n.cursors, name)
+			}
+		}
+		for name, p := range c.portals {
+			if p.serial > s.serial {
+				c.dropLocked(name)
+			}
+		}
+	}
+}
+
+// end is the end of a transaction.
+func (n *names) end(committed bool) {
+	if !committed {
+		n.lasting = n.before
+	}
+	n.path, n.before, n.savepoints = n.lasting, n.lasting, n.savepoints[:0]
+	for name, d := range n.cursors {
+		if d.kept = d.kept || committed && d.hold; !d.kept {
+			delete(n.cursors, name)
+		}
+	}
+}
+
+// sessionNames are the names as package sql asks for them.
+type sessionNames struct{ *conn }
+
+// Prepared gives what a statement does under the schema as it is now.
+func (c sessionNames) Prepared(name string) (*sql.Analysis, error) {
+	st := c.prepared[name]
+	if st == nil || name == "" {
+		return nil, nil
+	}
+	if err := c.renew(st); err != nil {
+		return nil, err
+	}
+	return st.analysis, nil
+}
+
+// Cursor gives what a cursor's query was when it was opened, which is what it
+// goes on to run.
+func (c sessionNames) Cursor(name string) (*sql.Analysis, error) {
+	if d := c.names.cursors[name]; d != nil {
+		return d.analysis, nil
+	}
+	if p := c.portals[name]; p != nil {
+		return nil, &sql.Error{Code: "0A000", Message: "FETCH from a portal of the protocol", Hint: "execute the portal, or DECLARE a cursor", Offset: -1}
+	}
+	return nil, nil
+}
+
+const maxResolved = 256
+
+// resolve fills in what the names of a text stand for now. The answer to the
+// same question is the same statement, so that verdicts are remembered.
+func (c *conn) resolve(a *sql.Analysis) (*sql.Analysis, error) {
+	if !a.Named() {
+		return a, nil
+	}
+	if len(a.Parts) != 1 || a.Parts[0].Kind != sql.Execute && a.Parts[0].Kind != sql.Fetch {
+		return a.Resolve(sessionNames{c})
+	}
+	ask := sessionNames{c}.Prepared
+	if a.Parts[0].Kind == sql.Fetch {
+		ask = sessionNames{c}.Cursor
+	}
+	in, err := ask(a.Parts[0].Name)
+	if err != nil {
+		return nil, err
+	}
+	key := use{a, in}
+	if known := c.names.resolved[key]; known != nil {
+		return known, nil
+	}
+	out, err := a.Resolve(sessionNames{c})
+	if err != nil {
+		return nil, err
+	}
+	if len(c.names.resolved) >= maxResolved {
+		clear(c.names.resolved)
+	}
+	c.names.resolved[key] = out
+	return out, nil
+}
+
+// sameNames gives a refusal where the names in a portal's text no longer stand
+// for what they did when it was bound.
+func (c *conn) sameNames(name string, p *portal) (*refusal, error) {
+	if err := c.settle(); err != nil {
+		return nil, err
+	}
+	switch k := p.analysis.Parts[0].Kind; {
+	case c.portals[name] != p:
+		return &refusal{code: "34000", message: fmt.Sprintf("portal %q does not exist", name)}, nil
+	case k != sql.Execute && k != sql.Fetch:
+		return nil, nil // it makes or ends a name: the server knows whether it can
+	}
+	a, err := c.resolve(p.statement.analysis)
+	if err != nil {
+		if r, ok := refuse("", err); ok {
+			return r, nil
+		}
+		return nil, err
+	}
+	if a != p.analysis {
+		return &refusal{code: "34000", message: fmt.Sprintf("the name %q has changed since the portal was bound", a.Parts[0].Name), hint: "bind it again"}, nil
+	}
+	return nil, nil
+}
+
+// given are the parameters that a guard sees: of EXECUTE its arguments, of
+// FETCH what its cursor was opened with, else those that were bound.
+func (c *conn) given(a *sql.Analysis, bound []abi.Param) []abi.Param {
+	if len(a.Parts) != 1 {
+		return bound
+	}
+	switch p := &a.Parts[0]; p.Kind {
+	case sql.Execute:
+		return p.Args
+	case sql.Fetch:
+		if d := c.names.cursors[p.Name]; d != nil {
+			return d.params
+		}
+	}
+	return bound
+}
+
+// countOn makes what is fetched from a cursor count as one answer.
+func (c *conn) countOn(a *sql.Analysis, ex *gate.Exchange) {
+	for i := range a.Parts {
+		if a.Parts[i].Kind != sql.Fetch {
+			continue
+		}
+		if d := c.names.cursors[a.Parts[i].Name]; d != nil && d.exchange != ex {
+			ex.CountOn(d.exchange)
+			d.exchange = ex
+		}
+	}
+}
+
+// keepParams copies the parameters of a DECLARE: what is bound points into a
+// buffer that is read into next.
+func keepParams(a *sql.Analysis, bound []abi.Param) []abi.Param {
+	if len(bound) == 0 || !slices.ContainsFunc(a.Parts, func(p sql.Part) bool { return p.Kind == sql.Declare }) {
+		return nil
+	}
+	kept := slices.Clone(bound)
+	for i := range kept {
+		kept[i].Value = slices.Clone(kept[i].Value)
+	}
+	return kept
+}
+
+// onlyPrepares says whether a text makes statements ready and does nothing.
+func onlyPrepares(a *sql.Analysis) bool {
+	return len(a.Parts) > 0 && !slices.ContainsFunc(a.Parts, func(p sql.Part) bool { return p.Kind != sql.Prepare })
+}
+
+// pathKey tells search paths apart; the login's own is empty.
+func pathKey(path []string) string {
+	if path == nil {
+		return ""
+	}
+	return "\x00" + strings.Join(path, "\x00")
+}

@@ -1,0 +1,118 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/taskgate/taskgate/abi"
+)
+
+// namesOf holds the answers to texts that name things against what a server
+// would give, with everything sent at once. noCards lets card numbers through
+// to nobody.
+var namesOf = map[string]struct {
+	send  []byte
+	ready int
+	want  string
+}{
+	"PW28 prepare and execute":                {join(query("prepare p as select id from orders where id = $1"), query("execute p(1)"), query("deallocate p"), query("execute p(1)")), 4, "C ZI T D C ZI C ZI E26000 ZI"},
+	"PW28 in one text":                        {query("prepare p as select 1; execute p; deallocate p"), 1, "C T D C C ZI"},
+	"PW28 judged when executed":               {join(query("prepare p as delete from orders"), query("execute p")), 2, "E42501 ZI E26000 ZI"},
+	"PW28 of the protocol":                    {join(parseMsg("p", "select 1"), sync_(), query("execute p"), query("deallocate p"), bindMsg("", "p"), sync_()), 4, "1 ZI T D C ZI C ZI E26000 ZI"},
+	"PW28 by the protocol":                    {join(query("prepare p as select 1"), bindMsg("", "p"), executeMsg(""), sync_()), 2, "C ZI 2 D C ZI"},
+	"PW28 in a pipeline":                      {join(parseMsg("", "prepare p as select 1"), bindMsg("", ""), executeMsg(""), parseMsg("", "execute p"), bindMsg("", ""), executeMsg(""), sync_()), 1, "1 2 C 1 2 D C ZI"},
+	"a name that changes under a portal":      {join(query("prepare p as select 1"), query("begin"), parseMsg("s", "execute p"), bindMsg("x", "s"), sync_(), query("deallocate p"), query("prepare p as select 2"), executeMsg("x"), sync_(), query("rollback")), 7, "C ZI C ZT 1 2 ZT C ZT C ZT E34000 ZE C ZI"},
+	"a prepare that fails":                    {join(query("prepare p as select 1"), query("begin"), query("select 1/0"), query("deallocate p"), query("rollback"), query("execute p")), 6, "C ZI C ZT E22012 ZE E25P02 ZE C ZI T D C ZI"},
+	"half of a text":                          {join(query("prepare p as select 1; select 1/0; deallocate p"), query("execute p")), 2, "C E22012 ZI T D C ZI"},
+	"a name twice":                            {join(query("prepare p as select 1"), query("prepare p as select 2"), parseMsg("p", "select 3"), sync_()), 3, "C ZI E42P05 ZI E42P05 ZI"},
+	"PW28 discard all":                        {join(parseMsg("p", "select 1"), sync_(), query("discard all"), query("execute p"), query("prepare p as select 2"), query("execute p")), 5, "1 ZI C ZI E26000 ZI C ZI T D C ZI"},
+	"PW31 a cursor":                           {join(query("begin"), query("declare c cursor for select id from orders order by id"), query("fetch 2 from c"), query("move 1 in c"), query("fetch c"), query("close c"), query("fetch c"), query("rollback")), 8, "C ZT C ZT T D D C ZT C ZT T D C ZT C ZT E34000 ZE C ZI"},
+	"PW31 in one text":                        {query("begin; declare c cursor for select 1; fetch c; commit"), 1, "C C T D C C ZI"},
+	"PW31 a cursor ends with its transaction": {join(query("begin"), query("declare c cursor for select 1"), query("commit"), query("fetch c")), 4, "C ZT C ZT C ZI E34000 ZI"},
+	"PW31 with hold":                          {join(query("begin"), query("declare c cursor with hold for select id from orders"), query("commit"), query("fetch c"), query("begin"), query("rollback"), query("fetch c"), query("close all"), query("fetch c")), 9, "C ZT C ZT C ZI T D C ZI C ZT C ZI T D C ZI C ZI E34000 ZI"},
+	"PW31 with hold, rolled back":             {join(query("begin"), query("declare c cursor with hold for select 1"), query("rollback"), query("fetch c")), 4, "C ZT C ZT C ZI E34000 ZI"},
+	"PW31 savepoints":                         {join(query("begin"), query("savepoint s"), query("declare c cursor for select 1"), query("rollback to s"), query("declare c cursor for select 2"), query("fetch c"), query("rollback")), 7, "C ZT C ZT C ZT C ZT C ZT T D C ZT C ZI"},
+	"PW31 in a pipeline":                      {join(parseMsg("", "begin"), bindMsg("", ""), executeMsg(""), parseMsg("", "declare c cursor for select 1"), bindMsg("", ""), executeMsg(""), parseMsg("", "fetch c"), bindMsg("", ""), executeMsg(""), sync_(), query("rollback")), 2, "1 2 C 1 2 C 1 2 D C ZT C ZI"},
+	"a cursor's name for a portal":            {join(query("begin"), query("declare c cursor for select 1"), parseMsg("", "select 2"), bindMsg("c", ""), sync_(), query("rollback")), 4, "C ZT C ZT 1 E42P03 ZE C ZI"},
+	"a portal twice, behind a savepoint":      {join(query("begin"), parseMsg("a", "select 1"), parseMsg("b", "select id from orders"), bindMsg("x", "a"), sync_(), query("savepoint s"), bindMsg("x", "b"), sync_(), query("rollback to s"), executeMsg("x"), sync_(), query("rollback")), 7, "C ZT 1 1 2 ZT C ZT E42P03 ZE C ZT D C ZT C ZI"},
+	"a bind that fails, then again":           {join(query("begin"), query("savepoint s"), parseMsg("a", "select 1/0"), bindMsg("x", "a"), executeMsg("x"), sync_(), query("rollback to s"), parseMsg("b", "select 1"), bindMsg("x", "b"), executeMsg("x"), sync_(), query("rollback")), 6, "C ZT C ZT 1 E22012 ZE C ZT 1 2 D C ZT C ZI"},
+	"a cursor of a portal of the protocol":    {join(query("begin"), parseMsg("", "select 1"), bindMsg("x", ""), sync_(), query("fetch x"), query("rollback")), 4, "C ZT 1 2 ZT E0A000 ZE C ZI"},
+	"PW25 search_path":                        {join(query("set search_path = app"), query("select id from orders"), query("set search_path = public"), query("select 1 from orders limit 0"), query("reset search_path")), 5, "C ZI E42P01 ZI C ZI T C ZI C ZI"},
+	"PW25 search_path in a transaction":       {join(query("begin"), query("set local search_path = app"), query("savepoint s"), query("set search_path = public"), query("select 1 from orders limit 0"), query("rollback to s"), query("select id from orders"), query("rollback"), query("select 1 from orders limit 0")), 9, "C ZT C ZT C ZT C ZT T C ZT C ZT E42P01 ZE C ZI T C ZI"},
+	"PW25 search_path in a failed text":       {join(query("set search_path = app; select 1/0"), query("select 1 from orders limit 0")), 2, "C E22012 ZI T C ZI"},
+	"PW25 search_path in a pipeline":          {join(parseMsg("", "set search_path = app"), bindMsg("", ""), executeMsg(""), parseMsg("", "select id from orders"), sync_(), query("select 1 from orders limit 0")), 2, "1 2 C E42P01 ZI T C ZI"},
+	"lock":                                    {join(query("begin"), query("lock orders in access share mode"), query("rollback")), 3, "C ZT C ZT C ZI"},
+	"PW32 listen":                             {join(query("listen x"), query("notify x, 'secret'"), query("unlisten *")), 3, "C ZI C A ZI C ZI"},
+	"poolers clean up":                        {join(query("reset all; close all; unlisten *; deallocate all"), query("discard all")), 2, "C C C C ZI C ZI"},
+}
+
+func TestPW28Names(t *testing.T) {
+	g := serve(t, &rules{allow: noDelete})
+	for name, c := range namesOf {
+		nc := g.in(t)
+		if _, err := nc.Write(c.send); err != nil {
+			t.Fatal(err)
+		}
+		if got := kinds(t, nc, c.ready); got != c.want {
+			t.Errorf("%s:\n got %s\nwant %s", name, got, c.want)
+		}
+		nc.Close()
+	}
+}
+
+// TestPW31FetchIsOneAnswer: a limit on rows cannot be walked round in steps.
+func TestPW31FetchIsOneAnswer(t *testing.T) {
+	g := serve(t, &rules{allow: noDelete, limit: 10})
+	out := g.psql(t, "begin; declare c cursor for select id from orders;\nfetch 6 from c;\nfetch 6 from c;\n")
+	if !strings.Contains(out, "more than the 10 rows") {
+		t.Error(out)
+	}
+	out = g.psql(t, "begin; declare c cursor for select id from orders;\nfetch 6 from c;\nfetch 4 from c;\n")
+	if strings.Contains(out, "more than the 10 rows") {
+		t.Error(out)
+	}
+}
+
+// TestPW31JudgedAtFetch: a policy that changes under an open cursor, and the
+// parameters that a guard sees.
+func TestPW31JudgedAtFetch(t *testing.T) {
+	var seen []string
+	allowed := true
+	g := serve(t, &rules{allow: func(c *abi.Command) bool {
+		for _, p := range c.Params {
+			seen = append(seen, fmt.Sprintf("%s %s", strings.Fields(c.Statement.Text)[0], p.Value))
+		}
+		return allowed || !strings.HasPrefix(c.Statement.Text, "fetch")
+	}})
+	ctx := context.Background()
+	c := g.connect(t)
+	tx, err := c.Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(ctx, "declare c cursor for select id from orders where id < $1 order by id", pgx.QueryExecModeExec, 4); err != nil {
+		t.Fatal(err)
+	}
+	var id int
+	if err := tx.QueryRow(ctx, "fetch c", pgx.QueryExecModeExec).Scan(&id); err != nil || id != 1 {
+		t.Fatal(id, err)
+	}
+	if _, err := tx.Exec(ctx, "prepare p as select id from orders where id = $1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(ctx, "execute p(7)"); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(seen, ", "); got != "declare 4, fetch 4, fetch 4, execute 7" {
+		t.Errorf("the guard saw %s", got)
+	}
+	allowed = false
+	g.Swap(generation(&rules{allow: func(*abi.Command) bool { return false }}))
+	if _, err := tx.Exec(ctx, "fetch c"); code(err) != "42501" {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,231 @@
+package sql
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/taskgate/taskgate/abi"
+)
+
+// Names is what earlier texts of a session have named. nil and no error is a
+// name that is not known.
+type Names interface {
+	Prepared(name string) (*Analysis, error) // by PREPARE, or by the protocol
+	Cursor(name string) (*Analysis, error)
+}
+
+// named are the statements that make names and use them. What EXECUTE and
+// FETCH do is what their name stands for: Resolve fills it in.
+func (a *analyzer) named(n int32) (Part, bool) {
+	switch a.name(n) {
+	case "PrepareStmt":
+		if ts := a.find(a.kid(n, "prep_type_clause"), "type_list"); ts != 0 {
+			for _, t := range a.list(ts, "Typename") {
+				a.typeName(t)
+			}
+		}
+		return Part{Kind: Prepare, Name: a.ident(a.kid(n, "name")), Inner: a.inner(a.kid(n, "PreparableStmt"))}, true
+	case "DeclareCursorStmt":
+		hold := a.kid(n, "opt_hold")
+		return Part{Kind: Declare, Name: a.cursorName(n), Hold: !a.empty(hold) && a.kid(hold, "WITH") != 0, Inner: a.inner(a.kid(n, "SelectStmt"))}, true
+	case "ExecuteStmt":
+		if a.rule(n)[1] != "EXECUTE" {
+			a.refuse("CREATE TABLE AS EXECUTE")
+		}
+		return Part{Kind: Execute, Name: a.ident(a.kid(n, "name")), Rows: true, Args: a.constants(a.kid(n, "execute_param_clause"))}, true
+	case "FetchStmt":
+		return Part{Kind: Fetch, Name: a.cursorName(n), Rows: a.rule(n)[1] == "FETCH"}, true
+	case "ClosePortalStmt":
+		a.other(abi.Operation{Verb: "close", Kind: abi.KindTransaction, Effect: abi.EffectRead, Attrs: abi.Floor})
+		p := Part{Kind: CloseCursor, All: a.kid(n, "ALL") != 0}
+		if !p.All {
+			p.Name = a.cursorName(n)
+		}
+		return p, true
+	case "DeallocateStmt":
+		a.other(abi.Operation{Verb: "deallocate", Kind: abi.KindTransaction, Effect: abi.EffectRead, Attrs: abi.Floor})
+		p := Part{Kind: Deallocate, All: a.kid(n, "ALL") != 0}
+		if !p.All {
+			p.Name = a.ident(a.kid(n, "name"))
+		}
+		return p, true
+	}
+	return Part{}, false
+}
+
+func (a *analyzer) cursorName(n int32) string { return a.ident(a.find(n, "cursor_name")) }
+
+// inner judges the statement that a name is given to, and gives it as a text
+// of its own, which is what is judged again when the name is used.
+func (a *analyzer) inner(n int32) *Analysis {
+	outputs := len(a.outputs)
+	a.output(a.query(nil, n))
+	a.outputs = a.outputs[:outputs]
+	from, to := a.t.Tokens[a.t.Nodes[n].From].Start, a.t.Tokens[a.t.Nodes[n].To-1].End
+	c := *a.c
+	c.SearchPath = a.path
+	in, err := Analyze(&c, a.t.Text[from:to])
+	if e, ok := err.(*Error); ok { //nolint:errorlint // Analyze makes it
+		if e.Offset >= 0 {
+			e.Offset += int(from)
+		}
+		panic(e)
+	}
+	if in.Statement.Incomplete != "" {
+		a.refuse("%s", in.Statement.Incomplete)
+	}
+	return in
+}
+
+// constants gives the arguments of EXECUTE as a guard sees parameters. One
+// that is no constant has no value before it runs, and is refused.
+func (a *analyzer) constants(n int32) (out []abi.Param) {
+	list := a.kid(n, "expr_list")
+	if list == 0 {
+		return nil
+	}
+	for _, e := range a.list(list, "a_expr") {
+		a.expr(&scope{}, e, abi.UseComputed)
+		leaf := a.through(e)
+		for a.name(leaf) == "a_expr" && a.kid(leaf, "TYPECAST") != 0 { // '1'::int, whose value is the one in quotes
+			leaf = a.through(a.kid(leaf, "a_expr"))
+		}
+		sign := ""
+		if r := a.rule(leaf); a.name(leaf) == "a_expr" && len(r) == 3 && (r[1] == "'-'" || r[1] == "'+'") {
+			sign = strings.Trim(r[1], "'+")
+			leaf = a.through(a.kid(leaf, "a_expr"))
+		}
+		if a.t.Nodes[leaf].To != a.t.Nodes[leaf].From+1 {
+			a.refuse("EXECUTE with an argument that is no constant")
+		}
+		t := a.token(leaf)
+		switch a.g.Names[t.Kind] {
+		case "NULL_P":
+			out = append(out, abi.Param{Null: true})
+		case "ICONST", "FCONST", "SCONST", "TRUE_P", "FALSE_P":
+			out = append(out, abi.Param{Value: []byte(sign + t.Value)})
+		default:
+			a.refuse("EXECUTE with an argument that is no constant")
+		}
+	}
+	return out
+}
+
+// unresolved stands in a statement that uses names until Resolve has filled
+// in what they stand for: whoever forgets to call it runs nothing.
+const unresolved = "a name of this session that has not been looked up"
+
+func (p *Part) usesNames() bool {
+	switch p.Kind {
+	case Prepare, Declare, Execute, Fetch, Deallocate, CloseCursor:
+		return true
+	}
+	return false
+}
+
+// Named says whether a text makes or uses names, and so means what its session
+// makes of it.
+func (an *Analysis) Named() bool {
+	return slices.ContainsFunc(an.Parts, func(p Part) bool { return p.usesNames() })
+}
+
+// Resolve fills in what the names stand for that a text uses: EXECUTE and
+// FETCH do what their statement does. A text without names is given back as it
+// is. Part by part, names that the text makes itself come before the session's.
+func (an *Analysis) Resolve(names Names) (*Analysis, error) {
+	if !an.Named() {
+		return an, nil
+	}
+	st := *an.Statement
+	out := &Analysis{Statement: &st, Parts: slices.Clone(an.Parts), Params: an.Params}
+	if st.Incomplete == unresolved {
+		st.Incomplete = ""
+	}
+	st.Operations, st.Outputs = slices.Clone(st.Operations), slices.Clone(st.Outputs)
+	l := local{names: names, prepared: map[string]*Analysis{}, cursors: map[string]*Analysis{}}
+	for i := range out.Parts {
+		p := &out.Parts[i]
+		var in *Analysis
+		var err error
+		switch p.Kind {
+		case Prepare:
+			if in, err = l.statement(p.Name); err == nil && in != nil {
+				err = &Error{Code: "42P05", Message: fmt.Sprintf("prepared statement %q already exists", p.Name), Offset: -1}
+			}
+			l.prepared[p.Name], in = p.Inner, nil
+		case Declare:
+			if in, err = l.cursor(p.Name); err == nil && in != nil {
+				err = &Error{Code: "42P03", Message: fmt.Sprintf("cursor %q already exists", p.Name), Offset: -1}
+			}
+			l.cursors[p.Name], in = p.Inner, nil
+		case Deallocate:
+			l.prepared[p.Name], l.noPrepared = nil, l.noPrepared || p.All
+			if p.All {
+				clear(l.prepared)
+			}
+		case CloseCursor:
+			l.cursors[p.Name], l.noCursors = nil, l.noCursors || p.All
+			if p.All {
+				clear(l.cursors)
+			}
+		case Execute:
+			if in, err = l.statement(p.Name); err == nil && in == nil {
+				err = &Error{Code: "26000", Message: fmt.Sprintf("prepared statement %q does not exist", p.Name), Offset: -1}
+			}
+			if err == nil && (len(in.Parts) != 1 || in.Parts[0].Kind != Query && in.Parts[0].Kind != Write) {
+				err = &Error{Code: "0A000", Message: fmt.Sprintf("EXECUTE of %q, which is no query and changes no rows", p.Name), Hint: "execute it by the protocol, or write it out", Offset: -1}
+			}
+		case Fetch:
+			if in, err = l.cursor(p.Name); err == nil && in == nil {
+				err = &Error{Code: "34000", Message: fmt.Sprintf("cursor %q does not exist", p.Name), Hint: "only a cursor that DECLARE has made can be fetched from", Offset: -1}
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+		if in != nil {
+			p.Writes, p.Rows = in.Parts[0].Writes, p.Rows && in.Parts[0].Rows
+			for _, op := range in.Statement.Operations {
+				op.Statement = i
+				st.Operations = append(st.Operations, op)
+			}
+			for _, o := range in.Statement.Outputs {
+				if o.Statement = i; p.Rows {
+					st.Outputs = append(st.Outputs, o)
+				}
+			}
+		}
+	}
+	return out, nil
+}
+
+// local are the names as they stand between two parts of one text.
+type local struct {
+	names                 Names
+	prepared, cursors     map[string]*Analysis // nil is one that is gone
+	noPrepared, noCursors bool                 // those of the session are gone
+}
+
+func (l *local) statement(name string) (*Analysis, error) {
+	if in, ok := l.prepared[name]; ok || l.noPrepared {
+		return in, nil
+	}
+	return l.names.Prepared(name)
+}
+
+func (l *local) cursor(name string) (*Analysis, error) {
+	if in, ok := l.cursors[name]; ok || l.noCursors {
+		return in, nil
+	}
+	return l.names.Cursor(name)
+}
+
+// NoNames is a session that has named nothing.
+type NoNames struct{}
+
+// Prepared knows no name.
+func (NoNames) Prepared(string) (*Analysis, error) { return nil, nil }
+
+// Cursor knows no name.
+func (NoNames) Cursor(string) (*Analysis, error) { return nil, nil }
