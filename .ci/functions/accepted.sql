@@ -1,4 +1,5 @@
--- The functions that any text may call, for core/sql/accepted.txt. Run on a fresh cluster:
+-- The functions that any text may call, for core/sql/accepted.txt. Run on a fresh cluster of every
+-- major, and joined by OID (an OID keeps its function from one major to the next):
 --   psql -XAt -F ' ' -f .ci/functions/accepted.sql
 -- Immutable or stable functions of pg_catalog, less those that read tables, files, other sessions or the server's
 -- state, run text, or take the server's internal types; and the volatile ones named here, which write nothing.
@@ -12,5 +13,5 @@ WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.oid < 16384
                            'fdw_handler'::regtype, 'index_am_handler'::regtype, 'table_am_handler'::regtype, 'tsm_handler'::regtype)
   AND NOT EXISTS (SELECT FROM unnest(p.proargtypes) t WHERE t = ANY (ARRAY['internal'::regtype, 'cstring'::regtype]::oid[])
                   AND p.prokind = 'f')
-  AND p.proname !~ '^(pg_|_pg_|lo_|binary_upgrade|has_|row_security|inet_(client|server)|txid_|currtid|to_reg|ts_stat|ts_debug|ts_parse|ts_token|ts_lexize|ts_rewrite|get_current_ts|dblink|xpath_table|shobj_description|obj_description|col_description|acl|makeaclitem|current_setting|set_config|current_schemas?$|session_user|query_to|cursor_to|table_to|schema_to|database_to|nextval|setval|currval|lastval|mxid_|suppress_|unique_key_|RI_|brin_|gin_clean|.*(in|out|recv|send)_?procedure|regclass$|regexp_internal|hash_?array_ext|be_lo|getdatabaseencoding|.*_?sel$|.*joinsel$|.*_handler$|.*_validator$|icu_|unicode_version|.*_support$|amvalidate|hashhandler|loread|lowrite|system$|bernoulli$)'
+  AND p.proname !~ '^(pg_|_pg_|lo_|binary_upgrade|has_|row_security|inet_(client|server)|txid_|currtid|to_reg|ts_stat|ts_debug|ts_parse|ts_token|ts_lexize|ts_rewrite|get_current_ts|dblink|xpath_table|shobj_description|obj_description|col_description|acl|makeaclitem|current_setting|set_config|current_schemas?$|session_user|system_user|query_to|cursor_to|table_to|schema_to|database_to|nextval|setval|currval|lastval|mxid_|suppress_|unique_key_|RI_|brin_|gin_clean|.*(in|out|recv|send)_?procedure|regclass$|regexp_internal|hash_?array_ext|be_lo|getdatabaseencoding|.*_?sel$|.*joinsel$|.*_handler$|.*_validator$|icu_|unicode_version|.*_support$|amvalidate|hashhandler|loread|lowrite|system$|bernoulli$)'
 ORDER BY p.oid;

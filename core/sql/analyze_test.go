@@ -106,6 +106,21 @@ func TestCorpus(t *testing.T) {
 			t.Errorf("%s\n got:\n%s want:\n%s", text, got, want)
 		}
 		out.WriteString("> " + text + "\n" + got + "\n")
+		for _, major := range []int{17, 18} { // and what the newer grammars make of it
+			later := *c
+			g, e := parse.ForServer(major)
+			if e != nil {
+				t.Fatal(e)
+			}
+			later.Grammar = g
+			b, err := sql.Analyze(&later, text)
+			if err == nil {
+				b, err = b.Resolve(sql.NoNames{})
+			}
+			if again := render(b, err); again != got {
+				t.Errorf("%s\n with the grammar of %d:\n%s", text, major, again)
+			}
+		}
 		if err == nil && a.Statement.Incomplete == "" { // what is forwarded means the same
 			b, err := sql.Analyze(c, a.Statement.Canonical)
 			if err == nil {

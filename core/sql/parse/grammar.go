@@ -18,10 +18,14 @@ import (
 //go:embed tab15.bin.gz
 var table15 []byte
 
+//go:embed tab17.bin.gz
+var table17 []byte
+
 //go:embed tab18.bin.gz
 var table18 []byte
 
 var load15 = sync.OnceValues(func() (*Grammar, error) { return unpack(15, table15) })
+var load17 = sync.OnceValues(func() (*Grammar, error) { return unpack(17, table17) })
 var load18 = sync.OnceValues(func() (*Grammar, error) { return unpack(18, table18) })
 
 // ForServer gives the grammar of a server's major version, or of the next newer
@@ -32,6 +36,8 @@ func ForServer(major int) (*Grammar, error) {
 		return nil, fmt.Errorf("parse: no grammar for PostgreSQL %d", major)
 	case major <= 15:
 		return load15()
+	case major <= 17:
+		return load17()
 	}
 	return load18()
 }

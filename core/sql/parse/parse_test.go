@@ -27,6 +27,7 @@ var texts = []struct {
 	{"MERGE INTO t USING s ON t.a = s.a WHEN MATCHED THEN DELETE", 15},
 	{"MERGE INTO t USING s ON t.a = s.a WHEN MATCHED THEN DELETE RETURNING *", 17},
 	{"SELECT * FROM JSON_TABLE(j, '$[*]' COLUMNS (a int)) x", 17},
+	{"MERGE INTO t USING s ON t.a = s.a WHEN MATCHED THEN DELETE RETURNING merge_action(), t.*", 17}, {"SELECT * FROM json_table('[]', '$[*]' COLUMNS (a int)) x", 17},
 	{"INSERT INTO t VALUES (1) RETURNING WITH (OLD AS o) o.a", 18},
 	{"SELECT 0x1F", 16}, {"SELECT 1_000", 16}, {"SELECT 123abc", 0}, {"SELECT 1e5$1", 0}, {"SELECT 1.e", 0}, {"SELECT a[1..2]", 0},
 	{"SELECT\v1", 16}, {"SELECT 1 @-1, 2*-3", 15},
@@ -38,7 +39,7 @@ var texts = []struct {
 }
 
 func TestPS15Texts(t *testing.T) {
-	for _, major := range []int{15, 18} {
+	for _, major := range []int{15, 17, 18} {
 		g := grammar(t, major)
 		for _, c := range texts {
 			_, err := g.Parse(c.sql)
@@ -100,7 +101,7 @@ func TestPS16Bombs(t *testing.T) {
 
 // The children of each node stand in order and fill its span.
 func TestTreeSpans(t *testing.T) {
-	for _, major := range []int{15, 18} {
+	for _, major := range []int{15, 17, 18} {
 		for _, c := range texts {
 			tree, err := grammar(t, major).Parse(c.sql)
 			if err != nil {
