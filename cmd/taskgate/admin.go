@@ -23,8 +23,7 @@ import (
 
 // call asks the gateway that runs, over the socket in its data directory.
 func call(cmd *cobra.Command, method, path string, form url.Values, into any) error {
-	file, _ := cmd.Flags().GetString("config")
-	c, err := config.Load(file)
+	c, err := config.Load(source(cmd))
 	if err != nil {
 		return err
 	}

@@ -24,8 +24,7 @@ func dataDir(cmd *cobra.Command) (string, error) {
 	if dir, _ := cmd.Flags().GetString("data"); dir != "" {
 		return dir, nil
 	}
-	file, _ := cmd.Flags().GetString("config")
-	c, err := config.Load(file)
+	c, err := config.Load(source(cmd))
 	if err != nil {
 		return "", err
 	}

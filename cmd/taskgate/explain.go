@@ -35,8 +35,7 @@ func explainCommand() *cobra.Command {
 	var task, on string
 	c := &cobra.Command{Use: "explain --task TASK [--on RESOURCE] 'SQL'", Short: "what a text would do, and whether the task allows it; runs nothing", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			file, _ := cmd.Flags().GetString("config")
-			out, err := explain(cmd.Context(), file, task, on, args[0])
+			out, err := explain(cmd.Context(), source(cmd), task, on, args[0])
 			if err != nil {
 				return err
 			}
@@ -75,8 +74,8 @@ func explainCommand() *cobra.Command {
 	return c
 }
 
-func explain(ctx context.Context, file, task, on, text string) (*explained, error) {
-	c, err := config.Load(file)
+func explain(ctx context.Context, from config.Source, task, on, text string) (*explained, error) {
+	c, err := config.Load(from)
 	if err != nil {
 		return nil, err
 	}

@@ -23,6 +23,7 @@ func main() {
 	root := &cobra.Command{Use: "taskgate", Short: "access for a named task, judged by sandboxed guards, recorded", Version: version,
 		SilenceUsage: true, SilenceErrors: true}
 	root.PersistentFlags().StringP("config", "c", "gateway.yaml", "the gateway's configuration")
+	root.PersistentFlags().StringArray("set", nil, "KEY.KEY=VALUE lies over the file, as TASKGATE_KEY__KEY does")
 	root.AddCommand(serveCommand(), checkCommand(), reloadCommand(), statusCommand(), killCommand(), explainCommand(),
 		sessionsCommand(), replayCommand(), auditCommand(), pluginCommand(),
 		loginCommand(), whoamiCommand(), tokenCommand(), psqlCommand(), logoutCommand(), devIDPCommand(), devConfirmCommand())

@@ -21,9 +21,8 @@ import (
 func serveCommand() *cobra.Command {
 	grace := 10 * time.Second
 	c := &cobra.Command{Use: "serve", Short: "run the gateway", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		path, _ := cmd.Flags().GetString("config")
 		log := zerolog.New(os.Stderr).With().Timestamp().Logger()
-		s := &server.Server{Path: path, Version: version, Log: log, Grace: grace}
+		s := &server.Server{Config: source(cmd), Version: version, Log: log, Grace: grace}
 		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 		defer stop()
 		hup := make(chan os.Signal, 1)
@@ -57,10 +56,16 @@ func serveCommand() *cobra.Command {
 	return c
 }
 
+// source is the configuration that the flags name.
+func source(cmd *cobra.Command) config.Source {
+	path, _ := cmd.Flags().GetString("config")
+	set, _ := cmd.Flags().GetStringArray("set")
+	return config.Source{Path: path, Set: set}
+}
+
 func checkCommand() *cobra.Command {
 	return &cobra.Command{Use: "check", Short: "find every fault of configuration, catalog and modules", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		path, _ := cmd.Flags().GetString("config")
-		c, err := config.Load(path)
+		c, err := config.Load(source(cmd))
 		if err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/taskgate/taskgate/core/strict"
@@ -113,17 +114,50 @@ func (s Secret) Resolve() (string, error) {
 	return "", fmt.Errorf("config: no secret")
 }
 
-// Load reads and checks a file.
-func Load(path string) (*Config, error) {
-	b, err := os.ReadFile(path)
+// Source is where a configuration comes from: a file, and what lies over it.
+type Source struct {
+	Path string
+	Set  []string // KEY.KEY=VALUE, as --set has them
+}
+
+// Load reads and checks a file. The environment lies over it, and flags over
+// that.
+func Load(s Source) (*Config, error) {
+	b, err := os.ReadFile(s.Path)
 	if err != nil {
 		return nil, fmt.Errorf("config: %w", err)
 	}
-	return Parse(path, b)
+	layers := environment(os.Environ())
+	for _, set := range s.Set {
+		key, value, ok := strings.Cut(set, "=")
+		if !ok || key == "" {
+			return nil, fmt.Errorf("config: --set %s: KEY.KEY=VALUE is expected", set)
+		}
+		layers = append(layers, strict.Layer{Origin: "--set " + key, Path: strings.Split(key, "."), Value: value})
+	}
+	return Parse(s.Path, b, layers...)
 }
 
-// Parse checks the text of a file. The error is strict.Faults.
-func Parse(path string, b []byte) (*Config, error) {
+// environment gives the variables that are settings: TASKGATE_ and the keys, in
+// capitals, with two underscores between them. TASKGATE_DATA is data,
+// TASKGATE_LISTENERS__POSTGRES__ADDRESS is listeners.postgres.address. Those of
+// the client's commands and of the tests are none.
+func environment(env []string) (layers []strict.Layer) {
+	slices.Sort(env)
+	for _, e := range env {
+		name, value, _ := strings.Cut(e, "=")
+		keys, ok := strings.CutPrefix(name, "TASKGATE_")
+		if !ok || keys == "" || keys == "GATEWAY" || strings.HasPrefix(keys, "TEST_") {
+			continue
+		}
+		layers = append(layers, strict.Layer{Origin: name, Path: strings.Split(strings.ToLower(keys), "__"), Value: value})
+	}
+	return layers
+}
+
+// Parse checks the text of a file with layers over it. The error is
+// strict.Faults.
+func Parse(path string, b []byte, layers ...strict.Layer) (*Config, error) {
 	var faults strict.Faults
 	p := &parser{dir: filepath.Dir(path)}
 	c := &Config{Data: p.path("data"), Catalog: p.path("tasks"), Resources: map[string]*Resource{}, Audit: Audit{Sync: "writes"}, Record: "head"}
@@ -131,6 +165,7 @@ func Parse(path string, b []byte) (*Config, error) {
 	if !n.Exists() {
 		return nil, faults.Err()
 	}
+	n = n.With(layers)
 	n.Fields(map[string]func(strict.Node){
 		"data":    func(v strict.Node) { c.Data = p.path(v.String()) },
 		"catalog": func(v strict.Node) { c.Catalog = p.path(v.String()) },

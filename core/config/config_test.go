@@ -8,7 +8,7 @@ import (
 
 // TestShipped: the gateway.yaml of the repository has no fault.
 func TestShipped(t *testing.T) {
-	c, err := Load("../../gateway.yaml")
+	c, err := Load(Source{Path: "../../gateway.yaml"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,5 +71,45 @@ func TestSecret(t *testing.T) {
 		if _, err := s.Resolve(); err == nil {
 			t.Errorf("%v resolves", s)
 		}
+	}
+}
+
+// TestLayers: the environment lies over the file, flags over the environment,
+// and a fault names where its value came from.
+func TestLayers(t *testing.T) {
+	t.Setenv("TASKGATE_DATA", "elsewhere")
+	t.Setenv("TASKGATE_LISTENERS__POSTGRES__ADDRESS", "127.0.0.1:7000")
+	t.Setenv("TASKGATE_ISSUERS__0__MAY_ASSERT", `["team:*"]`)
+	load := func(set ...string) (*Config, error) {
+		return Load(Source{Path: "../../gateway.yaml", Set: set})
+	}
+	c, err := load("listeners.postgres.address=127.0.0.1:7001", "resources.shop.database=other", "record.results=none",
+		`resources.more={protocol: postgres, address: "db:5432", database: d, logins: {a: {user: a, password: "env:P"}}}`,
+		`issuers.1={url: "https://idp.example", client_id: x}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasSuffix(c.Data, "elsewhere") || c.Listeners.Postgres.Address != "127.0.0.1:7001" || !c.Listeners.Postgres.Plain || c.Resources["shop"].Database != "other" ||
+		c.Resources["shop"].Logins["app"] == nil || c.Resources["more"].TLS != "verify-full" || c.Record != "none" || c.Issuers[0].MayAssert[0] != "team:*" || len(c.Issuers) != 2 {
+		t.Errorf("%+v %+v", c, c.Resources["more"])
+	}
+	for set, want := range map[string]string{
+		"dta=x":                            `--set dta:1:1: dta: unknown key (did you mean "data"?)`,
+		"listeners.postgres.address=x":     "--set listeners.postgres.address:1:1: listeners.postgres.address: ",
+		"listeners.postgres.plain=maybe":   "true or false is expected",
+		"audit.sync=[":                     "--set audit.sync:1:",
+		"data=":                            "empty",
+		"issuers.7.url=x":                  `an index from 0 to 1 is expected`,
+		"data.more=x":                      `"more" has no place in a text`,
+		"data":                             "KEY.KEY=VALUE is expected",
+		"resources.shop.logins.app.pass=x": "unknown key",
+	} {
+		if _, err := load(set); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("--set %s: %v, want %s", set, err, want)
+		}
+	}
+	t.Setenv("TASKGATE_AUDIT__SNYC", "always")
+	if _, err := load(); err == nil || !strings.Contains(err.Error(), `TASKGATE_AUDIT__SNYC:1:1: audit.snyc: unknown key (did you mean "sync"?)`) {
+		t.Error(err)
 	}
 }

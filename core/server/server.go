@@ -34,7 +34,7 @@ import (
 
 // Server is one running gateway.
 type Server struct {
-	Path    string // of gateway.yaml
+	Config  config.Source
 	Version string
 	Log     zerolog.Logger
 	Grace   time.Duration // that sessions have to end in when the gateway stops
@@ -54,7 +54,7 @@ const headBytes = 64 << 10
 
 // Run serves until ctx is done, then lets sessions end, and returns.
 func (s *Server) Run(ctx context.Context) (err error) {
-	c, err := config.Load(s.Path)
+	c, err := config.Load(s.Config)
 	if err != nil {
 		return err
 	}
@@ -235,7 +235,7 @@ func (s *Server) note(who, what string) error {
 func (s *Server) Reload(ctx context.Context, who string) ([]string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c, err := config.Load(s.Path)
+	c, err := config.Load(s.Config)
 	if err != nil {
 		return nil, err
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/taskgate/taskgate/core/audit"
+	"github.com/taskgate/taskgate/core/config"
 	"github.com/taskgate/taskgate/core/devidp"
 	"github.com/taskgate/taskgate/core/wasm"
 	"github.com/taskgate/taskgate/internal/pgtest"
@@ -90,7 +91,7 @@ func TestGateway(t *testing.T) {
 	}
 	write("tasks/look.yaml", lookTask)
 	write("password", pg.Password)
-	config := fmt.Sprintf(`listeners:
+	gatewayYAML := fmt.Sprintf(`listeners:
   postgres: {address: "127.0.0.1:0", plain: true}
   api: {address: "127.0.0.1:0", plain: true}
 issuers:
@@ -100,9 +101,9 @@ resources:
 plugins:
   - {name: tasks, path: tasks.wasm, may: [allow, deny], isolation: shared, cache: true}
 `, issuer, pg.Port, pg.CA)
-	write("gateway.yaml", config)
+	write("gateway.yaml", gatewayYAML)
 	ready := make(chan map[string]string, 1)
-	s := &Server{Path: filepath.Join(dir, "gateway.yaml"), Version: "test", Log: zerolog.Nop(), Grace: 200 * time.Millisecond, Ready: func(a map[string]string) { ready <- a }}
+	s := &Server{Config: config.Source{Path: filepath.Join(dir, "gateway.yaml")}, Version: "test", Log: zerolog.Nop(), Grace: 200 * time.Millisecond, Ready: func(a map[string]string) { ready <- a }}
 	var ahead atomic.Int64
 	s.clock = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 	run, stop := context.WithCancel(context.Background())

@@ -5,6 +5,8 @@ package strict
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -65,6 +67,15 @@ type Node struct {
 	path   string
 	node   ast.Node
 	faults *Faults
+	over   []Layer
+}
+
+// Layer is a value from elsewhere, an environment variable or a flag, that
+// takes the place of the one in the file.
+type Layer struct {
+	Origin string   // for faults: "TASKGATE_DATA", "--set data"
+	Path   []string // keys, and indexes of lists
+	Value  string   // YAML
 }
 
 // Parse reads one document. Its faults, and those of everything read from the
@@ -94,8 +105,44 @@ func Parse(file string, b []byte, faults *Faults) Node {
 	return n
 }
 
+// With lays values from elsewhere over the file's. Of two for one place the
+// later counts.
+func (n Node) With(layers []Layer) Node {
+	n.over = layers
+	return n
+}
+
+// beneath gives the layers that lie at or under a child. One that is the child
+// itself replaces it, and counts from there on.
+func (n Node) beneath(step string, c Node) Node {
+	for _, l := range n.over {
+		if len(l.Path) == 0 || l.Path[0] != step {
+			continue
+		}
+		if len(l.Path) > 1 {
+			c.over = append(c.over, Layer{l.Origin, l.Path[1:], l.Value})
+			continue
+		}
+		v := Parse(l.Origin, []byte(l.Value), n.faults)
+		if v.node == nil && strings.TrimSpace(l.Value) == "" {
+			v.Fault("empty")
+		}
+		c = Node{file: l.Origin, path: c.path, node: v.node, faults: n.faults}
+	}
+	if len(c.over) > 0 && c.node != nil {
+		switch c.node.(type) {
+		case *ast.MappingNode, *ast.MappingValueNode, *ast.SequenceNode:
+		default:
+			o := Node{file: c.over[0].Origin, path: c.path, faults: n.faults}
+			o.Fault("%q has no place in %s", strings.Join(c.over[0].Path, "."), kind(c.node))
+			c.over = nil
+		}
+	}
+	return c
+}
+
 // Exists says whether there is a value.
-func (n Node) Exists() bool { return n.node != nil }
+func (n Node) Exists() bool { return n.node != nil || len(n.over) > 0 }
 
 // Line is where the value stands, from 1.
 func (n Node) Line() int {
@@ -110,11 +157,16 @@ func (n Node) At() string { return n.file + ":" + strconv.Itoa(n.Line()) }
 
 // Fault reports what is wrong with the value.
 func (n Node) Fault(format string, args ...any) {
+	*n.faults = append(*n.faults, n.Wrong(format, args...))
+}
+
+// Wrong is a fault of the value that is found after the file was read.
+func (n Node) Wrong(format string, args ...any) Fault {
 	f := Fault{File: n.file, Line: 1, Column: 1, Path: n.path, Message: fmt.Sprintf(format, args...)}
 	if n.node != nil && n.node.GetToken() != nil {
 		f.Line, f.Column = n.node.GetToken().Position.Line, n.node.GetToken().Position.Column
 	}
-	*n.faults = append(*n.faults, f)
+	return f
 }
 
 func (n Node) child(step string, v ast.Node) Node {
@@ -126,11 +178,11 @@ func (n Node) child(step string, v ast.Node) Node {
 	}
 	switch v.(type) {
 	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode:
-		c := Node{n.file, path, v, n.faults}
+		c := Node{file: n.file, path: path, node: v, faults: n.faults}
 		c.Fault("anchors, aliases and tags are not allowed")
-		return Node{n.file, path, nil, n.faults}
+		v = nil
 	}
-	return Node{n.file, path, v, n.faults}
+	return n.beneath(strings.Trim(step, "[]"), Node{file: n.file, path: path, node: v, faults: n.faults})
 }
 
 // Each calls f with each key and value of a mapping, in order.
@@ -138,7 +190,6 @@ func (n Node) Each(f func(key string, v Node)) {
 	var values []*ast.MappingValueNode
 	switch m := n.node.(type) {
 	case nil:
-		return
 	case *ast.MappingNode:
 		values = m.Values
 	case *ast.MappingValueNode:
@@ -167,6 +218,12 @@ func (n Node) Each(f func(key string, v Node)) {
 		seen[key] = true
 		f(key, c)
 	}
+	for _, l := range n.over { // what the file does not have
+		if key := l.Path[0]; !seen[key] {
+			seen[key] = true
+			f(key, n.child(key, nil))
+		}
+	}
 }
 
 // Fields reads a mapping with known keys; any other is a fault, with the
@@ -177,7 +234,7 @@ func (n Node) Fields(fields map[string]func(Node)) {
 			f(v)
 			return
 		}
-		hint := ""
+		hint := " (known are " + strings.Join(slices.Sorted(maps.Keys(fields)), ", ") + ")"
 		if near := nearest(key, fields); near != "" {
 			hint = fmt.Sprintf(" (did you mean %q?)", near)
 		}
@@ -218,16 +275,26 @@ func distance(a, b string) int {
 
 // List gives the elements of a sequence.
 func (n Node) List() (out []Node) {
-	if n.node == nil {
+	if !n.Exists() {
 		return nil
 	}
 	s, ok := n.node.(*ast.SequenceNode)
+	if !ok && n.node == nil {
+		s, ok = &ast.SequenceNode{}, true
+	}
 	if !ok {
 		n.Fault("a list is expected, not %s", kind(n.node))
 		return nil
 	}
 	for i, v := range s.Values {
 		out = append(out, n.child("["+strconv.Itoa(i)+"]", v))
+	}
+	for _, l := range n.over {
+		if i, err := strconv.Atoi(l.Path[0]); err != nil || i > len(out) || i < 0 {
+			n.child(l.Path[0], nil).Fault("%q: an index from 0 to %d is expected", l.Path[0], len(out))
+		} else if i == len(out) {
+			out = append(out, n.child("["+l.Path[0]+"]", nil))
+		}
 	}
 	return out
 }
