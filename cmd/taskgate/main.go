@@ -19,6 +19,9 @@ type hinted struct {
 	hint string
 }
 
+// errQuiet ends with status 1 where everything has been said.
+var errQuiet = errors.New("")
+
 func main() {
 	root := &cobra.Command{Use: "taskgate", Short: "access for a named task, judged by sandboxed guards, recorded", Version: version,
 		SilenceUsage: true, SilenceErrors: true}
@@ -27,7 +30,11 @@ func main() {
 	root.AddCommand(serveCommand(), checkCommand(), reloadCommand(), statusCommand(), killCommand(), explainCommand(),
 		sessionsCommand(), replayCommand(), auditCommand(), pluginCommand(),
 		loginCommand(), whoamiCommand(), tokenCommand(), psqlCommand(), logoutCommand(), devIDPCommand(), devConfirmCommand())
-	if err := root.Execute(); err != nil {
+	err := root.Execute()
+	if errors.Is(err, errQuiet) {
+		os.Exit(1)
+	}
+	if err != nil {
 		for line := range strings.Lines(err.Error()) {
 			fmt.Fprintf(os.Stderr, "taskgate: %s\n", strings.TrimRight(line, "\n"))
 		}

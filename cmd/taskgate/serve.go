@@ -1,12 +1,9 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
-	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -15,7 +12,6 @@ import (
 
 	"github.com/taskgate/taskgate/core/config"
 	"github.com/taskgate/taskgate/core/server"
-	"github.com/taskgate/taskgate/core/wasm"
 )
 
 func serveCommand() *cobra.Command {
@@ -61,29 +57,4 @@ func source(cmd *cobra.Command) config.Source {
 	path, _ := cmd.Flags().GetString("config")
 	set, _ := cmd.Flags().GetStringArray("set")
 	return config.Source{Path: path, Set: set}
-}
-
-func checkCommand() *cobra.Command {
-	return &cobra.Command{Use: "check", Short: "find every fault of configuration, catalog and modules", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		c, err := config.Load(source(cmd))
-		if err != nil {
-			return err
-		}
-		host, err := wasm.Open(filepath.Join(c.Data, "modules"))
-		if err != nil {
-			return err
-		}
-		defer host.Close()
-		gen, cat, err := server.Build(context.Background(), host, c)
-		if err != nil {
-			return err
-		}
-		defer gen.Close()
-		rules := 0
-		for _, t := range cat.Tasks {
-			rules += len(t.Rules)
-		}
-		fmt.Printf("ok: %d tasks with %d rules, %d resources, %d guards\n", len(cat.Tasks), rules, len(gen.Resources), len(gen.Guards))
-		return nil
-	}}
 }

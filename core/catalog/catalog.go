@@ -20,7 +20,10 @@ import (
 
 // Catalog is the tasks by name.
 type Catalog struct {
+	Dir      string
 	Tasks    map[string]*Task
+	Lock     *Lock
+	Missing  strict.Faults // what needs the lock and is not in it
 	Warnings strict.Faults
 }
 
@@ -39,7 +42,15 @@ type Task struct {
 	Settings    []string
 	Channels    []string // those that it may listen to, whose payloads it sees
 	Rules       []policy.Rule
+	Written     []Written // the rules as the file has them
 	File        string
+}
+
+// Written is a rule as its file has it, before the lock says what '*' means.
+type Written struct {
+	strict.Node
+	Rule policy.Rule
+	Star bool // columns: '*'
 }
 
 // verbs are all that a rule may list, with what they are for.
@@ -52,9 +63,20 @@ var later = map[string]string{
 	"exec": "hosts", "files": "hosts", "kube": "clusters",
 }
 
-// Load reads every *.yaml file of a directory. The error holds all faults.
+// Load reads every *.yaml file of a directory, and the lock. The error holds all
+// faults.
 func Load(dir string) (*Catalog, error) {
-	c := &Catalog{Tasks: map[string]*Task{}}
+	c, err := Read(dir)
+	if err == nil {
+		err = c.Missing.Err()
+	}
+	return c, err
+}
+
+// Read is Load for whoever makes the lock: what is not in it yet is no fault,
+// but stands in Missing, and its rules allow nothing.
+func Read(dir string) (*Catalog, error) {
+	c := &Catalog{Dir: dir, Tasks: map[string]*Task{}}
 	paths, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
 	if err != nil {
 		return nil, fmt.Errorf("catalog: %w", err)
@@ -64,6 +86,7 @@ func Load(dir string) (*Catalog, error) {
 	}
 	sort.Strings(paths)
 	var faults strict.Faults
+	c.Lock = readLock(dir, &faults)
 	for _, path := range paths {
 		b, err := os.ReadFile(path)
 		if err != nil {
@@ -138,17 +161,60 @@ func (c *Catalog) task(path string, n strict.Node) *Task {
 		t.Groups = []string{"task:" + t.Name}
 	}
 	for i, v := range rules {
-		r := c.rule(v, review[i])
-		if t.Rules = append(t.Rules, r); slices.Contains(r.Verbs, "listen") && r.Review == nil {
-			t.Channels = append(t.Channels, r.Channels...)
+		w := Written{Node: v}
+		w.Rule, w.Star = c.rule(v, review[i])
+		t.Written = append(t.Written, w)
+		t.Rules = append(t.Rules, c.locked(t, w)...)
+		if slices.Contains(w.Rule.Verbs, "listen") && w.Rule.Review == nil {
+			t.Channels = append(t.Channels, w.Rule.Channels...)
 		}
 	}
 	return t
 }
 
-func (c *Catalog) rule(n strict.Node, review bool) policy.Rule {
+// locked gives what a rule is with what the lock says: one rule for each table
+// where it has columns: '*', and the accepted source of each trigger.
+func (c *Catalog) locked(t *Task, w Written) []policy.Rule {
+	r := w.Rule
+	for _, e := range r.Effects {
+		trigger, ok := strings.CutPrefix(e, "trigger ")
+		if !ok {
+			continue
+		}
+		found := false
+		for _, name := range t.Resources {
+			if l := c.Lock.Resources[name]; l != nil && l.Triggers[trigger] != "" {
+				if r.Pinned == nil {
+					r.Pinned = map[string][]string{}
+				}
+				r.Pinned[e] = append(r.Pinned[e], l.Triggers[trigger])
+				found = true
+			}
+		}
+		if !found {
+			c.Missing = append(c.Missing, w.Wrong("effects: the source of the trigger %s is not in %s: taskgate check --live --accept", trigger, LockFile))
+		}
+	}
+	if !w.Star {
+		return []policy.Rule{r}
+	}
+	var out []policy.Rule
+	for _, table := range r.Tables {
+		columns, ok := c.Lock.columns(t.Resources, table)
+		if !ok {
+			c.Missing = append(c.Missing, w.Wrong("columns: '*' means those of %s in %s, which has none: taskgate check --live --accept", table, LockFile))
+			continue
+		}
+		one := r
+		one.Tables, one.Columns = []string{table}, columns
+		out = append(out, one)
+	}
+	return out
+}
+
+func (c *Catalog) rule(n strict.Node, review bool) (policy.Rule, bool) {
 	r := policy.Rule{At: filepath.Base(n.At())} // the engineer is told the file, not where the operator keeps it
-	columns := false
+	columns, star := false, false
 	fields := map[string]func(strict.Node){
 		"verbs": func(v strict.Node) {
 			for _, w := range v.List() {
@@ -163,15 +229,18 @@ func (c *Catalog) rule(n strict.Node, review bool) policy.Rule {
 		"columns": func(v strict.Node) {
 			columns = true
 			if !v.IsList() {
-				if v.One("all") != "" {
+				switch v.One("all", "*") {
+				case "all":
 					r.Columns = []string{"*"}
+				case "*":
+					star = true
 				}
 				return
 			}
 			for _, w := range v.List() {
 				s := w.String()
 				if s == "*" {
-					w.Fault("a list names columns; for every column, present and future, say columns: all")
+					w.Fault("a list names columns; for those that are accepted say columns: '*', for every one, present and future, columns: all")
 				}
 				r.Columns = append(r.Columns, s)
 			}
@@ -218,13 +287,13 @@ func (c *Catalog) rule(n strict.Node, review bool) policy.Rule {
 	case !call && len(r.Functions) > 0:
 		n.Fault("functions are for verbs: [call]")
 	case reads && !columns:
-		n.Fault("columns is required: name them, or say columns: all")
+		n.Fault("columns is required: name them, or say columns: '*' for those that %s has", LockFile)
 	case r.Where != "" && (slices.Contains(r.Verbs, "select") || slices.Contains(r.Verbs, "insert") || slices.Contains(r.Verbs, "truncate") || slices.Contains(r.Verbs, "lock") || call || channel):
 		n.Fault("where is for update and delete: no other verb can meet it")
 	case review && r.Review == nil:
 		n.Fault("a review rule says by whom: by: {groups: [dba], people: 1}")
 	}
-	return r
+	return r, star
 }
 
 func qualified(n strict.Node) (out []string) {

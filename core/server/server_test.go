@@ -146,7 +146,7 @@ plugins:
 	if got := code("select note from orders"); got != "<nil>" {
 		t.Errorf("the new rules do not count: %s", got)
 	}
-	for name, text := range map[string]string{"tasks/look.yaml": "task: look\n", "gateway.yaml": config + "plugin: x\n"} {
+	for name, text := range map[string]string{"tasks/look.yaml": "task: look\n", "gateway.yaml": gatewayYAML + "plugin: x\n"} {
 		good, _ := os.ReadFile(filepath.Join(dir, name))
 		write(name, text)
 		if _, err := s.Reload(t.Context(), "test"); err == nil {

@@ -18,10 +18,11 @@ import (
 
 // Fault is one thing that is wrong with a file.
 type Fault struct {
-	File         string
-	Line, Column int
-	Path         string // of the field: allow[0].columns
-	Message      string
+	File    string `json:"file,omitempty"`
+	Line    int    `json:"line,omitempty"`
+	Column  int    `json:"column,omitempty"`
+	Path    string `json:"path,omitempty"` // of the field: allow[0].columns
+	Message string `json:"message"`
 }
 
 func (f Fault) Error() string {

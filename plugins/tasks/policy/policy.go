@@ -27,15 +27,16 @@ type Task struct {
 
 // Rule lists operations that a task may do, or may do once approved.
 type Rule struct {
-	At        string   `json:"at"` // file:line, for the hint
-	Verbs     []string `json:"verbs"`
-	Tables    []string `json:"tables,omitempty"`  // schema.name
-	Columns   []string `json:"columns,omitempty"` // "*" is every column
-	Functions []string `json:"functions,omitempty"`
-	Channels  []string `json:"channels,omitempty"` // of LISTEN and NOTIFY
-	Where     string   `json:"where,omitempty"` // key, required
-	Effects   []string `json:"effects,omitempty"`
-	Review    *Review  `json:"review,omitempty"`
+	At        string              `json:"at"` // file:line, for the hint
+	Verbs     []string            `json:"verbs"`
+	Tables    []string            `json:"tables,omitempty"`  // schema.name
+	Columns   []string            `json:"columns,omitempty"` // "*" is every column
+	Functions []string            `json:"functions,omitempty"`
+	Channels  []string            `json:"channels,omitempty"` // of LISTEN and NOTIFY
+	Where     string              `json:"where,omitempty"`    // key, required
+	Effects   []string            `json:"effects,omitempty"`
+	Pinned    map[string][]string `json:"pinned,omitempty"` // of triggers in Effects: the sources that are accepted
+	Review    *Review             `json:"review,omitempty"`
 }
 
 // Review is who has to approve.
@@ -304,10 +305,17 @@ func (t *Task) effect(o *abi.Operation, used []*Rule) string {
 		}
 		return "the server would also " + o.Verb + " rows of " + table(o) + " by the foreign key " + what
 	case how == "trigger":
-		if slices.ContainsFunc(used, func(r *Rule) bool { return slices.Contains(r.Effects, accepted(o)) }) {
-			return ""
+		how := "the server would also run the trigger " + what
+		for _, r := range used {
+			if !slices.Contains(r.Effects, accepted(o)) {
+				continue
+			}
+			if slices.Contains(r.Pinned[accepted(o)], o.Value) {
+				return ""
+			}
+			how = "the source of the trigger " + what + " is not the one that was accepted"
 		}
-		return "the server would also run the trigger " + what
+		return how
 	}
 	if o.Kind == abi.KindFunction {
 		if _, m := t.match(o); m == nil {

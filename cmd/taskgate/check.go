@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/taskgate/taskgate/core/catalog"
+	"github.com/taskgate/taskgate/core/config"
+	"github.com/taskgate/taskgate/core/server"
+	"github.com/taskgate/taskgate/core/strict"
+	"github.com/taskgate/taskgate/core/wasm"
+)
+
+// checked is what `taskgate check --json` prints.
+type checked struct {
+	OK        bool           `json:"ok"`
+	Faults    []strict.Fault `json:"faults"`
+	Drift     []string       `json:"drift,omitempty"`
+	Accepted  bool           `json:"accepted,omitempty"`
+	Tasks     int            `json:"tasks"`
+	Rules     int            `json:"rules"`
+	Resources int            `json:"resources"`
+	Guards    int            `json:"guards"`
+}
+
+func checkCommand() *cobra.Command {
+	var live, accept bool
+	c := &cobra.Command{Use: "check", Short: "find every fault of configuration, catalog and modules", Args: cobra.NoArgs,
+		Long: "Check finds every fault of configuration, catalog and modules, and opens no resource.\nWith --live it also asks the resources whether they have what the tasks list, and whether they still are as " + catalog.LockFile + " has them; --accept writes that file.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if accept && !live {
+				return hinted{errors.New("--accept needs --live"), "taskgate check --live --accept"}
+			}
+			out := &checked{Faults: []strict.Fault{}}
+			err := check(cmd.Context(), source(cmd), live, accept, out)
+			if err != nil {
+				var faults strict.Faults
+				if !errors.As(err, &faults) {
+					faults = nil
+					for line := range strings.Lines(err.Error()) {
+						faults = append(faults, strict.Fault{Message: strings.TrimSpace(line)})
+					}
+				}
+				out.Faults = faults
+			}
+			out.OK = err == nil && (len(out.Drift) == 0 || out.Accepted)
+			if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
+				if e := print(out); e != nil {
+					return e
+				}
+				if !out.OK {
+					return errQuiet
+				}
+				return nil
+			}
+			for _, line := range out.Drift {
+				fmt.Println("changed:", line)
+			}
+			switch {
+			case err != nil:
+				return err
+			case out.Accepted:
+				fmt.Printf("%s is written\n", catalog.LockFile)
+			case len(out.Drift) > 0:
+				return hinted{fmt.Errorf("the resources are not as %s has them: what is new is refused, what is gone matches nothing", catalog.LockFile), "read the lines above, then take them with: taskgate check --live --accept"}
+			}
+			fmt.Printf("ok: %d tasks with %d rules, %d resources, %d guards\n", out.Tasks, out.Rules, out.Resources, out.Guards)
+			return nil
+		}}
+	c.Flags().BoolVar(&live, "live", false, "ask the resources too")
+	c.Flags().BoolVar(&accept, "accept", false, "with --live: write "+catalog.LockFile+" as the resources are now")
+	c.Flags().Bool("json", false, "for programs")
+	return c
+}
+
+func check(ctx context.Context, from config.Source, live, accept bool, out *checked) error {
+	c, err := config.Load(from)
+	if err != nil {
+		return err
+	}
+	if live {
+		cat, err := catalog.Read(c.Catalog)
+		if err != nil {
+			return err
+		}
+		found, err := server.CheckLive(ctx, c, cat)
+		if err != nil {
+			return err
+		}
+		if err := found.Faults.Err(); err != nil {
+			return err
+		}
+		if out.Drift = found.Drift; accept && len(found.Drift) > 0 {
+			if err := found.Lock.Write(c.Catalog); err != nil {
+				return err
+			}
+			out.Accepted = true
+		} else if len(found.Drift) > 0 && len(cat.Missing) > 0 {
+			return nil // the drift says it already
+		}
+	}
+	host, err := wasm.Open(filepath.Join(c.Data, "modules"))
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	gen, cat, err := server.Build(ctx, host, c)
+	if err != nil {
+		return err
+	}
+	defer gen.Close()
+	for _, t := range cat.Tasks {
+		out.Rules += len(t.Rules)
+	}
+	out.Tasks, out.Resources, out.Guards = len(cat.Tasks), len(gen.Resources), len(gen.Guards)
+	return nil
+}

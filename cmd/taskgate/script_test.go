@@ -1,0 +1,185 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/taskgate/taskgate/internal/pgtest"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"taskgate": main})
+}
+
+// parts are what all scripts share: a server and the tasks guard, made once.
+type parts struct {
+	once  sync.Once
+	err   error
+	pg    *pgtest.Server
+	guard string
+	next  int
+	mu    sync.Mutex
+}
+
+func (p *parts) start(dir string) error {
+	p.once.Do(func() {
+		p.guard = filepath.Join(dir, "tasks.wasm")
+		if p.err = buildPlugin("../../plugins/tasks", p.guard); p.err == nil {
+			p.pg, p.err = pgtest.Start(pgtest.Major())
+		}
+	})
+	return p.err
+}
+
+// TestScripts runs testdata/script: the real binary as its users call it, with
+// real psql and a real server, each script with a database shop of its own.
+//
+//	start NAME COMMAND…  starts a command that prints its addresses when ready; $NAME_postgres and the like, or $NAME
+//	stop NAME            sends SIGTERM and waits; its log is stderr then
+//	admin SQL            runs it at the server itself, as its superuser
+func TestScripts(t *testing.T) {
+	shared := &parts{}
+	defer func() {
+		if shared.pg != nil {
+			_ = shared.pg.Stop()
+		}
+	}()
+	dir := t.TempDir()
+	if err := shared.start(dir); err != nil {
+		t.Fatal(err)
+	}
+	t.Run("scripts", func(t *testing.T) { // so that they are over before the server stops
+		testscript.Run(t, testscript.Params{Dir: "testdata/script", Setup: shared.setup, RequireUniqueNames: true,
+			Cmds: map[string]func(*testscript.TestScript, bool, []string){"start": start, "stop": stop, "admin": shared.admin}})
+	})
+}
+
+func (p *parts) setup(e *testscript.Env) error {
+	p.mu.Lock()
+	p.next++
+	database := fmt.Sprintf("shop%d", p.next)
+	p.mu.Unlock()
+	if err := p.pg.Database(database, pgtest.Shop); err != nil {
+		return err
+	}
+	for name, text := range map[string]string{"password": p.pg.Password, "ca.pem": ""} {
+		if name == "ca.pem" {
+			b, err := os.ReadFile(p.pg.CA)
+			if err != nil {
+				return err
+			}
+			text = string(b)
+		}
+		if err := os.WriteFile(filepath.Join(e.WorkDir, name), []byte(text), 0o600); err != nil {
+			return err
+		}
+	}
+	e.Setenv("HOME", e.WorkDir)
+	e.Setenv("TASKS", p.guard)
+	e.Setenv("DATABASE", database)
+	for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPATH", "GOPROXY", "GOSUMDB", "GOFLAGS", "GOTOOLCHAIN"} {
+		out, err := exec.Command("go", "env", name).Output()
+		if err != nil {
+			return err
+		}
+		e.Setenv(name, strings.TrimSpace(string(out)))
+	}
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		return err
+	}
+	e.Setenv("ROOT", root)
+	e.Setenv("TASKGATE_RESOURCES__SHOP__ADDRESS", fmt.Sprintf("localhost:%d", p.pg.Port))
+	e.Setenv("TASKGATE_RESOURCES__SHOP__DATABASE", database)
+	e.Values["running"] = map[string]*running{}
+	return nil
+}
+
+type running struct {
+	cmd *exec.Cmd
+	log *os.File
+}
+
+func start(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: start NAME COMMAND…")
+	}
+	cmd := exec.Command(args[1], args[2:]...)
+	if args[1] == "taskgate" { // what testscript put on the PATH
+		cmd.Path = filepath.Join(strings.SplitN(ts.Getenv("PATH"), string(os.PathListSeparator), 2)[0], "taskgate")
+		cmd.Err = nil
+	}
+	cmd.Dir = ts.MkAbs(".")
+	cmd.Env = scriptEnv(ts)
+	log, err := os.Create(ts.MkAbs(args[0] + ".log"))
+	ts.Check(err)
+	cmd.Stderr = log
+	out, err := cmd.StdoutPipe()
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	r := &running{cmd, log}
+	ts.Value("running").(map[string]*running)[args[0]] = r
+	ts.Defer(func() { r.end() })
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		r.end()
+		ts.Fatalf("%s does not come up: %s", args[0], ts.ReadFile(args[0]+".log"))
+	}
+	line = strings.TrimSpace(line)
+	var addresses map[string]string
+	if json.Unmarshal([]byte(line), &addresses) != nil {
+		ts.Setenv(args[0], line)
+		return
+	}
+	for name, address := range addresses {
+		ts.Setenv(args[0]+"_"+name, address)
+	}
+}
+
+// scriptEnv is the environment of the script.
+func scriptEnv(ts *testscript.TestScript) (env []string) {
+	for _, name := range []string{"PATH", "HOME", "WORK", "TMPDIR", "TASKS", "DATABASE", "TASKGATE_RESOURCES__SHOP__ADDRESS", "TASKGATE_RESOURCES__SHOP__DATABASE", "TASKGATE_ISSUERS__0__URL"} {
+		if v := ts.Getenv(name); v != "" {
+			env = append(env, name+"="+v)
+		}
+	}
+	return env
+}
+
+func (r *running) end() {
+	if r.cmd == nil {
+		return
+	}
+	_ = r.cmd.Process.Signal(syscall.SIGTERM)
+	timer := time.AfterFunc(20*time.Second, func() { _ = r.cmd.Process.Kill() })
+	_ = r.cmd.Wait()
+	timer.Stop()
+	r.log.Close()
+	r.cmd = nil
+}
+
+func stop(ts *testscript.TestScript, neg bool, args []string) {
+	r := ts.Value("running").(map[string]*running)[args[0]]
+	if neg || r == nil {
+		ts.Fatalf("%s does not run", args[0])
+	}
+	r.end()
+}
+
+func (p *parts) admin(ts *testscript.TestScript, neg bool, args []string) {
+	out, err := p.pg.Psql(ts.Getenv("DATABASE"), strings.Join(args, " "))
+	if (err != nil) != neg {
+		ts.Fatalf("%v %s", err, out)
+	}
+}

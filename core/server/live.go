@@ -1,0 +1,174 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/taskgate/taskgate/core/catalog"
+	"github.com/taskgate/taskgate/core/config"
+	"github.com/taskgate/taskgate/core/gate"
+	"github.com/taskgate/taskgate/core/protocol/postgres"
+	"github.com/taskgate/taskgate/core/sql/schema"
+	"github.com/taskgate/taskgate/core/strict"
+)
+
+// Live is what a catalog is against the resources as they are.
+type Live struct {
+	Faults strict.Faults // what the tasks name and no resource has, or what can never match
+	Lock   *catalog.Lock // as the resources are now
+	Drift  []string      // in which they differ from the lock
+}
+
+// CheckLive asks every resource that a task names. The error is of a resource
+// that does not answer.
+func CheckLive(ctx context.Context, c *config.Config, cat *catalog.Catalog) (*Live, error) {
+	l := &live{schemas: map[string]*schema.Schema{}, out: &Live{Lock: &catalog.Lock{Resources: map[string]*catalog.Locked{}}}}
+	for _, t := range cat.Tasks {
+		for _, name := range t.Resources {
+			r := c.Resources[name]
+			if r == nil {
+				l.out.Faults = append(l.out.Faults, strict.Fault{File: t.File, Line: 1, Column: 1, Path: "resources", Message: fmt.Sprintf("the resource %q is not in the configuration", name)})
+				continue
+			}
+			if err := l.read(ctx, r, t.Login); err != nil {
+				return nil, err
+			}
+		}
+		for _, w := range t.Written {
+			l.rule(t, w)
+		}
+	}
+	l.out.Drift = cat.Lock.Drift(l.out.Lock)
+	return l.out, nil
+}
+
+type live struct {
+	schemas map[string]*schema.Schema // by resource; the tables are the same for every login
+	out     *Live
+}
+
+func (l *live) read(ctx context.Context, r *config.Resource, login string) error {
+	if l.schemas[r.Name] != nil {
+		return nil
+	}
+	res, err := resource(r)
+	if err != nil {
+		return fmt.Errorf("resource %s: %w", r.Name, err)
+	}
+	if login == "" {
+		for login = range r.Logins {
+			break
+		}
+	}
+	s, err := postgres.LoadSchema(ctx, func(ctx context.Context) (gate.Upstream, error) { return Dialer{}.Dial(ctx, res, login) })
+	if err != nil {
+		return fmt.Errorf("resource %s: %w", r.Name, err)
+	}
+	l.schemas[r.Name] = s
+	return nil
+}
+
+func qualify(name string) schema.Name {
+	namespace, table, _ := strings.Cut(name, ".")
+	return schema.Name{Namespace: namespace, Name: table}
+}
+
+// rule holds one rule against the resources of its task.
+func (l *live) rule(t *catalog.Task, w catalog.Written) {
+	fault := func(format string, args ...any) { l.out.Faults = append(l.out.Faults, w.Wrong(format, args...)) }
+	where := strings.Join(t.Resources, " or ")
+	columns := map[string]bool{}
+	for _, table := range w.Rule.Tables {
+		found, key := false, false
+		for _, name := range t.Resources {
+			s := l.schemas[name]
+			if s == nil {
+				continue
+			}
+			r := s.RelationByName[qualify(table)]
+			if r == nil {
+				continue
+			}
+			found = true
+			for i := range r.Indexes {
+				key = key || r.Indexes[i].Unique && !r.Indexes[i].Partial && !r.Indexes[i].Expression
+			}
+			for i := range r.Columns {
+				columns[r.Columns[i].Name] = true
+			}
+			if w.Star {
+				l.lock(name, table, s, r)
+			}
+		}
+		switch {
+		case !found:
+			fault("tables: there is no %s in %s", table, where)
+		case w.Rule.Where == "key" && !key:
+			fault("where: key: %s has no unique key, so the rule can never match", table)
+		}
+	}
+	for _, c := range w.Rule.Columns {
+		if c != "*" && !columns[c] && len(columns) > 0 {
+			fault("columns: none of %s has a column %s", strings.Join(w.Rule.Tables, ", "), c)
+		}
+	}
+	for _, f := range w.Rule.Functions {
+		if !l.any(t, func(s *schema.Schema) bool {
+			return slices.ContainsFunc(s.FunctionsNamed[qualify(f).Name], func(g *schema.Function) bool { return g.Name == qualify(f) })
+		}) {
+			fault("functions: there is no %s in %s", f, where)
+		}
+	}
+	for _, e := range w.Rule.Effects {
+		trigger, is := strings.CutPrefix(e, "trigger ")
+		if !is {
+			if !l.any(t, func(s *schema.Schema) bool { return s.RelationByName[qualify(e)] != nil }) {
+				fault("effects: there is no %s in %s", e, where)
+			}
+			continue
+		}
+		if !l.trigger(t, trigger) {
+			fault("effects: there is no trigger %s in %s", trigger, where)
+		}
+	}
+}
+
+func (l *live) any(t *catalog.Task, f func(*schema.Schema) bool) bool {
+	return slices.ContainsFunc(t.Resources, func(name string) bool { return l.schemas[name] != nil && f(l.schemas[name]) })
+}
+
+// lock notes the columns of a relation that is listed with '*'.
+func (l *live) lock(resource, table string, s *schema.Schema, r *schema.Relation) {
+	columns := map[string]string{}
+	for _, c := range r.Columns {
+		name := fmt.Sprintf("type %d", c.Type)
+		if t := s.Types[c.Type]; t != nil {
+			if name = t.Name.Name; t.Name.Namespace != "pg_catalog" {
+				name = t.Name.Namespace + "." + name
+			}
+		}
+		columns[c.Name] = name
+	}
+	l.out.Lock.Resource(resource).Relations[table] = columns
+}
+
+// trigger notes the source of schema.table.name, and says whether there is one.
+func (l *live) trigger(t *catalog.Task, name string) bool {
+	parts := strings.SplitN(name, ".", 3)
+	found := false
+	for _, resource := range t.Resources {
+		if s := l.schemas[resource]; s != nil && len(parts) == 3 {
+			if r := s.RelationByName[schema.Name{Namespace: parts[0], Name: parts[1]}]; r != nil {
+				for i := range r.Triggers {
+					if r.Triggers[i].Name == parts[2] {
+						l.out.Lock.Resource(resource).Triggers[name] = r.Triggers[i].SourceHash
+						found = true
+					}
+				}
+			}
+		}
+	}
+	return found
+}
