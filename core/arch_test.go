@@ -28,7 +28,7 @@ var may = map[string][]string{
 	"core/gate":              {"abi"},
 	"core/protocol/postgres": {"abi", "core/gate", "core/sql/..."},
 	"core/record":            {"core/gate"},
-	"core/server":            {"abi", "core/gate", "core/config", "core/catalog", "core/wasm", "core/audit", "core/auth", "core/record", "core/store", "core/protocol/..."},
+	"core/server":            {"abi", "core/gate", "core/config", "core/catalog", "core/wasm", "core/audit", "core/auth", "core/record", "core/store", "core/strict", "core/sql/schema", "core/protocol/..."},
 	"core/store":             {"core/auth"},
 	"core/store/storetest":   {"core/auth"},
 	"core/strict":            {},
@@ -36,12 +36,14 @@ var may = map[string][]string{
 	"core/sql/parse":         {},
 	"core/sql/schema":        {},
 	"core/wasm":              {"abi", "core/gate", "core/wasm/meter"},
+	"core/wasm/build":        {"core/wasm"},
 	"core/wasm/meter":        {},
 	"internal/pgtest":        {},
 	"examples/...":           {"sdk/...", "abi", "internal/pgtest"},
 	"plugins/...":            {"sdk/...", "abi", "plugins/..."},
-	"cmd/...":                {"abi", "core/...", "plugins/...", "internal/..."},
+	"cmd/...":                {"abi", "core/...", "plugins/...", "sdk/...", "internal/..."},
 	"sdk/guard":              {"abi"},
+	"sdk/guardtest":          {"abi", "core/gate", "core/wasm", "core/wasm/build"},
 }
 
 // only names the single tree that may import an outside module, and so where

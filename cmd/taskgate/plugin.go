@@ -2,73 +2,62 @@ package main
 
 import (
 	"crypto/sha256"
+	"embed"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/taskgate/taskgate/core/wasm"
+	"github.com/taskgate/taskgate/core/wasm/build"
 	"github.com/taskgate/taskgate/core/wasm/meter"
+	"github.com/taskgate/taskgate/sdk/guardtest"
 )
 
 func pluginCommand() *cobra.Command {
 	c := &cobra.Command{Use: "plugin", Short: "write and build guards of your own"}
 	out := ""
-	build := &cobra.Command{Use: "build DIR", Short: "build a guard written in Go, with its manifest.json inside", Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error {
+	make := &cobra.Command{Use: "build DIR", Short: "build a guard written in Go, with its manifest.json inside", Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error {
 		return buildPlugin(args[0], out)
 	}}
-	build.Flags().StringVarP(&out, "output", "o", "", "the module's file, if not NAME.wasm in the directory")
-	c.AddCommand(build,
-		&cobra.Command{Use: "new DIR", Short: "write the beginnings of a guard", Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error { return newPlugin(args[0]) }},
+	config, tasks := "", []string{}
+	test := &cobra.Command{Use: "test FILE", Short: "hold a module to what every guard owes, in the gateway's sandbox", Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error {
+		return testPlugin(args[0], config, tasks)
+	}}
+	test.Flags().StringVar(&config, "config", "", "the guard's configuration, as JSON")
+	test.Flags().StringSliceVar(&tasks, "task", nil, "a task that the guard knows")
+	checkout := ""
+	fresh := &cobra.Command{Use: "new DIR", Short: "write the beginnings of a guard", Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error {
+		return newPlugin(args[0], checkout)
+	}}
+	fresh.Flags().StringVar(&checkout, "taskgate", "", "a checkout of taskgate to build against, outside of any Go module")
+	make.Flags().StringVarP(&out, "output", "o", "", "the module's file, if not NAME.wasm in the directory")
+	c.AddCommand(fresh, make, test,
 		&cobra.Command{Use: "inspect FILE", Short: "what a module asks for, and what it really imports", Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error { return inspect(args[0]) }})
 	return c
 }
 
 func buildPlugin(dir, out string) error {
-	raw, err := os.ReadFile(filepath.Join(dir, "manifest.json"))
-	if err != nil {
+	file, err := build.Guard(dir, out)
+	if errors.Is(err, fs.ErrNotExist) {
 		return hinted{err, "a guard needs a manifest.json: `taskgate plugin new` writes one"}
 	}
-	m := &wasm.Manifest{}
-	d := json.NewDecoder(strings.NewReader(string(raw)))
-	d.DisallowUnknownFields()
-	if err := d.Decode(m); err != nil {
-		return fmt.Errorf("%s/manifest.json: %w", dir, err)
-	}
-	if out == "" {
-		out = filepath.Join(dir, m.Name+".wasm")
-	}
-	if out, err = filepath.Abs(out); err != nil {
-		return err
-	}
-	tmp := out + ".tmp"
-	defer os.Remove(tmp)
-	cmd := exec.Command("go", "build", "-buildmode=c-shared", "-trimpath", "-ldflags=-s -w", "-o", tmp, ".")
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0")
-	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
-	if err := cmd.Run(); err != nil {
-		return errors.New("the guard does not build")
-	}
-	b, err := os.ReadFile(tmp)
 	if err != nil {
 		return err
 	}
-	if b, err = wasm.AppendManifest(b, m); err != nil {
-		return fmt.Errorf("%s/manifest.json: %w", dir, err)
-	}
-	if err := os.WriteFile(tmp, b, 0o644); err != nil {
+	b, err := os.ReadFile(file)
+	if err != nil {
 		return err
 	}
-	if err := os.Rename(tmp, out); err != nil {
-		return err
-	}
-	fmt.Printf("%s: %d bytes, sha256 %x\n", out, len(b), sha256.Sum256(b))
+	fmt.Printf("%s: %d bytes, sha256 %x\n", file, len(b), sha256.Sum256(b))
 	return nil
 }
 
@@ -99,57 +88,71 @@ func inspect(path string) error {
 	return nil
 }
 
-func newPlugin(dir string) error {
-	name := filepath.Base(dir)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	files := map[string]string{
-		"manifest.json": `{
-  "name": "` + name + `",
-  "kind": "guard",
-  "abi": {"major": 1, "min_minor": 0},
-  "hooks": ["configure", "command"],
-  "inputs": ["task", "operations"]
-}
-`,
-		"main.go": `// The ` + name + ` guard refuses every write while frozen: change it to what you need.
-package main
+// report is a guardtest.T that prints.
+type report struct{ failed int }
 
-import (
-	"encoding/json"
-
-	"github.com/taskgate/taskgate/abi"
-	"github.com/taskgate/taskgate/sdk/guard"
-)
-
-func init() { guard.Register(&mine{}) }
-
-type mine struct {
-	Frozen bool ` + "`json:\"frozen\"`" + `
+func (r *report) Helper() {}
+func (r *report) Errorf(format string, args ...any) {
+	r.failed++
+	fmt.Printf("broken: "+format+"\n", args...)
 }
 
-// Configure takes what gateway.yaml says under config.
-func (m *mine) Configure(config []byte) error {
-	if len(config) == 0 {
-		return nil
-	}
-	return json.Unmarshal(config, m)
-}
-
-// Command decides on one command. A guard that has no opinion abstains.
-func (m *mine) Command(c *abi.Command, v *abi.Verdict) {
-	v.Decision = abi.Abstain
-	for i := range c.Statement.Operations {
-		if m.Frozen && c.Statement.Operations[i].Effect.Writes() {
-			v.Decision = abi.Deny
-			v.Reason = abi.Reason{Code: "` + name + `.frozen", Message: "writes are frozen", Hint: "try again when the freeze is over"}
+func testPlugin(file, config string, tasks []string) error {
+	var with any
+	if config != "" {
+		if err := json.Unmarshal([]byte(config), &with); err != nil {
+			return fmt.Errorf("--config: %w", err)
 		}
 	}
+	cache, err := os.MkdirTemp("", "taskgate-plugin")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(cache)
+	g, end, err := guardtest.Open(file, cache, with)
+	if err != nil {
+		return err
+	}
+	defer end()
+	r := &report{}
+	if guardtest.Laws(r, g, tasks); r.failed > 0 {
+		return errQuiet
+	}
+	fmt.Printf("ok: %s keeps the laws of a guard\n", g.Name())
+	return nil
 }
 
-func main() {}
-`,
+//go:embed template
+var template embed.FS
+
+// newPlugin writes the beginnings of a guard. Outside of any Go module it
+// writes a module too, that requires the taskgate which this binary is.
+func newPlugin(dir, checkout string) error {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	name := filepath.Base(abs)
+	files := map[string]string{}
+	for _, file := range []string{"main.go", "main_test.go", "manifest.json"} {
+		b, err := template.ReadFile("template/" + file + ".txt")
+		if err != nil {
+			return err
+		}
+		files[file] = strings.ReplaceAll(string(b), "NAME", name)
+	}
+	inside := false
+	for d := abs; !inside && d != filepath.Dir(d); d = filepath.Dir(d) {
+		_, err := os.Stat(filepath.Join(d, "go.mod"))
+		inside = err == nil
+	}
+	if !inside {
+		if files["go.mod"], err = goMod(name, checkout); err != nil {
+			return err
+		}
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
 	}
 	for file, text := range files {
 		f, err := os.OpenFile(filepath.Join(dir, file), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
@@ -164,6 +167,31 @@ func main() {}
 			return err
 		}
 	}
-	fmt.Printf("wrote %s/main.go and manifest.json; build it with `taskgate plugin build %s`\n", dir, dir)
+	if !inside {
+		cmd := exec.Command("go", "mod", "tidy")
+		cmd.Dir, cmd.Stdout, cmd.Stderr = dir, os.Stderr, os.Stderr
+		if err := cmd.Run(); err != nil {
+			return hinted{errors.New("go mod tidy failed"), "the files are written: mend " + filepath.Join(dir, "go.mod")}
+		}
+	}
+	fmt.Printf("wrote %s: build it with `taskgate plugin build %s`, test it with `cd %s && go test`\n", dir, dir, dir)
 	return nil
+}
+
+func goMod(name, checkout string) (string, error) {
+	const module = "github.com/taskgate/taskgate"
+	info, ok := debug.ReadBuildInfo()
+	if checkout == "" && (!ok || !strings.HasPrefix(info.Main.Version, "v") || strings.HasPrefix(info.Main.Version, "v0.0.0-") || strings.Contains(info.Main.Version, "+dirty")) {
+		return "", hinted{errors.New("outside of any Go module, and this taskgate is no released one that a module could require"),
+			"name its source with --taskgate DIR, or write the guard inside that tree"}
+	}
+	text := "module " + name + "\n\ngo 1.26\n\n"
+	if checkout == "" {
+		return text + "require " + module + " " + info.Main.Version + "\n", nil
+	}
+	abs, err := filepath.Abs(checkout)
+	if err != nil {
+		return "", err
+	}
+	return text + "require " + module + " v0.0.0\n\nreplace " + module + " => " + strconv.Quote(abs) + "\n", nil
 }

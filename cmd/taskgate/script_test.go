@@ -47,6 +47,7 @@ func (p *parts) start(dir string) error {
 //
 //	start NAME COMMAND…  starts a command that prints its addresses when ready; $NAME_postgres and the like, or $NAME
 //	stop NAME            sends SIGTERM and waits; its log is stderr then
+//	login USER PASSWORD  logs in at the identity provider $idp through the gateway $gw
 //	admin SQL            runs it at the server itself, as its superuser
 func TestScripts(t *testing.T) {
 	shared := &parts{}
@@ -61,7 +62,7 @@ func TestScripts(t *testing.T) {
 	}
 	t.Run("scripts", func(t *testing.T) { // so that they are over before the server stops
 		testscript.Run(t, testscript.Params{Dir: "testdata/script", Setup: shared.setup, RequireUniqueNames: true,
-			Cmds: map[string]func(*testscript.TestScript, bool, []string){"start": start, "stop": stop, "admin": shared.admin}})
+			Cmds: map[string]func(*testscript.TestScript, bool, []string){"start": start, "stop": stop, "login": login, "admin": shared.admin}})
 	})
 }
 
@@ -115,13 +116,7 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: start NAME COMMAND…")
 	}
-	cmd := exec.Command(args[1], args[2:]...)
-	if args[1] == "taskgate" { // what testscript put on the PATH
-		cmd.Path = filepath.Join(strings.SplitN(ts.Getenv("PATH"), string(os.PathListSeparator), 2)[0], "taskgate")
-		cmd.Err = nil
-	}
-	cmd.Dir = ts.MkAbs(".")
-	cmd.Env = scriptEnv(ts)
+	cmd := command(ts, args[1:]...)
 	log, err := os.Create(ts.MkAbs(args[0] + ".log"))
 	ts.Check(err)
 	cmd.Stderr = log
@@ -145,6 +140,37 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 	for name, address := range addresses {
 		ts.Setenv(args[0]+"_"+name, address)
 	}
+}
+
+// command is one that testscript has put on the PATH, in the script's directory.
+func command(ts *testscript.TestScript, args ...string) *exec.Cmd {
+	cmd := exec.Command(filepath.Join(strings.SplitN(ts.Getenv("PATH"), string(os.PathListSeparator), 2)[0], args[0]), args[1:]...)
+	cmd.Dir, cmd.Env = ts.MkAbs("."), scriptEnv(ts)
+	return cmd
+}
+
+func login(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: login USER PASSWORD")
+	}
+	cmd := command(ts, "taskgate", "login", "--gateway", "http://"+ts.Getenv("gw_api"))
+	out, err := cmd.StdoutPipe()
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	lines, url := bufio.NewScanner(out), ""
+	for lines.Scan() {
+		if u, ok := strings.CutPrefix(lines.Text(), "open  "); ok {
+			url = u
+		}
+		if code, ok := strings.CutPrefix(lines.Text(), "code  "); ok {
+			b, err := command(ts, "taskgate", "dev-confirm", url, code, "--user", args[0], "--password", args[1]).CombinedOutput()
+			if err != nil {
+				ts.Logf("%s", b)
+				_ = cmd.Process.Kill()
+			}
+		}
+	}
+	ts.Check(cmd.Wait())
 }
 
 // scriptEnv is the environment of the script.

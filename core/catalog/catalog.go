@@ -308,11 +308,25 @@ func qualified(n strict.Node) (out []string) {
 	return out
 }
 
+// compiled is what the tasks guard is told of a task.
+func (t *Task) compiled() *policy.Task {
+	return &policy.Task{Rules: t.Rules, Rows: uint64(t.Rows), Timeout: uint32(t.Timeout / time.Millisecond), ShowErrors: t.ShowErrors, Settings: t.Settings}
+}
+
+// Digest is over all that a task's file says but its description.
+func (t *Task) Digest() string {
+	b, err := json.Marshal([]any{t.compiled(), t.Resources, t.Groups, t.Login, t.Session, t.Introspect})
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf("%x", sha256.Sum256(b))
+}
+
 // Compile writes the configuration of the tasks guard, and a digest over it.
 func (c *Catalog) Compile() ([]byte, string, error) {
 	p := policy.Config{Tasks: map[string]*policy.Task{}}
 	for name, t := range c.Tasks {
-		p.Tasks[name] = &policy.Task{Rules: t.Rules, Rows: uint64(t.Rows), Timeout: uint32(t.Timeout / time.Millisecond), ShowErrors: t.ShowErrors, Settings: t.Settings}
+		p.Tasks[name] = t.compiled()
 	}
 	b, err := json.Marshal(p)
 	if err != nil {

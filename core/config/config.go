@@ -5,6 +5,7 @@ package config
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -61,6 +62,17 @@ type Resource struct {
 	TLS      string // verify-full (default), disable (loopback alone)
 	CA       string // file of the certificates to trust; empty is the system's
 	Logins   map[string]*Login
+}
+
+// Digest is over all that is written of a resource. A secret counts as what it
+// refers to.
+func (r *Resource) Digest() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%q %q %q %q", r.Address, r.Database, r.TLS, r.CA)
+	for _, name := range slices.Sorted(maps.Keys(r.Logins)) {
+		fmt.Fprintf(&b, " %q %q %q", name, r.Logins[name].User, r.Logins[name].Password)
+	}
+	return b.String()
 }
 
 // Login is a role at a resource.

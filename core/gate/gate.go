@@ -115,7 +115,8 @@ type Resource struct {
 	Protocol string
 	Address  string
 	Database string
-	Options  any // of the protocol
+	Options  any    // of the protocol
+	Digest   string // of all that was written of it
 }
 
 // Task is what the gate itself has to know of a task: who may do it, where and
@@ -127,6 +128,7 @@ type Task struct {
 	Login     string
 	Session   time.Duration // longest session; 0 is no limit
 	Options   any           // of the protocol
+	Digest    string        // of all that was written of it: two that are equal have not changed
 }
 
 // Denied is the refusal of a command, and the one error that a protocol shows

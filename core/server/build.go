@@ -42,7 +42,7 @@ func Build(ctx context.Context, host *wasm.Host, c *config.Config) (*gate.Genera
 		gen.Resources[name] = res
 	}
 	for name, t := range cat.Tasks {
-		task := &gate.Task{Name: name, Groups: t.Groups, Resources: t.Resources, Login: t.Login, Session: t.Session,
+		task := &gate.Task{Name: name, Groups: t.Groups, Resources: t.Resources, Login: t.Login, Session: t.Session, Digest: t.Digest(),
 			Options: &postgres.TaskOptions{StatementTimeout: t.Timeout, Introspect: t.Introspect, Channels: t.Channels}}
 		for _, r := range t.Resources {
 			known := c.Resources[r]
@@ -75,6 +75,7 @@ func Build(ctx context.Context, host *wasm.Host, c *config.Config) (*gate.Genera
 			s.Config = rules
 		}
 		sources = append(sources, s)
+		fmt.Fprintf(sum, "%+v\n", p)
 	}
 	if err := errors.Join(faults...); err != nil {
 		return nil, nil, err
@@ -114,22 +115,30 @@ func Changes(old, next *gate.Generation) []string {
 	for name := range guards {
 		out = append(out, "guard "+name+" removed")
 	}
-	for name := range next.Tasks {
-		if old.Tasks[name] == nil {
-			out = append(out, "task "+name+" added")
-		}
-	}
-	for name := range old.Tasks {
-		if next.Tasks[name] == nil {
-			out = append(out, "task "+name+" removed")
-		}
-	}
+	out = append(out, differ("task", old.Tasks, next.Tasks, func(t *gate.Task) string { return t.Digest })...)
+	out = append(out, differ("resource", old.Resources, next.Resources, func(r *gate.Resource) string { return r.Digest })...)
 	sort.Strings(out)
-	if old.Digest != next.Digest && len(out) == 0 {
-		out = append(out, "rules of the catalog changed")
+	if len(out) == 0 && old.Digest != next.Digest {
+		out = append(out, "the configuration of a guard changed")
 	}
 	if len(out) == 0 {
 		out = append(out, "nothing changed")
+	}
+	return out
+}
+
+func differ[T any](what string, old, next map[string]T, digest func(T) string) (out []string) {
+	for name, n := range next {
+		if o, ok := old[name]; !ok {
+			out = append(out, what+" "+name+" added")
+		} else if digest(o) != digest(n) {
+			out = append(out, what+" "+name+" changed")
+		}
+	}
+	for name := range old {
+		if _, ok := next[name]; !ok {
+			out = append(out, what+" "+name+" removed")
+		}
 	}
 	return out
 }
@@ -159,7 +168,7 @@ func resource(r *config.Resource) (*gate.Resource, error) {
 			}
 		}
 	}
-	return &gate.Resource{Name: r.Name, Protocol: "postgres", Address: r.Address, Database: r.Database, Options: t}, nil
+	return &gate.Resource{Name: r.Name, Protocol: "postgres", Address: r.Address, Database: r.Database, Options: t, Digest: r.Digest()}, nil
 }
 
 // Dialer reaches resources over TCP. It implements gate.Dialer.

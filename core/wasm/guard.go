@@ -101,7 +101,7 @@ func (m *Module) Command(ctx context.Context, c *abi.Command) (*abi.Verdict, err
 	if err != nil {
 		return nil, m.named(err)
 	}
-	reply, err := in.in.run(abi.HookCommand, *buf, callFuel, in.deadline, wall)
+	reply, err := in.in.run(abi.HookCommand, *buf, fuelFor(*buf), in.deadline, wall)
 	v, pure, n := &abi.Verdict{}, !in.in.impure, len(reply)
 	if err == nil {
 		err = decode(v, reply)

@@ -50,6 +50,7 @@ type instanceKey struct{}
 const (
 	slice        = 20_000      // fuel between two looks at the clock
 	callFuel     = 4_000_000   // of one call
+	byteFuel     = 60          // more for each byte of its input: a text over a thousand partitions has as many operations
 	startFuel    = 500_000_000 // of _initialize and CONFIGURE together
 	callDeadline = time.Second // the backstop
 	startTime    = 10 * time.Second
@@ -61,6 +62,8 @@ var (
 	errBudget   = errors.New("the tick budget of the call is spent")
 	errDeadline = errors.New("the call ran for too long")
 )
+
+func fuelFor(input []byte) int64 { return callFuel + byteFuel*int64(len(input)) }
 
 // instantiate makes an instance and configures it.
 func (m *Module) instantiate() (*instance, error) {

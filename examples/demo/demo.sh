@@ -154,7 +154,7 @@ ask() { # line, text that ends its answer
 ask "select count(note) from orders;" "HINT"
 sed -i 's/columns: \[id, customer_id, status, total, created\]/columns: [id, customer_id, status, total, created, note]/' "$dir/tasks/order-support.yaml"
 tg reload
-expect "rules of the catalog changed"
+expect "task order-support changed"
 ask "select count(note) from orders;" "(1 row)"
 
 say "a fault in a task file changes nothing, and is named"
