@@ -32,6 +32,7 @@ var may = map[string][]string{
 	"core/store":             {"core/auth"},
 	"core/store/storetest":   {"core/auth"},
 	"core/strict":            {},
+	"core/strict/stricttest": {},
 	"core/sql":               {"abi", "core/sql/parse", "core/sql/schema"},
 	"core/sql/parse":         {},
 	"core/sql/schema":        {},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -119,4 +120,16 @@ func check(ctx context.Context, from config.Source, live, accept bool, out *chec
 	}
 	out.Tasks, out.Resources, out.Guards = len(cat.Tasks), len(gen.Resources), len(gen.Guards)
 	return nil
+}
+
+func schemaCommand() *cobra.Command {
+	return &cobra.Command{Use: "schema task|gateway", Short: "the JSON Schema of a task file or of gateway.yaml, for editors", Args: cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs), ValidArgs: []string{"task", "gateway"},
+		RunE: func(_ *cobra.Command, args []string) error {
+			text := catalog.Schema
+			if args[0] == "gateway" {
+				text = config.Schema
+			}
+			_, err := os.Stdout.Write(text)
+			return err
+		}}
 }

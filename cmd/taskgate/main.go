@@ -27,7 +27,7 @@ func main() {
 		SilenceUsage: true, SilenceErrors: true}
 	root.PersistentFlags().StringP("config", "c", "gateway.yaml", "the gateway's configuration")
 	root.PersistentFlags().StringArray("set", nil, "KEY.KEY=VALUE lies over the file, as TASKGATE_KEY__KEY does")
-	root.AddCommand(serveCommand(), checkCommand(), reloadCommand(), statusCommand(), killCommand(), explainCommand(),
+	root.AddCommand(serveCommand(), checkCommand(), schemaCommand(), reloadCommand(), statusCommand(), killCommand(), explainCommand(),
 		sessionsCommand(), replayCommand(), auditCommand(), pluginCommand(),
 		loginCommand(), whoamiCommand(), tokenCommand(), psqlCommand(), logoutCommand(), devIDPCommand(), devConfirmCommand())
 	err := root.Execute()

@@ -5,6 +5,7 @@ package catalog
 
 import (
 	"crypto/sha256"
+	_ "embed"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -17,6 +18,12 @@ import (
 	"github.com/taskgate/taskgate/core/strict"
 	"github.com/taskgate/taskgate/plugins/tasks/policy"
 )
+
+// Schema is the JSON Schema of a task file, for editors. Load has the last
+// word.
+//
+//go:embed task.schema.json
+var Schema []byte
 
 // Catalog is the tasks by name.
 type Catalog struct {

@@ -3,6 +3,7 @@
 package config
 
 import (
+	_ "embed"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -14,6 +15,12 @@ import (
 
 	"github.com/taskgate/taskgate/core/strict"
 )
+
+// Schema is the JSON Schema of gateway.yaml, for editors. Parse has the last
+// word.
+//
+//go:embed gateway.schema.json
+var Schema []byte
 
 // Config is the whole of gateway.yaml. Relative paths are relative to it.
 type Config struct {

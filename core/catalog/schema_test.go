@@ -1,0 +1,50 @@
+package catalog
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/taskgate/taskgate/core/strict/stricttest"
+)
+
+// TestSchema: the schema for editors and the reader agree, on the keys of
+// every object and on what is right and wrong.
+func TestSchema(t *testing.T) {
+	read := func(text string) error { _, err := load(t, map[string]string{"x.yaml": text}); return err }
+	less := append(slices.Collect(maps.Keys(later)), "rows")
+	const rule = "task: x\nresources: [r]\nallow:\n  - {QQQQQQ: 1, verbs: [select], tables: [a.b], columns: [c]}\n"
+	stricttest.SameKeys(t, Schema, "", "QQQQQQ: 1\n", read, less...)
+	stricttest.SameKeys(t, Schema, "/properties/limits", "limits: {QQQQQQ: 1}\n", read)
+	stricttest.SameKeys(t, Schema, "/$defs/rule", rule, read, less...)
+	stricttest.SameKeys(t, Schema, "/$defs/rule/properties/by", strings.Replace(strings.Replace(rule, "allow", "review", 1), "QQQQQQ: 1", "by: {QQQQQQ: 1, groups: [a]}", 1), read)
+
+	s := stricttest.Schema(t, Schema)
+	shipped, err := filepath.Glob("../../examples/catalogs/*/*.yaml")
+	if err != nil || len(shipped) == 0 {
+		t.Fatal(err)
+	}
+	texts := []string{good}
+	for _, file := range shipped {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts = append(texts, string(b))
+	}
+	for _, text := range texts {
+		if err := stricttest.Validate(t, s, text); err != nil {
+			t.Errorf("%s\n%v", text, err)
+		}
+	}
+	for from, to := range map[string]string{"task: x": "task: X!", "verbs: [select]": "verbs: [selct]", "columns: [id, status]": "columns: ['*']", "session: 4h": "session: 4",
+		"tables: [public.orders]": "tables: [orders]", "by: {groups: [dba], people: 1, within: 15m}": "rows: 1", "resources: [shop]\n": "", "where: key": "where: id"} {
+		text := strings.Replace(good, from, to, 1)
+		if stricttest.Validate(t, s, text) == nil || read(text) == nil {
+			t.Errorf("%s: the schema says %v, the reader %v", to, stricttest.Validate(t, s, text), read(text))
+		}
+	}
+}
