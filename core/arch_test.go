@@ -26,6 +26,7 @@ var may = map[string][]string{
 	"core/catalog":           {"core/strict", "plugins/tasks/policy"}, // the compiled form is the guard's own type: one truth
 	"core/config":            {"core/strict"},
 	"core/gate":              {"abi"},
+	"core/gate/gatetest":     {"abi", "core/gate"},
 	"core/protocol/postgres": {"abi", "core/gate", "core/sql/..."},
 	"core/record":            {"core/gate"},
 	"core/server":            {"abi", "core/gate", "core/config", "core/catalog", "core/wasm", "core/audit", "core/auth", "core/record", "core/store", "core/strict", "core/sql/schema", "core/protocol/..."},
