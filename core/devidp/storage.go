@@ -140,8 +140,8 @@ type public struct{ key }
 
 func (k public) Key() any { return &k.p.key.PublicKey }
 
-func (s storage) SigningKey(context.Context) (op.SigningKey, error) { return key{s.p}, nil }
-func (s storage) KeySet(context.Context) ([]op.Key, error)          { return []op.Key{public{key{s.p}}}, nil }
+func (s storage) SigningKey(context.Context) (op.SigningKey, error) { return key(s), nil }
+func (s storage) KeySet(context.Context) ([]op.Key, error)          { return []op.Key{public{key(s)}}, nil }
 func (s storage) SignatureAlgorithms(context.Context) ([]jose.SignatureAlgorithm, error) {
 	return []jose.SignatureAlgorithm{jose.ES256}, nil
 }
@@ -150,7 +150,7 @@ func (s storage) GetClientByClientID(_ context.Context, id string) (op.Client, e
 	if id != s.p.ClientID {
 		return nil, oidc.ErrInvalidClient()
 	}
-	return client{s.p}, nil
+	return client(s), nil
 }
 
 func (s storage) AuthorizeClientIDSecret(context.Context, string, string) error { return errNot }

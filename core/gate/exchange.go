@@ -22,8 +22,6 @@ type Exchange struct {
 	bytes uint64
 	past  struct{ rows, bytes uint64 } // of the exchanges that this one goes on from
 	kept  int
-	first time.Time
-	frame []byte
 }
 
 // Ambient is the exchange of what comes outside a command: notices,

@@ -24,7 +24,6 @@ type Session struct {
 	end      context.CancelCauseFunc
 	rec      Recording
 	stop     []func() bool
-	login    *Resource
 
 	mu      sync.Mutex
 	buf     []byte // an event being written

@@ -56,7 +56,7 @@ func Build(ctx context.Context, host *wasm.Host, c *config.Config) (*gate.Genera
 				}
 			}
 			if known.Logins[task.Login] == nil {
-				faults = append(faults, fmt.Errorf("%s: the resource %q has no login %q: name one with login:", t.File, r, task.Login))
+				faults = append(faults, fmt.Errorf("%s: the resource %q has no login %q: name one with login: NAME", t.File, r, task.Login))
 			}
 		}
 		gen.Tasks[name] = task

@@ -649,12 +649,12 @@ func (a *analyzer) condition(s *scope, e int32) {
 		return
 	}
 	for _, o := range s.origins {
-		for _, c := range o.columns {
-			for _, src := range c.copies {
-				op := a.touch("select", src.relation, src.via, abi.EffectRead)
-				op.Attrs |= abi.HasWhere
-			}
-			break
+		if len(o.columns) == 0 {
+			continue
+		}
+		for _, src := range o.columns[0].copies {
+			op := a.touch("select", src.relation, src.via, abi.EffectRead)
+			op.Attrs |= abi.HasWhere
 		}
 	}
 }

@@ -132,7 +132,6 @@ func (tape) Close() error        { return nil }
 
 type dialer struct {
 	database string
-	ca       string
 }
 
 func (d dialer) Dial(ctx context.Context, _ *gate.Resource, _ string) (gate.Upstream, error) {
@@ -233,19 +232,8 @@ func code(err error) string {
 
 func TestPsql(t *testing.T) {
 	g := serve(t, &rules{allow: noDelete})
-	out := g.psql(t, `select id, status from orders where id = 3;
-delete from orders where id = 3;
-begin;
-update orders set status = 'done' where id = 3;
-drop table orders;
-select 1;
-rollback;
-select status from orders where id = 3;
-selct 1;
-select * from nowhere;
-`)
-	want := []string{"3|new", "42501", "not in the task", "rule 1 of task x", "HINT:  ask", "BEGIN", "UPDATE 1", "25P02", "ROLLBACK", "new", "42601", "42P01"}
-	out = g.psql(t, `\set VERBOSITY verbose
+	want := []string{"3|new", "42501", "not in the task", "rule 1 of task x", "HINT:  ask", "BEGIN", "UPDATE 1", "25P02", "ROLLBACK", "new", "42601", "42P01", "still here"}
+	out := g.psql(t, `\set VERBOSITY verbose
 select id, status from orders where id = 3;
 delete from orders where id = 3;
 begin;
@@ -259,7 +247,7 @@ select * from nowhere;
 select 'still here';
 `)
 	at := 0
-	for _, w := range append(want, "still here") {
+	for _, w := range want {
 		i := strings.Index(out[at:], w)
 		if i < 0 {
 			t.Fatalf("no %q (in order) in\n%s", w, out)
