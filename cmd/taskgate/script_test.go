@@ -70,8 +70,9 @@ func (p *parts) setup(e *testscript.Env) error {
 	p.mu.Lock()
 	p.next++
 	database := fmt.Sprintf("shop%d", p.next)
+	err := p.pg.Database(database, pgtest.Shop)
 	p.mu.Unlock()
-	if err := p.pg.Database(database, pgtest.Shop); err != nil {
+	if err != nil {
 		return err
 	}
 	for name, text := range map[string]string{"password": p.pg.Password, "ca.pem": ""} {
