@@ -25,5 +25,7 @@ test: ## all tests, against servers 15 and 18 (installs them where they are miss
 	TASKGATE_TEST_MAJOR=18 go test -timeout 5m -run Scripts ./cmd/taskgate
 	go test -race -timeout 10m ./core/gate/... ./core/wasm ./core/auth ./core/audit ./core/record ./core/protocol/postgres ./core/server
 
-bench: ## the benchmarks beside the hot paths
+bench: ## the benchmarks beside the hot paths, then against pgbouncer (installs it); writes docs/perf
+	@echo "make bench: installs the Debian packages postgresql-15, postgresql-client and pgbouncer where they are missing"
 	go test -run '^$$' -bench . -benchmem ./...
+	@.ci/bench

@@ -24,6 +24,8 @@ type conn struct {
 	version        uint32
 	key            string
 	upstream       net.Conn
+	toClient       *output // of the server's side
+	toUpstream     *output // under sending
 	upstreamKey    []byte
 	serverVersion  string
 	parametersSeen [][]byte
@@ -97,6 +99,7 @@ func (c *conn) run() error {
 	defer c.p.unregister(c)
 	ctx := c.session.Context()
 	c.moved = sync.NewCond(&c.mu)
+	c.toClient, c.toUpstream = newOutput(c.client), newOutput(c.upstream)
 	c.queue, c.status = c.ring[:0], 'I'
 	c.prepared, c.portals = map[string]*prepared{}, map[string]*portal{}
 	c.names = names{cursors: map[string]*declared{}, resolved: map[use]*sql.Analysis{}}
@@ -204,7 +207,7 @@ func (c *conn) flush() error {
 		return nil
 	}
 	c.sending.Lock()
-	_, err := c.upstream.Write(c.out)
+	_, err := c.toUpstream.Write(c.out)
 	c.sending.Unlock()
 	if cap(c.out) > largeBuffer {
 		c.out = nil

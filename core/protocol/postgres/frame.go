@@ -47,10 +47,8 @@ func (f *frames) run(process func() error) error {
 	err = raw.Read(func(fd uintptr) bool {
 		for {
 			f.room()
-			n, err := unix.Read(int(fd), f.buf[f.w:])
+			n, err := rawRead(fd, f.buf[f.w:])
 			switch {
-			case err == unix.EINTR:
-				continue
 			case err == unix.EAGAIN:
 				return false
 			case err != nil:

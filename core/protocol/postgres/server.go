@@ -76,7 +76,7 @@ func (c *conn) deliver() error {
 	if len(c.in) == 0 {
 		return nil
 	}
-	n, err := c.client.Write(c.in)
+	n, err := c.toClient.Write(c.in)
 	if err != nil {
 		c.torn = c.torn || n > 0
 		return fmt.Errorf("postgres: client: %w", err)
