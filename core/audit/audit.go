@@ -23,6 +23,8 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/sys/unix"
+
+	"github.com/taskgate/taskgate/core/gate"
 )
 
 // Sync says when a record has to be on disk.
@@ -62,18 +64,22 @@ type Log struct {
 	signer note.Signer
 	lock   *os.File
 
-	mu      sync.Mutex
-	file    *os.File
-	mem     []byte
-	at      int
-	seq     uint64
-	last    [hashSize]byte
-	clock   int64
-	hash    hash.Hash
-	head    [recHead]byte
-	err     error // sticky: a log that lost a record takes no more
-	signed  uint64
-	segment int
+	mu    sync.Mutex
+	file  *os.File
+	mem   []byte
+	at    int
+	seq   uint64
+	last  [hashSize]byte
+	clock int64
+	hash  hash.Hash
+	head  [recHead]byte
+	err   error // sticky: a log that lost a record takes no more
+	full  error // why there is no next segment: nothing may begin
+	tried time.Time
+
+	allocate func(f *os.File, size int64) error
+	signed   uint64
+	segment  int
 
 	syncing sync.Mutex
 	synced  uint64
@@ -103,7 +109,7 @@ var ErrClosed = errors.New("audit: the log is closed")
 // Open opens the log in dir, making it and its signing key where there is
 // none. A second process that opens it is refused.
 func Open(dir string, opt Options) (*Log, Recovery, error) {
-	l := &Log{dir: dir, opt: opt, hash: sha256.New()}
+	l := &Log{dir: dir, opt: opt, hash: sha256.New(), allocate: allocate}
 	if l.opt.Sync == "" {
 		l.opt.Sync = SyncWrites
 	}
@@ -130,6 +136,9 @@ func Open(dir string, opt Options) (*Log, Recovery, error) {
 	rec, err := l.recover()
 	if err == nil {
 		l.signer, err = signer(dir)
+	}
+	if err == nil {
+		err = l.prepare()
 	}
 	if err == nil {
 		err = l.rotate()
@@ -176,39 +185,75 @@ func (l *Log) recover() (rec Recovery, err error) {
 	return rec, nil
 }
 
-// rotate ends the present segment and starts the next. The caller holds mu, or
-// is Open.
-func (l *Log) rotate() error {
-	if l.file != nil {
-		if err := l.finish(); err != nil {
-			return err
+// ahead is the next segment's file, whose blocks are allocated beforehand.
+const ahead = "next"
+
+// prepare allocates the next segment, so that a full disk is known of while
+// there is a whole segment left: from then on only what ends is taken. The
+// caller holds mu, or is Open.
+func (l *Log) prepare() (err error) {
+	defer func() {
+		if l.full = err; err != nil {
+			l.tried = l.opt.Now()
 		}
-	}
-	l.segment++
-	path := filepath.Join(l.dir, fmt.Sprintf("%08d.log", l.segment))
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	}()
+	path := filepath.Join(l.dir, ahead)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600)
 	if err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
-	// Blocks first: a full disk is an error here, not a fault in the middle of a copy.
-	if err := unix.Fallocate(int(f.Fd()), 0, 0, int64(l.opt.Segment)); err != nil {
-		f.Close()
+	defer f.Close()
+	if err := l.allocate(f, int64(l.opt.Segment)); err != nil {
 		os.Remove(path)
 		return fmt.Errorf("audit: %s: %w", path, err)
+	}
+	return nil
+}
+
+// allocate gives a file its blocks.
+func allocate(f *os.File, size int64) error { return unix.Fallocate(int(f.Fd()), 0, 0, size) }
+
+// rotate ends the present segment and goes on in the next. It gets its name
+// once its head is on disk: a segment without one does not exist. The caller
+// holds mu, or is Open.
+func (l *Log) rotate() error {
+	if l.full != nil {
+		if err := l.prepare(); err != nil {
+			return err
+		}
+	}
+	next := filepath.Join(l.dir, ahead)
+	f, err := os.OpenFile(next, os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("audit: %w", err)
 	}
 	mem, err := unix.Mmap(int(f.Fd()), 0, l.opt.Segment, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		f.Close()
-		return fmt.Errorf("audit: %s: %w", path, err)
+		return fmt.Errorf("audit: %s: %w", next, err)
+	}
+	if l.file != nil {
+		if err := l.finish(); err != nil {
+			l.err = err
+			return err
+		}
 	}
 	copy(mem, magic)
 	binary.LittleEndian.PutUint64(mem[16:], l.seq+1)
 	copy(mem[24:], l.last[:])
+	l.segment++
 	l.file, l.mem, l.at = f, mem, segHead
-	if err := f.Sync(); err != nil {
-		return fmt.Errorf("audit: %w", err)
+	if err = f.Sync(); err == nil {
+		if err = os.Rename(next, filepath.Join(l.dir, fmt.Sprintf("%08d.log", l.segment))); err == nil {
+			err = syncDir(l.dir)
+		}
 	}
-	return syncDir(l.dir)
+	if err != nil {
+		l.err = fmt.Errorf("audit: %w", err)
+		return l.err
+	}
+	_ = l.prepare() // a full disk is noticed now, and stops what begins
+	return nil
 }
 
 // finish syncs, cuts and closes the present segment.
@@ -233,13 +278,16 @@ func (l *Log) finish() error {
 // Append implements gate.Log.
 func (l *Log) Append(_ context.Context, payload []byte, durable bool) error {
 	l.mu.Lock()
-	if err := l.fits(len(payload)); err != nil {
+	err := l.fits(len(payload))
+	if err == nil && l.full != nil && !gate.Ends(payload) {
+		err = l.short()
+	}
+	if err != nil {
 		l.mu.Unlock()
 		return err
 	}
 	if l.at+recHead+len(payload)+hashSize > len(l.mem) {
 		if err := l.rotate(); err != nil {
-			l.err = err
 			l.mu.Unlock()
 			return err
 		}
@@ -259,11 +307,22 @@ func (l *Log) TryAppend(payload []byte) bool {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.fits(len(payload)) != nil || l.at+recHead+len(payload)+hashSize > len(l.mem) {
+	if l.fits(len(payload)) != nil || l.full != nil || l.at+recHead+len(payload)+hashSize > len(l.mem) {
 		return false
 	}
 	l.put(payload)
 	return true
+}
+
+// short looks, once a second, whether there is room for another segment again.
+func (l *Log) short() error {
+	if l.opt.Now().Sub(l.tried) >= time.Second {
+		_ = l.prepare()
+	}
+	if l.full != nil {
+		return fmt.Errorf("audit: no room for another segment, so that only what ends is recorded: %w", l.full)
+	}
+	return nil
 }
 
 func (l *Log) fits(n int) error {

@@ -262,6 +262,20 @@ func Note(at time.Time, who, what string) []byte {
 	return abi.AppendString(b, 15, what)
 }
 
+// Ends says whether a record tells of something that ends, or of what an
+// operator did: what has to be kept when there is no room for more to begin.
+func Ends(record []byte) bool {
+	r := abi.Read(record)
+	if !r.Next() || r.Num != 1 {
+		return false
+	}
+	switch EventKind(min(r.Uint, 255)) {
+	case EventDone, EventClose, EventNote:
+		return true
+	}
+	return false
+}
+
 // ReadEvent reads an event back. It keeps nothing of record.
 func ReadEvent(record []byte) (*Event, error) {
 	e := &Event{}

@@ -168,15 +168,13 @@ func (e *Exchange) Done(ctx context.Context, o Outcome) error {
 	s.mu.Lock()
 	s.buf = appendDone(s.buf[:0], e, o, s.gate.now())
 	var err error
-	if s.broken != nil {
-		err = s.broken
-	} else if s.gate.Log.TryAppend(s.buf) {
+	if s.broken == nil && s.gate.Log.TryAppend(s.buf) {
 		if err = s.rec.Append(s.buf); err != nil {
 			s.broken = err
 			s.end(fmt.Errorf("gate: record: %w", err))
 		}
 	} else {
-		err = s.writeLocked(context.WithoutCancel(ctx), s.buf, false)
+		err = s.endLocked(context.WithoutCancel(ctx), s.buf)
 	}
 	s.mu.Unlock()
 	e.gen.release()

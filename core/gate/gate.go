@@ -166,6 +166,9 @@ type Gate struct {
 	draining error
 
 	commands, denied, refused atomic.Uint64
+
+	denials budget // refused commands, by subject
+	failed  budget // failed logins, by address
 }
 
 // Counts are what the gate has counted since it was made.

@@ -130,6 +130,9 @@ func (g *Gate) Open(ctx context.Context, l Login) (*Session, error) {
 	if err := gen.Permits(l.Task, l.Resource, grant.Groups); err != nil {
 		return nil, g.refuseLogin(ctx, l, grant, err)
 	}
+	if g.denials.over(grant.Issuer+"\x00"+grant.Subject, s.started) {
+		return nil, g.refuseLogin(ctx, l, grant, &Denied{Decision: abi.Deny, Guard: "gate", Reason: abi.Reason{Code: "gate.budget", Message: "too many of your commands were refused", Hint: "come back in a minute"}})
+	}
 	task := gen.Tasks[l.Task]
 	s.abi.Login = task.Login
 	s.ambient = Exchange{s: s, ambient: true}
@@ -173,8 +176,21 @@ func (g *Gate) Open(ctx context.Context, l Login) (*Session, error) {
 // refuseLogin records a failed login and gives what its client may be told.
 func (g *Gate) refuseLogin(ctx context.Context, l Login, grant Grant, why error) error {
 	g.refused.Add(1)
-	if err := g.Log.Append(ctx, appendRefused(nil, g.now(), l, grant, why), false); err != nil {
-		return fmt.Errorf("gate: %w", err)
+	now := g.now()
+	have, ended := g.failed.take(host(l.Address), 0, now)
+	for address, e := range ended {
+		if e.n <= maxRefusals {
+			continue
+		}
+		what := fmt.Sprintf("%d more logins from %s failed in the minute from %s", e.n-maxRefusals, address, e.since.UTC().Format(time.RFC3339))
+		if err := g.Log.Append(ctx, Note(now, "gateway", what), false); err != nil {
+			return fmt.Errorf("gate: %w", err)
+		}
+	}
+	if have.n <= maxRefusals { // more are counted, and told of as one
+		if err := g.Log.Append(ctx, appendRefused(nil, now, l, grant, why), false); err != nil {
+			return fmt.Errorf("gate: %w", err)
+		}
 	}
 	if d, ok := why.(*Denied); ok && grant.Subject != "" {
 		return d
@@ -217,7 +233,7 @@ func (s *Session) Close(why error) error {
 	}
 	s.closed = true
 	s.buf = appendClose(s.buf[:0], s, s.gate.now(), why)
-	err := s.writeLocked(context.WithoutCancel(s.ctx), s.buf, false)
+	err := s.endLocked(context.WithoutCancel(s.ctx), s.buf)
 	s.mu.Unlock()
 	for _, stop := range s.stop {
 		stop()
@@ -243,6 +259,17 @@ func (s *Session) write(ctx context.Context, event []byte, durable bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.writeLocked(ctx, event, durable)
+}
+
+// endLocked writes that something has ended. A session that is broken because
+// nothing more may begin still tries: the log may have kept room for that.
+func (s *Session) endLocked(ctx context.Context, event []byte) error {
+	if s.broken == nil {
+		return s.writeLocked(ctx, event, false)
+	}
+	_ = s.gate.Log.Append(ctx, event, false)
+	_ = s.rec.Append(event)
+	return s.broken
 }
 
 func (s *Session) writeLocked(ctx context.Context, event []byte, durable bool) error {

@@ -155,6 +155,7 @@ func (s *Session) submit(ctx context.Context, gen *Generation, c *abi.Command) (
 	if !allowed {
 		s.denied++
 		s.gate.denied.Add(1)
+		s.refused(c)
 		return nil, &Denied{Decision: verdict.Decision, Guard: guard, Reason: verdict.Reason}
 	}
 	s.note(c)
