@@ -3,15 +3,18 @@
 package config
 
 import (
+	"context"
 	_ "embed"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/taskgate/taskgate/core/strict"
 )
@@ -69,13 +72,15 @@ type Resource struct {
 	TLS      string // verify-full (default), disable (loopback alone)
 	CA       string // file of the certificates to trust; empty is the system's
 	Logins   map[string]*Login
+
+	Extensions []string // whose types and immutable functions every text may use
 }
 
 // Digest is over all that is written of a resource. A secret counts as what it
 // refers to.
 func (r *Resource) Digest() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%q %q %q %q", r.Address, r.Database, r.TLS, r.CA)
+	fmt.Fprintf(&b, "%q %q %q %q %q", r.Address, r.Database, r.TLS, r.CA, r.Extensions)
 	for _, name := range slices.Sorted(maps.Keys(r.Logins)) {
 		fmt.Fprintf(&b, " %q %q %q", name, r.Logins[name].User, r.Logins[name].Password)
 	}
@@ -106,7 +111,11 @@ type Audit struct {
 	Witness string
 }
 
-// Secret is a reference to one: file:PATH or env:NAME. It never prints what
+// commandTime bounds a command that prints a secret.
+const commandTime = 10 * time.Second
+
+// Secret is a reference to one: file:PATH, env:NAME, or command:TEXT, which a
+// shell runs and whose output it is. It never prints what
 // it refers to.
 type Secret struct{ ref string }
 
@@ -121,6 +130,16 @@ func (s Secret) Resolve() (string, error) {
 		b, err := os.ReadFile(what)
 		if err != nil {
 			return "", fmt.Errorf("config: secret: %w", err)
+		}
+		return strings.TrimRight(string(b), "\r\n"), nil
+	case "command":
+		ctx, stop := context.WithTimeout(context.Background(), commandTime)
+		defer stop()
+		cmd := exec.CommandContext(ctx, "sh", "-c", what)
+		cmd.WaitDelay = time.Second
+		b, err := cmd.Output() // what it says of itself may hold the secret: it is not told
+		if err != nil {
+			return "", fmt.Errorf("config: secret: the command failed: %w", err)
 		}
 		return strings.TrimRight(string(b), "\r\n"), nil
 	case "env":
@@ -266,10 +285,10 @@ func (p *parser) secret(n strict.Node) Secret {
 	switch {
 	case kind == "file" && what != "":
 		return Secret{"file:" + p.path(what)}
-	case kind == "env" && what != "":
+	case (kind == "env" || kind == "command") && what != "":
 		return Secret{s}
 	}
-	n.Fault("a secret is never written here: file:PATH or env:NAME is expected")
+	n.Fault("a secret is never written here: file:PATH, env:NAME or command:TEXT is expected")
 	return Secret{}
 }
 
@@ -345,11 +364,13 @@ func (p *parser) issuer(n strict.Node) Issuer {
 func (p *parser) resource(name string, n strict.Node) *Resource {
 	r := &Resource{Name: name, TLS: "verify-full", Logins: map[string]*Login{}}
 	n.Fields(map[string]func(strict.Node){
-		"protocol": func(v strict.Node) { v.One("postgres") },
-		"address":  func(v strict.Node) { r.Address = address(v) },
-		"database": func(v strict.Node) { r.Database = v.String() },
-		"tls":      func(v strict.Node) { r.TLS = v.One("verify-full", "disable") },
-		"ca":       func(v strict.Node) { r.CA = p.file(v) },
+		"protocol":   func(v strict.Node) { v.One("postgres") },
+		"address":    func(v strict.Node) { r.Address = address(v) },
+		"database":   func(v strict.Node) { r.Database = v.String() },
+		"tls":        func(v strict.Node) { r.TLS = v.One("verify-full", "disable") },
+		"ca":         func(v strict.Node) { r.CA = p.file(v) },
+		"extensions": func(v strict.Node) { r.Extensions = v.Strings() },
+		"drift":      func(v strict.Node) { v.One("poll") },
 		"logins": func(v strict.Node) {
 			v.Each(func(name string, v strict.Node) {
 				l := &Login{}

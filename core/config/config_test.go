@@ -67,9 +67,12 @@ func TestSecret(t *testing.T) {
 	if v, err := (Secret{"env:TASKGATE_TEST_SECRET"}).Resolve(); err != nil || v != "x" {
 		t.Error(v, err)
 	}
-	for _, s := range []Secret{{"env:TASKGATE_TEST_NONE"}, {"file:/does/not/exist"}, {}} {
-		if _, err := s.Resolve(); err == nil {
-			t.Errorf("%v resolves", s)
+	if v, err := (Secret{"command:echo a b; true"}).Resolve(); err != nil || v != "a b" {
+		t.Error(v, err)
+	}
+	for _, s := range []Secret{{"env:TASKGATE_TEST_NONE"}, {"file:/does/not/exist"}, {"command:echo hunter2; echo hunter2 >&2; false"}, {}} {
+		if _, err := s.Resolve(); err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%v: %v", s, err)
 		}
 	}
 }

@@ -168,7 +168,7 @@ func resource(r *config.Resource) (*gate.Resource, error) {
 			}
 		}
 	}
-	return &gate.Resource{Name: r.Name, Protocol: "postgres", Address: r.Address, Database: r.Database, Options: t, Digest: r.Digest()}, nil
+	return &gate.Resource{Name: r.Name, Protocol: "postgres", Address: r.Address, Database: r.Database, Options: &postgres.ResourceOptions{Extensions: r.Extensions, Dial: t}, Digest: r.Digest()}, nil
 }
 
 // Dialer reaches resources over TCP. It implements gate.Dialer.
@@ -177,7 +177,11 @@ type Dialer struct{}
 // Dial implements gate.Dialer. The password is read each time, so that one that
 // was changed in its file counts from the next connection on.
 func (Dialer) Dial(ctx context.Context, r *gate.Resource, login string) (gate.Upstream, error) {
-	t, ok := r.Options.(*target)
+	o, _ := r.Options.(*postgres.ResourceOptions)
+	if o == nil {
+		return gate.Upstream{}, fmt.Errorf("server: resource %s has no options", r.Name)
+	}
+	t, ok := o.Dial.(*target)
 	if !ok || t.logins[login] == nil {
 		return gate.Upstream{}, fmt.Errorf("server: resource %s has no login %q", r.Name, login)
 	}

@@ -4,13 +4,11 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"slices"
 	"sort"
 	"strings"
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/sql/parse"
-	"github.com/taskgate/taskgate/core/sql/schema"
 )
 
 // analyzer holds the state of one analysis.
@@ -79,9 +77,7 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 			a.params = max(a.params, n)
 		}
 	}
-	if slices.ContainsFunc(c.Schema.Casts, func(k schema.Cast) bool {
-		return k.Function >= firstUser && k.Source < firstUser && k.Target < firstUser
-	}) {
+	if a.foreignCast() {
 		a.refuse("this database has casts of its own between the server's types, which could run anywhere")
 	}
 	var whole []string

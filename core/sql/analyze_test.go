@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -230,4 +231,53 @@ func FuzzAnalyze(f *testing.F) {
 			t.Fatal(a.Statement.Incomplete)
 		}
 	})
+}
+
+var hashes = regexp.MustCompile(" = [0-9a-f]{64}")
+
+// TestExtensions: what an accepted extension brings is used as the server's
+// own, what is not immutable in it is not, and what users add to its types is
+// an operation of its own.
+func TestExtensions(t *testing.T) {
+	base := loaded(t)
+	if _, err := server.Psql("postgres", "CREATE DATABASE extended"); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := server.Psql("extended", `CREATE EXTENSION citext; CREATE EXTENSION hstore; CREATE EXTENSION tablefunc;
+		CREATE DOMAIN label AS hstore;
+		CREATE TABLE people (id int PRIMARY KEY, email citext, tags hstore, more label);
+		CREATE FUNCTION mine(hstore, hstore) RETURNS bool LANGUAGE sql AS 'SELECT true';
+		CREATE OPERATOR <<>> (LEFTARG = hstore, RIGHTARG = hstore, FUNCTION = mine);
+		GRANT SELECT ON people TO app`); err != nil {
+		t.Fatal(err, out)
+	}
+	conn, err := pgx.Connect(context.Background(), server.URL("app", "extended"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	s, err := schema.Load(context.Background(), conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string][2]string{ // without any, with both
+		"select email, tags, more from people":               {"select public.people(email, tags, more)\n", ""},
+		"select id from people where email = 'x'":            {"select public.people\nincomplete: computing with email, whose type is made by users\n", "select public.people(email, id) where\n"},
+		"select lower(email::text), 'x'::citext from people": {"select public.people\nincomplete: computing with email, whose type is made by users\n", "select public.people(email)\n"},
+		"select tags -> 'a' from people order by email":      {"select public.people\nincomplete: computing with tags, whose type is made by users\n", "select public.people(tags, email)\n"},
+		"select tags <<>> tags from people":                  {"select public.people\nincomplete: computing with tags, whose type is made by users\n", "select public.people(tags)\ncall public.<<>> !\n"},
+		"select more -> 'a' from people":                     {"select public.people\nincomplete: computing with more, whose type is made by users\n", "select public.people(more)\n"},
+		"select crosstab('select 1')":                        {"call public.crosstab !\n", ""},
+	} {
+		for i, extensions := range [][]string{nil, {"citext", "hstore", "tablefunc"}} {
+			w := want[i]
+			if w == "" {
+				w = want[0]
+			}
+			a, err := sql.Analyze(&sql.Context{Schema: s, Grammar: base.Grammar, SearchPath: nil, Extensions: extensions}, text)
+			if got := hashes.ReplaceAllString(render(a, err), ""); got != w {
+				t.Errorf("%v: %s\n got %s want %s", extensions, text, got, w)
+			}
+		}
+	}
 }

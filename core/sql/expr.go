@@ -215,7 +215,7 @@ func (a *analyzer) candidates(n int32, parts []string, args int, accept func(*sc
 			continue
 		}
 		exact = true
-		if Accepted(f) || accept != nil && accept(f) {
+		if a.accepts(f) || accept != nil && accept(f) {
 			continue
 		}
 		if a.c.Introspect && f.Name.Namespace == "pg_catalog" && introspection[f.Name.Name] {
@@ -291,8 +291,11 @@ func (a *analyzer) operator(symbol string) {
 		if o.Name.Namespace == "pg_catalog" || !a.searched(o.Name.Namespace) {
 			continue
 		}
-		if (o.Left == 0 || o.Left >= firstUser) && (o.Right == 0 || o.Right >= firstUser) {
+		if f := a.c.Schema.Functions[o.Function]; f != nil && a.accepts(f) {
 			continue
+		}
+		if outside := func(oid schema.OID) bool { return oid == 0 || oid >= firstUser && !a.extendedType(oid) }; outside(o.Left) && outside(o.Right) {
+			continue // nothing that passes has such a value
 		}
 		a.other(abi.Operation{Verb: "call", Kind: abi.KindFunction, Object: o.Name.Parts(), Via: a.via, Effect: abi.EffectWrite})
 	}
@@ -341,7 +344,7 @@ func (a *analyzer) typeOf(n, from, to int32) {
 	}
 	switch {
 	case t.Name.Namespace == "pg_catalog":
-	case t.Kind == 'e':
+	case t.Kind == 'e', a.extended(t.Extension):
 		if a.via == "" {
 			a.edits = append(a.edits, edit{from, to, quoteIdent(t.Name.Namespace) + "." + quoteIdent(t.Name.Name)})
 		}

@@ -2,6 +2,7 @@ package sql
 
 import (
 	_ "embed"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -29,8 +30,36 @@ var accepted = sync.OnceValue(func() map[schema.OID]bool {
 	return m
 })
 
-// Accepted says whether any text may call f.
-func Accepted(f *schema.Function) bool { return f.System && accepted()[f.OID] }
+// accepts says whether any text may call f: one of the server's own on the
+// list, or an immutable one of an extension that the resource accepts.
+func (a *analyzer) accepts(f *schema.Function) bool {
+	return f.System && accepted()[f.OID] || f.Volatility == 'i' && !f.Definer && a.extended(f.Extension)
+}
+
+// extended says whether the resource accepts an extension.
+func (a *analyzer) extended(extension string) bool {
+	return extension != "" && slices.Contains(a.c.Extensions, extension)
+}
+
+// extendedType says whether values of a type may be computed with because its
+// extension is accepted.
+func (a *analyzer) extendedType(oid schema.OID) bool {
+	t := a.c.Schema.Types[oid]
+	return t != nil && (a.extended(t.Extension) || t.Element != 0 && t.Element != oid && a.extendedType(t.Element))
+}
+
+// foreignCast finds a cast between types that texts may compute with whose
+// function is not known to be harmless, since it could run anywhere.
+func (a *analyzer) foreignCast() bool {
+	usable := func(oid schema.OID) bool { return oid < firstUser || a.extendedType(oid) }
+	return slices.ContainsFunc(a.c.Schema.Casts, func(k schema.Cast) bool {
+		if k.Function < firstUser || !usable(k.Source) || !usable(k.Target) {
+			return false
+		}
+		f := a.c.Schema.Functions[k.Function]
+		return f == nil || !a.accepts(f)
+	})
+}
 
 // introspection are the functions that a task with introspection may call:
 // they tell names, and nothing that a table holds.

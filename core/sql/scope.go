@@ -162,7 +162,10 @@ func (a *analyzer) computable(s source) {
 		return
 	}
 	t := a.c.Schema.Types[c.Type]
-	if t == nil || t.Kind != 'e' && t.Kind != 'd' {
+	for t != nil && t.Kind == 'd' { // computed with as what it is made of
+		t = a.c.Schema.Types[t.Base]
+	}
+	if t == nil || t.OID >= firstUser && t.Kind != 'e' && !a.extendedType(t.OID) {
 		a.refuse("computing with %s, whose type is made by users", s.column)
 	}
 }

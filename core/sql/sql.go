@@ -20,6 +20,7 @@ type Context struct {
 	SearchPath []string               // as it would stand when the text runs; nil is the login's own
 	Dirty      map[schema.Name]bool   // relations that the open transaction made or changed: unknown until it ends
 	Introspect bool                   // the task may read the system catalogs' names
+	Extensions []string               // whose types and immutable functions any text may use, as the server's own
 	Settings   func(name string) bool // further settings that the task may change; nil has none
 }
 

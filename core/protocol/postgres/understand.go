@@ -48,8 +48,8 @@ const (
 
 // understand finds out what a text does, looked up along a path, or remembers.
 func (c *conn) understand(text string, path []string) (*sql.Analysis, error) {
-	_, task := c.session.Resource()
-	if task == nil {
+	resource, task := c.session.Resource()
+	if task == nil || resource == nil {
 		return nil, &gate.Denied{Guard: "gate", Reason: abi.Reason{Code: "gate.no-task", Message: "the task is gone"}}
 	}
 	o, ok := taskOptions(task)
@@ -59,7 +59,11 @@ func (c *conn) understand(text string, path []string) (*sql.Analysis, error) {
 		return nil, err
 	}
 	c.known = s.Version
-	key := textKey{text, introspect, pathKey(path)}
+	var extensions []string
+	if ro, ok := resource.Options.(*ResourceOptions); ok {
+		extensions = ro.Extensions
+	}
+	key := textKey{text, introspect, pathKey(path) + "\x00\x00" + strings.Join(extensions, "\x00")}
 	c.state.mu.Lock()
 	a := c.state.texts[key]
 	same := c.state.schema == s
@@ -71,7 +75,7 @@ func (c *conn) understand(text string, path []string) (*sql.Analysis, error) {
 	if err != nil {
 		return nil, &sql.Error{Code: "0A000", Message: err.Error(), Offset: -1}
 	}
-	a, err = sql.Analyze(&sql.Context{Schema: s, Grammar: g, SearchPath: path, Introspect: introspect}, text)
+	a, err = sql.Analyze(&sql.Context{Schema: s, Grammar: g, SearchPath: path, Introspect: introspect, Extensions: extensions}, text)
 	if err != nil {
 		return nil, err
 	}

@@ -23,6 +23,12 @@ type TaskOptions struct {
 	Channels         []string // those whose payloads the task may see
 }
 
+// ResourceOptions is what a gate.Resource carries for this protocol in Options.
+type ResourceOptions struct {
+	Extensions []string // whose types and immutable functions texts may use
+	Dial       any      // of the dialer
+}
+
 func taskOptions(t *gate.Task) (*TaskOptions, bool) {
 	if t == nil {
 		return nil, false

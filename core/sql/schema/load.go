@@ -264,9 +264,11 @@ func (l *loader) operators() error {
 func (l *loader) types() error {
 	var t Type
 	var kind, category string
-	return l.rows(`SELECT t.oid, n.nspname::text, t.typname::text, t.typtype::text, t.typcategory::text, t.typelem, t.typarray, t.typbasetype, t.typrelid, t.typinput::oid, t.typoutput::oid
+	return l.rows(`SELECT t.oid, n.nspname::text, t.typname::text, t.typtype::text, t.typcategory::text, t.typelem, t.typarray, t.typbasetype, t.typrelid, t.typinput::oid, t.typoutput::oid,
+			coalesce((SELECT e.extname::text FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
+				WHERE d.classid = 'pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e' LIMIT 1), '')
 		FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace`,
-		[]any{&t.OID, &t.Name.Namespace, &t.Name.Name, &kind, &category, &t.Element, &t.Array, &t.Base, &t.Relation, &t.Input, &t.Output}, func() {
+		[]any{&t.OID, &t.Name.Namespace, &t.Name.Name, &kind, &category, &t.Element, &t.Array, &t.Base, &t.Relation, &t.Input, &t.Output, &t.Extension}, func() {
 			n := t
 			n.Kind, n.Category = first(kind), first(category)
 			l.s.Types[n.OID], l.s.TypeByName[n.Name] = &n, &n
