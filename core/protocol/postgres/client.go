@@ -228,7 +228,7 @@ func (c *conn) query(ctx context.Context, body cursor) error {
 		return nil
 	}
 	c.countOn(a, ex)
-	c.push(entry{kind: 'Q', exchange: ex, command: cmd, analysis: a, changes: changes(a), naming: makesNames(a)})
+	c.push(entry{kind: 'Q', exchange: ex, command: cmd, analysis: a, changes: changes(a), naming: c.names.makesNames(a)})
 	c.group++
 	c.assume(a)
 	for name := range c.portals { // a Query ends the unnamed portal, and a transaction the others
@@ -538,7 +538,7 @@ func (c *conn) execute(ctx context.Context, m []byte, body cursor) error {
 		c.out = append(c.out, frame('D', append(append([]byte{'P'}, name...), 0))...)
 	}
 	a := p.analysis
-	names := makesNames(a)
+	names := c.names.makesNames(a)
 	c.named = c.named || names
 	c.push(entry{kind: 'E', portal: p, exchange: p.exchange, command: p.command, analysis: a, changes: changes(a), naming: names, params: p.params})
 	c.assume(a)

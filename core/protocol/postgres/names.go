@@ -21,6 +21,7 @@ type names struct {
 	before     []string // as it stood before the transaction
 	savepoints []savepoint
 	serial     uint64 // counts cursors, portals and savepoints
+	moved      bool   // the path has been set in this session: the end of a transaction may move it
 	resolved   map[use]*sql.Analysis
 }
 
@@ -53,13 +54,15 @@ type learned struct {
 }
 
 // makesNames says whether later texts have to wait until this one is answered.
-func makesNames(a *sql.Analysis) bool {
+func (n *names) makesNames(a *sql.Analysis) bool {
 	return slices.ContainsFunc(a.Parts, func(p sql.Part) bool {
 		switch p.Kind {
 		case sql.SetPath, sql.Prepare, sql.Deallocate, sql.Declare, sql.CloseCursor, sql.Discard, sql.Fetch:
 			return true
 		case sql.Reset:
 			return p.All
+		case sql.Commit, sql.Rollback, sql.RollbackTo, sql.Release:
+			return n.moved
 		}
 		return false
 	})
@@ -124,11 +127,13 @@ func (c *conn) take(l learned) {
 			}
 		}
 	case sql.SetPath:
+		n.moved = true
 		if n.path = p.Path; !p.Local {
 			n.lasting = p.Path
 		}
 	case sql.Reset:
 		if p.All {
+			n.moved = true
 			n.path, n.lasting = nil, nil
 		}
 	case sql.Discard:
