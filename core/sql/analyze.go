@@ -17,8 +17,9 @@ type analyzer struct {
 	g *parse.Grammar
 	t *parse.Tree
 
+	given     []string // the search path, nil where it is the login's own
 	path      []string // schemas of unqualified names
-	anywhere  bool     // the path is not the login's own: a function or operator may be any schema's
+	anywhere  bool     // the path may be another one: a function or operator can be any schema's
 	moved     bool     // this text has changed the path
 	unsure    bool     // and it may or may not have been taken back since
 	via       string   // what stands between the text and this part of it
@@ -117,9 +118,14 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 	return an, nil
 }
 
-// searching makes path the one that names are looked up along.
+// searching makes path the one that names are looked up along. Relations and
+// types are forwarded with the schema that was found, so that another path
+// cannot change what was judged. Functions and operators are not: once a
+// session has moved its path, every schema's are candidates.
 func (a *analyzer) searching(path []string) {
-	if a.path, a.anywhere = path, path != nil; path == nil {
+	a.given, a.path = path, path
+	a.anywhere = a.anywhere || a.c.Anywhere || a.moved || path != nil
+	if path == nil {
 		a.path = a.c.Schema.SearchPath
 	}
 }

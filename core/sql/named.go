@@ -64,7 +64,7 @@ func (a *analyzer) inner(n int32) *Analysis {
 	a.outputs = a.outputs[:outputs]
 	from, to := a.t.Tokens[a.t.Nodes[n].From].Start, a.t.Tokens[a.t.Nodes[n].To-1].End
 	c := *a.c
-	c.SearchPath = a.path
+	c.SearchPath, c.Anywhere = a.given, a.anywhere
 	in, err := Analyze(&c, a.t.Text[from:to])
 	if e, ok := err.(*Error); ok { //nolint:errorlint // Analyze makes it
 		if e.Offset >= 0 {

@@ -18,6 +18,7 @@ type Context struct {
 	Schema     *schema.Schema
 	Grammar    *parse.Grammar
 	SearchPath []string               // as it would stand when the text runs; nil is the login's own
+	Anywhere   bool                   // the path may be another one: a function or operator can be any schema's
 	Dirty      map[schema.Name]bool   // relations that the open transaction made or changed: unknown until it ends
 	Introspect bool                   // the task may read the system catalogs' names
 	Extensions []string               // whose types and immutable functions any text may use, as the server's own

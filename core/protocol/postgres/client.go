@@ -152,6 +152,13 @@ func (c *conn) message(ctx context.Context, kind byte, m []byte) error {
 	return &fatal{code: "08P01", message: fmt.Sprintf("the message %q is not known", kind)}
 }
 
+// tooLong refuses a message whose name the server would not tell from another.
+func (c *conn) tooLong(kind byte) error {
+	c.push(entry{kind: kind, refusal: &refusal{code: "42622", message: fmt.Sprintf("the name of a statement or portal is longer than %d bytes", maxName)}})
+	c.failingParse()
+	return nil
+}
+
 func malformed(kind byte) error {
 	return &fatal{code: "08P01", message: fmt.Sprintf("a malformed message %q", kind)}
 }
@@ -228,6 +235,7 @@ func (c *conn) query(ctx context.Context, body cursor) error {
 		return nil
 	}
 	c.countOn(a, ex)
+	c.calls(a)
 	c.push(entry{kind: 'Q', exchange: ex, command: cmd, analysis: a, changes: changes(a), naming: c.names.makesNames(a)})
 	c.group++
 	c.assume(a)
@@ -300,6 +308,9 @@ func (c *conn) parse(ctx context.Context, m []byte, body cursor) error {
 	if !body.end() {
 		return malformed('P')
 	}
+	if body.long {
+		return c.tooLong('P')
+	}
 	e := entry{kind: 'P', name: name, changes: name != ""}
 	a, ex, _, err := c.judge(ctx, text, abi.Prepare)
 	e.before = c.prepared[name]
@@ -325,7 +336,7 @@ func (c *conn) parse(ctx context.Context, m []byte, body cursor) error {
 		c.failingParse()
 		return nil
 	}
-	e.after = &prepared{analysis: a, group: c.group, schema: c.known, path: c.names.path}
+	e.after = &prepared{analysis: a, group: c.group, read: reading{c.known, c.names.moved}, path: c.names.path}
 	e.exchange = ex
 	c.prepared[name] = e.after
 	c.push(e)
@@ -366,6 +377,9 @@ func (c *conn) bind(ctx context.Context, m []byte, body cursor) error {
 	body.bytes(2 * body.uint16())
 	if !body.end() {
 		return malformed('B')
+	}
+	if body.long {
+		return c.tooLong('B')
 	}
 	if err := c.settle(); err != nil {
 		return err
@@ -410,21 +424,23 @@ func (c *conn) bind(ctx context.Context, m []byte, body cursor) error {
 	}
 	cmd.Params = nil // they point into the buffer that is read into next
 	c.names.serial++
-	p := &portal{statement: st, analysis: a, exchange: ex, command: cmd, serial: c.names.serial, params: keepParams(a, params)}
+	p := &portal{statement: st, analysis: a, exchange: ex, command: cmd, serial: c.names.serial, moved: c.names.moved, params: keepParams(a, params)}
 	c.portals[name] = p
 	c.push(entry{kind: 'B', portal: p, exchange: ex, command: cmd, analysis: a, name: name})
 	c.out = append(c.out, m...)
 	return nil
 }
 
-// renew reads a prepared statement again where the schema has changed since:
-// what its names stand for now is what is judged, as it is what would run.
+// renew reads a prepared statement again where the schema has changed since, or
+// the search path: what its names stand for now is what is judged, as it is
+// what the server would run, which plans it anew.
 func (c *conn) renew(st *prepared) error {
 	s, err := c.schema(c.session.Context())
 	if err != nil {
 		return err
 	}
-	if st.schema == s.Version {
+	now := reading{s.Version, c.names.moved}
+	if st.read == now {
 		return nil
 	}
 	a, err := c.understand(st.analysis.Statement.Text, st.path)
@@ -434,7 +450,7 @@ func (c *conn) renew(st *prepared) error {
 	if a.Statement.Incomplete != "" || a.Statement.Canonical != st.analysis.Statement.Canonical {
 		return &sql.Error{Code: "0A000", Message: "the schema has changed under the prepared statement", Hint: "prepare it again", Offset: -1}
 	}
-	st.analysis, st.schema = a, s.Version
+	st.analysis, st.read = a, now
 	return nil
 }
 
@@ -475,6 +491,9 @@ func (c *conn) describe(m []byte, body cursor) error {
 	if !body.end() || what[0] != 'S' && what[0] != 'P' {
 		return malformed('D')
 	}
+	if body.long {
+		return c.tooLong('D')
+	}
 	e := entry{kind: 'D'}
 	if what[0] == 'P' {
 		if p := c.portals[name]; p != nil {
@@ -496,6 +515,9 @@ func (c *conn) execute(ctx context.Context, m []byte, body cursor) error {
 	body.uint32()
 	if !body.end() {
 		return malformed('E')
+	}
+	if body.long {
+		return c.tooLong('E')
 	}
 	p := c.portals[name]
 	if p == nil {
@@ -540,6 +562,7 @@ func (c *conn) execute(ctx context.Context, m []byte, body cursor) error {
 	a := p.analysis
 	names := c.names.makesNames(a)
 	c.named = c.named || names
+	c.calls(a)
 	c.push(entry{kind: 'E', portal: p, exchange: p.exchange, command: p.command, analysis: a, changes: changes(a), naming: names, params: p.params})
 	c.assume(a)
 	c.out = append(c.out, m...)
@@ -551,9 +574,21 @@ func (c *conn) close(m []byte, body cursor) error {
 	if !body.end() || what[0] != 'S' && what[0] != 'P' {
 		return malformed('C')
 	}
+	if body.long {
+		return c.tooLong('C')
+	}
+	c.mu.Lock()
+	naming := c.naming > 0
+	c.mu.Unlock()
+	if naming {
+		if err := c.settle(); err != nil {
+			return err
+		}
+	}
 	e := entry{kind: 'C'}
 	if what[0] == 'P' {
 		c.drop(name)
+		delete(c.names.cursors, name)
 	} else {
 		e.name, e.before, e.changes = name, c.prepared[name], name != ""
 		delete(c.prepared, name)

@@ -73,7 +73,8 @@ type conn struct {
 	rowLeft int    // bytes of a large row that are still to come
 	ending  []ending
 	writes  span
-	failure bool     // something in this group has failed
+	failure bool     // something in this group has failed at the server
+	wrote   bool     // something in this group has written, and no transaction is open
 	stopped *refusal // the first promise's rows are over a limit: the rest is dropped, and this ends it
 }
 

@@ -164,8 +164,9 @@ func (f *frames) take(n int) []byte {
 
 // cursor reads the fields of a message's body.
 type cursor struct {
-	b   []byte
-	bad bool
+	b    []byte
+	bad  bool
+	long bool // a name is longer than the server keeps apart
 }
 
 func (c *cursor) string() string {
@@ -186,8 +187,14 @@ func (c *cursor) name() string {
 		c.b = c.b[1:]
 		return ""
 	}
-	return c.string()
+	s := c.string()
+	c.long = c.long || len(s) > maxName
+	return s
 }
+
+// maxName is NAMEDATALEN-1 of PostgreSQL: of longer names the server compares
+// only the beginning, so that two are one.
+const maxName = 63
 
 func (c *cursor) uint16() int {
 	if len(c.b) < 2 {

@@ -21,7 +21,7 @@ type names struct {
 	before     []string // as it stood before the transaction
 	savepoints []savepoint
 	serial     uint64 // counts cursors, portals and savepoints
-	moved      bool   // the path has been set in this session: the end of a transaction may move it
+	moved      bool   // the path may not be what it was at login: functions and operators can be any schema's
 	resolved   map[use]*sql.Analysis
 }
 
@@ -68,6 +68,16 @@ func (n *names) makesNames(a *sql.Analysis) bool {
 	})
 }
 
+// calls notes a function that may do anything, and so may move the path.
+func (c *conn) calls(a *sql.Analysis) {
+	for i := range a.Statement.Operations {
+		if a.Statement.Operations[i].Kind == abi.KindFunction {
+			c.names.moved = true
+			return
+		}
+	}
+}
+
 // learn takes the end of one part of the first promise. The server's side
 // calls it.
 func (c *conn) learn(e *entry, tag string) error {
@@ -105,7 +115,7 @@ func (c *conn) take(l learned) {
 	}
 	switch p := l.part; p.Kind {
 	case sql.Prepare:
-		c.prepared[p.Name] = &prepared{analysis: p.Inner, schema: unread, path: n.path, confirmed: true}
+		c.prepared[p.Name] = &prepared{analysis: p.Inner, read: unread, path: n.path, confirmed: true}
 	case sql.Deallocate:
 		for name := range c.prepared {
 			if name == p.Name && !p.All || name != "" && p.All {
@@ -263,6 +273,8 @@ func (c *conn) sameNames(name string, p *portal) (*refusal, error) {
 		return nil, err
 	}
 	switch k := p.analysis.Parts[0].Kind; {
+	case c.names.moved != p.moved:
+		return &refusal{code: "34000", message: "the search path has changed since the portal was bound", hint: "bind it again"}, nil
 	case c.portals[name] != p:
 		return &refusal{code: "34000", message: fmt.Sprintf("portal %q does not exist", name)}, nil
 	case k != sql.Execute && k != sql.Fetch:
@@ -330,9 +342,12 @@ func onlyPrepares(a *sql.Analysis) bool {
 }
 
 // pathKey tells search paths apart; the login's own is empty.
-func pathKey(path []string) string {
-	if path == nil {
-		return ""
+func pathKey(path []string, moved bool) string {
+	switch {
+	case path != nil:
+		return "\x00" + strings.Join(path, "\x00")
+	case moved:
+		return "\x00\x00\x00"
 	}
-	return "\x00" + strings.Join(path, "\x00")
+	return ""
 }

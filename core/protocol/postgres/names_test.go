@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/gate"
 )
 
 // namesOf holds the answers to texts that name things against what a server
@@ -41,6 +43,9 @@ var namesOf = map[string]struct {
 	"a portal twice, behind a savepoint":          {join(query("begin"), parseMsg("a", "select 1"), parseMsg("b", "select id from orders"), bindMsg("x", "a"), sync_(), query("savepoint s"), bindMsg("x", "b"), sync_(), query("rollback to s"), executeMsg("x"), sync_(), query("rollback")), 7, "C ZT 1 1 2 ZT C ZT E42P03 ZE C ZT D C ZT C ZI"},
 	"a bind that fails, then again":               {join(query("begin"), query("savepoint s"), parseMsg("a", "select 1/0"), bindMsg("x", "a"), executeMsg("x"), sync_(), query("rollback to s"), parseMsg("b", "select 1"), bindMsg("x", "b"), executeMsg("x"), sync_(), query("rollback")), 6, "C ZT C ZT 1 E22012 ZE C ZT 1 2 D C ZT C ZI"},
 	"a cursor of a portal of the protocol":        {join(query("begin"), parseMsg("", "select 1"), bindMsg("x", ""), sync_(), query("fetch x"), query("rollback")), 4, "C ZT 1 2 ZT E0A000 ZE C ZI"},
+	"PW31 closed by the protocol":                 {join(query("begin"), query("declare c cursor for select 1"), frame('C', []byte("Pc\x00")), sync_(), query("declare c cursor for select 2"), query("fetch c"), query("rollback")), 6, "C ZT C ZT 3 ZT C ZT T D C ZT C ZI"},
+	"PW28 closed by the protocol":                 {join(parseMsg("", "prepare p as select 1"), bindMsg("", ""), executeMsg(""), frame('C', []byte("Sp\x00")), parseMsg("p", "select 2"), sync_()), 1, "1 2 C 3 1 ZI"},
+	"PW24 a name that is too long":                {join(parseMsg(long, "select 1"), sync_(), query("select 1")), 2, "E42622 ZI T D C ZI"},
 	"PW25 search_path":                            {join(query("set search_path = app"), query("select id from orders"), query("set search_path = public"), query("select 1 from orders limit 0"), query("reset search_path")), 5, "C ZI E42P01 ZI C ZI T C ZI C ZI"},
 	"PW25 search_path in a transaction":           {join(query("begin"), query("set local search_path = app"), query("savepoint s"), query("set search_path = public"), query("select 1 from orders limit 0"), query("rollback to s"), query("select id from orders"), query("rollback"), query("select 1 from orders limit 0")), 9, "C ZT C ZT C ZT C ZT T C ZT C ZT E42P01 ZE C ZI T C ZI"},
 	"PW25 search_path in a failed text":           {join(query("set search_path = app; select 1/0"), query("select 1 from orders limit 0")), 2, "C E22012 ZI T C ZI"},
@@ -49,6 +54,95 @@ var namesOf = map[string]struct {
 	"lock":             {join(query("begin"), query("lock orders in access share mode"), query("rollback")), 3, "C ZT C ZT C ZI"},
 	"PW32 listen":      {join(query("listen x"), query("notify x, 'secret'"), query("unlisten *")), 3, "C ZI C A ZI C ZI"},
 	"poolers clean up": {join(query("reset all; close all; unlisten *; deallocate all"), query("discard all")), 2, "C C C C ZI C ZI"},
+}
+
+var long = strings.Repeat("a", 70)
+
+// pathTricks are conversations that end in a call of evil.lower, which no task
+// here allows: behind the server's function of that name, by a search path
+// that the gateway does not see coming. None may answer with the card.
+var pathTricks = map[string]struct {
+	send  []byte
+	ready int
+}{
+	"the path itself":         {join(query("set search_path = evil"), query("select lower(5)")), 2},
+	"behind a commit":         {join(query("set search_path = evil"), query("begin"), query("set local search_path = default"), query("commit; select lower(5)")), 4},
+	"behind a rollback":       {join(query("set search_path = evil"), query("begin"), query("set local search_path = default"), parseMsg("a", "rollback"), bindMsg("", "a"), executeMsg(""), parseMsg("", "select lower(5)"), bindMsg("", ""), executeMsg(""), sync_()), 4},
+	"behind a savepoint":      {join(query("set search_path = evil"), query("begin"), query("savepoint s"), query("set search_path = default"), query("rollback to s; select lower(5)")), 5},
+	"behind a limit":          {join(parseMsg("a", "set search_path = evil"), bindMsg("", "a"), executeMsg(""), parseMsg("b", "select id from orders"), bindMsg("", "b"), executeMsg(""), sync_(), query("select lower(5)")), 2},
+	"prepared before":         {join(parseMsg("s", "select lower('5'::name)"), sync_(), query("set search_path = evil"), bindMsg("", "s"), executeMsg(""), sync_()), 3},
+	"PREPARE before":          {join(query("prepare p as select lower('5'::name)"), query("set search_path = evil"), query("execute p")), 3},
+	"declared before":         {join(query("begin"), parseMsg("s", "declare c cursor with hold for select lower('5'::name)"), sync_(), query("set search_path = evil"), bindMsg("", "s"), executeMsg(""), sync_(), query("fetch c"), query("commit"), query("fetch c")), 7},
+	"bound before":            {join(query("begin"), parseMsg("s", "declare c cursor for select lower('5'::name)"), bindMsg("p", "s"), sync_(), query("set search_path = evil"), executeMsg("p"), sync_(), query("fetch c")), 5},
+	"a statement's long name": {join(parseMsg(long, "select 1"), sync_(), bindMsg("", long), executeMsg(""), sync_()), 2},
+	"a portal's long name":    {join(query("begin"), parseMsg("s", "select 1"), bindMsg(long, "s"), executeMsg(long), sync_()), 2},
+}
+
+func TestPathTricks(t *testing.T) {
+	g := serve(t, &rules{allow: noDelete, limit: 10})
+	if out, err := server.Psql(g.db, `CREATE SCHEMA evil; GRANT USAGE ON SCHEMA evil TO app;
+		CREATE FUNCTION evil.lower(int) RETURNS text LANGUAGE sql SECURITY DEFINER STABLE AS 'select card from public.customers where id = $1';
+		CREATE FUNCTION evil.lower(name) RETURNS text LANGUAGE sql SECURITY DEFINER STABLE AS 'select card from public.customers where id = 5'`); err != nil {
+		t.Fatal(err, out)
+	}
+	for name, c := range pathTricks {
+		nc := g.in(t)
+		if _, err := nc.Write(c.send); err != nil {
+			t.Fatal(err)
+		}
+		refused := false
+		for ready := c.ready; ready > 0; {
+			kind, body, err := readMessage(nc)
+			if err != nil {
+				break
+			}
+			if kind == 'Z' {
+				ready--
+			}
+			refused = refused || kind == 'E'
+			if bytes.Contains(body, []byte("4111")) {
+				t.Errorf("%s: the card came out: %q", name, body)
+			}
+		}
+		if !refused {
+			t.Errorf("%s: nothing is refused", name)
+		}
+		nc.Close()
+	}
+	// A function of that name elsewhere is in nobody's way whose path is the login's own.
+	if out := g.psql(t, "begin; declare c cursor for select lower('A'::name); fetch c; commit;\nselect lower('B'::name);\n"); !strings.Contains(out, "\na\n") || !strings.Contains(out, "\nb\n") {
+		t.Error(out)
+	}
+}
+
+// TestLimitInAPipeline: what came before in the group is committed by the
+// server, so the client is not left with an error alone, and the log has it as
+// committed.
+func TestLimitInAPipeline(t *testing.T) {
+	g := serve(t, &rules{allow: noDelete, limit: 10})
+	nc := g.in(t)
+	if _, err := nc.Write(join(parseMsg("a", "update orders set status = 'zz' where id = 9"), bindMsg("", "a"), executeMsg(""), parseMsg("", "select id from orders"), bindMsg("", ""), executeMsg(""), sync_())); err != nil {
+		t.Fatal(err)
+	}
+	fatal := false
+	for {
+		kind, body, err := readMessage(nc)
+		if err != nil {
+			break
+		}
+		fatal = fatal || kind == 'E' && bytes.Contains(body, []byte("FATAL"))
+	}
+	if !fatal {
+		t.Error("the client is told of an error, and the update lasts")
+	}
+	g.quiet(t)
+	g.log.mu.Lock()
+	defer g.log.mu.Unlock()
+	for _, e := range g.log.events {
+		if e.Kind == gate.EventDone && e.State == "rolled back" {
+			t.Errorf("the log says %+v", e)
+		}
+	}
 }
 
 func TestPW28Names(t *testing.T) {

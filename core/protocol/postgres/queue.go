@@ -30,20 +30,28 @@ type entry struct {
 // prepared is a statement that the client has prepared.
 type prepared struct {
 	analysis  *sql.Analysis
-	schema    uint64   // the version of the schema that it was read under
+	read      reading  // what it was read under
 	path      []string // the search path that it was read along
 	group     uint64
 	confirmed bool // the server has it
 }
 
-// unread is the version of a schema that nothing was read under.
-const unread = ^uint64(0)
+// reading is what a text was read under: the version of the schema, and
+// whether the search path may be another than the login's.
+type reading struct {
+	schema uint64
+	moved  bool
+}
+
+// unread is what no text was read under.
+var unread = reading{schema: ^uint64(0)}
 
 // portal is a bound statement. Its exchange lives until it is closed.
 type portal struct {
 	statement *prepared
 	analysis  *sql.Analysis // of the statement, with its names looked up
 	serial    uint64
+	moved     bool // the search path had been moved when it was bound
 	exchange  *gate.Exchange
 	command   *abi.Command
 	described bool

@@ -259,13 +259,16 @@ func (c *conn) completed(ctx context.Context, e *entry, m []byte) error {
 	if r := c.stopped; r != nil {
 		c.in = append(c.in, r.encode()...)
 		outcome.State, outcome.Code = gate.Failed, r.code
-		c.failure, c.stopped = true, nil
-		if !c.onlySync(e) {
+		c.stopped = nil
+		// The server has not failed, and will commit what came before in the
+		// group: a client that is told of an error must not go on from there.
+		if !c.onlySync(e) || c.wrote {
 			return &fatal{code: r.code, message: r.message, hint: r.hint}
 		}
 	} else {
 		c.in = append(c.in, m...)
 	}
+	c.wrote = c.wrote || c.status == 'I' && e.analysis != nil && e.analysis.Statement.Writes()
 	c.mu.Lock()
 	c.copying = false
 	c.mu.Unlock()
@@ -446,7 +449,7 @@ func (c *conn) ready(ctx context.Context, e *entry, m []byte) error {
 			return err
 		}
 	}
-	c.ending, c.failure = c.ending[:0], false
+	c.ending, c.failure, c.wrote = c.ending[:0], false, false
 	if now == 'I' {
 		c.writes = span{}
 	}

@@ -63,7 +63,7 @@ func (c *conn) understand(text string, path []string) (*sql.Analysis, error) {
 	if ro, ok := resource.Options.(*ResourceOptions); ok {
 		extensions = ro.Extensions
 	}
-	key := textKey{text, introspect, pathKey(path) + "\x00\x00" + strings.Join(extensions, "\x00")}
+	key := textKey{text, introspect, pathKey(path, c.names.moved) + "\x00\x00" + strings.Join(extensions, "\x00")}
 	c.state.mu.Lock()
 	a := c.state.texts[key]
 	same := c.state.schema == s
@@ -75,7 +75,7 @@ func (c *conn) understand(text string, path []string) (*sql.Analysis, error) {
 	if err != nil {
 		return nil, &sql.Error{Code: "0A000", Message: err.Error(), Offset: -1}
 	}
-	a, err = sql.Analyze(&sql.Context{Schema: s, Grammar: g, SearchPath: path, Introspect: introspect, Extensions: extensions}, text)
+	a, err = sql.Analyze(&sql.Context{Schema: s, Grammar: g, SearchPath: path, Anywhere: c.names.moved, Introspect: introspect, Extensions: extensions}, text)
 	if err != nil {
 		return nil, err
 	}

@@ -392,7 +392,7 @@ func TestServerGoes(t *testing.T) {
 	}
 	for ended := ""; ended == ""; time.Sleep(20 * time.Millisecond) { // until the query is there to be ended
 		var err error
-		if ended, err = server.Psql("postgres", "select pg_terminate_backend(pid) from pg_stat_activity where query like '%pg_sleep%' and application_name <> 'psql'"); err != nil {
+		if ended, err = server.Psql("postgres", "select pg_terminate_backend(pid) from pg_stat_activity where query like '%pg_sleep%30%' and state = 'active' and application_name <> 'psql'"); err != nil {
 			t.Fatal(err)
 		}
 	}
