@@ -221,9 +221,10 @@ func (c *Catalog) locked(t *Task, w Written) []policy.Rule {
 
 func (c *Catalog) rule(n strict.Node, review bool) (policy.Rule, bool) {
 	r := policy.Rule{At: filepath.Base(n.At())} // the engineer is told the file, not where the operator keeps it
-	columns, star := false, false
+	columns, star, verbless := false, false, true
 	fields := map[string]func(strict.Node){
 		"verbs": func(v strict.Node) {
+			verbless = len(v.List()) == 0
 			for _, w := range v.List() {
 				if s := w.One(verbs...); s != "" {
 					r.Verbs = append(r.Verbs, s)
@@ -281,8 +282,9 @@ func (c *Catalog) rule(n strict.Node, review bool) (policy.Rule, bool) {
 	call := slices.Contains(r.Verbs, "call")
 	channel := slices.ContainsFunc(r.Verbs, func(v string) bool { return v == "listen" || v == "notify" })
 	switch {
-	case len(r.Verbs) == 0:
+	case len(r.Verbs) == 0 && verbless:
 		n.Fault("the rule has no verbs, so it can never match")
+	case len(r.Verbs) == 0: // they are at fault themselves
 	case call && (len(r.Functions) == 0 || len(r.Verbs) > 1):
 		n.Fault("call is for functions, in a rule of its own: {verbs: [call], functions: [public.f]}")
 	case channel && (len(r.Channels) == 0 || slices.ContainsFunc(r.Verbs, func(v string) bool { return v != "listen" && v != "notify" })):

@@ -178,17 +178,19 @@ func Load(s Source) (*Config, error) {
 
 // environment gives the variables that are settings: TASKGATE_ and the keys, in
 // capitals, with two underscores between them. TASKGATE_DATA is data,
-// TASKGATE_LISTENERS__POSTGRES__ADDRESS is listeners.postgres.address. Those of
-// the client's commands and of the tests are none.
+// TASKGATE_LISTENERS__POSTGRES__ADDRESS is listeners.postgres.address. Others
+// without two underscores are not ours: a cluster sets TASKGATE_PORT and its
+// like beside a service of that name.
 func environment(env []string) (layers []strict.Layer) {
 	slices.Sort(env)
 	for _, e := range env {
 		name, value, _ := strings.Cut(e, "=")
 		keys, ok := strings.CutPrefix(name, "TASKGATE_")
-		if !ok || keys == "" || keys == "GATEWAY" || strings.HasPrefix(keys, "TEST_") {
+		path := strings.Split(strings.ToLower(keys), "__")
+		if !ok || len(path) == 1 && !slices.Contains([]string{"data", "catalog", "listeners", "issuers", "resources", "plugins", "audit", "record"}, path[0]) {
 			continue
 		}
-		layers = append(layers, strict.Layer{Origin: name, Path: strings.Split(strings.ToLower(keys), "__"), Value: value})
+		layers = append(layers, strict.Layer{Origin: name, Path: path, Value: value, Fold: true})
 	}
 	return layers
 }

@@ -181,6 +181,17 @@ func TestPW28Names(t *testing.T) {
 			t.Errorf("%s:\n got %s want %s", text, got, want)
 		}
 	}
+	for arg, want := range map[string]string{"1": "1", "(1)": "1", "-1::int": "-1", "int '1'": "1", "cast('1' as int)": "1", "'a'::text": "a", "+2.5": "2.5", "true": "true", "null": "", "((-(3)))": "-3",
+		"now()": "no", "1 + 1": "no", "(select 1)": "no", "array[1]": "no", "- - 1": "no"} {
+		a := analyze("execute p(" + arg + ")")
+		got := "no"
+		if len(a.Parts) == 1 {
+			got = string(a.Parts[0].Args[0].Value)
+		}
+		if got != want {
+			t.Errorf("%s is taken for %s", arg, got)
+		}
+	}
 	a, err := analyze("execute p(-2)").Resolve(known)
 	if err != nil || len(a.Parts[0].Args) != 1 || string(a.Parts[0].Args[0].Value) != "-2" || !a.Parts[0].Writes || a.Parts[0].Rows {
 		t.Errorf("%+v %v", a.Parts, err)
@@ -231,6 +242,47 @@ func FuzzAnalyze(f *testing.F) {
 			t.Fatal(a.Statement.Incomplete)
 		}
 	})
+}
+
+// TestDefaultWord: the word DEFAULT runs a column's default, whoever lists the
+// column.
+func TestDefaultWord(t *testing.T) {
+	base := loaded(t)
+	if _, err := server.Psql("postgres", "CREATE DATABASE defaults"); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := server.Psql("defaults", `CREATE FUNCTION boom() RETURNS text LANGUAGE sql AS 'select 1::text';
+		CREATE TABLE o (id int PRIMARY KEY, v text, note text DEFAULT boom()); GRANT ALL ON o TO app`); err != nil {
+		t.Fatal(err, out)
+	}
+	conn, err := pgx.Connect(context.Background(), server.URL("app", "defaults"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	s, err := schema.Load(context.Background(), conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, runs := range map[string]bool{
+		"insert into o values (1, 'x', 'y')":                                               false,
+		"insert into o (id) values (1)":                                                    true,
+		"insert into o default values":                                                     true,
+		"insert into o values (1, 'x', default)":                                           true,
+		"insert into o values (1, 'x', 'y'), (2, default, 'y')":                            true, // which one is not looked at
+		"update o set v = 'x'":                                                             false,
+		"update o set note = default":                                                      true,
+		"update o set (v, note) = ('x', default)":                                          true,
+		"insert into o values (1, 'x', 'y') on conflict (id) do update set note = default": true,
+		"merge into o using (select 1 as i) s on s.i = o.id when matched then update set note = default":           true,
+		"merge into o using (select 1 as i) s on s.i = o.id when not matched then insert values (1, 'x', default)": true,
+		"merge into o using (select 1 as i) s on s.i = o.id when not matched then insert values (1, 'x', 'y')":     false,
+	} {
+		a, err := sql.Analyze(&sql.Context{Schema: s, Grammar: base.Grammar}, text)
+		if got := strings.Contains(render(a, err), "call public.boom"); err != nil || got != runs || a.Statement.Incomplete != "" {
+			t.Errorf("%s\n%s", text, render(a, err))
+		}
+	}
 }
 
 var hashes = regexp.MustCompile(" = [0-9a-f]{64}")

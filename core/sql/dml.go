@@ -113,7 +113,7 @@ func (a *analyzer) insert(s *scope, n int32) []column {
 		op.add(name, abi.UseWritten|a.tested(r, name))
 	}
 	own_ := own(r, alias, a.via)
-	a.defaults(r, given)
+	a.defaults(r, given, rest)
 	if c := a.kid(n, "opt_on_conflict"); !a.empty(c) {
 		a.conflict(s, c, r, own_)
 	}
@@ -186,8 +186,9 @@ func (a *analyzer) assign(s *scope, list int32, r *schema.Relation, op *operatio
 		}
 		a.expr(s, a.kid(c, "a_expr"), abi.UseComputed)
 	}
+	word := a.find(list, "DEFAULT") != 0 // SET column = DEFAULT
 	for _, c := range r.Columns {
-		if c.Generated != 0 {
+		if c.Generated != 0 || word && c.Default != "" && slices.Contains(written, c.Name) {
 			a.expression(c.Default)
 		}
 	}
@@ -275,7 +276,7 @@ func (a *analyzer) merge(s *scope, n int32) []column {
 					a.expr(s, e, abi.UseComputed)
 				}
 			}
-			a.defaults(r, given)
+			a.defaults(r, given, k)
 			a.triggers(r, 'i', nil)
 			a.descend("insert", r, abi.EffectWrite)
 			ops = append(ops, op)
@@ -384,10 +385,12 @@ func (a *analyzer) tested(r *schema.Relation, name string) abi.Use {
 	return 0
 }
 
-// defaults reads the expressions that the server fills in by itself.
-func (a *analyzer) defaults(r *schema.Relation, given map[string]bool) {
+// defaults reads the expressions that the server fills in by itself: those of
+// columns that are not given, and of all where n has the word DEFAULT in it.
+func (a *analyzer) defaults(r *schema.Relation, given map[string]bool, n int32) {
+	word := a.find(n, "DEFAULT") != 0
 	for _, c := range r.Columns {
-		if c.Generated != 0 || c.Default != "" && !given[c.Name] {
+		if c.Generated != 0 || c.Default != "" && (word || !given[c.Name]) {
 			a.expression(c.Default)
 		}
 	}

@@ -87,29 +87,47 @@ func (a *analyzer) constants(n int32) (out []abi.Param) {
 	}
 	for _, e := range a.list(list, "a_expr") {
 		a.expr(&scope{}, e, abi.UseComputed)
-		leaf := a.through(e)
-		for a.name(leaf) == "a_expr" && a.kid(leaf, "TYPECAST") != 0 { // '1'::int, whose value is the one in quotes
-			leaf = a.through(a.kid(leaf, "a_expr"))
-		}
-		sign := ""
-		if r := a.rule(leaf); a.name(leaf) == "a_expr" && len(r) == 3 && (r[1] == "'-'" || r[1] == "'+'") {
-			sign = strings.Trim(r[1], "'+")
-			leaf = a.through(a.kid(leaf, "a_expr"))
-		}
-		if a.t.Nodes[leaf].To != a.t.Nodes[leaf].From+1 {
+		p, ok := a.constant(e)
+		if !ok {
 			a.refuse("EXECUTE with an argument that is no constant")
 		}
-		t := a.token(leaf)
-		switch a.g.Names[t.Kind] {
-		case "NULL_P":
-			out = append(out, abi.Param{Null: true})
-		case "ICONST", "FCONST", "SCONST", "TRUE_P", "FALSE_P":
-			out = append(out, abi.Param{Value: []byte(sign + t.Value)})
-		default:
-			a.refuse("EXECUTE with an argument that is no constant")
-		}
+		out = append(out, p)
 	}
 	return out
+}
+
+// constant gives the value of a constant, whatever it is cast to.
+func (a *analyzer) constant(n int32) (p abi.Param, ok bool) {
+	sign := ""
+	for {
+		n = a.through(n)
+		r := a.rule(n)
+		switch name := a.name(n); {
+		case name == "a_expr" && a.kid(n, "TYPECAST") != 0: // '1'::int
+			n = a.kid(n, "a_expr")
+		case name == "c_expr" && len(r) == 5 && r[1] == "'('" && a.empty(a.kid(n, "opt_indirection")):
+			n = a.kid(n, "a_expr")
+		case name == "func_expr_common_subexpr" && r[1] == "CAST":
+			n = a.kid(n, "a_expr")
+		case name == "a_expr" && len(r) == 3 && (r[1] == "'-'" || r[1] == "'+'") && sign == "":
+			sign = strings.Trim(r[1], "'")
+			n = a.kid(n, "a_expr")
+		case name == "AexprConst" && len(r) == 3 && r[2] == "Sconst": // int '1'
+			n = a.kid(n, "Sconst")
+		default:
+			if a.t.Nodes[n].To != a.t.Nodes[n].From+1 {
+				return p, false
+			}
+			t := a.token(n)
+			switch a.g.Names[t.Kind] {
+			case "NULL_P":
+				return abi.Param{Null: true}, true
+			case "ICONST", "FCONST", "SCONST", "TRUE_P", "FALSE_P":
+				return abi.Param{Value: []byte(strings.TrimPrefix(sign, "+") + t.Value)}, true
+			}
+			return p, false
+		}
+	}
 }
 
 // unresolved stands in a statement that uses names until Resolve has filled

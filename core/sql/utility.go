@@ -173,6 +173,8 @@ func (a *analyzer) setting(n int32) Part {
 		return a.set(strings.ReplaceAll(name, " ", ""), value, local)
 	}
 	switch r := a.rule(more); r[1] {
+	case "SCHEMA":
+		return a.searchPath([]string{a.token(a.kid(more, "Sconst")).Value}, local)
 	case "TIME":
 		return a.set("timezone", a.text(a.kid(more, "zone_value")), local)
 	case "NAMES":
@@ -189,12 +191,22 @@ func (a *analyzer) setting(n int32) Part {
 // setPath takes SET search_path; no list is DEFAULT. Schemas that do not exist
 // are skipped, as the server does.
 func (a *analyzer) setPath(list int32, local bool) Part {
+	if list == 0 {
+		return a.searchPath(nil, local)
+	}
+	names := []string{}
+	for _, v := range a.list(list, "var_value") {
+		names = append(names, a.ident(v))
+	}
+	return a.searchPath(names, local)
+}
+
+func (a *analyzer) searchPath(names []string, local bool) Part {
 	p := Part{Kind: SetPath, Local: local}
 	op := abi.Operation{Verb: "set", Kind: abi.KindSetting, Object: []string{"search_path"}, Value: "default", Effect: abi.EffectRead, Attrs: abi.Floor}
-	if list != 0 {
+	if names != nil {
 		p.Path = []string{}
-		for _, v := range a.list(list, "var_value") {
-			name := a.ident(v)
+		for _, name := range names {
 			switch {
 			case strings.HasPrefix(name, "pg_temp") || strings.HasPrefix(name, "pg_toast"):
 				op.Effect, op.Attrs = abi.EffectWrite, 0 // whatever lies there is unknown
@@ -310,7 +322,7 @@ func (a *analyzer) copy(n int32) Part {
 		for _, name := range listed {
 			a.known(r, q, name)
 		}
-		a.defaults(r, given)
+		a.defaults(r, given, 0)
 		a.triggers(r, 'i', nil)
 		a.descend("insert", r, abi.EffectWrite)
 		return Part{Kind: CopyIn}

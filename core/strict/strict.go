@@ -77,6 +77,12 @@ type Layer struct {
 	Origin string   // for faults: "TASKGATE_DATA", "--set data"
 	Path   []string // keys, and indexes of lists
 	Value  string   // YAML
+	Fold   bool     // Path is the same in capitals and small letters
+}
+
+// under says whether the layer lies at or under a key.
+func (l *Layer) under(key string) bool {
+	return l.Path[0] == key || l.Fold && strings.EqualFold(l.Path[0], key)
 }
 
 // Parse reads one document. Its faults, and those of everything read from the
@@ -117,11 +123,11 @@ func (n Node) With(layers []Layer) Node {
 // itself replaces it, and counts from there on.
 func (n Node) beneath(step string, c Node) Node {
 	for _, l := range n.over {
-		if len(l.Path) == 0 || l.Path[0] != step {
+		if !l.under(step) {
 			continue
 		}
 		if len(l.Path) > 1 {
-			c.over = append(c.over, Layer{l.Origin, l.Path[1:], l.Value})
+			c.over = append(c.over, Layer{l.Origin, l.Path[1:], l.Value, l.Fold})
 			continue
 		}
 		v := Parse(l.Origin, []byte(l.Value), n.faults)
@@ -220,7 +226,8 @@ func (n Node) Each(f func(key string, v Node)) {
 		f(key, c)
 	}
 	for _, l := range n.over { // what the file does not have
-		if key := l.Path[0]; !seen[key] {
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(seen)), l.under) {
+			key := l.Path[0]
 			seen[key] = true
 			f(key, n.child(key, nil))
 		}
