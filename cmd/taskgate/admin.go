@@ -64,6 +64,9 @@ func reloadCommand() *cobra.Command {
 			Generation uint64
 		}
 		if err := call(cmd, "POST", "/reload", nil, &out); err != nil {
+			if h := (hinted{}); errors.As(err, &h) {
+				return err
+			}
 			return hinted{err, "nothing has changed: the gateway goes on with what it has"}
 		}
 		for _, c := range out.Changes {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -27,6 +29,9 @@ type checked struct {
 	Rules     int            `json:"rules"`
 	Resources int            `json:"resources"`
 	Guards    int            `json:"guards"`
+	Catalog   string         `json:"catalog,omitempty"`
+	Names     []string       `json:"names,omitempty"`    // of the tasks
+	Warnings  []string       `json:"warnings,omitempty"` // what does not stop the gateway, and will be in somebody's way
 }
 
 func checkCommand() *cobra.Command {
@@ -70,6 +75,10 @@ func checkCommand() *cobra.Command {
 			case len(out.Drift) > 0:
 				return hinted{fmt.Errorf("the resources are not as %s has them: what is new is refused, what is gone matches nothing", catalog.LockFile), "read the lines above, then take them with: taskgate check --live --accept"}
 			}
+			for _, w := range out.Warnings {
+				fmt.Println("warning:", w)
+			}
+			fmt.Printf("catalog %s: %s\n", out.Catalog, strings.Join(out.Names, ", "))
 			fmt.Printf("ok: %d tasks with %d rules, %d resources, %d guards\n", out.Tasks, out.Rules, out.Resources, out.Guards)
 			return nil
 		}}
@@ -118,6 +127,7 @@ func check(ctx context.Context, from config.Source, live, accept bool, out *chec
 	for _, t := range cat.Tasks {
 		out.Rules += len(t.Rules)
 	}
+	out.Catalog, out.Names, out.Warnings = c.Catalog, slices.Sorted(maps.Keys(cat.Tasks)), server.Secrets(c)
 	out.Tasks, out.Resources, out.Guards = len(cat.Tasks), len(gen.Resources), len(gen.Guards)
 	return nil
 }

@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/catalog"
 	"github.com/taskgate/taskgate/core/config"
 	"github.com/taskgate/taskgate/core/gate"
 	"github.com/taskgate/taskgate/core/protocol/postgres"
@@ -71,6 +74,24 @@ func explainCommand() *cobra.Command {
 	c.Flags().StringVar(&on, "on", "", "the resource, if the task has several")
 	c.Flags().Bool("json", false, "for programs")
 	_ = c.MarkFlagRequired("task")
+	_ = c.RegisterFlagCompletionFunc("task", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		c, err := config.Load(source(cmd))
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		cat, err := catalog.Read(c.Catalog)
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return slices.Sorted(maps.Keys(cat.Tasks)), cobra.ShellCompDirectiveNoFileComp
+	})
+	_ = c.RegisterFlagCompletionFunc("on", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		c, err := config.Load(source(cmd))
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return slices.Sorted(maps.Keys(c.Resources)), cobra.ShellCompDirectiveNoFileComp
+	})
 	return c
 }
 
@@ -91,7 +112,7 @@ func explain(ctx context.Context, from config.Source, task, on, text string) (*e
 	defer gen.Close()
 	t := gen.Tasks[task]
 	if t == nil {
-		return nil, fmt.Errorf("no task %q in %s", task, c.Catalog)
+		return nil, hinted{fmt.Errorf("no task %q in %s", task, c.Catalog), "there are " + strings.Join(slices.Sorted(maps.Keys(gen.Tasks)), ", ")}
 	}
 	if on == "" && len(t.Resources) == 1 {
 		on = t.Resources[0]

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -208,8 +209,31 @@ func psqlCommand() *cobra.Command {
 		return syscall.Exec(program, append([]string{"psql"}, args[1:]...), env)
 	}}
 	c.Flags().StringVar(&task, "task", "", "the task; may be left out where only one of yours covers the resource")
+	_ = c.RegisterFlagCompletionFunc("task", mine(func(t server.TaskStatus) []string { return []string{t.Name} }))
+	c.ValidArgsFunction = mine(func(t server.TaskStatus) []string { return t.Resources })
 	c.Flags().DurationVar(&lasts, "for", lasts, "end the session after this long at the latest")
 	return c
+}
+
+// mine completes with something of the tasks that one has.
+func mine(of func(server.TaskStatus) []string) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, _ []string, _ string) (names []string, _ cobra.ShellCompDirective) {
+		k, err := loadKept()
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		ctx, stop := context.WithTimeout(context.Background(), 2*time.Second)
+		defer stop()
+		m, err := k.me(ctx)
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		for _, t := range m.Tasks {
+			names = append(names, of(t)...)
+		}
+		slices.Sort(names)
+		return slices.Compact(names), cobra.ShellCompDirectiveNoFileComp
+	}
 }
 
 // chooseTask takes the task that was named, or the only one that covers the resource.

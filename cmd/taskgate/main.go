@@ -4,6 +4,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -30,7 +31,7 @@ func main() {
 	root.AddCommand(serveCommand(), checkCommand(), schemaCommand(), reloadCommand(), statusCommand(), killCommand(), explainCommand(),
 		sessionsCommand(), replayCommand(), auditCommand(), pluginCommand(),
 		loginCommand(), whoamiCommand(), tokenCommand(), psqlCommand(), logoutCommand(), devIDPCommand(), devConfirmCommand())
-	err := root.Execute()
+	called, err := root.ExecuteC()
 	if errors.Is(err, errQuiet) {
 		os.Exit(1)
 	}
@@ -39,8 +40,13 @@ func main() {
 			fmt.Fprintf(os.Stderr, "taskgate: %s\n", strings.TrimRight(line, "\n"))
 		}
 		var h hinted
-		if errors.As(err, &h) {
+		switch {
+		case errors.As(err, &h):
 			fmt.Fprintf(os.Stderr, "hint: %s\n", h.hint)
+		case called != nil && (strings.Contains(err.Error(), "arg(s)") || strings.HasPrefix(err.Error(), "required flag") || strings.HasPrefix(err.Error(), "unknown")):
+			fmt.Fprintf(os.Stderr, "usage: %s\n", called.UseLine())
+		case errors.Is(err, fs.ErrNotExist) && strings.HasPrefix(err.Error(), "config: open"):
+			fmt.Fprintln(os.Stderr, "hint: name the gateway's configuration with -c FILE")
 		}
 		os.Exit(1)
 	}

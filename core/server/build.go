@@ -202,6 +202,20 @@ func (Dialer) Dial(ctx context.Context, r *gate.Resource, login string) (gate.Up
 	return up, nil
 }
 
+// Secrets says which logins have a password that cannot be had now. That stops
+// nobody but those who need it, and it is read again each time.
+func Secrets(c *config.Config) (missing []string) {
+	for _, r := range c.Resources {
+		for login, l := range r.Logins {
+			if _, err := l.Password.Resolve(); err != nil {
+				missing = append(missing, fmt.Sprintf("resource %s: login %s: %v", r.Name, login, err))
+			}
+		}
+	}
+	sort.Strings(missing)
+	return missing
+}
+
 // clean makes text safe for one line of a log.
 func clean(s string) string {
 	return strings.Map(func(r rune) rune {

@@ -64,7 +64,7 @@ func (l *live) read(ctx context.Context, r *config.Resource, login string) error
 	}
 	s, err := postgres.LoadSchema(ctx, func(ctx context.Context) (gate.Upstream, error) { return Dialer{}.Dial(ctx, res, login) })
 	if err != nil {
-		return fmt.Errorf("resource %s: %w", r.Name, err)
+		return err
 	}
 	l.schemas[r.Name] = s
 	return nil

@@ -61,6 +61,9 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	if err := os.MkdirAll(c.Data, 0o700); err != nil {
 		return fmt.Errorf("server: %w", err)
 	}
+	for _, missing := range Secrets(c) {
+		s.Log.Warn().Msg(missing)
+	}
 	if s.host, err = wasm.Open(filepath.Join(c.Data, "modules")); err != nil {
 		return err
 	}

@@ -1,6 +1,6 @@
 // Command server starts the demonstration's database: a throw-away PostgreSQL
-// with a small shop in it. It prints what a shell needs to know, and ends with
-// its standard input.
+// with a small shop in it. It prints what a shell needs to know, with -env as
+// what gateway.yaml is to be overlaid with, and ends with its standard input.
 package main
 
 import (
@@ -31,7 +31,11 @@ func run() (err error) {
 	if err := s.Database("shop", pgtest.Shop); err != nil {
 		return err
 	}
-	fmt.Printf("PORT=%d CA=%s PASSWORD=%s\n", s.Port, s.CA, s.Password)
+	if len(os.Args) > 1 && os.Args[1] == "-env" {
+		fmt.Printf("export SHOP_PASSWORD=%s TASKGATE_RESOURCES__SHOP__ADDRESS=localhost:%d TASKGATE_RESOURCES__SHOP__TLS=verify-full TASKGATE_RESOURCES__SHOP__CA=file:%s\n", s.Password, s.Port, s.CA)
+	} else {
+		fmt.Printf("PORT=%d CA=%s PASSWORD=%s\n", s.Port, s.CA, s.Password)
+	}
 	_, err = io.Copy(io.Discard, os.Stdin)
 	return err
 }
