@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"os/signal"
 	"syscall"
@@ -46,7 +47,11 @@ func serveCommand() *cobra.Command {
 				}
 			}
 		}()
-		return s.Run(ctx)
+		err := s.Run(ctx)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return hinted{err, "something listens there already: is a gateway running? Another address: --set listeners.postgres.address=HOST:PORT"}
+		}
+		return err
 	}}
 	c.Flags().DurationVar(&grace, "grace", grace, "how long sessions have to end in when the gateway stops")
 	return c
