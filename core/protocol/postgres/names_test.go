@@ -109,6 +109,22 @@ func TestPathTricks(t *testing.T) {
 		}
 		nc.Close()
 	}
+	// PS31: a function that the task names may move the path itself.
+	if out, err := server.Psql(g.db, `CREATE FUNCTION public.move() RETURNS int LANGUAGE plpgsql AS 'begin perform set_config(''search_path'', ''evil'', false); return 1; end'`); err != nil {
+		t.Fatal(err, out)
+	}
+	moving := serve(t, &rules{allow: func(c *abi.Command) bool {
+		for _, o := range c.Statement.Operations {
+			if o.Verb == "call" && o.Object[0] != "public" {
+				return false
+			}
+		}
+		return c.Statement.Incomplete == ""
+	}})
+	moving.Dialer = dialer{database: g.db}
+	if out := moving.psql(t, "prepare p as select lower('5'::name);\nselect move();\nselect lower(5);\nexecute p;\n"); strings.Contains(out, "4111") || strings.Count(out, "not in the task") != 2 {
+		t.Error(out)
+	}
 	// A function of that name elsewhere is in nobody's way whose path is the login's own.
 	if out := g.psql(t, "begin; declare c cursor for select lower('A'::name); fetch c; commit;\nselect lower('B'::name);\n"); !strings.Contains(out, "\na\n") || !strings.Contains(out, "\nb\n") {
 		t.Error(out)
