@@ -31,6 +31,7 @@ const (
 	maxStartup  = 10_000 // as the server's own
 	maxPassword = 64 << 10
 	maxPreAuth  = 1000 // connections that are not yet known, for the whole listener
+	maxFromOne  = 250  // and of one address
 	loginTime   = 30 * time.Second
 )
 
@@ -42,7 +43,8 @@ type Protocol struct {
 
 	mu      sync.Mutex
 	keys    map[string]*conn // sessions by cancel key
-	waiting int              // connections that are not yet known
+	unknown int              // connections that are not yet known
+	waiting map[string]int   // the same by address
 
 	schemas sync.Map // *resourceState by resource
 }
@@ -66,13 +68,21 @@ func (f *fatal) Error() string {
 // Serve implements gate.Protocol.
 func (p *Protocol) Serve(ctx context.Context, nc net.Conn, g *gate.Gate) error {
 	defer nc.Close()
+	from, _, _ := net.SplitHostPort(nc.RemoteAddr().String())
 	p.mu.Lock()
-	p.waiting++
-	full := p.waiting > maxPreAuth
+	if p.waiting == nil {
+		p.waiting = map[string]int{}
+	}
+	p.unknown++
+	p.waiting[from]++
+	full := p.unknown > maxPreAuth || p.waiting[from] > maxFromOne
 	p.mu.Unlock()
 	known := sync.OnceFunc(func() {
 		p.mu.Lock()
-		p.waiting--
+		p.unknown--
+		if p.waiting[from]--; p.waiting[from] == 0 {
+			delete(p.waiting, from)
+		}
 		p.mu.Unlock()
 	})
 	defer known()

@@ -405,3 +405,56 @@ func TestServerGoes(t *testing.T) {
 	}
 	g.quiet(t)
 }
+
+// TestX01HalfOpen: clients that connect and say nothing, or half of something,
+// keep nobody out.
+func TestX01HalfOpen(t *testing.T) {
+	g := serve(t, &rules{allow: noDelete})
+	startup := packet(v30 + "user\x00x\x00database\x00shop\x00\x00")
+	for i := range 200 {
+		g.raw(t, startup[:i%len(startup)])
+	}
+	for range 5 {
+		if out := g.psql(t, "select 'in';\n"); !strings.Contains(out, "in") {
+			t.Fatal(out)
+		}
+	}
+	// Over the bound newcomers are turned away at once rather than kept.
+	for range maxFromOne {
+		g.raw(t, startup[:10])
+	}
+	nc := g.raw(t, startup)
+	if _, _, err := readMessage(nc); err == nil {
+		t.Error("there is no bound on who has not logged in")
+	}
+	// Another address is not in their way.
+	other, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}).Dial("tcp", g.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if _, err := other.Write(startup); err != nil {
+		t.Fatal(err)
+	}
+	if kind, _, err := readMessage(other); err != nil || kind != 'R' {
+		t.Errorf("another address: %c %v", kind, err)
+	}
+}
+
+// TestX19Names: what a client calls itself never becomes part of how the
+// upstream is reached.
+func TestX19Names(t *testing.T) {
+	g := serve(t, &rules{allow: noDelete})
+	for _, database := range []string{"shop host=192.0.2.1", "shop' sslmode='disable", "host=192.0.2.1", "shop?host=192.0.2.1", "../shop", "postgres", "SHOP", "shop "} {
+		nc := g.raw(t, packet(v30+"user\x00x\x00database\x00"+database+"\x00\x00"))
+		if _, _, err := readMessage(nc); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := nc.Write(frame('p', []byte("token\x00"))); err != nil {
+			t.Fatal(err)
+		}
+		if kind, body, err := readMessage(nc); err != nil || kind != 'E' {
+			t.Errorf("%q is let in: %c %q %v", database, kind, body, err)
+		}
+	}
+}
