@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -32,6 +33,9 @@ func devIDPCommand() *cobra.Command {
 			return hinted{err, `the file is JSON: {"ada": {"password": "…", "groups": ["task:order-support"]}}`}
 		}
 		l, issuer, err := p.Listen(address)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return hinted{err, "something listens there already: --address 127.0.0.1:PORT is another, and gateway.yaml names it as the issuer"}
+		}
 		if err != nil {
 			return err
 		}

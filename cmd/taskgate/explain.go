@@ -25,13 +25,22 @@ import (
 
 // explained is what `taskgate explain --json` prints.
 type explained struct {
-	Canonical  string       `json:"canonical,omitempty"`
-	Operations []string     `json:"operations"`
-	Outputs    []string     `json:"outputs,omitempty"`
-	Incomplete string       `json:"incomplete,omitempty"`
-	Error      string       `json:"error,omitempty"`
-	Decision   string       `json:"decision"`
-	Reasons    []abi.Reason `json:"reasons,omitempty"`
+	Canonical  string   `json:"canonical,omitempty"`
+	Operations []string `json:"operations"`
+	Outputs    []string `json:"outputs,omitempty"`
+	Incomplete string   `json:"incomplete,omitempty"`
+	Error      string   `json:"error,omitempty"`
+	Decision   string   `json:"decision"`
+	Reasons    []reason `json:"reasons,omitempty"`
+}
+
+// reason is why a guard says what it says.
+type reason struct {
+	Guard   string `json:"guard"`
+	Code    string `json:"code,omitempty"`
+	Message string `json:"message"`
+	Closest string `json:"closest,omitempty"`
+	Hint    string `json:"hint,omitempty"`
 }
 
 func explainCommand() *cobra.Command {
@@ -57,7 +66,7 @@ func explainCommand() *cobra.Command {
 			if out.Error != "" {
 				fmt.Println("error     ", out.Error)
 			}
-			if out.Canonical != "" {
+			if out.Canonical != "" && out.Decision == abi.Allow.String() {
 				fmt.Println("forwarded ", out.Canonical)
 			}
 			fmt.Println("decision  ", out.Decision)
@@ -159,7 +168,9 @@ func explain(ctx context.Context, from config.Source, task, on, text string) (*e
 			v = &abi.Verdict{Decision: abi.Deny, Reason: abi.Reason{Message: err.Error()}}
 		}
 		decisions = append(decisions, guard.May().Limit(v.Decision))
-		out.Reasons = append(out.Reasons, v.Reason)
+		if r := v.Reason; r.Message != "" {
+			out.Reasons = append(out.Reasons, reason{guard.Name(), r.Code, r.Message, r.Closest, r.Hint})
+		}
 	}
 	d, _ := abi.Combine(decisions)
 	if a.Statement.Incomplete != "" {

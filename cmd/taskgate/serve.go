@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -50,6 +51,9 @@ func serveCommand() *cobra.Command {
 		err := s.Run(ctx)
 		if errors.Is(err, syscall.EADDRINUSE) {
 			return hinted{err, "something listens there already: is a gateway running? Another address: --set listeners.postgres.address=HOST:PORT"}
+		}
+		if err != nil && strings.Contains(err.Error(), "is in use by another process") {
+			return hinted{err, "a gateway runs on that data directory already: `taskgate status` asks it, --set data=DIR is another"}
 		}
 		return err
 	}}
