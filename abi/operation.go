@@ -11,7 +11,7 @@ var attrWords = []struct {
 }
 
 // String renders the operation on one line for people:
-// "update public.orders(status) where where:key via …".
+// "update public.orders(status) where:key via …".
 func (o *Operation) String() string {
 	var b strings.Builder
 	b.WriteString(o.Verb)
@@ -30,6 +30,9 @@ func (o *Operation) String() string {
 		b.WriteByte(')')
 	}
 	for _, a := range attrWords {
+		if a.bit == HasWhere && o.Attrs&WhereKey != 0 {
+			continue // said by where:key
+		}
 		if o.Attrs&a.bit != 0 {
 			b.WriteByte(' ')
 			b.WriteString(a.word)

@@ -157,7 +157,7 @@ func TestPW28Names(t *testing.T) {
 	}
 	known := names{"p": analyze("delete from orders where id = $1"), "q": analyze("select card from customers"), "u": analyze("begin"), "cursor c": analyze("select email from customers")}
 	for text, want := range map[string]string{
-		"execute p(1)":                                                  "delete public.orders where where:key !\nselect public.orders(id)\ndelete public.items via fk public.items.items_order_id_fkey !\n",
+		"execute p(1)":                                                  "delete public.orders where:key !\nselect public.orders(id)\ndelete public.items via fk public.items.items_order_id_fkey !\n",
 		"execute q; execute q":                                          "select public.customers(card)\nselect public.customers(card)\n",
 		"fetch all from c; move 1 from c":                               "select public.customers(email)\nselect public.customers(email)\n",
 		"deallocate q; execute q":                                       `error 26000 prepared statement "q" does not exist` + "\n",
