@@ -58,7 +58,7 @@ func loaded(t testing.TB) *sql.Context {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &sql.Context{Schema: shop, Grammar: g, SearchPath: shop.SearchPath, Introspect: true}
+	return &sql.Context{Schema: shop, Grammar: g, Introspect: true}
 }
 
 // render writes an analysis as the corpus has it: one operation a line.
@@ -244,26 +244,32 @@ func FuzzAnalyze(f *testing.F) {
 	})
 }
 
-// TestDefaultWord: the word DEFAULT runs a column's default, whoever lists the
-// column.
-func TestDefaultWord(t *testing.T) {
-	base := loaded(t)
-	if _, err := server.Psql("postgres", "CREATE DATABASE defaults"); err != nil {
+// database makes a database of its own and gives its schema, as app sees it.
+func database(t testing.TB, name, text string) *sql.Context {
+	t.Helper()
+	c := *loaded(t)
+	if _, err := server.Psql("postgres", "CREATE DATABASE "+name); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := server.Psql("defaults", `CREATE FUNCTION boom() RETURNS text LANGUAGE sql AS 'select 1::text';
-		CREATE TABLE o (id int PRIMARY KEY, v text, note text DEFAULT boom()); GRANT ALL ON o TO app`); err != nil {
+	if out, err := server.Psql(name, text); err != nil {
 		t.Fatal(err, out)
 	}
-	conn, err := pgx.Connect(context.Background(), server.URL("app", "defaults"))
+	conn, err := pgx.Connect(context.Background(), server.URL("app", name))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close(context.Background())
-	s, err := schema.Load(context.Background(), conn)
-	if err != nil {
+	if c.Schema, err = schema.Load(context.Background(), conn); err != nil {
 		t.Fatal(err)
 	}
+	return &c
+}
+
+// TestDefaultWord: the word DEFAULT runs a column's default, whoever lists the
+// column.
+func TestDefaultWord(t *testing.T) {
+	c := database(t, "defaults", `CREATE FUNCTION boom() RETURNS text LANGUAGE sql AS 'select 1::text';
+		CREATE TABLE o (id int PRIMARY KEY, v text, note text DEFAULT boom()); GRANT ALL ON o TO app`)
 	for text, runs := range map[string]bool{
 		"insert into o values (1, 'x', 'y')":                                               false,
 		"insert into o (id) values (1)":                                                    true,
@@ -278,7 +284,7 @@ func TestDefaultWord(t *testing.T) {
 		"merge into o using (select 1 as i) s on s.i = o.id when not matched then insert values (1, 'x', default)": true,
 		"merge into o using (select 1 as i) s on s.i = o.id when not matched then insert values (1, 'x', 'y')":     false,
 	} {
-		a, err := sql.Analyze(&sql.Context{Schema: s, Grammar: base.Grammar}, text)
+		a, err := sql.Analyze(c, text)
 		if got := strings.Contains(render(a, err), "call public.boom"); err != nil || got != runs || a.Statement.Incomplete != "" {
 			t.Errorf("%s\n%s", text, render(a, err))
 		}
@@ -291,27 +297,12 @@ var hashes = regexp.MustCompile(" = [0-9a-f]{64}")
 // own, what is not immutable in it is not, and what users add to its types is
 // an operation of its own.
 func TestExtensions(t *testing.T) {
-	base := loaded(t)
-	if _, err := server.Psql("postgres", "CREATE DATABASE extended"); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := server.Psql("extended", `CREATE EXTENSION citext; CREATE EXTENSION hstore; CREATE EXTENSION tablefunc;
+	c := database(t, "extended", `CREATE EXTENSION citext; CREATE EXTENSION hstore; CREATE EXTENSION tablefunc;
 		CREATE DOMAIN label AS hstore;
 		CREATE TABLE people (id int PRIMARY KEY, email citext, tags hstore, more label);
 		CREATE FUNCTION mine(hstore, hstore) RETURNS bool LANGUAGE sql AS 'SELECT true';
 		CREATE OPERATOR <<>> (LEFTARG = hstore, RIGHTARG = hstore, FUNCTION = mine);
-		GRANT SELECT ON people TO app`); err != nil {
-		t.Fatal(err, out)
-	}
-	conn, err := pgx.Connect(context.Background(), server.URL("app", "extended"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(context.Background())
-	s, err := schema.Load(context.Background(), conn)
-	if err != nil {
-		t.Fatal(err)
-	}
+		GRANT SELECT ON people TO app`)
 	for text, want := range map[string][2]string{ // without any, with both
 		"select email, tags, more from people":               {"select public.people(email, tags, more)\n", ""},
 		"select id from people where email = 'x'":            {"select public.people\nincomplete: computing with email, whose type is made by users\n", "select public.people(email, id) where\n"},
@@ -326,7 +317,8 @@ func TestExtensions(t *testing.T) {
 			if w == "" {
 				w = want[0]
 			}
-			a, err := sql.Analyze(&sql.Context{Schema: s, Grammar: base.Grammar, SearchPath: nil, Extensions: extensions}, text)
+			c.Extensions = extensions
+			a, err := sql.Analyze(c, text)
 			if got := hashes.ReplaceAllString(render(a, err), ""); got != w {
 				t.Errorf("%v: %s\n got %s want %s", extensions, text, got, w)
 			}

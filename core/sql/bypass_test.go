@@ -1,17 +1,13 @@
 package sql_test
 
 import (
-	"context"
 	"encoding/json"
 	"os"
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/sql"
-	"github.com/taskgate/taskgate/core/sql/schema"
 	"github.com/taskgate/taskgate/plugins/tasks/policy"
 )
 
@@ -32,27 +28,11 @@ func (t *texts) UnmarshalJSON(b []byte) error {
 // payments.card. As nothing is masked yet, what other texts may mask is
 // refused here.
 func TestBypass(t *testing.T) {
-	base := loaded(t)
 	raw, err := os.ReadFile("testdata/pg_bypass_schema.sql")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := server.Psql("postgres", "CREATE DATABASE bypass"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := server.Psql("bypass", strings.ReplaceAll(string(raw), ":DBNAME", "bypass")); err != nil {
-		t.Fatal(err)
-	}
-	conn, err := pgx.Connect(context.Background(), server.URL("app", "bypass"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(context.Background())
-	s, err := schema.Load(context.Background(), conn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &sql.Context{Schema: s, Grammar: base.Grammar, SearchPath: s.SearchPath, Introspect: true}
+	c := database(t, "bypass", strings.ReplaceAll(string(raw), ":DBNAME", "bypass"))
 	task := policy.Config{Tasks: map[string]*policy.Task{"app": {Rules: []policy.Rule{
 		{Verbs: []string{"select"}, Tables: []string{"public.users", "public.users_eu"}, Columns: []string{"id", "name"}},
 		{Verbs: []string{"select"}, Tables: []string{"public.payments"}, Columns: []string{"id", "user_id", "amount"}},

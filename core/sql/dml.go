@@ -77,21 +77,7 @@ func (a *analyzer) insert(s *scope, n int32) []column {
 	op := a.touch("insert", r, a.via, abi.EffectWrite)
 	rest := a.kid(n, "insert_rest")
 	given := map[string]bool{}
-	var listed []string
-	if l := a.kid(rest, "insert_column_list"); l != 0 {
-		for _, item := range a.list(l, "insert_column_item") {
-			if i := a.kid(item, "opt_indirection"); i != 0 && !a.empty(i) {
-				a.refuse("an insert into a part of a column")
-			}
-			name := a.ident(a.kid(item, "ColId"))
-			a.known(r, item, name)
-			listed = append(listed, name)
-		}
-	} else {
-		for _, c := range r.Columns {
-			listed = append(listed, c.Name)
-		}
-	}
+	listed := a.insertColumns(rest, r)
 	width := 0
 	if q := a.kid(rest, "SelectStmt"); q != 0 {
 		cols := a.query(s, q)
@@ -121,6 +107,26 @@ func (a *analyzer) insert(s *scope, n int32) []column {
 	a.descend("insert", r, abi.EffectWrite)
 	s.origins = []*origin{own_}
 	return a.returning(s, n, op)
+}
+
+// insertColumns gives the columns that an insert lists; all where it lists none.
+func (a *analyzer) insertColumns(n int32, r *schema.Relation) (names []string) {
+	l := a.kid(n, "insert_column_list")
+	if l == 0 {
+		for _, c := range r.Columns {
+			names = append(names, c.Name)
+		}
+		return names
+	}
+	for _, item := range a.list(l, "insert_column_item") {
+		if i := a.kid(item, "opt_indirection"); i != 0 && !a.empty(i) {
+			a.refuse("an insert into a part of a column")
+		}
+		name := a.ident(a.kid(item, "ColId"))
+		a.known(r, item, name)
+		names = append(names, name)
+	}
+	return names
 }
 
 // conflict takes ON CONFLICT, which reads the key's columns, and DO UPDATE,
@@ -267,14 +273,17 @@ func (a *analyzer) merge(s *scope, n int32) []column {
 		if k := a.kid(w, "merge_insert"); k != 0 {
 			op := a.touch("insert", r, a.via, abi.EffectWrite)
 			given := map[string]bool{}
-			for _, name := range a.mergeColumns(k, r) {
+			var values []int32 // none with DEFAULT VALUES
+			if v := a.kid(k, "merge_values_clause"); v != 0 {
+				values = a.list(a.kid(v, "expr_list"), "a_expr")
+			}
+			for _, e := range values {
+				a.expr(s, e, abi.UseComputed)
+			}
+			listed := a.insertColumns(k, r)
+			for _, name := range listed[:min(len(values), len(listed))] {
 				given[name] = true
 				op.add(name, abi.UseWritten|a.tested(r, name))
-			}
-			if v := a.kid(k, "merge_values_clause"); v != 0 {
-				for _, e := range a.list(a.kid(v, "expr_list"), "a_expr") {
-					a.expr(s, e, abi.UseComputed)
-				}
 			}
 			a.defaults(r, given, k)
 			a.triggers(r, 'i', nil)
@@ -282,34 +291,11 @@ func (a *analyzer) merge(s *scope, n int32) []column {
 			ops = append(ops, op)
 		}
 	}
-	if len(ops) == 0 { // DO NOTHING alone still locks nothing, but reads
+	if len(ops) == 0 { // DO NOTHING alone only reads
 		ops = append(ops, a.touch("select", r, a.via, abi.EffectRead))
 	}
 	s.origins = append(from, mine) // the order in which RETURNING * has them
 	return a.returning(s, n, ops[0])
-}
-
-func (a *analyzer) mergeColumns(n int32, r *schema.Relation) (names []string) {
-	l := a.kid(n, "insert_column_list")
-	if l == 0 {
-		if v := a.kid(n, "merge_values_clause"); v != 0 {
-			for i := range a.list(a.kid(v, "expr_list"), "a_expr") {
-				if i < len(r.Columns) {
-					names = append(names, r.Columns[i].Name)
-				}
-			}
-		}
-		return names
-	}
-	for _, item := range a.list(l, "insert_column_item") {
-		if i := a.kid(item, "opt_indirection"); i != 0 && !a.empty(i) {
-			a.refuse("an insert into a part of a column")
-		}
-		name := a.ident(a.kid(item, "ColId"))
-		a.known(r, item, name)
-		names = append(names, name)
-	}
-	return names
 }
 
 // where takes the condition of an UPDATE or DELETE.

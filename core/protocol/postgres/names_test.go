@@ -13,14 +13,8 @@ import (
 	"github.com/taskgate/taskgate/core/gate"
 )
 
-// namesOf holds the answers to texts that name things against what a server
-// would give, with everything sent at once. noCards lets card numbers through
-// to nobody.
-var namesOf = map[string]struct {
-	send  []byte
-	ready int
-	want  string
-}{
+// namesOf are texts that name things, and use the names.
+var namesOf = map[string]conversation{
 	"PW28 prepare and execute":                    {join(query("prepare p as select id from orders where id = $1"), query("execute p(1)"), query("deallocate p"), query("execute p(1)")), 4, "C ZI T D C ZI C ZI E26000 ZI"},
 	"PW28 in one text":                            {query("prepare p as select 1; execute p; deallocate p"), 1, "C T D C C ZI"},
 	"PW28 judged when executed":                   {join(query("prepare p as delete from orders"), query("execute p")), 2, "E42501 ZI E26000 ZI"},
@@ -161,19 +155,7 @@ func TestLimitInAPipeline(t *testing.T) {
 	}
 }
 
-func TestPW28Names(t *testing.T) {
-	g := serve(t, &rules{allow: noDelete})
-	for name, c := range namesOf {
-		nc := g.in(t)
-		if _, err := nc.Write(c.send); err != nil {
-			t.Fatal(err)
-		}
-		if got := kinds(t, nc, c.ready); got != c.want {
-			t.Errorf("%s:\n got %s\nwant %s", name, got, c.want)
-		}
-		nc.Close()
-	}
-}
+func TestPW28Names(t *testing.T) { converse(t, namesOf) }
 
 // TestPW31FetchIsOneAnswer: a limit on rows cannot be walked round in steps.
 func TestPW31FetchIsOneAnswer(t *testing.T) {

@@ -105,11 +105,15 @@ func join(parts ...[]byte) (b []byte) {
 	return b
 }
 
-var conversations = map[string]struct {
+// conversation is what is sent, all at once, and the kinds of what comes back,
+// up to so many ReadyForQuery.
+type conversation struct {
 	send  []byte
 	ready int
 	want  string
-}{
+}
+
+var conversations = map[string]conversation{
 	"PW19 a refusal, then on":          {join(query("delete from orders"), query("select 1")), 2, "E42501 ZI T D C ZI"},
 	"PW20 extended":                    {join(parseMsg("", "select 1"), bindMsg("", ""), executeMsg(""), parseMsg("", "delete from orders"), bindMsg("", ""), executeMsg(""), parseMsg("", "select 2"), sync_(), query("select 3")), 2, "1 2 D C E42501 ZI T D C ZI"},
 	"PW21 a refusal in a transaction":  {join(query("begin"), query("delete from orders"), query("select 1"), query("rollback"), query("select 1")), 5, "C ZT E42501 ZE E25P02 ZE C ZI T D C ZI"},
@@ -136,9 +140,12 @@ var conversations = map[string]struct {
 
 // TestConversations holds the order of answers against what a server would
 // send, with everything sent at once.
-func TestConversations(t *testing.T) {
+func TestConversations(t *testing.T) { converse(t, conversations) }
+
+func converse(t *testing.T, list map[string]conversation) {
+	t.Helper()
 	g := serve(t, &rules{allow: noDelete})
-	for name, c := range conversations {
+	for name, c := range list {
 		nc := g.in(t)
 		if _, err := nc.Write(c.send); err != nil {
 			t.Fatal(err)
