@@ -90,8 +90,8 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 		if inner == 0 {
 			continue
 		}
-		if a.unsure && a.name(inner) != "TransactionStmt" {
-			a.refuse("what follows the end of a transaction in a text that sets search_path: send it by itself")
+		if a.unsure && !strings.HasPrefix(a.name(inner), "TransactionStmt") {
+			a.refuse("what follows the end of a transaction that may have moved search_path: send it by itself")
 		}
 		a.edits, a.writes = a.edits[:0], false
 		before := len(a.order)
@@ -142,7 +142,7 @@ func (a *analyzer) follow(p *Part) {
 			a.searching(nil)
 		}
 	case Commit, Rollback, RollbackTo:
-		a.unsure = a.moved // the server knows what became of the change
+		a.unsure = a.moved || a.c.Anywhere // the server knows what became of a change, of this text's or an earlier one's
 	}
 }
 

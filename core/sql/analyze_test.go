@@ -212,6 +212,14 @@ func TestPW25SearchPath(t *testing.T) {
 			t.Errorf("%s:\n got %s want %s", text, render(a, err), want)
 		}
 	}
+	// An earlier text has moved the path: where it stands behind a COMMIT, the server knows.
+	moved := *c
+	moved.Anywhere = true
+	for text, sure := range map[string]bool{"commit; update orders set status = 'x' where id = 1": false, "commit; begin": true, "update orders set status = 'x' where id = 1": true} {
+		if a, err := sql.Analyze(&moved, text); err != nil || (a.Statement.Incomplete == "") != sure {
+			t.Errorf("%s: %s", text, render(a, err))
+		}
+	}
 	own := *c
 	own.SearchPath = []string{}
 	if a, err := sql.Analyze(&own, "select id from orders"); render(a, err) != `error 42P01 relation "orders" does not exist`+"\n" {
