@@ -267,7 +267,7 @@ func (c *conn) awaitCopy(a *sql.Analysis, kind byte) error {
 func (c *conn) answerIdle(r *refusal) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.queue) > 0 || c.status != 'I' || len(c.out) > 0 {
+	if len(c.queue) > 0 || c.pending || c.status != 'I' || len(c.out) > 0 {
 		return false
 	}
 	m := append(r.encode(), 'Z', 0, 0, 0, 5, 'I')

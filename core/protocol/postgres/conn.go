@@ -61,6 +61,7 @@ type conn struct {
 	status   byte      // of the transaction, as the last ReadyForQuery had it
 	copying  bool      // the server takes COPY data
 	over     bool      // the server's side has ended
+	pending  bool      // a ReadyForQuery is taken, and not yet with the client
 	closing  []closing
 	undo     []entry
 	skipping bool     // something has failed, and no Sync is promised yet

@@ -85,6 +85,9 @@ func (c *conn) deliver() error {
 		c.in = nil
 	}
 	c.in = c.in[:0]
+	c.mu.Lock()
+	c.pending = false
+	c.mu.Unlock()
 	return nil
 }
 
@@ -416,7 +419,7 @@ func (c *conn) ready(ctx context.Context, e *entry, m []byte) error {
 		c.learned = append(c.learned, learned{rolledBack: c.failure})
 		c.learning = false
 	}
-	c.part = 0
+	c.part, c.pending = 0, true
 	c.pop()
 	var gone []*gate.Exchange
 	rest := c.closing[:0]
