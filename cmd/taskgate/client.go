@@ -168,7 +168,7 @@ func (k *kept) me(ctx context.Context) (*server.Me, error) {
 }
 
 // narrow asks for a token for one task on one resource.
-func (k *kept) narrow(ctx context.Context, task, resource string, lasts time.Duration) (*server.Token, error) {
+func (k *kept) narrow(ctx context.Context, task, resource string, lasts time.Duration, from []string) (*server.Token, error) {
 	t := &server.Token{}
-	return t, k.do(ctx, http.MethodPost, "/v1/tokens", map[string]any{"task": task, "resource": resource, "seconds": int64(lasts / time.Second)}, t)
+	return t, k.do(ctx, http.MethodPost, "/v1/tokens", map[string]any{"task": task, "resource": resource, "seconds": int64(lasts / time.Second), "from": from}, t)
 }

@@ -134,6 +134,7 @@ func logoutCommand() *cobra.Command {
 
 func tokenCommand() *cobra.Command {
 	var task, on string
+	var from []string
 	lasts := 15 * time.Minute
 	c := &cobra.Command{Use: "token", Short: "print a token: a password for tools that know nothing of taskgate", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		k, err := loadKept()
@@ -143,11 +144,14 @@ func tokenCommand() *cobra.Command {
 		if (task == "") != (on == "") {
 			return errors.New("--task and --on go together")
 		}
+		if task == "" && len(from) > 0 {
+			return errors.New("--from goes with --task and --on")
+		}
 		if task == "" {
 			fmt.Println(k.Token)
 			return nil
 		}
-		t, err := k.narrow(cmd.Context(), task, on, lasts)
+		t, err := k.narrow(cmd.Context(), task, on, lasts, from)
 		if err != nil {
 			return err
 		}
@@ -157,6 +161,7 @@ func tokenCommand() *cobra.Command {
 	c.Flags().StringVar(&task, "task", "", "good for this task alone")
 	c.Flags().StringVar(&on, "on", "", "good for this resource alone")
 	c.Flags().DurationVar(&lasts, "for", lasts, "good for this long, with --task and --on")
+	c.Flags().StringSliceVar(&from, "from", nil, "good from these addresses or ranges alone, as the gateway sees them, with --task and --on")
 	return c
 }
 
@@ -189,7 +194,7 @@ func psqlCommand() *cobra.Command {
 		if err != nil {
 			return hinted{err, "install the package postgresql-client"}
 		}
-		t, err := k.narrow(cmd.Context(), task, args[0], lasts)
+		t, err := k.narrow(cmd.Context(), task, args[0], lasts, nil)
 		if err != nil {
 			return err
 		}

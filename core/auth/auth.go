@@ -9,10 +9,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
-	"sync"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/coreos/go-oidc/v3/oidc"
 
@@ -38,15 +38,8 @@ type Issuer struct {
 const (
 	maxToken  = 16 << 10
 	maxGroups = 200
-	maxGroup  = 256
+	maxName   = 256              // of a group or a subject
 	leeway    = 30 * time.Second // between two clocks, for nbf and iat; exp has none
-)
-
-// How the keys of an issuer are kept.
-const (
-	keysEvery   = 5 * time.Minute  // a key that was removed is trusted no longer than this
-	keysOld     = 30 * time.Minute // without an answer of the issuer
-	unknownWait = 10 * time.Second // between two fetches for key ids that are not known
 )
 
 // Authority checks tokens of its issuers. It implements gate.Identity.
@@ -55,30 +48,12 @@ type Authority struct {
 	now     func() time.Time
 }
 
-type issuer struct {
-	Issuer
-	client *http.Client
-
-	mu      sync.Mutex
-	config  *oidc.Provider
-	keys    *oidc.RemoteKeySet
-	fetched time.Time // when keys was made anew
-	known   map[string]bool
-	asked   time.Time // when a key id that is not known was last asked for
-}
-
 // New makes an authority. It opens nothing: an issuer that cannot be reached
 // now may be reached when the first token comes.
 func New(issuers []Issuer) *Authority {
 	a := &Authority{issuers: map[string]*issuer{}, now: time.Now}
 	for _, i := range issuers {
-		if i.Subject == "" {
-			i.Subject = "sub"
-		}
-		if i.Groups == "" {
-			i.Groups = "groups"
-		}
-		a.issuers[i.URL] = &issuer{Issuer: i, client: &http.Client{Timeout: 10 * time.Second}, known: map[string]bool{}}
+		a.issuers[i.URL] = newIssuer(i)
 	}
 	return a
 }
@@ -89,98 +64,74 @@ func (a *Authority) SetClock(now func() time.Time) { a.now = now }
 // Authenticate implements gate.Identity: the secret is an ID token. Its error
 // is for the log; it never holds the token.
 func (a *Authority) Authenticate(ctx context.Context, l gate.Login) (gate.Grant, error) {
-	raw := l.Secret
+	said, err := a.verify(ctx, l.Secret)
+	return said.Grant, err
+}
+
+// said is what an ID token says that holds.
+type said struct {
+	gate.Grant
+	issued time.Time
+	nonce  string
+}
+
+// errLater is of a token that may hold, and that cannot be checked now.
+var errLater = errors.New("the token cannot be checked now")
+
+// verify checks an ID token.
+func (a *Authority) verify(ctx context.Context, raw string) (said, error) {
 	if len(raw) > maxToken {
-		return gate.Grant{}, fmt.Errorf("auth: a token of %d bytes", len(raw))
+		return said{}, fmt.Errorf("auth: a token of %d bytes", len(raw))
 	}
-	head, body, err := peek(raw)
+	kid, url, err := peek(raw)
 	if err != nil {
-		return gate.Grant{}, err
+		return said{}, err
 	}
-	i := a.issuers[body.Issuer]
+	i := a.issuers[url]
 	if i == nil {
-		return gate.Grant{}, fmt.Errorf("auth: the issuer %q is not one of ours", body.Issuer)
+		return said{}, fmt.Errorf("auth: the issuer %q is not one of ours", url)
 	}
-	verifier, err := i.verifier(ctx, head.KeyID, a.now)
+	_, keys, err := i.fresh(ctx, a.now, kid)
 	if err != nil {
-		return gate.Grant{}, fmt.Errorf("auth: %s: %w", i.URL, err)
+		return said{}, fmt.Errorf("auth: %s: %w: %w", i.URL, errLater, err)
 	}
-	token, err := verifier.Verify(oidc.ClientContext(ctx, i.client), raw)
-	if err != nil {
-		return gate.Grant{}, fmt.Errorf("auth: %w", err)
+	var names []string
+	for _, alg := range algorithms {
+		names = append(names, string(alg))
 	}
-	i.mu.Lock()
-	i.known[head.KeyID] = true
-	i.mu.Unlock()
-	return a.grant(i, token)
+	token, err := oidc.NewVerifier(i.URL, keys, &oidc.Config{ClientID: i.ClientID, Now: a.now, SupportedSigningAlgs: names}).Verify(ctx, raw)
+	if err != nil && !keys.has(kid) {
+		return said{}, fmt.Errorf("auth: %s: %w: %w", i.URL, errLater, err)
+	} else if err != nil {
+		return said{}, fmt.Errorf("auth: %w", err)
+	}
+	grant, err := a.grant(i, token)
+	return said{grant, token.IssuedAt, token.Nonce}, err
 }
 
-// header and claims are what is read before the signature is known to hold, to
-// find the key; nothing else is made of them.
-type header struct {
-	Algorithm string `json:"alg"`
-	KeyID     string `json:"kid"`
-}
-
-type claims struct {
-	Issuer string `json:"iss"`
-}
-
-func peek(raw string) (h header, c claims, err error) {
+// peek reads, before the signature is known to hold, what finds the key; nothing
+// else is made of it. A token that would bring its own key is refused.
+func peek(raw string) (kid, issuer string, err error) {
 	parts := strings.Split(raw, ".")
 	if len(parts) != 3 {
-		return h, c, errors.New("auth: not a token: three parts are expected")
+		return "", "", errors.New("auth: not a token: three parts are expected")
 	}
-	if err = decode(parts[0], &h); err == nil {
-		err = decode(parts[1], &c)
+	var head map[string]json.RawMessage
+	var body struct {
+		Issuer string `json:"iss"`
 	}
-	if err != nil {
-		return h, c, errors.New("auth: not a token")
+	if decode(parts[0], &head) != nil || decode(parts[1], &body) != nil {
+		return "", "", errors.New("auth: not a token")
 	}
-	return h, c, nil
-}
-
-// verifier gives what checks tokens of this issuer, with keys that are fresh
-// enough. A key id that is not known costs a fetch, and so waits its turn.
-func (i *issuer) verifier(ctx context.Context, kid string, now func() time.Time) (*oidc.IDTokenVerifier, error) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	at := now()
-	if err := i.discover(ctx, at); err != nil {
-		return nil, err
-	}
-	if !i.known[kid] {
-		if at.Sub(i.asked) < unknownWait && len(i.known) > 0 {
-			return nil, errors.New("the key of the token is not known, and the keys were asked for a moment ago")
+	for _, own := range []string{"jku", "jwk", "x5u", "x5c"} {
+		if head[own] != nil {
+			return "", "", fmt.Errorf("auth: a token that names its own key (%s)", own)
 		}
-		i.asked = at
 	}
-	return oidc.NewVerifier(i.URL, i.keys, &oidc.Config{ClientID: i.ClientID, Now: now, SupportedSigningAlgs: []string{oidc.RS256, oidc.RS384, oidc.RS512, oidc.PS256, oidc.ES256, oidc.ES384, oidc.EdDSA}}), nil
-}
-
-// discover reads what the issuer says of itself, where that is not fresh. The
-// caller holds the lock.
-func (i *issuer) discover(ctx context.Context, at time.Time) error {
-	if i.config != nil && at.Sub(i.fetched) <= keysEvery {
-		return nil
+	if k := head["kid"]; k != nil && json.Unmarshal(k, &kid) != nil {
+		return "", "", errors.New("auth: not a token: the key id is no text")
 	}
-	p, err := oidc.NewProvider(oidc.ClientContext(context.WithoutCancel(ctx), i.client), i.URL)
-	if err != nil {
-		if i.config == nil || at.Sub(i.fetched) > keysOld {
-			return err
-		}
-		return nil
-	}
-	var doc struct {
-		JWKS string `json:"jwks_uri"`
-	}
-	if err := p.Claims(&doc); err != nil {
-		return err
-	}
-	i.config, i.fetched, i.known, i.asked = p, at, map[string]bool{}, time.Time{}
-	// A key set of its own: the old one would keep keys that were removed.
-	i.keys = oidc.NewRemoteKeySet(oidc.ClientContext(context.Background(), i.client), doc.JWKS)
-	return nil
+	return kid, body.Issuer, nil
 }
 
 // grant reads who the token is for.
@@ -200,6 +151,10 @@ func (a *Authority) grant(i *issuer, token *oidc.IDToken) (gate.Grant, error) {
 	}
 	now := a.now()
 	switch limit := float64(now.Add(leeway).Unix()); {
+	case !token.Expiry.After(now):
+		return gate.Grant{}, errors.New("auth: the token is over")
+	case times.IssuedAt <= 0:
+		return gate.Grant{}, errors.New("auth: the token does not say when it was issued")
 	case times.IssuedAt > limit:
 		return gate.Grant{}, errors.New("auth: the token was issued in the future")
 	case times.NotBefore > limit:
@@ -212,8 +167,11 @@ func (a *Authority) grant(i *issuer, token *oidc.IDToken) (gate.Grant, error) {
 		return gate.Grant{}, errors.New("auth: an access token: an ID token is expected")
 	}
 	var subject string
-	if err := json.Unmarshal(all[i.Subject], &subject); err != nil || subject == "" || len(subject) > maxGroup {
-		return gate.Grant{}, fmt.Errorf("auth: the claim %q is missing or no text", i.Subject)
+	if err := json.Unmarshal(all[i.Subject], &subject); err != nil || !plain(subject) {
+		return gate.Grant{}, fmt.Errorf("auth: the claim %q is missing, no text, too long or not printable", i.Subject)
+	}
+	if i.Subject == "email" && string(all["email_verified"]) != "true" { // else whoever types an address is its owner
+		return gate.Grant{}, errors.New("auth: the claim \"email\" is the subject, and the token does not say that it is verified")
 	}
 	groups, err := i.groups(all)
 	if err != nil {
@@ -235,7 +193,7 @@ func (i *issuer) groups(all map[string]json.RawMessage) ([]string, error) {
 	var list []string
 	if raw, ok := all[i.Groups]; !ok {
 		return nil, fmt.Errorf("the claim %q is missing", i.Groups)
-	} else if err := json.Unmarshal(raw, &list); err != nil {
+	} else if err := json.Unmarshal(raw, &list); err != nil || list == nil {
 		return nil, fmt.Errorf("the claim %q is no list of texts", i.Groups)
 	}
 	if len(list) > maxGroups {
@@ -243,7 +201,7 @@ func (i *issuer) groups(all map[string]json.RawMessage) ([]string, error) {
 	}
 	var out []string
 	for _, g := range list {
-		if g == "" || len(g) > maxGroup || strings.ContainsFunc(g, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		if !plain(g) {
 			return nil, errors.New("a group whose name is empty, too long or not printable")
 		}
 		if i.may(g) {
@@ -251,6 +209,11 @@ func (i *issuer) groups(all map[string]json.RawMessage) ([]string, error) {
 		}
 	}
 	return out, nil
+}
+
+// plain says whether a name is one that logs and people can be shown.
+func plain(name string) bool {
+	return name != "" && len(name) <= maxName && !strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError })
 }
 
 func (i *issuer) may(group string) bool {

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -154,7 +155,7 @@ func (l *Logins) Begin(ctx context.Context, issuerURL, address string) (*Device,
 		l.forget(id)
 		return nil, fmt.Errorf("auth: %s: device flow: %w", i.URL, err)
 	}
-	if limit := l.now().Add(15 * time.Minute); d.Expiry.IsZero() || d.Expiry.After(limit) {
+	if limit := time.Now().Add(15 * time.Minute); d.Expiry.IsZero() || d.Expiry.After(limit) {
 		d.Expiry = limit
 	}
 	l.running.Go(func() {
@@ -177,7 +178,7 @@ func (l *Logins) forget(id string) {
 func (l *Logins) confirm(ctx context.Context, i *issuer, cfg *oauth2.Config, d *oauth2.DeviceAuthResponse) (*Record, string, error) {
 	t, err := cfg.DeviceAccessToken(oidc.ClientContext(ctx, i.client), d)
 	if err != nil {
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || !time.Now().Before(d.Expiry) {
 			return nil, "", errors.New("the login was not confirmed in time")
 		}
 		if e := new(oauth2.RetrieveError); errors.As(err, &e) && e.ErrorCode != "" {
@@ -190,7 +191,7 @@ func (l *Logins) confirm(ctx context.Context, i *issuer, cfg *oauth2.Config, d *
 		return nil, "", err
 	}
 	now := l.now().Truncate(time.Second) // as the store keeps it
-	r := &Record{ID: random(), Issuer: grant.Issuer, Subject: grant.Subject, Groups: grant.Groups, Refreshed: now, Started: now, Expires: now.Add(loginLasts)}
+	r := &Record{ID: random(), Issuer: grant.Issuer, Subject: grant.Subject, Groups: grant.Groups, Asserted: grant.issued, Refreshed: now, Started: now, Expires: now.Add(loginLasts)}
 	if t.RefreshToken == "" { // nobody to ask later: what was said holds for as long as it said
 		r.Expires = grant.Expires
 	} else {
@@ -204,12 +205,12 @@ func (l *Logins) confirm(ctx context.Context, i *issuer, cfg *oauth2.Config, d *
 }
 
 // identify checks the ID token that came with an answer of the provider.
-func (l *Logins) identify(ctx context.Context, t *oauth2.Token) (gate.Grant, error) {
+func (l *Logins) identify(ctx context.Context, t *oauth2.Token) (said, error) {
 	raw, _ := t.Extra("id_token").(string)
 	if raw == "" {
-		return gate.Grant{}, errors.New("auth: the provider gave no ID token")
+		return said{}, errors.New("auth: the provider gave no ID token")
 	}
-	return l.Authority.Authenticate(ctx, gate.Login{Secret: raw})
+	return l.verify(ctx, raw)
 }
 
 // Wait gives a login and its token, once, when its user has confirmed it.
@@ -244,7 +245,7 @@ func (l *Logins) Authenticate(ctx context.Context, in gate.Login) (gate.Grant, e
 		}
 		return g, err
 	}
-	t, r, err := l.Lookup(ctx, in.Secret)
+	t, r, err := l.Lookup(ctx, in.Secret, in.Address)
 	if err != nil {
 		return gate.Grant{}, err
 	}
@@ -254,9 +255,9 @@ func (l *Logins) Authenticate(ctx context.Context, in gate.Login) (gate.Grant, e
 	return gate.Grant{Issuer: r.Issuer, Subject: r.Subject, Groups: r.Groups, Expires: t.Expires, Source: "login", Login: r.ID}, nil
 }
 
-// Lookup gives a token that holds now and its login, with groups that are
-// fresh enough.
-func (l *Logins) Lookup(ctx context.Context, secret string) (*Token, *Record, error) {
+// Lookup gives a token that holds now, for who has that address, and its login,
+// with groups that are fresh enough.
+func (l *Logins) Lookup(ctx context.Context, secret, address string) (*Token, *Record, error) {
 	t, err := l.store.Token(ctx, sha256.Sum256([]byte(secret)))
 	if errors.Is(err, ErrUnknown) {
 		return nil, nil, ErrToken
@@ -265,6 +266,9 @@ func (l *Logins) Lookup(ctx context.Context, secret string) (*Token, *Record, er
 	}
 	if !l.now().Before(t.Expires) {
 		return nil, nil, ErrToken
+	}
+	if !t.from(address) {
+		return nil, nil, fmt.Errorf("%w (not from %s)", ErrToken, address)
 	}
 	r, err := l.Current(ctx, t.Login)
 	if err != nil {
@@ -326,6 +330,12 @@ func (l *Logins) refresh(ctx context.Context, r *Record) (*Record, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
+	i.mu.Lock()
+	silent := l.now().Before(i.silent)
+	i.mu.Unlock()
+	if silent {
+		return stale(errors.New("the provider did not answer a moment ago"))
+	}
 	cfg, err := i.oauth(ctx, l.now)
 	if err != nil {
 		return stale(err)
@@ -333,34 +343,49 @@ func (l *Logins) refresh(ctx context.Context, r *Record) (*Record, error) {
 	t, err := cfg.TokenSource(oidc.ClientContext(ctx, i.client), &oauth2.Token{RefreshToken: string(plain)}).Token()
 	if e := new(oauth2.RetrieveError); errors.As(err, &e) && e.ErrorCode == "invalid_grant" {
 		return end("the provider has withdrawn it")
+	} else if errors.As(err, &e) {
+		return stale(fmt.Errorf("the provider says %s %q", e.Response.Status, e.ErrorCode)) // its text may say more than a log should have
 	} else if err != nil {
+		i.mu.Lock()
+		i.silent = l.now().Add(silentWait)
+		i.mu.Unlock()
 		return stale(err)
 	}
-	grant, err := l.identify(ctx, t)
+	now, err := l.identify(ctx, t)
+	next := *r
+	var kept error // why the groups stay as they were
 	switch {
+	case errors.Is(err, errLater):
+		kept = err
 	case err != nil: // no groups, or none that can be read: nothing is left of it
 		return end(err.Error())
-	case grant.Subject != r.Subject || grant.Issuer != r.Issuer:
+	case now.Subject != r.Subject || now.Issuer != r.Issuer:
 		return end("the provider answered with another subject")
+	case now.issued.Before(r.Asserted): // said before what is known already: it must not bring back what is gone
+		kept = errors.New("the provider answers with what it said before")
+	default:
+		next.Groups, next.Asserted, next.Refreshed = now.Groups, now.issued, l.now()
 	}
-	next := *r
-	next.Groups, next.Refreshed = grant.Groups, l.now()
-	if t.RefreshToken != "" {
+	if t.RefreshToken != "" { // the old one may be of no use any more
 		next.Sealed = l.seal.Seal(nil, nil, []byte(t.RefreshToken), []byte(r.ID))
 	}
-	switch err := l.store.Refreshed(ctx, r.ID, next.Groups, next.Sealed, next.Refreshed); {
+	switch err := l.store.Refreshed(ctx, &next); {
 	case errors.Is(err, ErrUnknown): // it ended meanwhile
 		return nil, ErrToken
 	case err != nil:
 		return nil, err
 	}
+	if kept != nil {
+		return stale(kept)
+	}
 	return &next, nil
 }
 
 // Narrow hands out a token for a task on a resource that ends sooner than the
-// one it is made from. Only a token that is not narrow itself can make one.
-func (l *Logins) Narrow(ctx context.Context, secret, task, resource string, lasts time.Duration) (string, time.Time, error) {
-	t, _, err := l.Lookup(ctx, secret)
+// one it is made from and counts from some addresses, all where there are none.
+// Only a token that is not narrow itself can make one.
+func (l *Logins) Narrow(ctx context.Context, secret, address, task, resource string, lasts time.Duration, from []netip.Prefix) (string, time.Time, error) {
+	t, _, err := l.Lookup(ctx, secret, address)
 	if err != nil {
 		return "", time.Time{}, err
 	}
@@ -372,7 +397,7 @@ func (l *Logins) Narrow(ctx context.Context, secret, task, resource string, last
 		end = t.Expires
 	}
 	narrow := tokenPrefix + random()
-	if err := l.store.AddToken(ctx, &Token{Hash: sha256.Sum256([]byte(narrow)), Login: t.Login, Task: task, Resource: resource, Expires: end}); err != nil {
+	if err := l.store.AddToken(ctx, &Token{Hash: sha256.Sum256([]byte(narrow)), Login: t.Login, Task: task, Resource: resource, From: from, Expires: end}); err != nil {
 		return "", time.Time{}, fmt.Errorf("%w: %w", ErrStore, err)
 	}
 	return narrow, end, nil
@@ -409,27 +434,6 @@ func (a *Authority) issuer(url string) (*issuer, error) {
 	}
 	slices.Sort(all)
 	return nil, fmt.Errorf("%w: name one of %s", ErrIssuer, strings.Join(all, ", "))
-}
-
-// oauth gives the client of an issuer for logins and refreshes.
-func (i *issuer) oauth(ctx context.Context, now func() time.Time) (*oauth2.Config, error) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if err := i.discover(ctx, now()); err != nil {
-		return nil, fmt.Errorf("auth: %s: %w", i.URL, err)
-	}
-	secret := ""
-	if i.Secret != nil {
-		var err error
-		if secret, err = i.Secret(); err != nil {
-			return nil, fmt.Errorf("auth: %s: client secret: %w", i.URL, err)
-		}
-	}
-	endpoint := i.config.Endpoint()
-	if secret == "" { // a public client has nothing to put into a header
-		endpoint.AuthStyle = oauth2.AuthStyleInParams
-	}
-	return &oauth2.Config{ClientID: i.ClientID, ClientSecret: secret, Endpoint: endpoint, Scopes: append([]string{oidc.ScopeOpenID, oidc.ScopeOfflineAccess}, i.Scopes...)}, nil
 }
 
 func random() string {

@@ -3,6 +3,7 @@ package auth_test
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -107,7 +108,7 @@ func TestLogin(t *testing.T) {
 func TestNarrowAndEnd(t *testing.T) {
 	b := logins(t, true)
 	_, token := b.login(t)
-	narrow, end, err := b.Narrow(t.Context(), token, "x", "r", 10*time.Minute)
+	narrow, end, err := b.Narrow(t.Context(), token, "192.0.2.1", "x", "r", 10*time.Minute, nil)
 	if err != nil || time.Until(end) > 10*time.Minute {
 		t.Fatal(end, err)
 	}
@@ -120,20 +121,20 @@ func TestNarrowAndEnd(t *testing.T) {
 			t.Errorf("ID28: taken for %s", l)
 		}
 	}
-	if _, _, err := b.Narrow(t.Context(), narrow, "x", "", time.Hour); err == nil {
+	if _, _, err := b.Narrow(t.Context(), narrow, "192.0.2.1", "x", "", time.Hour, nil); err == nil {
 		t.Error("ID28: a narrow token made a wider one")
 	}
 	if _, err := b.End(t.Context(), narrow); err == nil {
 		t.Error("a narrow token ended the login")
 	}
-	if _, far, err := b.Narrow(t.Context(), token, "x", "r", 1000*time.Hour); err != nil || time.Until(far) > 13*time.Hour {
+	if _, far, err := b.Narrow(t.Context(), token, "192.0.2.1", "x", "r", 1000*time.Hour, nil); err != nil || time.Until(far) > 13*time.Hour {
 		t.Errorf("it outlives its login: %v %v", far, err)
 	}
 	b.clock(11 * time.Minute)
 	if _, err := b.Authenticate(t.Context(), as(narrow)); !errors.Is(err, auth.ErrToken) {
 		t.Errorf("ID28 after its minutes: %v", err)
 	}
-	short, _, err := b.Narrow(t.Context(), token, "x", "r", time.Hour)
+	short, _, err := b.Narrow(t.Context(), token, "192.0.2.1", "x", "r", time.Hour, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,6 +150,78 @@ func TestNarrowAndEnd(t *testing.T) {
 	b.clock(13 * time.Hour)
 	if _, err := b.Authenticate(t.Context(), as(token)); !errors.Is(err, auth.ErrToken) {
 		t.Errorf("after the login's end: %v", err)
+	}
+}
+
+// ID10, ID21: a token that was narrowed to addresses counts from nowhere else,
+// and the end of its minutes is the end of it.
+func TestID21From(t *testing.T) {
+	b := logins(t, true)
+	_, token := b.login(t)
+	from := []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::7/128")}
+	narrow, _, err := b.Narrow(t.Context(), token, "192.0.2.1", "x", "r", time.Hour, from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for address, want := range map[string]bool{
+		"192.0.2.9:5000": true, "192.0.2.9": true, "[::ffff:192.0.2.9]:5000": true, "[2001:db8::7]:5000": true, "[2001:db8::7%eth0]:1": true,
+		"192.0.3.9:5000": false, "[2001:db8::8]:5000": false, "127.0.0.1:1": false, "": false, "@": false, "192.0.2.9:x": false, "192.0.2": false,
+	} {
+		l := as(narrow)
+		l.Address = address
+		if _, err := b.Authenticate(t.Context(), l); (err == nil) != want {
+			t.Errorf("%q: %v", address, err)
+		}
+		if _, _, err := b.Lookup(t.Context(), narrow, address); (err == nil) != want {
+			t.Errorf("the API from %q: %v", address, err)
+		}
+		l.Secret = token
+		if _, err := b.Authenticate(t.Context(), l); err != nil {
+			t.Errorf("one for everywhere, from %q: %v", address, err)
+		}
+	}
+	l := as(narrow)
+	l.Address = "192.0.2.9:5000"
+	b.clock(time.Hour - 2*time.Second)
+	if _, err := b.Authenticate(t.Context(), l); err != nil {
+		t.Error(err)
+	}
+	b.clock(2 * time.Second)
+	if _, err := b.Authenticate(t.Context(), l); !errors.Is(err, auth.ErrToken) {
+		t.Errorf("at the end of its hour: %v", err)
+	}
+}
+
+// ID15: of all who wait for one login, one gets its token.
+func TestID15OneGetsTheToken(t *testing.T) {
+	b := logins(t, true)
+	d, err := b.Begin(t.Context(), "", "192.0.2.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	tokens := map[string]int{}
+	for range 16 {
+		wg.Go(func() {
+			_, token, err := b.Wait(t.Context(), d.ID)
+			if err != nil && !errors.Is(err, auth.ErrUnknown) {
+				t.Error(err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			tokens[token]++
+		})
+	}
+	if err := devidp.Confirm(t.Context(), d.URL, d.Code, "ada", "lovelace"); err != nil {
+		t.Fatal(err)
+	}
+	if err := devidp.Confirm(t.Context(), d.URL, d.Code, "ada", "lovelace"); err == nil {
+		t.Error("a code was confirmed twice")
+	}
+	wg.Wait()
+	if len(tokens) != 2 || tokens[""] != 15 {
+		t.Errorf("%v", tokens)
 	}
 }
 

@@ -3,6 +3,8 @@ package auth
 import (
 	"context"
 	"errors"
+	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -13,8 +15,8 @@ type Store interface {
 	AddLogin(ctx context.Context, l *Record, t *Token) error
 	// Login gives a login, ErrUnknown where there is none.
 	Login(ctx context.Context, id string) (*Record, error)
-	// Refreshed replaces the groups and the sealed refresh token of a login that has not ended.
-	Refreshed(ctx context.Context, id string, groups []string, sealed []byte, at time.Time) error
+	// Refreshed replaces Groups, Asserted, Sealed and Refreshed of a login that has not ended.
+	Refreshed(ctx context.Context, l *Record) error
 	// EndLogin ends a login, and with it its tokens. Ending one twice keeps the first reason.
 	EndLogin(ctx context.Context, id, why string, at time.Time) error
 	// AddToken adds a token to a login that has not ended.
@@ -33,6 +35,7 @@ type Record struct {
 	Issuer    string
 	Subject   string
 	Groups    []string
+	Asserted  time.Time // when the provider said them, by its own clock
 	Sealed    []byte    // the refresh token, sealed; nil where the provider gave none
 	Refreshed time.Time // when the groups were last heard of
 	Started   time.Time
@@ -44,7 +47,25 @@ type Record struct {
 type Token struct {
 	Hash     [32]byte // SHA-256 of the token
 	Login    string
-	Task     string // the only task it is for; empty is any
-	Resource string // the only resource; empty is any
+	Task     string         // the only task it is for; empty is any
+	Resource string         // the only resource; empty is any
+	From     []netip.Prefix // the only addresses; none is any
 	Expires  time.Time
+}
+
+// from says whether the token counts from an address, with a port or without.
+func (t *Token) from(address string) bool {
+	if len(t.From) == 0 {
+		return true
+	}
+	ip, err := netip.ParseAddr(address)
+	if err != nil {
+		with, err := netip.ParseAddrPort(address)
+		if err != nil {
+			return false
+		}
+		ip = with.Addr()
+	}
+	ip = ip.Unmap().WithZone("")
+	return slices.ContainsFunc(t.From, func(p netip.Prefix) bool { return p.Contains(ip) })
 }

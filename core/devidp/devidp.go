@@ -36,6 +36,7 @@ type User struct {
 type Provider struct {
 	ClientID string
 	Lifetime time.Duration // of a token, default one hour
+	Patience time.Duration // with a login that nobody confirms, default five minutes
 
 	mu     sync.Mutex
 	users  map[string]User
@@ -43,6 +44,7 @@ type Provider struct {
 	fresh  map[string]*refreshable
 	url    string
 	key    *ecdsa.PrivateKey
+	keyID  string
 	signer jose.Signer
 }
 
@@ -69,7 +71,8 @@ func (p *Provider) Listen(address string) (net.Listener, string, error) {
 	}
 	p.logins, p.fresh = map[string]*login{}, map[string]*refreshable{}
 	if p.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err == nil {
-		p.signer, err = jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: p.key, KeyID: keyID}}, nil)
+		p.keyID = rand.Text() // another key has another name, after a restart too
+		p.signer, err = jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: p.key, KeyID: p.keyID}}, nil)
 	}
 	if err != nil {
 		return nil, "", errors.Join(fmt.Errorf("devidp: %w", err), l.Close())
@@ -80,8 +83,12 @@ func (p *Provider) Listen(address string) (net.Listener, string, error) {
 
 // Run serves until ctx is done.
 func (p *Provider) Run(ctx context.Context, l net.Listener) error {
+	patience := p.Patience
+	if patience == 0 {
+		patience = 5 * time.Minute
+	}
 	config := &op.Config{GrantTypeRefreshToken: true, AuthMethodPost: true, DeviceAuthorization: op.DeviceAuthorizationConfig{
-		Lifetime: 5 * time.Minute, PollInterval: time.Second, UserFormPath: "/device", UserCode: op.UserCodeBase20}}
+		Lifetime: patience, PollInterval: time.Second, UserFormPath: "/device", UserCode: op.UserCodeBase20}}
 	_, _ = rand.Read(config.CryptoKey[:])
 	provider, err := op.NewProvider(config, storage{p}, op.StaticIssuer(p.url), op.WithAllowInsecure(), op.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {

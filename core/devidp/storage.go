@@ -126,14 +126,12 @@ func (s storage) SetUserinfoFromRequest(_ context.Context, info *oidc.UserInfo, 
 	return nil
 }
 
-const keyID = "dev"
-
 type key struct{ p *Provider }
 
 func (k key) SignatureAlgorithm() jose.SignatureAlgorithm { return jose.ES256 }
 func (k key) Algorithm() jose.SignatureAlgorithm          { return jose.ES256 }
 func (k key) Key() any                                    { return k.p.key }
-func (k key) ID() string                                  { return keyID }
+func (k key) ID() string                                  { return k.p.keyID }
 func (k key) Use() string                                 { return "sig" }
 
 type public struct{ key }

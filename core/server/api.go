@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -22,6 +23,7 @@ const (
 	regroupEvery = 30 * time.Second
 	waitAtMost   = 20 * time.Second // in one request
 	narrowAtMost = 12 * time.Hour
+	maxFrom      = 20 // addresses or ranges of one token
 )
 
 func issuers(c *config.Config) []auth.Issuer {
@@ -65,7 +67,11 @@ func (s *Server) regroupOne(ctx context.Context, login string) {
 	} else if ctx.Err() != nil {
 		return
 	}
-	if n := s.gate.Regroup(login, groups, err); n > 0 {
+	over := err
+	if err != nil && !errors.Is(err, auth.ErrToken) { // why it cannot be asked is for the log
+		over = errors.New("your login cannot be checked now")
+	}
+	if n := s.gate.Regroup(login, groups, over); n > 0 {
 		s.Log.Info().Str("login", login).Int("sessions", n).AnErr("why", err).Msg("sessions lost their right")
 	}
 }
@@ -183,9 +189,10 @@ func (s *Server) me(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) narrow(w http.ResponseWriter, r *http.Request) {
 	var in struct {
-		Task     string `json:"task"`
-		Resource string `json:"resource"`
-		Seconds  int64  `json:"seconds"`
+		Task     string   `json:"task"`
+		Resource string   `json:"resource"`
+		Seconds  int64    `json:"seconds"`
+		From     []string `json:"from"`
 	}
 	if !take(w, r, &in) {
 		return
@@ -199,20 +206,44 @@ func (s *Server) narrow(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusBadRequest, fmt.Sprintf("seconds: 1 to %d are expected, not %d", int64(narrowAtMost/time.Second), in.Seconds))
 		return
 	}
+	from, err := prefixes(in.From)
+	if err != nil {
+		fail(w, http.StatusBadRequest, "from: "+err.Error())
+		return
+	}
 	if err := s.gate.Current().Permits(in.Task, in.Resource, l.Groups); err != nil {
 		fail(w, http.StatusForbidden, err.Error())
 		return
 	}
-	token, end, err := s.logins.Narrow(r.Context(), secret(r), in.Task, in.Resource, lasts)
+	token, end, err := s.logins.Narrow(r.Context(), secret(r), host(r), in.Task, in.Resource, lasts, from)
 	if err != nil {
 		refuse(w, http.StatusForbidden, err)
 		return
 	}
-	if err := s.note(l.Subject, fmt.Sprintf("token of login %s for task %q on %q until %s", l.ID, in.Task, in.Resource, end.UTC().Format(time.RFC3339))); err != nil {
+	if err := s.note(l.Subject, fmt.Sprintf("token of login %s for task %q on %q from %q until %s", l.ID, in.Task, in.Resource, in.From, end.UTC().Format(time.RFC3339))); err != nil {
 		fail(w, http.StatusInternalServerError, "the token could not be recorded")
 		return
 	}
 	reply(w, http.StatusOK, Token{token, end})
+}
+
+// prefixes reads addresses and ranges of them.
+func prefixes(list []string) (all []netip.Prefix, err error) {
+	if len(list) > maxFrom {
+		return nil, fmt.Errorf("at most %d are expected, not %d", maxFrom, len(list))
+	}
+	for _, text := range list {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			ip, err := netip.ParseAddr(text)
+			if err != nil || ip.Zone() != "" {
+				return nil, fmt.Errorf("%q: an address or a range like 192.0.2.0/24 is expected", text)
+			}
+			p = netip.PrefixFrom(ip.Unmap(), ip.Unmap().BitLen())
+		}
+		all = append(all, p.Masked())
+	}
+	return all, nil
 }
 
 func (s *Server) logout(w http.ResponseWriter, r *http.Request) {
@@ -231,7 +262,7 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) {
 
 // bearer gives who a request is from (RFC 6750, section 2.1).
 func (s *Server) bearer(w http.ResponseWriter, r *http.Request) (*auth.Token, *auth.Record, bool) {
-	t, l, err := s.logins.Lookup(r.Context(), secret(r))
+	t, l, err := s.logins.Lookup(r.Context(), secret(r), host(r))
 	if err == nil {
 		return t, l, true
 	}

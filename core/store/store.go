@@ -8,8 +8,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"os"
+	"strings"
 	"time"
 
 	_ "modernc.org/sqlite" // the driver "sqlite"
@@ -30,6 +32,8 @@ var migrations = []string{
 		task TEXT NOT NULL, resource TEXT NOT NULL, expires INTEGER NOT NULL
 	) STRICT, WITHOUT ROWID;
 	CREATE INDEX tokens_login ON tokens (login);`,
+	`ALTER TABLE logins ADD COLUMN asserted INTEGER NOT NULL DEFAULT 0;
+	ALTER TABLE tokens ADD COLUMN addresses TEXT NOT NULL DEFAULT '';`,
 }
 
 // keep is how long a login stays after it is over.
@@ -106,8 +110,8 @@ func (s *Store) AddLogin(ctx context.Context, l *auth.Record, t *auth.Token) err
 		if _, err := tx.ExecContext(ctx, "DELETE FROM logins WHERE expires < ?", l.Started.Add(-keep).Unix()); err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, "INSERT INTO logins (id, issuer, subject, groups, sealed, refreshed, started, expires) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-			l.ID, l.Issuer, l.Subject, string(groups), l.Sealed, l.Refreshed.Unix(), l.Started.Unix(), l.Expires.Unix()); err != nil {
+		if _, err := tx.ExecContext(ctx, "INSERT INTO logins (id, issuer, subject, groups, asserted, sealed, refreshed, started, expires) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+			l.ID, l.Issuer, l.Subject, string(groups), l.Asserted.Unix(), l.Sealed, l.Refreshed.Unix(), l.Started.Unix(), l.Expires.Unix()); err != nil {
 			return err
 		}
 		return addToken(ctx, tx, t)
@@ -119,26 +123,27 @@ func (s *Store) AddLogin(ctx context.Context, l *auth.Record, t *auth.Token) err
 func (s *Store) Login(ctx context.Context, id string) (*auth.Record, error) {
 	l := &auth.Record{ID: id}
 	var groups string
-	var refreshed, started, expires int64
-	err := s.db.QueryRowContext(ctx, "SELECT issuer, subject, groups, sealed, refreshed, started, expires, ended FROM logins WHERE id = ?", id).
-		Scan(&l.Issuer, &l.Subject, &groups, &l.Sealed, &refreshed, &started, &expires, &l.Ended)
+	var asserted, refreshed, started, expires int64
+	err := s.db.QueryRowContext(ctx, "SELECT issuer, subject, groups, asserted, sealed, refreshed, started, expires, ended FROM logins WHERE id = ?", id).
+		Scan(&l.Issuer, &l.Subject, &groups, &asserted, &l.Sealed, &refreshed, &started, &expires, &l.Ended)
 	if err != nil {
 		return nil, wrap(err)
 	}
 	if err := json.Unmarshal([]byte(groups), &l.Groups); err != nil {
 		return nil, fmt.Errorf("store: login %s: groups: %w", id, err)
 	}
-	l.Refreshed, l.Started, l.Expires = time.Unix(refreshed, 0), time.Unix(started, 0), time.Unix(expires, 0)
+	l.Asserted, l.Refreshed, l.Started, l.Expires = time.Unix(asserted, 0), time.Unix(refreshed, 0), time.Unix(started, 0), time.Unix(expires, 0)
 	return l, nil
 }
 
 // Refreshed implements auth.Store.
-func (s *Store) Refreshed(ctx context.Context, id string, groups []string, sealed []byte, at time.Time) error {
-	b, err := json.Marshal(groups)
+func (s *Store) Refreshed(ctx context.Context, l *auth.Record) error {
+	groups, err := json.Marshal(l.Groups)
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
-	return s.one(ctx, "UPDATE logins SET groups = ?, sealed = ?, refreshed = ? WHERE id = ? AND ended_at IS NULL", string(b), sealed, at.Unix(), id)
+	return wrap(affected(s.db.ExecContext(ctx, "UPDATE logins SET groups = ?, asserted = ?, sealed = ?, refreshed = ? WHERE id = ? AND ended_at IS NULL",
+		string(groups), l.Asserted.Unix(), l.Sealed, l.Refreshed.Unix(), l.ID)))
 }
 
 // EndLogin implements auth.Store. The refresh token goes with it.
@@ -153,25 +158,33 @@ func (s *Store) AddToken(ctx context.Context, t *auth.Token) error {
 }
 
 func addToken(ctx context.Context, tx *sql.Tx, t *auth.Token) error {
-	r, err := tx.ExecContext(ctx, "INSERT INTO tokens (hash, login, task, resource, expires) SELECT ?, id, ?, ?, ? FROM logins WHERE id = ? AND ended_at IS NULL",
-		t.Hash[:], t.Task, t.Resource, t.Expires.Unix(), t.Login)
+	var from []string
+	for _, p := range t.From {
+		from = append(from, p.String())
+	}
+	r, err := tx.ExecContext(ctx, "INSERT INTO tokens (hash, login, task, resource, addresses, expires) SELECT ?, id, ?, ?, ?, ? FROM logins WHERE id = ? AND ended_at IS NULL",
+		t.Hash[:], t.Task, t.Resource, strings.Join(from, " "), t.Expires.Unix(), t.Login)
 	return affected(r, err)
 }
 
 // Token implements auth.Store.
 func (s *Store) Token(ctx context.Context, hash [32]byte) (*auth.Token, error) {
 	t := &auth.Token{Hash: hash}
+	var from string
 	var expires int64
-	err := s.db.QueryRowContext(ctx, "SELECT login, task, resource, expires FROM tokens WHERE hash = ?", hash[:]).Scan(&t.Login, &t.Task, &t.Resource, &expires)
+	err := s.db.QueryRowContext(ctx, "SELECT login, task, resource, addresses, expires FROM tokens WHERE hash = ?", hash[:]).Scan(&t.Login, &t.Task, &t.Resource, &from, &expires)
 	if err != nil {
 		return nil, wrap(err)
 	}
+	for _, f := range strings.Fields(from) {
+		p, err := netip.ParsePrefix(f)
+		if err != nil { // one that is not understood must not become none at all
+			return nil, fmt.Errorf("store: token of login %s: addresses: %w", t.Login, err)
+		}
+		t.From = append(t.From, p)
+	}
 	t.Expires = time.Unix(expires, 0)
 	return t, nil
-}
-
-func (s *Store) one(ctx context.Context, query string, args ...any) error {
-	return wrap(affected(s.db.ExecContext(ctx, query, args...)))
 }
 
 func affected(r sql.Result, err error) error {

@@ -3,6 +3,7 @@ package storetest
 
 import (
 	"errors"
+	"net/netip"
 	"reflect"
 	"sync"
 	"testing"
@@ -17,10 +18,11 @@ func Run(t *testing.T, open func(t *testing.T) auth.Store) {
 	ctx := t.Context()
 	now := time.Unix(1_800_000_000, 0)
 	login := func(id string) *auth.Record {
-		return &auth.Record{ID: id, Issuer: "https://idp", Subject: "ada", Groups: []string{"task:a", "dba"}, Sealed: []byte{0, 1, 255}, Refreshed: now, Started: now, Expires: now.Add(time.Hour)}
+		return &auth.Record{ID: id, Issuer: "https://idp", Subject: "ada", Groups: []string{"task:a", "dba"}, Asserted: now.Add(-time.Second), Sealed: []byte{0, 1, 255}, Refreshed: now, Started: now, Expires: now.Add(time.Hour)}
 	}
 	token := func(b byte, login string) *auth.Token {
-		return &auth.Token{Hash: [32]byte{b}, Login: login, Task: "a", Resource: "r", Expires: now.Add(time.Minute)}
+		return &auth.Token{Hash: [32]byte{b}, Login: login, Task: "a", Resource: "r", Expires: now.Add(time.Minute),
+			From: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/32")}}
 	}
 	must := func(err error) {
 		t.Helper()
@@ -50,7 +52,7 @@ func Run(t *testing.T, open func(t *testing.T) auth.Store) {
 		s := open(t)
 		_, err1 := s.Login(ctx, "none")
 		_, err2 := s.Token(ctx, [32]byte{99})
-		for _, err := range []error{err1, err2, s.AddToken(ctx, token(9, "none")), s.Refreshed(ctx, "none", nil, nil, now), s.AddLogin(ctx, login("x"), token(9, "y"))} {
+		for _, err := range []error{err1, err2, s.AddToken(ctx, token(9, "none")), s.Refreshed(ctx, login("none")), s.AddLogin(ctx, login("x"), token(9, "y"))} {
 			if !errors.Is(err, auth.ErrUnknown) {
 				t.Error(err)
 			}
@@ -72,11 +74,15 @@ func Run(t *testing.T, open func(t *testing.T) auth.Store) {
 	t.Run("a refresh replaces groups and secret", func(t *testing.T) {
 		s := open(t)
 		must(s.AddLogin(ctx, login("three"), token(30, "three")))
-		must(s.Refreshed(ctx, "three", []string{"task:b"}, []byte("new"), now.Add(time.Minute)))
+		want := login("three")
+		want.Groups, want.Sealed, want.Asserted, want.Refreshed = []string{"task:b"}, []byte("new"), now.Add(time.Second), now.Add(time.Minute)
+		other := *want
+		other.Subject, other.Issuer, other.Expires = "eve", "https://else", now.Add(time.Hour*1000)
+		must(s.Refreshed(ctx, &other))
 		l, err := open(t).Login(ctx, "three")
 		must(err)
-		if !reflect.DeepEqual(l.Groups, []string{"task:b"}) || string(l.Sealed) != "new" || !l.Refreshed.Equal(now.Add(time.Minute)) {
-			t.Errorf("%+v", l)
+		if !reflect.DeepEqual(l, want) {
+			t.Errorf("a refresh changes groups and secret alone: %+v", l)
 		}
 	})
 	t.Run("an ended login stays ended", func(t *testing.T) {
@@ -84,7 +90,7 @@ func Run(t *testing.T, open func(t *testing.T) auth.Store) {
 		must(s.AddLogin(ctx, login("four"), token(40, "four")))
 		must(s.EndLogin(ctx, "four", "logout", now))
 		must(s.EndLogin(ctx, "four", "again", now))
-		for _, err := range []error{s.AddToken(ctx, token(41, "four")), s.Refreshed(ctx, "four", nil, []byte("x"), now)} {
+		for _, err := range []error{s.AddToken(ctx, token(41, "four")), s.Refreshed(ctx, login("four"))} {
 			if !errors.Is(err, auth.ErrUnknown) {
 				t.Error(err)
 			}
