@@ -41,6 +41,7 @@ var may = map[string][]string{
 	"core/wasm/build":        {"core/wasm"},
 	"core/wasm/meter":        {},
 	"internal/pgtest":        {},
+	"internal/dextest":       {"internal/pgtest"},
 	"examples/...":           {"sdk/...", "abi", "internal/pgtest"},
 	"plugins/...":            {"sdk/...", "abi", "plugins/..."},
 	"cmd/...":                {"abi", "core/...", "plugins/...", "sdk/...", "internal/..."},

@@ -15,6 +15,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/taskgate/taskgate/internal/dextest"
 	"github.com/taskgate/taskgate/internal/pgtest"
 )
 
@@ -48,6 +49,8 @@ func (p *parts) start(dir string) error {
 //	start NAME COMMAND…  starts a command that prints its addresses when ready; $NAME_postgres and the like, or $NAME
 //	stop NAME            sends SIGTERM and waits; its log is stderr then
 //	login USER PASSWORD  logs in at the identity provider $idp through the gateway $gw
+//	dex USER=GROUP,…     starts Dex with these users as $idp; again: with these users from now on
+//	dex USER             logs in at it, as login does
 //	admin SQL            runs it at the server itself, as its superuser
 func TestScripts(t *testing.T) {
 	shared := &parts{}
@@ -62,7 +65,7 @@ func TestScripts(t *testing.T) {
 	}
 	t.Run("scripts", func(t *testing.T) { // so that they are over before the server stops
 		testscript.Run(t, testscript.Params{Dir: "testdata/script", Setup: shared.setup, RequireUniqueNames: true,
-			Cmds: map[string]func(*testscript.TestScript, bool, []string){"start": start, "stop": stop, "login": login, "admin": shared.admin}})
+			Cmds: map[string]func(*testscript.TestScript, bool, []string){"start": start, "stop": stop, "login": login, "admin": shared.admin, "dex": shared.dex}})
 	})
 }
 
@@ -105,6 +108,7 @@ func (p *parts) setup(e *testscript.Env) error {
 	e.Setenv("TASKGATE_RESOURCES__SHOP__ADDRESS", fmt.Sprintf("localhost:%d", p.pg.Port))
 	e.Setenv("TASKGATE_RESOURCES__SHOP__DATABASE", database)
 	e.Values["running"] = map[string]*running{}
+	e.Values["dex"] = new(*dextest.Server)
 	return nil
 }
 
@@ -154,6 +158,17 @@ func login(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: login USER PASSWORD")
 	}
+	loginBy(ts, func(url, code string) error {
+		b, err := command(ts, "taskgate", "dev-confirm", url, code, "--user", args[0], "--password", args[1]).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, b)
+		}
+		return nil
+	})
+}
+
+// loginBy runs `taskgate login` while confirm does what its user does.
+func loginBy(ts *testscript.TestScript, confirm func(url, code string) error) {
 	cmd := command(ts, "taskgate", "login", "--gateway", "http://"+ts.Getenv("gw_api"))
 	out, err := cmd.StdoutPipe()
 	ts.Check(err)
@@ -164,9 +179,8 @@ func login(ts *testscript.TestScript, neg bool, args []string) {
 			url = u
 		}
 		if code, ok := strings.CutPrefix(lines.Text(), "code  "); ok {
-			b, err := command(ts, "taskgate", "dev-confirm", url, code, "--user", args[0], "--password", args[1]).CombinedOutput()
-			if err != nil {
-				ts.Logf("%s", b)
+			if err := confirm(url, code); err != nil {
+				ts.Logf("%v", err)
 				_ = cmd.Process.Kill()
 			}
 		}

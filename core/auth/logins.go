@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -341,7 +342,7 @@ func (l *Logins) refresh(ctx context.Context, r *Record) (*Record, error) {
 		return stale(err)
 	}
 	t, err := cfg.TokenSource(oidc.ClientContext(ctx, i.client), &oauth2.Token{RefreshToken: string(plain)}).Token()
-	if e := new(oauth2.RetrieveError); errors.As(err, &e) && e.ErrorCode == "invalid_grant" {
+	if e := new(oauth2.RetrieveError); errors.As(err, &e) && refused(e) {
 		return end("the provider has withdrawn it")
 	} else if errors.As(err, &e) {
 		return stale(fmt.Errorf("the provider says %s %q", e.Response.Status, e.ErrorCode)) // its text may say more than a log should have
@@ -358,7 +359,7 @@ func (l *Logins) refresh(ctx context.Context, r *Record) (*Record, error) {
 	case errors.Is(err, errLater):
 		kept = err
 	case err != nil: // no groups, or none that can be read: nothing is left of it
-		return end(err.Error())
+		return end(strings.TrimPrefix(err.Error(), "auth: "))
 	case now.Subject != r.Subject || now.Issuer != r.Issuer:
 		return end("the provider answered with another subject")
 	case now.issued.Before(r.Asserted): // said before what is known already: it must not bring back what is gone
@@ -379,6 +380,17 @@ func (l *Logins) refresh(ctx context.Context, r *Record) (*Record, error) {
 		return stale(kept)
 	}
 	return &next, nil
+}
+
+// refused says whether the provider will not have this login any more. Most say
+// invalid_grant, Dex invalid_request; what is the gateway's own fault, as a
+// wrong secret, or passes by itself is no answer about the login.
+func refused(e *oauth2.RetrieveError) bool {
+	switch e.ErrorCode {
+	case "", "invalid_client", "slow_down", "temporarily_unavailable", "server_error":
+		return false
+	}
+	return e.Response.StatusCode == http.StatusBadRequest || e.Response.StatusCode == http.StatusForbidden
 }
 
 // Narrow hands out a token for a task on a resource that ends sooner than the

@@ -145,11 +145,14 @@ func TestID19Refreshes(t *testing.T) {
 		"expired": {func(s *auth.Scripted, at time.Time) (int, any) {
 			return 200, idToken(s.Token(at.Add(-2*time.Hour), "task:x"), "r2")
 		}, "over: expired"},
-		"no ID token":    {func(*auth.Scripted, time.Time) (int, any) { return 200, idToken("", "r2") }, "over: no ID token"},
-		"withdrawn":      {func(*auth.Scripted, time.Time) (int, any) { return 400, refusal("invalid_grant") }, "over: withdrawn"},
-		"out of order":   {func(*auth.Scripted, time.Time) (int, any) { return 500, "hunter2" }, "task:x"},
-		"asked too much": {func(*auth.Scripted, time.Time) (int, any) { return 429, refusal("slow_down") }, "task:x"},
-		"a page":         {func(*auth.Scripted, time.Time) (int, any) { return 200, "<html>" }, "task:x"},
+		"no ID token":             {func(*auth.Scripted, time.Time) (int, any) { return 200, idToken("", "r2") }, "over: no ID token"},
+		"withdrawn":               {func(*auth.Scripted, time.Time) (int, any) { return 400, refusal("invalid_grant") }, "over: withdrawn"},
+		"as Dex says it":          {func(*auth.Scripted, time.Time) (int, any) { return 400, refusal("invalid_request") }, "over: withdrawn"},
+		"login again":             {func(*auth.Scripted, time.Time) (int, any) { return 403, refusal("login_required") }, "over: withdrawn"},
+		"our secret is not right": {func(*auth.Scripted, time.Time) (int, any) { return 401, refusal("invalid_client") }, "task:x"},
+		"out of order":            {func(*auth.Scripted, time.Time) (int, any) { return 500, "hunter2" }, "task:x"},
+		"asked too much":          {func(*auth.Scripted, time.Time) (int, any) { return 429, refusal("slow_down") }, "task:x"},
+		"a page":                  {func(*auth.Scripted, time.Time) (int, any) { return 200, "<html>" }, "task:x"},
 		"a new key": {func(s *auth.Scripted, at time.Time) (int, any) { // the keys were asked for a moment ago: later will do
 			return 200, idToken(auth.Sign(jose.RS256, s.Key, map[string]any{"kid": "third"}, s.Claims(at, "task:y")), "r2")
 		}, "task:x"},
@@ -209,7 +212,7 @@ func TestID19Refreshes(t *testing.T) {
 			if name == "a new key" && had[1] != "r2" {
 				t.Errorf("the new refresh token was lost: %v", had)
 			}
-			if strings.HasPrefix(name, "ID19") || strings.Contains("out of order asked too much a page", name) {
+			if strings.HasPrefix(name, "ID19") || strings.Contains("out of order asked too much a page our secret is not right", name) {
 				at = at.Add(auth.GroupsOld)
 				if got := ask(); got == c.want || strings.Contains(got, "hunter2") {
 					t.Errorf("groups of long ago count: %q", got)

@@ -123,6 +123,21 @@ func (gen *Generation) Allowed(groups []string) []*Task {
 	return list
 }
 
+// choice says which tasks these groups give on a resource: who has several
+// names one, and nobody is given one that was not named.
+func (gen *Generation) choice(resource string, groups []string) string {
+	var names []string
+	for _, t := range gen.Allowed(groups) {
+		if gen.Resources[resource] != nil && slices.Contains(t.Resources, resource) {
+			names = append(names, t.Name)
+		}
+	}
+	if len(names) == 0 {
+		return "none of your tasks covers the resource " + quote(resource) + ": `taskgate whoami` lists them"
+	}
+	return "your tasks for the resource " + quote(resource) + ": " + strings.Join(names, ", ")
+}
+
 // Permits says why a subject with these groups may not do the task on the
 // resource, nil where it may.
 func (gen *Generation) Permits(task, resource string, groups []string) error {

