@@ -56,6 +56,7 @@ type Logins struct {
 	ctx     context.Context
 	stop    context.CancelFunc
 	running sync.WaitGroup
+	over    sync.Map // logins that were ended while the store could not write that down
 
 	mu      sync.Mutex
 	pending map[string]*pending
@@ -288,7 +289,10 @@ func (l *Logins) Current(ctx context.Context, id string) (*Record, error) {
 		return nil, err
 	}
 	now := l.now()
+	_, over := l.over.Load(id)
 	switch {
+	case over:
+		return nil, fmt.Errorf("%w (logout)", ErrToken)
 	case r.Ended != "":
 		return nil, fmt.Errorf("%w (%s)", ErrToken, r.Ended)
 	case !now.Before(r.Expires):
@@ -415,7 +419,8 @@ func (l *Logins) Narrow(ctx context.Context, secret, address, task, resource str
 	return narrow, end, nil
 }
 
-// End ends the login of a token, and gives it.
+// End ends the login of a token, and gives it. With an error, what it gives is
+// ended for as long as this process runs.
 func (l *Logins) End(ctx context.Context, secret string) (*Record, error) {
 	t, err := l.store.Token(ctx, sha256.Sum256([]byte(secret)))
 	if errors.Is(err, ErrUnknown) {
@@ -427,7 +432,8 @@ func (l *Logins) End(ctx context.Context, secret string) (*Record, error) {
 		return nil, errors.New("a token for one task does not end the login")
 	}
 	if err := l.store.EndLogin(ctx, t.Login, "logout", l.now()); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrStore, err)
+		l.over.Store(t.Login, true)
+		return &Record{ID: t.Login}, fmt.Errorf("%w: %w", ErrStore, err)
 	}
 	return l.store.Login(ctx, t.Login)
 }

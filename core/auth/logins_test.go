@@ -2,6 +2,7 @@ package auth_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"net/netip"
 	"path/filepath"
@@ -22,6 +23,7 @@ type bench struct {
 	*auth.Logins
 	p     *devidp.Provider
 	store *store.Store
+	path  string // of the store
 	down  func()
 	clock func(time.Duration)
 }
@@ -39,7 +41,8 @@ func logins(t *testing.T, noRaw bool) *bench {
 	go func() { done <- b.p.Run(ctx, l) }()
 	b.down = sync.OnceFunc(func() { cancel(); <-done })
 	dir := t.TempDir()
-	if b.store, err = store.Open(t.Context(), filepath.Join(dir, "x.db")); err != nil {
+	b.path = filepath.Join(dir, "x.db")
+	if b.store, err = store.Open(t.Context(), b.path); err != nil {
 		t.Fatal(err)
 	}
 	var mu sync.Mutex
@@ -287,6 +290,29 @@ func TestProviderDown(t *testing.T) {
 	}
 	if _, err := b.Begin(t.Context(), "", "192.0.2.1"); err == nil {
 		t.Error("a login without a provider")
+	}
+}
+
+// ID20: a logout counts although the store cannot write it down.
+func TestID20LogoutWhileLocked(t *testing.T) {
+	b := logins(t, true)
+	_, token := b.login(t)
+	other, err := sql.Open("sqlite", b.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if _, err := other.Exec("BEGIN IMMEDIATE"); err != nil { // who writes waits, and gives up
+		t.Fatal(err)
+	}
+	if _, err := b.Authenticate(t.Context(), as(token)); err != nil {
+		t.Error(err)
+	}
+	if r, err := b.End(t.Context(), token); r == nil || !errors.Is(err, auth.ErrStore) {
+		t.Errorf("%+v %v", r, err)
+	}
+	if _, err := b.Authenticate(t.Context(), as(token)); !errors.Is(err, auth.ErrToken) {
+		t.Errorf("%v", err)
 	}
 }
 

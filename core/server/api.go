@@ -248,11 +248,13 @@ func prefixes(list []string) (all []netip.Prefix, err error) {
 
 func (s *Server) logout(w http.ResponseWriter, r *http.Request) {
 	l, err := s.logins.End(r.Context(), secret(r))
+	if l != nil {
+		s.regroupOne(context.WithoutCancel(r.Context()), l.ID)
+	}
 	if err != nil {
 		refuse(w, http.StatusUnauthorized, err)
 		return
 	}
-	s.regroupOne(context.WithoutCancel(r.Context()), l.ID)
 	if err := s.note(l.Subject, "logout of login "+l.ID); err != nil {
 		fail(w, http.StatusInternalServerError, "you are logged out, but that could not be recorded")
 		return

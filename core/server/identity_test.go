@@ -204,6 +204,43 @@ func TestIdentity(t *testing.T) {
 		}
 	})
 
+	t.Run("ID17 a narrow token by SASL", func(t *testing.T) {
+		var narrow Token
+		if n := g.call(t, "/v1/tokens", ada, `{"task": "look", "resource": "shop", "seconds": 600}`, &narrow); n != 200 {
+			t.Fatal(n)
+		}
+		raw, err := idp.Token("ada", []string{"task:look"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		elsewhere, err := idp.Sign(map[string]any{"iss": "https://else.example", "sub": "ada", "aud": "taskgate", "iat": time.Now().Unix(), "exp": time.Now().Add(time.Hour).Unix(), "groups": []string{"task:look"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []struct{ token, task, want string }{
+			{narrow.Token, "look", ""}, {narrow.Token, "other", "invalid_token"},
+			{ada, "look", ""}, {ada, "other", ""},
+			{raw, "look", ""}, {raw, "other", "no such task for you"},
+			{elsewhere, "look", "invalid_token"},
+		} {
+			config, err := pgx.ParseConfig(at(c.task, "shop", "") + "&require_auth=oauth&taskgate.auth=oauthbearer")
+			if err != nil {
+				t.Fatal(err)
+			}
+			config.OAuthTokenProvider = func(context.Context) (string, error) { return c.token, nil }
+			conn, err := pgx.ConnectConfig(t.Context(), config)
+			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("task %s: %v, not %q", c.task, err, c.want)
+			}
+			if err == nil {
+				if _, err := conn.Exec(t.Context(), "select id from orders where id = 1"); err != nil {
+					t.Error(err)
+				}
+				_ = conn.Close(t.Context())
+			}
+		}
+	})
+
 	t.Run("ID24 a session ends with its token", func(t *testing.T) {
 		var narrow Token
 		idp.Lifetime = 3 * time.Second

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"sort"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -122,6 +123,8 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	pg := &postgres.Protocol{Plain: c.Listeners.Postgres.Plain, Log: func(session, what string, err error) {
 		s.Log.Warn().Str("session", session).Str("what", what).Msg(clean(err.Error()))
 	}}
+	first := c.Issuers[0]
+	pg.OAuth = postgres.OAuth{Configuration: strings.TrimRight(first.URL, "/") + "/.well-known/openid-configuration", Scope: strings.Join(append([]string{"openid"}, first.Scopes...), " ")}
 	if pg.TLS, err = certificate(c.Listeners.Postgres); err != nil {
 		return err
 	}

@@ -169,7 +169,7 @@ func serve(t testing.TB, guard gate.Guard) *gateway {
 	log := &memory{}
 	g := &gate.Gate{Identity: log, Log: log, Recorder: log, Dialer: dialer{database: db}}
 	g.Swap(generation(guard))
-	p := &Protocol{Plain: true, Log: func(s, what string, err error) { t.Logf("%s: %s: %v", s, what, err) }}
+	p := &Protocol{Plain: true, OAuth: OAuth{Configuration: "https://idp.example/.well-known/openid-configuration", Scope: "openid groups"}, Log: func(s, what string, err error) { t.Logf("%s: %s: %v", s, what, err) }}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

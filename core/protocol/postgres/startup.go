@@ -39,6 +39,7 @@ const (
 type Protocol struct {
 	TLS   *tls.Config // nil refuses clients that are not on loopback
 	Plain bool        // a password may come in the clear: for a listener on loopback alone
+	OAuth OAuth
 	Log   func(session, what string, err error)
 
 	mu      sync.Mutex
@@ -138,7 +139,12 @@ func (c *conn) login(ctx context.Context, g *gate.Gate) error {
 	if err != nil {
 		return err
 	}
-	secret, err := c.password()
+	ask, byToken := c.password, strings.EqualFold(given[authSetting], oauthbearer)
+	if byToken {
+		ask = c.bearer
+	}
+	delete(given, authSetting)
+	secret, err := ask()
 	if err != nil {
 		return err
 	}
@@ -156,7 +162,12 @@ func (c *conn) login(ctx context.Context, g *gate.Gate) error {
 		if errors.As(err, &e) && e.Shutdown {
 			return &fatal{code: "57P03", message: "the gateway is shutting down", cause: err}
 		}
-		return &fatal{code: "28P01", message: "login refused", hint: "the password is a token: run `taskgate login`, then `taskgate token`", cause: err}
+		refused := &fatal{code: "28P01", message: "login refused", hint: "the password is a token: run `taskgate login`, then `taskgate token`", cause: err}
+		if byToken {
+			refused.code = "28000"
+			return c.discover(refused)
+		}
+		return refused
 	}
 	if err := c.connect(ctx, given); err != nil {
 		return err
@@ -337,17 +348,9 @@ func (c *conn) password() (string, error) {
 	if _, err := c.client.Write([]byte{'R', 0, 0, 0, 8, 0, 0, 0, 3}); err != nil {
 		return "", err
 	}
-	var head [5]byte
-	if _, err := io.ReadFull(c.client, head[:]); err != nil {
-		return "", errGoodbye // psql comes back once it has asked for a password
-	}
-	size := binary.BigEndian.Uint32(head[1:])
-	if head[0] != 'p' || size < 5 || size > maxPassword {
-		return "", &fatal{code: "08P01", message: "expected a password"}
-	}
-	b := make([]byte, size-4)
-	if _, err := io.ReadFull(c.client, b); err != nil {
-		return "", fmt.Errorf("postgres: password: %w", err)
+	b, err := c.credential()
+	if err != nil {
+		return "", err
 	}
 	s, rest, ok := cutString(b)
 	if !ok || len(rest) > 0 {
@@ -356,12 +359,30 @@ func (c *conn) password() (string, error) {
 	return s, nil
 }
 
+// credential reads what a client says of who it is.
+func (c *conn) credential() ([]byte, error) {
+	var head [5]byte
+	if _, err := io.ReadFull(c.client, head[:]); err != nil {
+		return nil, errGoodbye // psql comes back once it has asked for a password
+	}
+	size := binary.BigEndian.Uint32(head[1:])
+	if head[0] != 'p' || size < 5 || size > maxPassword {
+		return nil, &fatal{code: "08P01", message: "expected a password"}
+	}
+	b := make([]byte, size-4)
+	if _, err := io.ReadFull(c.client, b); err != nil {
+		return nil, fmt.Errorf("postgres: password: %w", err)
+	}
+	return b, nil
+}
+
 // allowedAtStart are the parameters of a startup packet that go upstream.
 // Every other is refused: some of them (role, search_path by options, …)
 // change what a text means.
 var allowedAtStart = map[string]string{
 	"application_name": "", "datestyle": "", "timezone": "", "intervalstyle": "", "extra_float_digits": "", "bytea_output": "",
 	"client_encoding": "UTF8", "standard_conforming_strings": "on",
+	authSetting: "", // for the gateway itself: it does not go upstream
 }
 
 func startupSettings(params map[string]string) (map[string]string, error) {
@@ -380,6 +401,9 @@ func startupSettings(params map[string]string) (map[string]string, error) {
 		}
 		if want == "on" && off(value) {
 			return &fatal{code: "42501", message: "standard_conforming_strings has to be on"}
+		}
+		if lower == authSetting && !strings.EqualFold(value, "password") && !strings.EqualFold(value, oauthbearer) {
+			return &fatal{code: "42501", message: fmt.Sprintf("%s %q: password or %s is expected", authSetting, value, strings.ToLower(oauthbearer))}
 		}
 		if strings.ContainsRune(value, 0) || len(value) > 1024 {
 			return &fatal{code: "42501", message: fmt.Sprintf("the value of %q is not allowed", name)}

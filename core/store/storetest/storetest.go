@@ -2,10 +2,12 @@
 package storetest
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 	"reflect"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -99,6 +101,81 @@ func Run(t *testing.T, open func(t *testing.T) auth.Store) {
 		must(err)
 		if l.Ended != "logout" || l.Sealed != nil {
 			t.Errorf("%+v", l)
+		}
+	})
+	t.Run("nothing is nothing, whatever keeps it", func(t *testing.T) {
+		s := open(t)
+		l, k := login("bare"), token(45, "bare")
+		l.Groups, l.Sealed, k.Task, k.Resource, k.From = []string{}, nil, "", "", nil
+		must(s.AddLogin(ctx, l, k))
+		got, err := open(t).Login(ctx, "bare")
+		must(err)
+		if len(got.Groups) != 0 || got.Sealed != nil || got.Ended != "" {
+			t.Errorf("%+v", got)
+		}
+		token, err := open(t).Token(ctx, k.Hash)
+		must(err)
+		if !reflect.DeepEqual(token, k) {
+			t.Errorf("%+v", token)
+		}
+	})
+	t.Run("names are texts, and are never part of a statement", func(t *testing.T) {
+		s := open(t)
+		l, k := login("it's; DROP TABLE logins --"), token(46, "it's; DROP TABLE logins --")
+		l.Subject, l.Groups, k.Task, k.Resource = "ädä\" ' \\ %", []string{"task:'", "a,b", "[\"", "ü"}, "'", "\\"
+		must(s.AddLogin(ctx, l, k))
+		got, err := open(t).Login(ctx, l.ID)
+		must(err)
+		token, err := open(t).Token(ctx, k.Hash)
+		must(err)
+		if !reflect.DeepEqual(got, l) || !reflect.DeepEqual(token, k) {
+			t.Errorf("%+v %+v", got, token)
+		}
+	})
+	t.Run("who does not wait has written nothing", func(t *testing.T) {
+		s := open(t)
+		must(s.AddLogin(ctx, login("eight"), token(70, "eight")))
+		gone, stop := context.WithCancel(ctx)
+		stop()
+		changed := login("eight")
+		changed.Groups = []string{"task:z"}
+		for _, err := range []error{s.AddLogin(gone, login("nine"), token(71, "nine")), s.AddToken(gone, token(72, "eight")), s.Refreshed(gone, changed), s.EndLogin(gone, "eight", "x", now)} {
+			if err == nil || errors.Is(err, auth.ErrUnknown) {
+				t.Errorf("%v", err)
+			}
+		}
+		if _, err := s.Login(gone, "eight"); err == nil || errors.Is(err, auth.ErrUnknown) {
+			t.Errorf("what could not be read is not unknown: %v", err)
+		}
+		l, err := s.Login(ctx, "eight")
+		must(err)
+		if !reflect.DeepEqual(l, login("eight")) {
+			t.Errorf("%+v", l)
+		}
+		for _, b := range []byte{71, 72} {
+			if _, err := s.Token(ctx, [32]byte{b}); !errors.Is(err, auth.ErrUnknown) {
+				t.Errorf("%d: %v", b, err)
+			}
+		}
+	})
+	t.Run("no token comes after the end", func(t *testing.T) {
+		s := open(t)
+		must(s.AddLogin(ctx, login("ten"), token(80, "ten")))
+		var wg sync.WaitGroup
+		var late atomic.Bool
+		for i := range byte(16) {
+			wg.Go(func() {
+				before := late.Load()
+				if err := s.AddToken(ctx, token(150+i, "ten")); err == nil && before || err != nil && !errors.Is(err, auth.ErrUnknown) {
+					t.Errorf("after the end %v: %v", before, err)
+				}
+			})
+		}
+		must(s.EndLogin(ctx, "ten", "logout", now))
+		late.Store(true)
+		wg.Wait()
+		if err := s.AddToken(ctx, token(99, "ten")); !errors.Is(err, auth.ErrUnknown) {
+			t.Error(err)
 		}
 	})
 	t.Run("many at once", func(t *testing.T) {
