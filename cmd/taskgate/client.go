@@ -117,8 +117,11 @@ func (k *kept) client() (*http.Client, error) {
 	return &http.Client{Transport: t, Timeout: time.Minute}, nil
 }
 
-// errWait is an answer that is not there yet.
-var errWait = errors.New("not yet")
+// errWait is an answer that is not there yet, errCannot one that never will be.
+var (
+	errWait   = errors.New("not yet")
+	errCannot = errors.New("the provider offers no device flow")
+)
 
 // do calls the gateway's API. In is sent as JSON; what comes back goes into out.
 func (k *kept) do(ctx context.Context, method, path string, in, out any) error {
@@ -151,6 +154,8 @@ func (k *kept) do(ctx context.Context, method, path string, in, out any) error {
 		return json.NewDecoder(resp.Body).Decode(out)
 	case http.StatusAccepted:
 		return errWait
+	case http.StatusNotImplemented:
+		return errCannot
 	}
 	var e struct{ Error string }
 	if json.NewDecoder(resp.Body).Decode(&e) != nil || e.Error == "" {

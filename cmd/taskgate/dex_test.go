@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"net"
 	"strings"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -21,12 +22,24 @@ func (p *parts) dex(ts *testscript.TestScript, neg bool, args []string) {
 	switch {
 	case neg || len(args) == 0:
 		ts.Fatalf("usage: dex USER=GROUP,… or dex USER")
-	case len(users) == 0:
+	case len(args) == 1 && len(users) == 0:
 		loginBy(ts, func(url, code string) error { return (*running).Confirm(context.Background(), url, code, args[0]) })
+	case len(args) == 2 && args[1] == "browser":
+		port := ts.Getenv("callback")
+		loginBy(ts, func(url, _ string) error {
+			return (*running).Return(context.Background(), url, args[0], "You can close this page")
+		}, "--browser", "--port", port)
 	case *running != nil:
 		ts.Check((*running).Restart(users))
 	default:
-		d, err := dextest.Start(ts.MkAbs("."), p.pg, users, "http://127.0.0.1/callback")
+		l, err := net.Listen("tcp", "127.0.0.1:0") // where a browser comes back to: Dex wants to know the port
+		ts.Check(err)
+		callback := l.Addr().String()
+		ts.Check(l.Close())
+		_, port, err := net.SplitHostPort(callback)
+		ts.Check(err)
+		ts.Setenv("callback", port)
+		d, err := dextest.Start(ts.MkAbs("."), p.pg, users, "http://"+callback+"/callback")
 		ts.Check(err)
 		ts.Defer(d.Stop)
 		ts.Setenv("idp", d.URL)

@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -24,7 +25,7 @@ import (
 )
 
 func loginCommand() *cobra.Command {
-	k, issuer := &kept{}, ""
+	k, issuer, browser, device, port := &kept{}, "", false, false, 0
 	c := &cobra.Command{Use: "login", Short: "log in by your identity provider, through the gateway", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		if old, err := loadKept(); err == nil && k.Gateway == "" {
 			k.Gateway, k.CA = old.Gateway, old.CA
@@ -41,29 +42,16 @@ func loginCommand() *cobra.Command {
 		}
 		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 		defer stop()
-		var d struct {
-			ID          string
-			Code, URL   string
-			URLWithCode string `json:"url_with_code"`
-			Expires     time.Time
+		by := k.byDevice
+		if browser {
+			by = func(ctx context.Context, issuer string) (server.Token, error) { return k.byBrowser(ctx, issuer, port) }
 		}
-		if err := k.do(ctx, http.MethodPost, "/v1/login", map[string]string{"issuer": issuer}, &d); err != nil {
+		t, err := by(ctx, issuer)
+		if errors.Is(err, errCannot) && !browser && !device {
+			t, err = k.byBrowser(ctx, issuer, port)
+		}
+		if err != nil {
 			return err
-		}
-		fmt.Printf("open  %s\ncode  %s\n", d.URL, d.Code)
-		if d.URLWithCode != "" {
-			fmt.Printf("or    %s\n", d.URLWithCode)
-		}
-		fmt.Printf("waiting until %s\n", d.Expires.Local().Format(time.TimeOnly))
-		var t server.Token
-		for {
-			err := k.do(ctx, http.MethodPost, "/v1/login/wait", map[string]string{"id": d.ID}, &t)
-			if err == nil {
-				break
-			}
-			if !errors.Is(err, errWait) {
-				return err
-			}
 		}
 		k.Token, k.Expires = t.Token, t.Expires
 		if err := k.save(); err != nil {
@@ -78,7 +66,86 @@ func loginCommand() *cobra.Command {
 	c.Flags().StringVar(&k.Gateway, "gateway", os.Getenv("TASKGATE_GATEWAY"), "the gateway's API, https://HOST:PORT")
 	c.Flags().StringVar(&k.CA, "ca", "", "a file of the certificates to trust instead of the system's")
 	c.Flags().StringVar(&issuer, "issuer", "", "the identity provider, where the gateway trusts several")
+	c.Flags().BoolVar(&browser, "browser", false, "by a browser on this host, which comes back here by itself")
+	c.Flags().BoolVar(&device, "device", false, "by a code that is typed into a browser anywhere: the default, where the provider offers it")
+	c.Flags().IntVar(&port, "port", 0, "the port on this host that the browser comes back to, where the provider wants to know it")
+	c.MarkFlagsMutuallyExclusive("browser", "device")
 	return c
+}
+
+// byDevice logs in by a code that the user types into a page (RFC 8628).
+func (k *kept) byDevice(ctx context.Context, issuer string) (t server.Token, err error) {
+	var d struct {
+		ID          string
+		Code, URL   string
+		URLWithCode string `json:"url_with_code"`
+		Expires     time.Time
+	}
+	if err := k.do(ctx, http.MethodPost, "/v1/login", map[string]string{"issuer": issuer}, &d); err != nil {
+		return t, err
+	}
+	fmt.Printf("open  %s\ncode  %s\n", d.URL, d.Code)
+	if d.URLWithCode != "" {
+		fmt.Printf("or    %s\n", d.URLWithCode)
+	}
+	fmt.Printf("waiting until %s\n", d.Expires.Local().Format(time.TimeOnly))
+	for {
+		if err = k.do(ctx, http.MethodPost, "/v1/login/wait", map[string]string{"id": d.ID}, &t); !errors.Is(err, errWait) {
+			return t, err
+		}
+	}
+}
+
+// byBrowser logs in by a browser on this host: it comes back to an address of
+// loopback with a code that only the gateway can do something with.
+func (k *kept) byBrowser(ctx context.Context, issuer string, port int) (t server.Token, err error) {
+	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	if err != nil {
+		return t, err
+	}
+	defer l.Close()
+	var b struct {
+		ID, URL string
+		Expires time.Time
+	}
+	if err := k.do(ctx, http.MethodPost, "/v1/login", map[string]string{"issuer": issuer, "redirect": "http://" + l.Addr().String() + "/callback"}, &b); err != nil {
+		return t, err
+	}
+	page, err := url.Parse(b.URL)
+	if err != nil {
+		return t, err
+	}
+	state, answers := page.Query().Get("state"), make(chan url.Values, 1)
+	s := &http.Server{ReadHeaderTimeout: 5 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		if r.URL.Path != "/callback" || r.Method != http.MethodGet || q.Get("state") != state { // some other page of this browser
+			http.NotFound(w, r)
+			return
+		}
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		fmt.Fprintln(w, "You can close this page: the program that opened it goes on.")
+		select {
+		case answers <- q:
+		default:
+		}
+	})}
+	go func() { _ = s.Serve(l) }() // ends with the listener
+	fmt.Printf("open  %s\nwaiting until %s\n", b.URL, b.Expires.Local().Format(time.TimeOnly))
+	ctx, stop := context.WithDeadline(ctx, b.Expires)
+	defer stop()
+	select {
+	case q := <-answers:
+		grace, stop := context.WithTimeout(ctx, 2*time.Second) // for the page to arrive
+		defer stop()
+		_ = s.Shutdown(grace)
+		if why := q.Get("error"); why != "" {
+			return t, fmt.Errorf("the provider refused: %s", record.Escape(why))
+		}
+		err = k.do(ctx, http.MethodPost, "/v1/login/code", map[string]string{"id": b.ID, "state": state, "code": q.Get("code")}, &t)
+		return t, err
+	case <-ctx.Done():
+		return t, errors.New("nobody came back from the browser")
+	}
 }
 
 func showMe(m *server.Me) error {

@@ -50,7 +50,7 @@ func (p *parts) start(dir string) error {
 //	stop NAME            sends SIGTERM and waits; its log is stderr then
 //	login USER PASSWORD  logs in at the identity provider $idp through the gateway $gw
 //	dex USER=GROUP,…     starts Dex with these users as $idp; again: with these users from now on
-//	dex USER             logs in at it, as login does
+//	dex USER             logs in at it, as login does; with the word browser, by one
 //	admin SQL            runs it at the server itself, as its superuser
 func TestScripts(t *testing.T) {
 	shared := &parts{}
@@ -168,8 +168,8 @@ func login(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // loginBy runs `taskgate login` while confirm does what its user does.
-func loginBy(ts *testscript.TestScript, confirm func(url, code string) error) {
-	cmd := command(ts, "taskgate", "login", "--gateway", "http://"+ts.Getenv("gw_api"))
+func loginBy(ts *testscript.TestScript, confirm func(url, code string) error, flags ...string) {
+	cmd := command(ts, append([]string{"taskgate", "login", "--gateway", "http://" + ts.Getenv("gw_api")}, flags...)...)
 	out, err := cmd.StdoutPipe()
 	ts.Check(err)
 	ts.Check(cmd.Start())
@@ -178,7 +178,8 @@ func loginBy(ts *testscript.TestScript, confirm func(url, code string) error) {
 		if u, ok := strings.CutPrefix(lines.Text(), "open  "); ok {
 			url = u
 		}
-		if code, ok := strings.CutPrefix(lines.Text(), "code  "); ok {
+		code, ok := strings.CutPrefix(lines.Text(), "code  ")
+		if ok || len(flags) > 0 && strings.HasPrefix(lines.Text(), "waiting") {
 			if err := confirm(url, code); err != nil {
 				ts.Logf("%v", err)
 				_ = cmd.Process.Kill()

@@ -38,11 +38,12 @@ const (
 
 // What a login or a token can be refused for. Their texts are for the client.
 var (
-	ErrPending = errors.New("the login has not been confirmed yet")
-	ErrIssuer  = errors.New("no such issuer")
-	ErrStore   = errors.New("the store does not answer")
-	ErrBusy    = errors.New("too many logins are under way: try again later")
-	ErrToken   = errors.New("the token is not valid, or over: log in again")
+	ErrPending  = errors.New("the login has not been confirmed yet")
+	ErrIssuer   = errors.New("no such issuer")
+	ErrNoDevice = errors.New("the provider offers no device flow")
+	ErrStore    = errors.New("the store does not answer")
+	ErrBusy     = errors.New("too many logins are under way: try again later")
+	ErrToken    = errors.New("the token is not valid, or over: log in again")
 )
 
 // Logins runs logins by the device flow (RFC 8628) through the gateway, keeps
@@ -69,6 +70,7 @@ type pending struct {
 	login   *Record
 	token   string
 	err     error
+	browser *browser // where it is not by a device's code; nothing waits on done then
 }
 
 // NewLogins makes them. Key is the file of the key that refresh tokens are
@@ -138,20 +140,13 @@ func (l *Logins) Begin(ctx context.Context, issuerURL, address string) (*Device,
 	if err != nil {
 		return nil, err
 	}
+	if cfg.Endpoint.DeviceAuthURL == "" {
+		return nil, ErrNoDevice
+	}
 	p, id := &pending{address: address, done: make(chan struct{})}, random()
-	l.mu.Lock()
-	of := 0
-	for _, x := range l.pending {
-		if x.address == address {
-			of++
-		}
+	if err := l.add(id, p); err != nil {
+		return nil, err
 	}
-	if len(l.pending) >= maxPending || of >= maxPendingOne {
-		l.mu.Unlock()
-		return nil, ErrBusy
-	}
-	l.pending[id] = p
-	l.mu.Unlock()
 	d, err := cfg.DeviceAuth(oidc.ClientContext(ctx, i.client))
 	if err != nil {
 		l.forget(id)
@@ -168,6 +163,23 @@ func (l *Logins) Begin(ctx context.Context, issuerURL, address string) (*Device,
 		time.AfterFunc(2*time.Minute, func() { l.forget(id) }) // for whom never comes back
 	})
 	return &Device{ID: id, Code: d.UserCode, URL: d.VerificationURI, URLWithCode: d.VerificationURIComplete, Expires: d.Expiry}, nil
+}
+
+// add notes a login that is under way.
+func (l *Logins) add(id string, p *pending) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	of := 0
+	for _, x := range l.pending {
+		if x.address == p.address {
+			of++
+		}
+	}
+	if len(l.pending) >= maxPending || of >= maxPendingOne {
+		return ErrBusy
+	}
+	l.pending[id] = p
+	return nil
 }
 
 func (l *Logins) forget(id string) {
@@ -192,6 +204,11 @@ func (l *Logins) confirm(ctx context.Context, i *issuer, cfg *oauth2.Config, d *
 	if err != nil {
 		return nil, "", err
 	}
+	return l.begun(ctx, grant, t)
+}
+
+// begun makes a login of what the provider has said.
+func (l *Logins) begun(ctx context.Context, grant said, t *oauth2.Token) (*Record, string, error) {
 	now := l.now().Truncate(time.Second) // as the store keeps it
 	r := &Record{ID: random(), Issuer: grant.Issuer, Subject: grant.Subject, Groups: grant.Groups, Asserted: grant.issued, Refreshed: now, Started: now, Expires: now.Add(loginLasts)}
 	if t.RefreshToken == "" { // nobody to ask later: what was said holds for as long as it said
@@ -221,7 +238,7 @@ func (l *Logins) Wait(ctx context.Context, id string) (*Record, string, error) {
 	l.mu.Lock()
 	p := l.pending[id]
 	l.mu.Unlock()
-	if p == nil {
+	if p == nil || p.browser != nil {
 		return nil, "", ErrUnknown
 	}
 	select {

@@ -119,6 +119,7 @@ func (s *Server) api() http.Handler {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics(), promhttp.HandlerOpts{}))
 	mux.HandleFunc("POST /v1/login", s.beginLogin)
 	mux.HandleFunc("POST /v1/login/wait", s.waitLogin)
+	mux.HandleFunc("POST /v1/login/code", s.redeemLogin)
 	mux.HandleFunc("GET /v1/me", s.me)
 	mux.HandleFunc("POST /v1/tokens", s.narrow)
 	mux.HandleFunc("POST /v1/logout", s.logout)
@@ -127,20 +128,31 @@ func (s *Server) api() http.Handler {
 
 func (s *Server) beginLogin(w http.ResponseWriter, r *http.Request) {
 	var in struct {
-		Issuer string `json:"issuer"`
+		Issuer   string `json:"issuer"`
+		Redirect string `json:"redirect"` // of a browser; without it a device's code is given
 	}
 	if !take(w, r, &in) {
 		return
 	}
-	d, err := s.logins.Begin(r.Context(), in.Issuer, host(r))
+	var d any
+	var err error
+	if in.Redirect == "" {
+		d, err = s.logins.Begin(r.Context(), in.Issuer, host(r))
+	} else {
+		d, err = s.logins.BeginBrowser(r.Context(), in.Issuer, host(r), in.Redirect)
+	}
 	switch {
+	case errors.Is(err, auth.ErrNoDevice):
+		fail(w, http.StatusNotImplemented, err.Error())
+	case errors.Is(err, auth.ErrRedirect):
+		fail(w, http.StatusBadRequest, err.Error())
 	case errors.Is(err, auth.ErrBusy):
 		fail(w, http.StatusTooManyRequests, err.Error())
 	case errors.Is(err, auth.ErrIssuer):
 		fail(w, http.StatusBadRequest, err.Error())
 	case err != nil: // X20: whoever asks is not known yet
 		s.Log.Warn().Err(err).Msg("login")
-		fail(w, http.StatusBadGateway, "the identity provider does not answer, or offers no device flow")
+		fail(w, http.StatusBadGateway, "the identity provider does not answer, or does not take the gateway for its client")
 	default:
 		reply(w, http.StatusOK, d)
 	}
@@ -156,9 +168,30 @@ func (s *Server) waitLogin(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), waitAtMost)
 	defer cancel()
 	l, token, err := s.logins.Wait(ctx, in.ID)
-	switch {
-	case errors.Is(err, auth.ErrPending):
+	if errors.Is(err, auth.ErrPending) {
 		reply(w, http.StatusAccepted, struct{}{})
+		return
+	}
+	s.handOut(w, r, l, token, err)
+}
+
+// redeemLogin takes the code that a browser came back with.
+func (s *Server) redeemLogin(w http.ResponseWriter, r *http.Request) {
+	var in struct {
+		ID    string `json:"id"`
+		State string `json:"state"`
+		Code  string `json:"code"`
+	}
+	if !take(w, r, &in) {
+		return
+	}
+	l, token, err := s.logins.Redeem(r.Context(), in.ID, in.State, in.Code)
+	s.handOut(w, r, l, token, err)
+}
+
+// handOut gives the token of a login, once that is recorded.
+func (s *Server) handOut(w http.ResponseWriter, r *http.Request, l *auth.Record, token string, err error) {
+	switch {
 	case errors.Is(err, auth.ErrUnknown):
 		fail(w, http.StatusNotFound, "no such login is under way")
 	case err != nil:

@@ -129,7 +129,13 @@ func (s *Server) Stop() {
 
 // Confirm does what a user does who was shown a page and a code.
 func (s *Server) Confirm(ctx context.Context, page, code, user string) error {
-	return Browse(ctx, page, map[string]string{"user_code": code, "login": user + "@example.com", "password": Password}, "Login Successful")
+	return browse(ctx, page, map[string]string{"user_code": code, "login": user + "@example.com", "password": Password}, "Login Successful")
+}
+
+// Return does what a user does whose browser goes back to a program on this
+// host, which says that it is done.
+func (s *Server) Return(ctx context.Context, page, user, done string) error {
+	return browse(ctx, page, map[string]string{"login": user + "@example.com", "password": Password}, done)
 }
 
 // IDToken gives an ID token of a user as another program gets one: by a device
@@ -183,9 +189,9 @@ var (
 	tags  = regexp.MustCompile(`<[^>]*>|\s+`)
 )
 
-// Browse opens a page, fills every form that it meets with what it is given,
+// browse opens a page, fills every form that it meets with what it is given,
 // and goes on until the text is there that says it is done.
-func Browse(ctx context.Context, page string, fill map[string]string, done string) error {
+func browse(ctx context.Context, page string, fill map[string]string, done string) error {
 	jar, _ := cookiejar.New(nil) // never fails without options
 	c := &http.Client{Jar: jar, Timeout: 20 * time.Second}
 	method, body := http.MethodGet, url.Values{}
