@@ -225,10 +225,10 @@ func TestDex(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := dex.Rotate(); err == nil {
-		err = dex.Restart(users)
+	if err := dex.Rotate(); err != nil {
+		t.Fatal(err)
 	}
-	if err != nil {
+	if err := dex.Restart(users); err != nil {
 		t.Fatal(err)
 	}
 	after, err := dex.IDToken(t.Context(), "ada")
