@@ -75,9 +75,11 @@ type Log struct {
 	head  [recHead]byte
 	err   error // sticky: a log that lost a record takes no more
 	full  error // why there is no next segment: nothing may begin
+	blind error // why there is no checkpoint where one is due: nothing may begin
 	tried time.Time
 
 	allocate func(f *os.File, size int64) error
+	sync     func(f *os.File) error
 	signed   uint64
 	segment  int
 
@@ -109,7 +111,11 @@ var ErrClosed = errors.New("audit: the log is closed")
 // Open opens the log in dir, making it and its signing key where there is
 // none. A second process that opens it is refused.
 func Open(dir string, opt Options) (*Log, Recovery, error) {
-	l := &Log{dir: dir, opt: opt, hash: sha256.New(), allocate: allocate}
+	return begin(dir, opt, (*os.File).Sync)
+}
+
+func begin(dir string, opt Options, sync func(*os.File) error) (*Log, Recovery, error) {
+	l := &Log{dir: dir, opt: opt, hash: sha256.New(), allocate: allocate, sync: sync}
 	if l.opt.Sync == "" {
 		l.opt.Sync = SyncWrites
 	}
@@ -129,13 +135,19 @@ func Open(dir string, opt Options) (*Log, Recovery, error) {
 	if l.lock, err = os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600); err != nil {
 		return nil, Recovery{}, fmt.Errorf("audit: %w", err)
 	}
-	if err := unix.Flock(int(l.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	for tries := 0; ; tries++ { // a verifier that looks whether it is in use holds it for a moment
+		if err = unix.Flock(int(l.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil || tries == 5 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err != nil {
 		l.lock.Close()
 		return nil, Recovery{}, fmt.Errorf("audit: %s is in use by another process", dir)
 	}
 	rec, err := l.recover()
 	if err == nil {
-		l.signer, err = signer(dir)
+		l.signer, err = l.key()
 	}
 	if err == nil {
 		err = l.prepare()
@@ -243,9 +255,9 @@ func (l *Log) rotate() error {
 	copy(mem[24:], l.last[:])
 	l.segment++
 	l.file, l.mem, l.at = f, mem, segHead
-	if err = f.Sync(); err == nil {
+	if err = l.sync(f); err == nil {
 		if err = os.Rename(next, filepath.Join(l.dir, fmt.Sprintf("%08d.log", l.segment))); err == nil {
-			err = syncDir(l.dir)
+			err = l.syncDir()
 		}
 	}
 	if err != nil {
@@ -258,7 +270,7 @@ func (l *Log) rotate() error {
 
 // finish syncs, cuts and closes the present segment.
 func (l *Log) finish() error {
-	err := l.file.Sync()
+	err := l.sync(l.file)
 	if e := unix.Munmap(l.mem); err == nil {
 		err = e
 	}
@@ -279,7 +291,7 @@ func (l *Log) finish() error {
 func (l *Log) Append(_ context.Context, payload []byte, durable bool) error {
 	l.mu.Lock()
 	err := l.fits(len(payload))
-	if err == nil && l.full != nil && !gate.Ends(payload) {
+	if err == nil && (l.full != nil || l.blind != nil) && !gate.Ends(payload) {
 		err = l.short()
 	}
 	if err != nil {
@@ -307,7 +319,7 @@ func (l *Log) TryAppend(payload []byte) bool {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.fits(len(payload)) != nil || l.full != nil || l.at+recHead+len(payload)+hashSize > len(l.mem) {
+	if l.fits(len(payload)) != nil || l.full != nil || l.blind != nil || l.at+recHead+len(payload)+hashSize > len(l.mem) {
 		return false
 	}
 	l.put(payload)
@@ -316,11 +328,14 @@ func (l *Log) TryAppend(payload []byte) bool {
 
 // short looks, once a second, whether there is room for another segment again.
 func (l *Log) short() error {
-	if l.opt.Now().Sub(l.tried) >= time.Second {
+	if l.full != nil && l.opt.Now().Sub(l.tried) >= time.Second {
 		_ = l.prepare()
 	}
-	if l.full != nil {
+	switch {
+	case l.full != nil:
 		return fmt.Errorf("audit: no room for another segment, so that only what ends is recorded: %w", l.full)
+	case l.blind != nil:
+		return fmt.Errorf("audit: no checkpoint can be written, so that only what ends is recorded: %w", l.blind)
 	}
 	return nil
 }
@@ -371,17 +386,22 @@ func (l *Log) flush(seq uint64) error {
 	if err != nil {
 		return err
 	}
-	if err := f.Sync(); err != nil && !errors.Is(err, os.ErrClosed) { // a segment that was ended has been synced
-		l.mu.Lock()
+	err = l.sync(f)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err != nil && !errors.Is(err, os.ErrClosed) {
 		l.err = fmt.Errorf("audit: %w", err)
-		l.mu.Unlock()
+	}
+	if l.err != nil { // a segment that was ended meanwhile has been synced, or that is the error
 		return l.err
 	}
 	l.synced = upto
 	return nil
 }
 
-// Run syncs what nobody waits for and signs checkpoints, until ctx is done.
+// Run syncs what nobody waits for and signs checkpoints, until ctx is done. A
+// checkpoint that cannot be written is tried again every second; until then
+// nothing may begin.
 func (l *Log) Run(ctx context.Context) error {
 	every := time.NewTicker(within)
 	defer every.Stop()
@@ -400,24 +420,23 @@ func (l *Log) Run(ctx context.Context) error {
 		}
 		if now := l.opt.Now(); now.After(next) {
 			next = now.Add(l.opt.Checkpoint)
-			if err := l.checkpoint(); err != nil {
-				return err
+			err := l.checkpoint()
+			if err != nil {
+				next = now.Add(min(time.Second, l.opt.Checkpoint))
 			}
+			l.mu.Lock()
+			l.blind = err
+			l.mu.Unlock()
 		}
 	}
 }
 
 // Close signs a last checkpoint and ends the log.
 func (l *Log) Close() error {
-	l.syncing.Lock()
-	defer l.syncing.Unlock()
-	l.mu.Lock()
-	if errors.Is(l.err, ErrClosed) {
-		l.mu.Unlock()
+	err := l.checkpoint()
+	if errors.Is(err, ErrClosed) {
 		return nil
 	}
-	l.mu.Unlock()
-	err := l.checkpoint()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.file != nil {
@@ -432,13 +451,14 @@ func (l *Log) Close() error {
 	return err
 }
 
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
+// syncDir makes the names in the log's directory last.
+func (l *Log) syncDir() error {
+	d, err := os.Open(l.dir)
 	if err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
 	defer d.Close()
-	if err := d.Sync(); err != nil {
+	if err := l.sync(d); err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
 	return nil

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -77,53 +78,137 @@ func TestAppendVerify(t *testing.T) {
 	}
 }
 
-// TestRC03 flips every byte of a log, one at a time, and removes, doubles and
-// swaps segments.
+// TestRC03Tampered flips every bit of a log, cuts it at every byte, and takes
+// out, doubles, swaps and inserts every record: the first bad one is named.
 func TestRC03Tampered(t *testing.T) {
 	dir := t.TempDir()
-	l := open(t, dir, Options{Segment: 4096})
-	fill(t, l, 100)
+	l := open(t, dir, Options{Segment: 320})
+	fill(t, l, 10)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	other := t.TempDir()
+	l = open(t, other, Options{Segment: 320})
+	for range 10 {
+		if err := l.Append(t.Context(), []byte("record x"), false); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
 	names, _ := segments(dir)
-	if len(names) < 2 {
-		t.Fatal("one segment only")
+	if len(names) < 3 {
+		t.Fatal("too few segments")
 	}
-	for _, name := range names {
-		path := filepath.Join(dir, name)
+	// found says what Verify names: a record, else 0 where it is the segment's head or the missing tail.
+	found := func(want uint64, what string) {
+		t.Helper()
+		_, err := Verify(dir, "", "")
+		bad, ok := errors.AsType[*Bad](err)
+		switch {
+		case err == nil:
+			t.Errorf("%s: nobody noticed", what)
+		case want != 0 && (!ok || bad.Seq != want):
+			t.Errorf("%s: the first bad record is %d, and it says %v", what, want, err)
+		}
+	}
+	for i, name := range names {
+		path, final := filepath.Join(dir, name), i == len(names)-1
 		whole, _ := os.ReadFile(path)
-		for i := range whole {
-			if i >= 56 && i < segHead {
-				continue // reserved
+		s, err := openSegment(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := s.first
+		starts := []int{segHead}
+		for s.next() {
+			starts = append(starts, s.at)
+		}
+		n := len(starts) - 1
+		of := func(at int) uint64 { // the record that a byte belongs to
+			for k := range n {
+				if at < starts[k+1] {
+					return first + uint64(k)
+				}
 			}
-			b := append([]byte(nil), whole...)
-			b[i] ^= 4
-			_ = os.WriteFile(path, b, 0o600)
-			if _, err := Verify(dir, "", ""); err == nil {
-				t.Fatalf("%s: byte %d was flipped and nobody noticed", name, i)
+			return 0
+		}
+		set := func(parts ...[]byte) {
+			t.Helper()
+			if err := os.WriteFile(path, bytes.Join(parts, nil), 0o600); err != nil {
+				t.Fatal(err)
 			}
 		}
-		_ = os.WriteFile(path, whole[:len(whole)-recHead], 0o600)
-		if _, err := Verify(dir, "", ""); err == nil {
-			t.Errorf("%s: RC04: cut short unnoticed", name)
+		for at := range whole {
+			for bit := range 8 {
+				b := bytes.Clone(whole)
+				b[at] ^= 1 << bit
+				set(b)
+				if at < segHead {
+					found(0, fmt.Sprintf("%s: bit %d of byte %d", name, bit, at))
+				} else {
+					found(of(at), fmt.Sprintf("%s: bit %d of byte %d", name, bit, at))
+				}
+			}
+			set(whole[:at])
+			if want := of(at); at < segHead || final {
+				found(0, fmt.Sprintf("%s: cut at %d", name, at))
+			} else {
+				found(want, fmt.Sprintf("%s: cut at %d", name, at))
+			}
 		}
-		_ = os.WriteFile(path, append(append([]byte(nil), whole...), whole[len(whole)-80:]...), 0o600)
-		if _, err := Verify(dir, "", ""); err == nil {
-			t.Errorf("%s: a doubled record unnoticed", name)
+		strange, _ := os.ReadFile(filepath.Join(other, name))
+		for k := range n {
+			a, b := starts[k], starts[k+1]
+			seq := first + uint64(k)
+			set(whole[:a], whole[b:])
+			if final && k == n-1 {
+				found(0, "the last record taken out")
+			} else {
+				found(seq, fmt.Sprintf("record %d taken out", seq))
+			}
+			set(whole[:b], whole[a:])
+			found(seq+1, fmt.Sprintf("record %d doubled", seq))
+			if k+1 < n {
+				set(whole[:a], whole[b:starts[k+2]], whole[a:b], whole[starts[k+2]:])
+				found(seq, fmt.Sprintf("record %d swapped with the next", seq))
+			}
+			if seq == 1 { // any log's first record could be this one's: the second tells
+				seq++
+			}
+			set(whole[:a], strange[a:b], whole[a:])
+			found(seq, fmt.Sprintf("another log's record before %d", seq))
+			set(whole[:a], strange[a:b], whole[b:])
+			found(seq, fmt.Sprintf("another log's record instead of %d", seq))
 		}
-		_ = os.WriteFile(path, whole, 0o600)
+		set(whole)
 	}
 	one, two := filepath.Join(dir, names[0]), filepath.Join(dir, names[1])
 	a, _ := os.ReadFile(one)
 	b, _ := os.ReadFile(two)
 	_, _ = os.WriteFile(one, b, 0o600), os.WriteFile(two, a, 0o600)
-	if _, err := Verify(dir, "", ""); err == nil {
-		t.Error("swapped segments unnoticed")
-	}
+	found(1, "swapped segments")
 	_, _ = os.WriteFile(one, a, 0o600), os.WriteFile(two, b, 0o600)
-	last := filepath.Join(dir, names[len(names)-1])
-	_ = os.Remove(last)
+	strange, _ := os.ReadFile(filepath.Join(other, names[1]))
+	_ = os.WriteFile(two, strange, 0o600)
+	found(0, "another log's segment")
+	_ = os.WriteFile(two, b, 0o600)
+	if _, err := Verify(dir, "", ""); err != nil {
+		t.Fatal("the log is not as it was:", err)
+	}
+	points := filepath.Join(dir, "checkpoints")
+	lines, _ := os.ReadFile(points)
+	for at := range lines[:len(lines)-1] { // its end makes a torn line, which is reported
+		c := bytes.Clone(lines)
+		c[at] ^= 1
+		_ = os.WriteFile(points, c, 0o600)
+		if rep, err := Verify(dir, "", ""); err == nil && rep.Signed == rep.Records && !bytes.EqualFold(c, lines) {
+			t.Errorf("byte %d of the checkpoints was changed: %+v", at, rep)
+		}
+	}
+	_ = os.WriteFile(points, lines, 0o600)
+	_ = os.Remove(filepath.Join(dir, names[len(names)-1]))
 	if _, err := Verify(dir, "", ""); err == nil || !strings.Contains(err.Error(), "the tail is missing") {
 		t.Errorf("RC04: %v", err)
 	}

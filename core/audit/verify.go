@@ -1,7 +1,6 @@
 package audit
 
 import (
-	"bufio"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -12,27 +11,26 @@ import (
 	"strings"
 
 	"golang.org/x/mod/sumdb/note"
-
-	"github.com/taskgate/taskgate/core/gate"
 )
 
 // keyName stands in the signed notes.
 const keyName = "taskgate-audit"
 
-// signer reads the signing key, making one on the first start.
-func signer(dir string) (note.Signer, error) {
-	path := filepath.Join(dir, "key")
+// key reads the signing key, making one on the first start.
+func (l *Log) key() (note.Signer, error) {
+	path := filepath.Join(l.dir, "key")
 	b, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		secret, public, e := note.GenerateKey(rand.Reader, keyName)
 		if e != nil {
 			return nil, fmt.Errorf("audit: %w", e)
 		}
-		if e := os.WriteFile(path, []byte(secret+"\n"), 0o600); e != nil {
-			return nil, fmt.Errorf("audit: %w", e)
+		// The secret last: once there is one, it is whole and has its public half.
+		if e := l.writeFile(filepath.Join(l.dir, "key.pub"), public+"\n", 0o644); e != nil {
+			return nil, e
 		}
-		if e := os.WriteFile(filepath.Join(dir, "key.pub"), []byte(public+"\n"), 0o644); e != nil {
-			return nil, fmt.Errorf("audit: %w", e)
+		if e := l.writeFile(path, secret+"\n", 0o600); e != nil {
+			return nil, e
 		}
 		b, err = []byte(secret), nil
 	}
@@ -46,6 +44,29 @@ func signer(dir string) (note.Signer, error) {
 	return s, nil
 }
 
+// writeFile gives a file its content as a whole, on disk, or not at all.
+func (l *Log) writeFile(path, text string, mode os.FileMode) error {
+	part := path + ".new"
+	f, err := os.OpenFile(part, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, mode)
+	if err != nil {
+		return fmt.Errorf("audit: %w", err)
+	}
+	_, err = f.WriteString(text)
+	if e := l.sync(f); err == nil {
+		err = e
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = os.Rename(part, path)
+	}
+	if err != nil {
+		return fmt.Errorf("audit: %w", err)
+	}
+	return l.syncDir()
+}
+
 // checkpointLine is one line of the checkpoint file and of a witness.
 type checkpointLine struct {
 	Seq  uint64 `json:"seq"`
@@ -57,13 +78,17 @@ func checkpointText(seq uint64, hash string) string {
 	return fmt.Sprintf("taskgate audit\n%d\n%s\n", seq, hash)
 }
 
-// checkpoint signs where the chain stands.
+// checkpoint signs where the chain stands, once that is on disk: what is signed
+// must not be lost.
 func (l *Log) checkpoint() error {
 	l.mu.Lock()
-	seq, last, done := l.seq, l.last, l.signed
+	seq, last, done, err := l.seq, l.last, l.signed, l.err
 	l.mu.Unlock()
-	if seq == done {
-		return nil
+	if err == nil && seq != done {
+		err = l.flush(seq)
+	}
+	if err != nil || seq == done {
+		return err
 	}
 	line := checkpointLine{Seq: seq, Hash: hex.EncodeToString(last[:])}
 	signed, err := note.Sign(&note.Note{Text: checkpointText(line.Seq, line.Hash)}, l.signer)
@@ -90,12 +115,26 @@ func (l *Log) checkpoint() error {
 	return nil
 }
 
+// tornLine ends a line that a crash or a full disk has cut short, so that what
+// comes behind it stands in a line of its own. A witness may be a file that can
+// only be appended to.
+const tornLine = " torn\n"
+
 func appendLine(path string, line []byte) error {
-	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(append(line, '\n'))
+	line = append(line, '\n')
+	if st, e := f.Stat(); e == nil && st.Mode().IsRegular() && st.Size() > 0 {
+		var last [1]byte
+		if _, err = f.ReadAt(last[:], st.Size()-1); err == nil && last[0] != '\n' {
+			line = append([]byte(tornLine), line...)
+		}
+	}
+	if err == nil {
+		_, err = f.Write(line)
+	}
 	if e := f.Sync(); err == nil {
 		err = e
 	}
@@ -109,9 +148,10 @@ func appendLine(path string, line []byte) error {
 type Report struct {
 	Records     uint64
 	Checkpoints int
-	Signed      uint64 // the last record that a checkpoint covers
-	Witnessed   bool   // a witness was given and agrees
-	Torn        []Torn // tails that a crash left, each reported in the log itself
+	Signed      uint64   // the last record that a checkpoint covers
+	Witnessed   bool     // a witness was given and agrees
+	Torn        []Torn   // tails that a crash left, each reported in the log itself
+	TornLines   []string // checkpoints that were cut short, by file and line
 }
 
 // Bad is the first record that is not what it was.
@@ -122,6 +162,7 @@ type Bad struct {
 	What    string
 }
 
+// Error names the place.
 func (b *Bad) Error() string {
 	return fmt.Sprintf("audit: %s: offset %d: record %d: %s", b.Segment, b.Offset, b.Seq, b.What)
 }
@@ -142,14 +183,14 @@ func Verify(dir, key, witness string) (rep Report, err error) {
 	if err != nil {
 		return rep, fmt.Errorf("audit: public key: %w", err)
 	}
-	points, err := readCheckpoints(filepath.Join(dir, "checkpoints"), verifier)
+	points, err := rep.readCheckpoints(filepath.Join(dir, "checkpoints"), verifier)
 	if err != nil {
 		return rep, err
 	}
 	rep.Checkpoints = len(points)
 	var seen []checkpointLine
 	if witness != "" {
-		if seen, err = readCheckpoints(witness, verifier); err != nil {
+		if seen, err = rep.readCheckpoints(witness, verifier); err != nil {
 			return rep, err
 		}
 		rep.Witnessed = true
@@ -162,7 +203,14 @@ func Verify(dir, key, witness string) (rep Report, err error) {
 		want[p.Seq] = p.Hash
 		rep.Signed = max(rep.Signed, p.Seq)
 	}
-	if err := rep.walk(dir, want); err != nil {
+	rep.Torn, err = walk(dir, func(r Record, sum [hashSize]byte) error {
+		if h, ok := want[r.Seq]; ok && h != hex.EncodeToString(sum[:]) {
+			return &Bad{r.Segment, r.Offset, r.Seq, "it is not what its checkpoint signed"}
+		}
+		rep.Records = r.Seq
+		return nil
+	})
+	if err != nil {
 		return rep, err
 	}
 	if rep.Signed > rep.Records {
@@ -171,67 +219,25 @@ func Verify(dir, key, witness string) (rep Report, err error) {
 	return rep, nil
 }
 
-func (rep *Report) walk(dir string, want map[uint64]string) error {
-	names, err := segments(dir)
-	if err != nil {
-		return err
-	}
-	var last [hashSize]byte
-	var torn *Torn
-	var clock int64
-	for i, name := range names {
-		s, err := openSegment(filepath.Join(dir, name))
-		if err != nil {
-			return err
-		}
-		if s.first != rep.Records+1 || s.prev != last {
-			return &Bad{name, 0, s.first, fmt.Sprintf("the segment does not follow record %d", rep.Records)}
-		}
-		for at := s.at; s.next(); at = s.at {
-			if torn != nil {
-				e, err := gate.ReadEvent(s.payload)
-				if err != nil || e.Kind != gate.EventNote || !strings.Contains(e.Why, torn.String()) {
-					return &Bad{torn.Segment, torn.Offset, torn.After + 1, "the record is damaged, and no start has reported it"}
-				}
-				rep.Torn = append(rep.Torn, *torn)
-				torn = nil
-			}
-			if h, ok := want[s.seq]; ok && h != hex.EncodeToString(s.sum[:]) {
-				return &Bad{name, at, s.seq, "it is not what its checkpoint signed"}
-			}
-			if s.nanos < clock {
-				return &Bad{name, at, s.seq, "its time is before that of the record before it"}
-			}
-			clock = s.nanos
-			rep.Records, last = s.seq, s.sum
-		}
-		if s.fault != nil {
-			torn = &Torn{Segment: name, Offset: s.at, Bytes: s.tail(), After: rep.Records}
-			if i == len(names)-1 {
-				return &Bad{name, s.at, rep.Records + 1, s.fault.Error()}
-			}
-		}
-	}
-	if torn != nil {
-		return &Bad{torn.Segment, torn.Offset, torn.After + 1, "the record is damaged, and no start has reported it"}
-	}
-	return nil
-}
-
-func readCheckpoints(path string, verifier note.Verifier) ([]checkpointLine, error) {
-	f, err := os.Open(path)
+// readCheckpoints gives the checkpoints of a file, each signed by that key.
+func (rep *Report) readCheckpoints(path string, verifier note.Verifier) ([]checkpointLine, error) {
+	b, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
-	defer f.Close()
 	var list []checkpointLine
-	lines := bufio.NewScanner(f)
-	for n := 1; lines.Scan(); n++ {
+	n := 0
+	for text := range strings.Lines(string(b)) {
+		n++
+		if strings.HasSuffix(text, tornLine) || !strings.HasSuffix(text, "\n") {
+			rep.TornLines = append(rep.TornLines, fmt.Sprintf("%s:%d", path, n))
+			continue
+		}
 		var c checkpointLine
-		if err := json.Unmarshal(lines.Bytes(), &c); err != nil {
+		if err := json.Unmarshal([]byte(text), &c); err != nil {
 			return nil, fmt.Errorf("audit: %s:%d: %w", path, n, err)
 		}
 		signed, err := note.Open([]byte(c.Note), note.VerifierList(verifier))
@@ -243,5 +249,5 @@ func readCheckpoints(path string, verifier note.Verifier) ([]checkpointLine, err
 		}
 		list = append(list, c)
 	}
-	return list, lines.Err()
+	return list, nil
 }
