@@ -3,6 +3,7 @@ package gate
 import (
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/taskgate/taskgate/abi"
@@ -149,17 +150,22 @@ func clip(s string) string {
 	return s
 }
 
-func appendText(b []byte, s *Session, sum [16]byte, st *abi.Statement) []byte {
+func appendText(b []byte, s *Session, w *written, st *abi.Statement) []byte {
 	b = appendHead(b, EventText, s.abi.ID, s.gate.now())
-	b = abi.AppendString(b, 16, sum[:])
-	b = abi.AppendString(b, 17, st.Text)
-	if st.Canonical != st.Text {
-		b = abi.AppendString(b, 18, st.Canonical)
+	b = abi.AppendString(b, 16, w.sum[:])
+	b = abi.AppendString(b, 17, w.text)
+	if w.canonical != w.text {
+		b = abi.AppendString(b, 18, w.canonical)
 	}
 	for i := range st.Operations {
-		b = abi.AppendElement(b, 19, st.Operations[i].AppendTo(nil, nil))
+		o := st.Operations[i]
+		if o.Value != "" && slices.ContainsFunc(o.Object, secretName) {
+			o.Value = redacted
+		}
+		b = abi.AppendElement(b, 19, o.AppendTo(nil, nil))
 	}
-	return abi.AppendString(b, 20, st.Incomplete)
+	incomplete, _ := redact(st.Incomplete)
+	return abi.AppendString(b, 20, incomplete)
 }
 
 // appendVerdicts writes the part of a command's event that is the same for
@@ -177,20 +183,21 @@ func appendVerdicts(b []byte, text [16]byte, gen *Generation, d abi.Decision, wh
 		v := abi.AppendString(nil, 1, name)
 		v = abi.AppendUint(v, 2, uint64(a.read))
 		r := &a.verdict.Reason
-		v = abi.AppendString(v, 3, r.Code)
-		v = abi.AppendString(v, 4, r.Message)
-		v = abi.AppendString(v, 5, r.Closest)
-		v = abi.AppendString(v, 6, r.Hint)
 		detail := r.Detail
 		if a.err != nil {
 			detail = a.err.Error()
 		}
-		b = abi.AppendElement(b, 23, abi.AppendString(v, 7, detail))
+		for i, text := range [...]string{r.Code, r.Message, r.Closest, r.Hint, detail} {
+			text, _ = redact(text) // a guard may quote what it was given
+			v = abi.AppendString(v, 3+i, text)
+		}
+		b = abi.AppendElement(b, 23, v)
 	}
 	return b
 }
 
-func appendCommand(b []byte, s *Session, seq uint64, c *abi.Command, verdicts []byte) []byte {
+// hidden are the parameters whose values are not written.
+func appendCommand(b []byte, s *Session, seq uint64, c *abi.Command, verdicts []byte, hidden []int) []byte {
 	b = abi.AppendUint(b, 1, uint64(EventCommand))
 	b = abi.AppendUint(b, 2, uint64(c.Time))
 	b = abi.AppendString(b, 3, s.abi.ID)
@@ -203,6 +210,9 @@ func appendCommand(b []byte, s *Session, seq uint64, c *abi.Command, verdicts []
 		switch {
 		case p.Null:
 			form = 'n'
+		case len(hidden) > 0 && slices.Contains(hidden, i+1):
+			b = appendParam(b, 'h', nil)
+			continue
 		case len(p.Value) > maxParam:
 			form = 'c' // cut
 		case p.Binary:
@@ -417,6 +427,8 @@ func readParam(b []byte) string {
 	switch v := b[1:]; b[0] {
 	case 'n':
 		return "NULL"
+	case 'h':
+		return redacted
 	case 'b':
 		return "\\x" + hex.EncodeToString(v)
 	case 'c':

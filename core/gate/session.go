@@ -33,7 +33,7 @@ type Session struct {
 	wrote   bool   // an open transaction has writes that no COMMIT has settled
 	opened  uint64 // the generation whose SESSION_OPEN was asked
 	judged  map[act]*judged
-	texts   map[*abi.Statement][16]byte
+	texts   map[*abi.Statement]*written
 	broken  error // the log or the recording failed: nothing passes any more
 	closed  bool
 	ambient Exchange
@@ -52,6 +52,7 @@ type judged struct {
 	until      time.Time // the zero time is no end
 	verdict    abi.Verdict
 	record     []byte // the part of the command's event that does not change
+	hidden     []int  // parameters that are not written down
 }
 
 // maxJudged bounds what one session remembers of verdicts and texts.
@@ -124,7 +125,7 @@ func (g *Gate) Open(ctx context.Context, l Login) (*Session, error) {
 	if err != nil {
 		return nil, g.refuseLogin(ctx, l, Grant{}, err)
 	}
-	s := &Session{gate: g, grant: grant, started: g.now(), judged: map[act]*judged{}, texts: map[*abi.Statement][16]byte{}}
+	s := &Session{gate: g, grant: grant, started: g.now(), judged: map[act]*judged{}, texts: map[*abi.Statement]*written{}}
 	s.abi = &abi.Session{ID: newID(), Issuer: grant.Issuer, Subject: grant.Subject, Groups: grant.Groups, Task: l.Task, Resource: l.Resource, Address: l.Address, Protocol: l.Protocol}
 	if grant.Subject == "" || !grant.Expires.After(s.started) {
 		return nil, g.refuseLogin(ctx, l, grant, fmt.Errorf("the grant is empty or over"))
@@ -311,14 +312,14 @@ func newID() string {
 
 func quote(s string) string { return strconv.Quote(s) }
 
-func digest(st *abi.Statement) [16]byte {
+func digest(text, canonical string) [16]byte {
 	h := sha256.New()
 	var n [8]byte
 	for i := range 8 {
-		n[i] = byte(len(st.Text) >> (8 * i))
+		n[i] = byte(len(text) >> (8 * i))
 	}
 	h.Write(n[:])
-	h.Write([]byte(st.Text))
-	h.Write([]byte(st.Canonical))
+	h.Write([]byte(text))
+	h.Write([]byte(canonical))
 	return [16]byte(h.Sum(nil)[:16])
 }

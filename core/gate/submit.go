@@ -83,7 +83,7 @@ func (s *Session) trySubmit(gen *Generation, c *abi.Command) *Exchange {
 		return nil
 	}
 	c.Time, c.Session = now.UnixNano(), s.abi
-	s.buf = appendCommand(s.buf[:0], s, s.seq+1, c, j.record)
+	s.buf = appendCommand(s.buf[:0], s, s.seq+1, c, j.record, j.hidden)
 	if !s.gate.Log.TryAppend(s.buf) {
 		return nil
 	}
@@ -144,10 +144,11 @@ func (s *Session) submit(ctx context.Context, gen *Generation, c *abi.Command) (
 		return nil, err
 	}
 	decision, who := combine(asked)
-	record := appendVerdicts(nil, s.texts[c.Statement], gen, decision, who, asked)
+	text := s.texts[c.Statement]
+	record := appendVerdicts(nil, text.sum, gen, decision, who, asked)
 	s.seq++
 	s.gate.commands.Add(1)
-	s.buf = appendCommand(s.buf[:0], s, s.seq, c, record)
+	s.buf = appendCommand(s.buf[:0], s, s.seq, c, record, text.hidden)
 	allowed := verdict.Decision == abi.Allow
 	if err := s.writeLocked(ctx, s.buf, allowed && s.durable(c)); err != nil {
 		return nil, err
@@ -159,7 +160,7 @@ func (s *Session) submit(ctx context.Context, gen *Generation, c *abi.Command) (
 		return nil, &Denied{Decision: verdict.Decision, Guard: guard, Reason: verdict.Reason}
 	}
 	s.note(c)
-	j := &judged{generation: gen.Number, verdict: verdict, record: record}
+	j := &judged{generation: gen.Number, verdict: verdict, record: record, hidden: text.hidden}
 	if verdict.CacheFor > 0 {
 		j.until = now.Add(time.Duration(verdict.CacheFor) * time.Second)
 	}
@@ -181,12 +182,12 @@ func (s *Session) writeText(ctx context.Context, st *abi.Statement) error {
 		clear(s.texts)
 		clear(s.judged)
 	}
-	sum := digest(st)
-	s.buf = appendText(s.buf[:0], s, sum, st)
+	w := write(st)
+	s.buf = appendText(s.buf[:0], s, w, st)
 	if err := s.writeLocked(ctx, s.buf, false); err != nil {
 		return err
 	}
-	s.texts[st] = sum
+	s.texts[st] = w
 	return nil
 }
 
