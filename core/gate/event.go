@@ -15,20 +15,21 @@ type EventKind uint8
 
 // The events.
 const (
-	EventOpen       EventKind = 1 // a session begins
-	EventRefused    EventKind = 2 // a login failed
-	EventGeneration EventKind = 3 // the session's next commands are judged by another generation
-	EventText       EventKind = 4 // a text and its operations, before the first command that refers to it
-	EventCommand    EventKind = 5 // a command and what every guard said
-	EventResult     EventKind = 6 // part of an answer, in recordings alone
-	EventDone       EventKind = 7 // how a command ended
-	EventClose      EventKind = 8 // a session ended
-	EventNote       EventKind = 9 // something an operator did, or the gateway itself
+	EventOpen       EventKind = 1  // a session begins
+	EventRefused    EventKind = 2  // a login failed
+	EventGeneration EventKind = 3  // the session's next commands are judged by another generation
+	EventText       EventKind = 4  // a text and its operations, before the first command that refers to it
+	EventCommand    EventKind = 5  // a command and what every guard said
+	EventResult     EventKind = 6  // part of an answer, in recordings alone
+	EventDone       EventKind = 7  // how a command ended
+	EventClose      EventKind = 8  // a session ended
+	EventNote       EventKind = 9  // something an operator did, or the gateway itself
+	EventInput      EventKind = 10 // part of what a client sends into a command, in recordings alone
 )
 
 // String gives the event's word.
 func (k EventKind) String() string {
-	names := [...]string{"unknown", "open", "refused", "generation", "text", "command", "result", "done", "close", "note"}
+	names := [...]string{"unknown", "open", "refused", "generation", "text", "command", "result", "done", "close", "note", "input"}
 	if int(k) < len(names) {
 		return names[k]
 	}
@@ -59,6 +60,7 @@ type Event struct {
 	Text       string   `json:"text,omitempty"`
 	Canonical  string   `json:"canonical,omitempty"`
 	Operations []string `json:"operations,omitempty"`
+	Writes     bool     `json:"writes,omitempty"` // not all of it is known to read
 	Incomplete string   `json:"incomplete,omitempty"`
 
 	Phase    string         `json:"phase,omitempty"`
@@ -78,7 +80,7 @@ type Event struct {
 	Last    uint64        `json:"last,omitempty"`
 
 	Why   string `json:"why,omitempty"`
-	Frame []byte `json:"-"` // of a result: frames of the protocol
+	Frame []byte `json:"-"` // of a result or input: frames of the protocol
 }
 
 // Module is a guard of a generation.
@@ -235,8 +237,8 @@ func appendParam(b []byte, form byte, v []byte) []byte {
 	return append(append(b, byte(n), form), v...)
 }
 
-func appendResult(b []byte, e *Exchange, frames []byte) []byte {
-	b = appendHead(b, EventResult, e.s.abi.ID, e.s.gate.now())
+func appendFrames(b []byte, kind EventKind, e *Exchange, frames []byte) []byte {
+	b = appendHead(b, kind, e.s.abi.ID, e.s.gate.now())
 	b = abi.AppendUint(b, 4, e.seq)
 	return abi.AppendString(b, 26, frames)
 }
@@ -341,8 +343,9 @@ func ReadEvent(record []byte) (*Event, error) {
 				return nil, fmt.Errorf("gate: event: operation: %w", err)
 			}
 			e.Operations = append(e.Operations, o.String())
+			e.Writes = e.Writes || o.Effect.Writes()
 		case 20:
-			e.Incomplete = s
+			e.Incomplete, e.Writes = s, true
 		case 21:
 			e.Decision = abi.Decision(min(r.Uint, 255)).String()
 		case 22:

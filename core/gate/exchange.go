@@ -21,7 +21,8 @@ type Exchange struct {
 	rows  uint64
 	bytes uint64
 	past  struct{ rows, bytes uint64 } // of the exchanges that this one goes on from
-	kept  int
+	kept  int                          // bytes of the answer that the recording has
+	sent  int                          // bytes of the input that it has
 }
 
 // Ambient is the exchange of what comes outside a command: notices,
@@ -80,7 +81,6 @@ func (e *Exchange) Schema(ctx context.Context, c *abi.Command, schema *abi.Resul
 // recording. *Denied means that a limit is passed and that nothing of this run
 // may reach the client. What r points to is not kept.
 func (e *Exchange) Result(ctx context.Context, r *abi.Result) error {
-	s := e.s
 	e.rows += uint64(r.Rows)
 	e.bytes += uint64(len(r.Frames))
 	if v := e.verdict; v != nil {
@@ -91,18 +91,32 @@ func (e *Exchange) Result(ctx context.Context, r *abi.Result) error {
 			return &Denied{Decision: abi.Deny, Guard: "gate", Reason: abi.Reason{Code: "gate.bytes", Message: fmt.Sprintf("the answer is larger than the %d bytes that the task allows", n), Hint: "narrow the condition or add a LIMIT"}}
 		}
 	}
-	room := s.rec.Head() - e.kept
-	if room <= 0 || len(r.Frames) == 0 {
+	return e.keep(EventResult, &e.kept, r.Frames)
+}
+
+// Input keeps the head of what the client sends into the command while it runs.
+// It may be called beside Result. What frames points to is not kept.
+func (e *Exchange) Input(frames []byte) error { return e.keep(EventInput, &e.sent, frames) }
+
+// keep hands frames to the recording, as far as it wants them.
+func (e *Exchange) keep(kind EventKind, kept *int, frames []byte) error {
+	s, most := e.s, e.s.rec.Head()
+	if *kept >= most && !e.ambient || most == 0 || len(frames) == 0 {
 		return nil
 	}
-	head := r.Frames[:min(room, len(r.Frames))]
-	e.kept += len(head)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if e.ambient && s.spoke != s.seq { // what comes outside of commands has a head for each of them
+		s.spoke, *kept = s.seq, 0
+	}
+	head := frames[:max(0, min(most-*kept, len(frames)))]
+	if *kept += len(head); len(head) == 0 {
+		return nil
+	}
 	if s.broken != nil {
 		return s.broken
 	}
-	s.buf = appendResult(s.buf[:0], e, head)
+	s.buf = appendFrames(s.buf[:0], kind, e, head)
 	if err := s.rec.Append(s.buf); err != nil {
 		s.broken = err
 		s.end(fmt.Errorf("gate: record: %w", err))

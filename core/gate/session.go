@@ -29,6 +29,7 @@ type Session struct {
 	mu      sync.Mutex
 	buf     []byte // an event being written
 	seq     uint64 // of the last command
+	spoke   uint64 // the last command when something came outside of commands
 	denied  uint64
 	wrote   bool   // an open transaction has writes that no COMMIT has settled
 	opened  uint64 // the generation whose SESSION_OPEN was asked

@@ -4,10 +4,12 @@
 package record
 
 import (
+	"bufio"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -42,6 +44,11 @@ type Recorder struct {
 func Open(dir string, head int) (*Recorder, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("record: %w", err)
+	}
+	if st, err := os.Stat(dir); err != nil {
+		return nil, fmt.Errorf("record: %w", err)
+	} else if st.Mode().Perm()&0o007 != 0 {
+		return nil, fmt.Errorf("record: others can read %s, and so what every session saw: chmod o= it", dir)
 	}
 	return &Recorder{dir: dir, head: head, wake: make(chan struct{}, 1)}, nil
 }
@@ -159,10 +166,10 @@ func (c *Recording) flush() {
 	c.mu.Lock()
 	out := c.buf
 	c.buf, c.queued = c.spare[:0], false
-	f := c.f
+	f, err := c.f, c.err
 	c.mu.Unlock()
 	c.spare = nil
-	if len(out) > 0 && f != nil {
+	if len(out) > 0 && f != nil && err == nil { // behind a write that failed half-way nothing more can be read
 		if _, err := f.Write(out); err != nil {
 			c.mu.Lock()
 			c.err = fmt.Errorf("record: %w", err)
@@ -191,35 +198,55 @@ func (c *Recording) Close() error {
 	return c.err
 }
 
-// ErrTorn says that a recording ends in the middle of an event.
-var ErrTorn = errors.New("record: the recording ends in the middle of an event")
+// ErrTorn says that a recording ends in the middle of an event: its gateway was
+// killed, or its session goes on.
+var ErrTorn = errors.New("the recording ends in the middle of an event")
 
 // Read calls f with each event of a recording, in order. A torn end is
 // reported as ErrTorn after everything before it.
 func Read(path string, f func(*gate.Event) error) error {
-	b, err := os.ReadFile(path)
+	file, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("record: %w", err)
 	}
-	if len(b) < len(magic) || string(b[:len(magic)]) != magic {
+	defer file.Close()
+	r := bufio.NewReaderSize(file, 64<<10)
+	head := make([]byte, len(magic))
+	n, err := io.ReadFull(r, head)
+	if string(head[:n]) != magic[:n] {
 		return fmt.Errorf("record: %s is not a recording", path)
 	}
-	for at := len(magic); at < len(b); {
-		n, used := binary.Uvarint(b[at:])
-		if used < 0 || n > maxSize {
-			return fmt.Errorf("record: %s: offset %d: an event of %d bytes", path, at, n)
+	at, torn := int64(n), fmt.Errorf("record: %s: offset %d: %w", path, n, ErrTorn)
+	if err != nil {
+		return torn
+	}
+	var event []byte
+	for {
+		size, err := binary.ReadUvarint(r)
+		switch {
+		case err == io.EOF:
+			return nil
+		case err == io.ErrUnexpectedEOF:
+			return torn
+		case err != nil:
+			return fmt.Errorf("record: %s: offset %d: %w", path, at, err)
+		case size > maxSize:
+			return fmt.Errorf("record: %s: offset %d: an event of %d bytes", path, at, size)
 		}
-		if used == 0 || n > uint64(len(b)-at-used) {
-			return fmt.Errorf("%s: offset %d: %w", path, at, ErrTorn)
+		event = append(event[:0], make([]byte, size)...)
+		if _, err := io.ReadFull(r, event); err == io.EOF || err == io.ErrUnexpectedEOF {
+			return torn
+		} else if err != nil {
+			return fmt.Errorf("record: %s: offset %d: %w", path, at, err)
 		}
-		e, err := gate.ReadEvent(b[at+used : at+used+int(n)])
+		e, err := gate.ReadEvent(event)
 		if err != nil {
 			return fmt.Errorf("record: %s: offset %d: %w", path, at, err)
 		}
 		if err := f(e); err != nil {
 			return err
 		}
-		at += used + int(n)
+		at += int64(len(binary.AppendUvarint(nil, size))) + int64(size)
+		torn = fmt.Errorf("record: %s: offset %d: %w", path, at, ErrTorn)
 	}
-	return nil
 }

@@ -1,8 +1,8 @@
 package record
 
 import (
-	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -13,125 +13,212 @@ import (
 	"github.com/taskgate/taskgate/core/gate"
 )
 
-// Escape makes text safe to print on a terminal: what is not printable is
-// written out.
+// Escape makes text safe to print on a terminal, so that what it was can still
+// be told: what is not printable is written out, as is a backslash.
 func Escape(s string) string {
 	var b strings.Builder
-	for _, c := range s {
-		if c == utf8.RuneError || !unicode.IsPrint(c) || unicode.Is(unicode.Bidi_Control, c) {
-			fmt.Fprintf(&b, "\\u%04x", c)
-			continue
+	for i, w := 0, 0; i < len(s); i += w {
+		var c rune
+		c, w = utf8.DecodeRuneInString(s[i:])
+		switch {
+		case c == utf8.RuneError && w == 1:
+			fmt.Fprintf(&b, `\x%02x`, s[i])
+		case c == '\\':
+			b.WriteString(`\\`)
+		case c == '\n':
+			b.WriteString(`\n`)
+		case c == '\r':
+			b.WriteString(`\r`)
+		case c == '\t':
+			b.WriteString(`\t`)
+		case !unicode.IsPrint(c) || unicode.Is(unicode.Bidi_Control, c):
+			fmt.Fprintf(&b, `\u%04x`, c)
+		default:
+			b.WriteRune(c)
 		}
-		b.WriteRune(c)
 	}
 	return b.String()
 }
 
-// Replay prints a recording for people: each command with its decision, what
-// came back and how it ended.
-func Replay(w io.Writer, path string) error {
-	texts := map[string]*gate.Event{}
-	var began time.Time
-	return Read(path, func(e *gate.Event) error {
-		if began.IsZero() {
-			began = e.Time
-		}
-		at := fmt.Sprintf("%9.3fs", e.Time.Sub(began).Seconds())
-		switch e.Kind {
-		case gate.EventOpen:
-			fmt.Fprintf(w, "%s  session %s: %s for task %s on %s from %s, %s\n", at, e.Session, Escape(e.Subject), Escape(e.Task), Escape(e.Resource), Escape(e.Address), e.Time.Format(time.RFC3339))
-		case gate.EventGeneration:
-			fmt.Fprintf(w, "%s  policy: generation %d\n", at, e.Generation)
-		case gate.EventText:
-			texts[e.Digest] = e
-		case gate.EventCommand:
-			command(w, at, e, texts[e.Digest])
-		case gate.EventResult:
-			rows(w, e.Frame)
-		case gate.EventDone:
-			fmt.Fprintf(w, "%s    #%d %s %s", at, e.Command, e.State, Escape(e.Tag))
-			if e.Code != "" {
-				fmt.Fprintf(w, " SQLSTATE %s", Escape(e.Code))
-			}
-			fmt.Fprintf(w, " (%d rows, %d bytes, %s)\n", e.Rows, e.Bytes, e.Took.Round(time.Microsecond))
-			if e.First != 0 {
-				fmt.Fprintf(w, "%s    #%d to #%d %s\n", at, e.First, e.Last, e.Settles)
-			}
-		case gate.EventClose:
-			fmt.Fprintf(w, "%s  closed after %d commands %s\n", at, e.Command, Escape(e.Why))
-		}
-		return nil
-	})
+const indent = "              "
+
+// player prints a recording for people.
+type player struct {
+	w     io.Writer
+	sum   *Summary
+	began time.Time
+	texts map[string]string
+	runs  runs
+	kept  map[uint64]uint64 // bytes of each answer that the recording has
+	err   error             // of the writer
 }
 
-func command(w io.Writer, at string, e, text *gate.Event) {
-	fmt.Fprintf(w, "%s  #%d %s by %s", at, e.Command, e.Decision, Escape(e.Guard))
+// Replay prints a recording for people: each command with its decision and its
+// outcome, what came back, and how long it took.
+func Replay(w io.Writer, path string) error {
+	s, err := Summarize(path)
+	if err != nil {
+		return err
+	}
+	p := &player{w: w, sum: s, began: s.Began, texts: map[string]string{}, runs: runs{}, kept: map[uint64]uint64{}}
+	p.head()
+	err = Read(path, func(e *gate.Event) error {
+		p.event(e)
+		return p.err
+	})
+	if errors.Is(err, ErrTorn) {
+		p.printf("%s  %v: the session goes on, or its gateway was killed\n", strings.Repeat(" ", 10), ErrTorn)
+		err = p.err
+	}
+	return err
+}
+
+func (p *player) printf(format string, args ...any) {
+	if p.err == nil {
+		_, p.err = fmt.Fprintf(p.w, format, args...)
+	}
+}
+
+func (p *player) head() {
+	s := p.sum
+	p.printf("session %s: %s for task %s on %s from %s\n", s.ID, Escape(s.Subject), Escape(s.Task), Escape(s.Resource), Escape(s.Address))
+	if s.Issuer != "" || len(s.Groups) > 0 {
+		p.printf("%s%s, groups %s\n", indent, Escape(s.Issuer), Escape(strings.Join(s.Groups, " ")))
+	}
+	p.printf("%sbegan %s", indent, s.Began.Format(time.RFC3339))
+	if s.State == "ended" {
+		p.printf(", ended after %s", s.Ended.Sub(s.Began).Round(time.Millisecond))
+	}
+	p.printf("\n%s%d commands: %s; %d rows, %d bytes\n", indent, s.Commands, s.Outcomes, s.Rows, s.Bytes)
+	for _, m := range s.Modules {
+		p.printf("%sjudged by %s, sha256 %s\n", indent, Escape(m.Name), Escape(m.Digest))
+	}
+}
+
+func (p *player) event(e *gate.Event) {
+	at := fmt.Sprintf("%9.3fs", e.Time.Sub(p.began).Seconds())
+	switch e.Kind {
+	case gate.EventOpen:
+		p.printf("%s  opened under generation %d\n", at, e.Generation)
+	case gate.EventGeneration:
+		p.printf("%s  policy: generation %d\n", at, e.Generation)
+	case gate.EventText:
+		p.texts[e.Digest] = e.Text
+	case gate.EventCommand:
+		p.command(at, e)
+	case gate.EventResult, gate.EventInput:
+		mark := "<"
+		if e.Kind == gate.EventResult {
+			mark = "|"
+			p.kept[e.Command] += uint64(len(e.Frame))
+		}
+		for _, m := range p.runs.add(e) {
+			for _, line := range m.lines() {
+				p.printf("%s%s %s\n", indent, mark, line)
+			}
+		}
+	case gate.EventDone:
+		p.done(at, e)
+	case gate.EventClose:
+		p.printf("%s  closed after %d commands %s\n", at, e.Command, Escape(e.Why))
+	default:
+		p.printf("%s  %s\n", at, e.Name)
+	}
+}
+
+func (p *player) command(at string, e *gate.Event) {
+	p.printf("%s  #%d %s by %s", at, e.Command, e.Decision, Escape(e.Guard))
 	if e.Phase == "prepare" {
-		fmt.Fprint(w, ", to prepare")
+		p.printf(", to prepare")
 	}
-	if text != nil {
-		fmt.Fprintf(w, ": %s", Escape(text.Text))
+	if c := p.sum.ends[e.Command]; c != nil && c.outcome != Refused {
+		p.printf(", %s", c.outcome)
+		if c.by != 0 {
+			p.printf(" by #%d", c.by)
+		}
 	}
+	if text, ok := p.texts[e.Digest]; ok {
+		lines := strings.Split(strings.TrimRight(text, "\r\n"), "\n")
+		p.printf(": %s", Escape(lines[0]))
+		for _, l := range lines[1:] {
+			p.printf("\n%s  %s", indent, Escape(l))
+		}
+	}
+	p.printf("\n")
 	if len(e.Params) > 0 {
-		fmt.Fprintf(w, "  [%s]", Escape(strings.Join(e.Params, ", ")))
-	}
-	fmt.Fprintln(w)
-	if e.Decision == "allow" {
-		return
+		p.printf("%sparameters %s\n", indent, Escape(strings.Join(e.Params, ", ")))
 	}
 	for _, v := range e.Verdicts {
-		fmt.Fprintf(w, "              %s: %s %s\n", Escape(v.Guard), v.Decision, Escape(v.Message))
-		for _, more := range []string{v.Closest, v.Hint} {
+		if e.Decision == "allow" && v.Message == "" && v.Detail == "" {
+			continue
+		}
+		p.printf("%s%s: %s %s\n", indent, Escape(v.Guard), v.Decision, Escape(v.Message))
+		for _, more := range []string{v.Closest, v.Hint, v.Detail} {
 			if more != "" {
-				fmt.Fprintf(w, "                %s\n", Escape(more))
+				p.printf("%s  %s\n", indent, Escape(more))
 			}
 		}
 	}
 }
 
-// rows prints the DataRow messages among the frames of a PostgreSQL result
-// (PostgreSQL documentation, "Message Formats").
-func rows(w io.Writer, frames []byte) {
-	for len(frames) >= 5 {
-		n := int(binary.BigEndian.Uint32(frames[1:])) + 1
-		if n < 5 || n > len(frames) {
-			fmt.Fprintln(w, "              … (the rest was not kept)")
-			return
-		}
-		if frames[0] == 'D' {
-			fmt.Fprintf(w, "              | %s\n", strings.Join(cells(frames[5:n]), " | "))
-		}
-		frames = frames[n:]
+func (p *player) done(at string, e *gate.Event) {
+	kept := p.kept[e.Command]
+	delete(p.kept, e.Command)
+	if cut := p.runs.end(e.Command); kept < e.Bytes {
+		p.printf("%s… (%d of %d bytes were kept)\n", indent, kept, e.Bytes)
+	} else if cut {
+		p.printf("%s… (the rest was not kept)\n", indent)
+	}
+	p.printf("%s    #%d %s", at, e.Command, e.State)
+	if e.Tag != "" {
+		p.printf(" %s", Escape(e.Tag))
+	}
+	if e.Code != "" {
+		p.printf(" SQLSTATE %s", Escape(e.Code))
+	}
+	p.printf(" (%d rows, %d bytes, %s)\n", e.Rows, e.Bytes, e.Took.Round(time.Microsecond))
+	if e.First != 0 {
+		p.printf("%s    #%d to #%d %s\n", at, e.First, e.Last, e.Settles)
 	}
 }
 
-func cells(b []byte) (list []string) {
-	if len(b) < 2 {
+// JSON writes the summary and then one event a line. A command has its outcome;
+// what came back has its rows, where it is read, and the protocol's own bytes.
+func JSON(w io.Writer, path string) error {
+	s, err := Summarize(path)
+	if err != nil {
+		return err
+	}
+	enc := json.NewEncoder(w)
+	if err := enc.Encode(struct {
+		Name string `json:"event"`
+		*Summary
+	}{"summary", s}); err != nil {
+		return err
+	}
+	runs := runs{}
+	err = Read(path, func(e *gate.Event) error {
+		line := struct {
+			*gate.Event
+			Outcome string    `json:"outcome,omitempty"`
+			By      uint64    `json:"settled_by,omitempty"`
+			Shown   []message `json:"shown,omitempty"`
+			Frames  []byte    `json:"frames,omitempty"`
+		}{Event: e}
+		switch e.Kind {
+		case gate.EventCommand:
+			if c := s.ends[e.Command]; c != nil { // else it is newer than the summary
+				line.Outcome, line.By = c.outcome, c.by
+			}
+		case gate.EventResult, gate.EventInput:
+			line.Shown, line.Frames = runs.add(e), e.Frame
+		case gate.EventDone:
+			runs.end(e.Command)
+		}
+		return enc.Encode(line)
+	})
+	if errors.Is(err, ErrTorn) { // the summary says so
 		return nil
 	}
-	count := int(binary.BigEndian.Uint16(b))
-	b = b[2:]
-	for range count {
-		if len(b) < 4 {
-			break
-		}
-		n := int32(binary.BigEndian.Uint32(b))
-		b = b[4:]
-		if n < 0 {
-			list = append(list, "NULL")
-			continue
-		}
-		if int(n) > len(b) {
-			break
-		}
-		list = append(list, Escape(string(b[:n])))
-		b = b[n:]
-	}
-	return list
-}
-
-// JSON writes one event a line.
-func JSON(w io.Writer, path string) error {
-	enc := json.NewEncoder(w)
-	return Read(path, func(e *gate.Event) error { return enc.Encode(e) })
+	return err
 }

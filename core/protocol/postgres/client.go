@@ -51,6 +51,9 @@ func (c *conn) messages(ctx context.Context, f *frames) error {
 			piece := f.take(min(c.dataLeft, f.have()))
 			c.dataLeft -= len(piece)
 			if c.dataPass {
+				if err := c.dataInto.Input(piece); err != nil {
+					return err
+				}
 				c.out = append(c.out, piece...)
 			}
 			if len(c.out) >= largeBuffer {
@@ -69,6 +72,9 @@ func (c *conn) messages(ctx context.Context, f *frames) error {
 		}
 		if kind == 'd' { // outside COPY the server would ignore it, and it is dropped
 			c.dataLeft, c.dataPass = size, c.inCopy()
+			c.mu.Lock()
+			c.dataInto = c.copyInto
+			c.mu.Unlock()
 			continue
 		}
 		if size > limit(kind) {

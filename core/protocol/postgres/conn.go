@@ -38,10 +38,11 @@ type conn struct {
 	prepared map[string]*prepared
 	portals  map[string]*portal
 	names    names
-	named    bool // a text of this group makes names
-	open     bool // a transaction is open, as far as the client's side knows
-	dataLeft int  // bytes of a CopyData message that are still to come
-	dataPass bool // and whether they go upstream
+	named    bool           // a text of this group makes names
+	open     bool           // a transaction is open, as far as the client's side knows
+	dataLeft int            // bytes of a CopyData message that are still to come
+	dataPass bool           // and whether they go upstream
+	dataInto *gate.Exchange // of the command that takes them
 
 	clientGone   atomic.Bool // the peer has ended the connection
 	upstreamGone atomic.Bool
@@ -55,13 +56,14 @@ type conn struct {
 	queue    []entry
 	ring     [16]entry
 	changing int
-	naming   int       // promises that make names
-	learned  []learned // what the server has done, for the client's side
-	learning bool      // something of this transaction was
-	status   byte      // of the transaction, as the last ReadyForQuery had it
-	copying  bool      // the server takes COPY data
-	over     bool      // the server's side has ended
-	pending  bool      // a ReadyForQuery is taken, and not yet with the client
+	naming   int            // promises that make names
+	learned  []learned      // what the server has done, for the client's side
+	learning bool           // something of this transaction was
+	status   byte           // of the transaction, as the last ReadyForQuery had it
+	copying  bool           // the server takes COPY data
+	copyInto *gate.Exchange // and for which command
+	over     bool           // the server's side has ended
+	pending  bool           // a ReadyForQuery is taken, and not yet with the client
 	closing  []closing
 	undo     []entry
 	skipping bool     // something has failed, and no Sync is promised yet

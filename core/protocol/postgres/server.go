@@ -237,9 +237,9 @@ func (c *conn) answer(ctx context.Context, kind byte, m []byte) error {
 		c.mu.Lock()
 		c.pop()
 		c.mu.Unlock()
-	case kind == 'G' && (e.kind == 'E' || e.kind == 'Q'):
+	case kind == 'G' && (e.kind == 'E' || e.kind == 'Q') && e.exchange != nil:
 		c.mu.Lock()
-		c.copying = true
+		c.copying, c.copyInto = true, e.exchange
 		c.moved.Broadcast()
 		c.mu.Unlock()
 	case kind == 'H' && (e.kind == 'E' || e.kind == 'Q'), kind == 'c' && (e.kind == 'E' || e.kind == 'Q'):
@@ -260,7 +260,9 @@ func (c *conn) completed(ctx context.Context, e *entry, m []byte) error {
 	}
 	outcome := gate.Outcome{State: gate.Completed, Tag: tag}
 	if r := c.stopped; r != nil {
-		c.in = append(c.in, r.encode()...)
+		if err := c.says(ctx, r.encode()); err != nil {
+			return err
+		}
 		outcome.State, outcome.Code = gate.Failed, r.code
 		c.stopped = nil
 		// The server has not failed, and will commit what came before in the
@@ -341,8 +343,7 @@ func (c *conn) failed(ctx context.Context, e *entry, m []byte) error {
 		if err != nil {
 			return err
 		}
-		c.in = append(c.in, b...)
-		if err := c.deliver(); err != nil {
+		if err := errors.Join(c.says(ctx, b), c.deliver()); err != nil {
 			return err
 		}
 		if e == nil {
@@ -359,10 +360,12 @@ func (c *conn) failed(ctx context.Context, e *entry, m []byte) error {
 	if err != nil {
 		return err
 	}
-	if e.refusal != nil {
-		b, code = e.refusal.encode(), e.refusal.code
+	if e.refusal != nil { // whose words the recording has
+		code = e.refusal.code
+		c.in = append(c.in, e.refusal.encode()...)
+	} else if err := c.says(ctx, b); err != nil {
+		return err
 	}
-	c.in = append(c.in, b...)
 	c.failure, c.stopped = true, nil
 	if last(m) { // the server says that it was the last thing
 		if err := c.deliver(); err != nil {
@@ -495,8 +498,16 @@ func (c *conn) notice(ctx context.Context, e *entry, m []byte) error {
 	if err != nil {
 		return err
 	}
+	return c.says(ctx, b)
+}
+
+// says gives the client an error or a notice, which the recording keeps.
+func (c *conn) says(ctx context.Context, b []byte) error {
+	if err := c.session.Ambient().Result(ctx, &abi.Result{Frames: b}); err != nil {
+		return err
+	}
 	c.in = append(c.in, b...)
-	return c.session.Ambient().Result(ctx, &abi.Result{Frames: b})
+	return nil
 }
 
 // notification passes the channel on, and the payload where the task lists it:
