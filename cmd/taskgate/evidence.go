@@ -4,9 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
-	"sort"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -34,7 +34,8 @@ func dataDir(cmd *cobra.Command) (string, error) {
 func auditCommand() *cobra.Command {
 	c := &cobra.Command{Use: "audit", Short: "the chained record of decisions"}
 	c.PersistentFlags().String("data", "", "the data directory, if not the configuration's")
-	var key, witness string
+	var key, witness, session string
+	var asJSON bool
 	verify := &cobra.Command{Use: "verify", Short: "prove that nothing was changed, removed or added", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		dir, err := dataDir(cmd)
 		if err != nil {
@@ -49,11 +50,17 @@ func auditCommand() *cobra.Command {
 			pub = string(b)
 		}
 		rep, err := audit.Verify(filepath.Join(dir, "audit"), pub, witness)
-		if err != nil {
-			return err
+		if asJSON {
+			return errors.Join(verified(rep, err), err)
 		}
 		for _, t := range rep.Torn {
 			fmt.Printf("torn: %s\n", t.String())
+		}
+		for _, at := range rep.TornLines {
+			fmt.Printf("torn: the checkpoint at %s is cut short\n", at)
+		}
+		if err != nil {
+			return err
 		}
 		word := "consistent"
 		if rep.Witnessed {
@@ -64,6 +71,7 @@ func auditCommand() *cobra.Command {
 	}}
 	verify.Flags().StringVar(&key, "key", "", "file of the public key that you trust; the log's own proves nothing against whoever can replace it")
 	verify.Flags().StringVar(&witness, "witness", "", "a witness's copy of the checkpoints")
+	verify.Flags().BoolVar(&asJSON, "json", false, "for programs")
 	export := &cobra.Command{Use: "export", Short: "every record as a line of JSON", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		dir, err := dataDir(cmd)
 		if err != nil {
@@ -75,88 +83,182 @@ func auditCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if session != "" && e.Session != session {
+				return nil
+			}
 			return enc.Encode(struct {
 				Seq uint64 `json:"seq"`
 				*gate.Event
 			}{r.Seq, e})
 		})
 	}}
+	export.Flags().StringVar(&session, "session", "", "those of one session alone")
 	c.AddCommand(verify, export)
 	return c
 }
 
-// session is one recording as `taskgate sessions` lists it.
-type session struct {
-	ID       string    `json:"id"`
-	Subject  string    `json:"subject"`
-	Task     string    `json:"task"`
-	Resource string    `json:"resource"`
-	Began    time.Time `json:"began"`
-	Ended    time.Time `json:"ended,omitzero"`
-	Commands int       `json:"commands"`
-	Denied   int       `json:"denied"`
-	Why      string    `json:"why,omitempty"`
+// verified prints what a verification found, for programs.
+func verified(rep audit.Report, err error) error {
+	out := struct {
+		Result      string   `json:"result"` // consistent, complete or bad
+		Records     uint64   `json:"records"`
+		Checkpoints int      `json:"checkpoints"`
+		Signed      uint64   `json:"signed"`
+		Witnessed   bool     `json:"witnessed"`
+		Torn        []string `json:"torn,omitempty"`
+		Error       string   `json:"error,omitempty"`
+		Segment     string   `json:"segment,omitempty"` // where the first bad record is
+		Offset      int      `json:"offset,omitempty"`
+		First       uint64   `json:"first_bad,omitempty"`
+	}{"consistent", rep.Records, rep.Checkpoints, rep.Signed, rep.Witnessed, rep.TornLines, "", "", 0, 0}
+	for _, t := range rep.Torn {
+		out.Torn = append(out.Torn, t.String())
+	}
+	switch bad, ok := errors.AsType[*audit.Bad](err); {
+	case ok:
+		out.Segment, out.Offset, out.First = bad.Segment, bad.Offset, bad.Seq
+		fallthrough
+	case err != nil:
+		out.Result, out.Error = "bad", err.Error()
+	case rep.Witnessed:
+		out.Result = "complete"
+	}
+	return print(out)
+}
+
+// filter is which sessions are asked for.
+type filter struct{ subject, task, resource, since, until string }
+
+func (f *filter) flags(c *cobra.Command) {
+	c.Flags().StringVar(&f.subject, "subject", "", "of this subject alone")
+	c.Flags().StringVar(&f.task, "task", "", "for this task alone")
+	c.Flags().StringVar(&f.resource, "resource", "", "on this resource alone")
+	c.Flags().StringVar(&f.since, "since", "", "that were not over then: 2026-12-31, 2026-12-31T10:00:00Z, or 24h ago")
+	c.Flags().StringVar(&f.until, "until", "", "that had begun then, in the same forms")
+}
+
+// match gives what tells whether a session is asked for.
+func (f *filter) match(now time.Time) (func(*record.Summary) bool, error) {
+	since, err := when("--since", f.since, now)
+	if err != nil {
+		return nil, err
+	}
+	until, err := when("--until", f.until, now)
+	if err != nil {
+		return nil, err
+	}
+	return func(s *record.Summary) bool {
+		return (f.subject == "" || s.Subject == f.subject) && (f.task == "" || s.Task == f.task) && (f.resource == "" || s.Resource == f.resource) &&
+			(since.IsZero() || s.Ended.IsZero() || !s.Ended.Before(since)) && (until.IsZero() || !s.Began.After(until))
+	}, nil
+}
+
+// when reads a time as an operator writes it: a day and a time without a zone
+// are the machine's own.
+func when(flag, text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if d, err := time.ParseDuration(strings.TrimSuffix(strings.TrimSuffix(text, "ago"), " ")); err == nil && d >= 0 {
+		return now.Add(-d), nil
+	}
+	if t, err := time.Parse(time.RFC3339, text); err == nil {
+		return t, nil
+	}
+	for _, layout := range []string{time.DateTime, "2006-01-02T15:04:05", "2006-01-02 15:04", time.DateOnly} {
+		if t, err := time.ParseInLocation(layout, text, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, hinted{fmt.Errorf("%s: %q is no time", flag, text), "write 24h, 2026-12-31, \"2026-12-31 10:00\" or 2026-12-31T10:00:00Z"}
+}
+
+// recordings gives the directory of the recordings, which has to be there.
+func recordings(cmd *cobra.Command) (string, error) {
+	data, err := dataDir(cmd)
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(data, "recordings")
+	if _, err := os.ReadDir(dir); errors.Is(err, fs.ErrNotExist) {
+		return "", hinted{fmt.Errorf("no recordings in %s", data), "name the data directory with --data, or the configuration with -c; `taskgate serve` makes it"}
+	} else if err != nil {
+		return "", err
+	}
+	return dir, nil
 }
 
 func sessionsCommand() *cobra.Command {
+	var f filter
 	c := &cobra.Command{Use: "sessions", Short: "the recordings there are", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		dir, err := dataDir(cmd)
+		match, err := f.match(time.Now())
 		if err != nil {
 			return err
 		}
-		paths, err := filepath.Glob(filepath.Join(dir, "recordings", "*"+record.Extension))
+		dir, err := recordings(cmd)
 		if err != nil {
 			return err
 		}
-		var list []session
-		for _, p := range paths {
-			s := session{ID: strings.TrimSuffix(filepath.Base(p), record.Extension)}
-			err := record.Read(p, func(e *gate.Event) error {
-				switch e.Kind {
-				case gate.EventOpen:
-					s.Subject, s.Task, s.Resource, s.Began = e.Subject, e.Task, e.Resource, e.Time
-				case gate.EventCommand:
-					if e.Phase == "execute" {
-						s.Commands++
-					}
-					if e.Decision != "allow" {
-						s.Denied++
-					}
-				case gate.EventClose:
-					s.Ended, s.Why = e.Time, e.Why
-				}
-				return nil
-			})
-			if err != nil && !errors.Is(err, record.ErrTorn) {
-				return err
+		all, err := record.List(dir)
+		if err != nil {
+			return err
+		}
+		list := make([]*record.Summary, 0, len(all))
+		bad := 0
+		for _, s := range all {
+			if s.State == "unreadable" { // whose it is nobody knows: it is always shown
+				bad++
+			} else if !match(s) {
+				continue
 			}
 			list = append(list, s)
 		}
-		sort.Slice(list, func(i, j int) bool { return list[i].Began.Before(list[j].Began) })
 		if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
-			return print(list)
+			err = print(list)
+		} else {
+			err = table(list)
 		}
-		w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
-		fmt.Fprintln(w, "SESSION\tSUBJECT\tTASK\tRESOURCE\tBEGAN\tCOMMANDS\tDENIED")
-		for _, s := range list {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\n", s.ID, record.Escape(s.Subject), s.Task, s.Resource, s.Began.Format(time.DateTime), s.Commands, s.Denied)
+		if err == nil && bad > 0 {
+			return fmt.Errorf("%d of the recordings cannot be read", bad)
 		}
-		return w.Flush()
+		return err
 	}}
+	f.flags(c)
 	c.Flags().Bool("json", false, "for programs")
 	c.Flags().String("data", "", "the data directory, if not the configuration's")
 	return c
 }
 
+func table(list []*record.Summary) error {
+	w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(w, "SESSION\tSUBJECT\tTASK\tRESOURCE\tBEGAN\tLASTED\tCOMMANDS\tDENIED\tOUTCOMES")
+	for _, s := range list {
+		if s.State == "unreadable" {
+			fmt.Fprintf(w, "%s\tunreadable: %s\n", record.Escape(s.ID), record.Escape(s.Fault))
+			continue
+		}
+		lasted := s.State
+		if s.State == "ended" {
+			lasted = s.Ended.Sub(s.Began).Round(time.Millisecond).String()
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\n", s.ID, record.Escape(s.Subject), record.Escape(s.Task), record.Escape(s.Resource),
+			s.Began.Local().Format(time.DateTime), lasted, s.Commands, s.Denied, s.Outcomes)
+	}
+	return w.Flush()
+}
+
 func replayCommand() *cobra.Command {
 	c := &cobra.Command{Use: "replay SESSION", Short: "what a session did, and what it saw", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
-		dir, err := dataDir(cmd)
+		dir, err := recordings(cmd)
 		if err != nil {
 			return err
 		}
-		path, err := record.Path(filepath.Join(dir, "recordings"), args[0])
+		path, err := record.Path(dir, args[0])
 		if err != nil {
 			return hinted{err, "`taskgate sessions` lists them"}
+		}
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return hinted{fmt.Errorf("no recording of a session %s", args[0]), "`taskgate sessions` lists them"}
 		}
 		if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
 			return record.JSON(os.Stdout, path)

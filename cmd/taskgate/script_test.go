@@ -47,7 +47,7 @@ func (p *parts) start(dir string) error {
 // real psql and a real server, each script with a database shop of its own.
 //
 //	start NAME COMMAND…  starts a command that prints its addresses when ready; $NAME_postgres and the like, or $NAME
-//	stop NAME            sends SIGTERM and waits; its log is stderr then
+//	end NAME             sends SIGTERM and waits; its log is stderr then
 //	login USER PASSWORD  logs in at the identity provider $idp through the gateway $gw
 //	dex USER=GROUP,…     starts Dex with these users as $idp; again: with these users from now on
 //	dex USER             logs in at it, as login does; with the word browser, by one
@@ -65,7 +65,7 @@ func TestScripts(t *testing.T) {
 	}
 	t.Run("scripts", func(t *testing.T) { // so that they are over before the server stops
 		testscript.Run(t, testscript.Params{Dir: "testdata/script", Setup: shared.setup, RequireUniqueNames: true,
-			Cmds: map[string]func(*testscript.TestScript, bool, []string){"start": start, "stop": stop, "login": login, "admin": shared.admin, "dex": shared.dex}})
+			Cmds: map[string]func(*testscript.TestScript, bool, []string){"start": start, "end": end, "login": login, "admin": shared.admin, "dex": shared.dex}})
 	})
 }
 
@@ -211,7 +211,7 @@ func (r *running) end() {
 	r.cmd = nil
 }
 
-func stop(ts *testscript.TestScript, neg bool, args []string) {
+func end(ts *testscript.TestScript, neg bool, args []string) {
 	r := ts.Value("running").(map[string]*running)[args[0]]
 	if neg || r == nil {
 		ts.Fatalf("%s does not run", args[0])
