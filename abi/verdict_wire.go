@@ -3,7 +3,8 @@ package abi
 import "errors"
 
 // ErrVerdict says that a reply is well-formed but says something that no
-// verdict may: a cookie over 4 KiB, or text that is not UTF-8 or too long.
+// verdict may: a cookie over 4 KiB, a text that is too long, or too many of
+// something.
 var ErrVerdict = errors.New("abi: not a verdict")
 
 // The bounds of a verdict, in bytes and entries.
@@ -11,6 +12,7 @@ const (
 	MaxCookie = 4 << 10
 	MaxReason = 8 << 10
 	MaxList   = 4096
+	maxParts  = 16 // of a relation's name
 )
 
 // AppendTo appends the verdict.
@@ -136,7 +138,12 @@ func (v *Verdict) decode(message []byte) error {
 	if r.Err() != nil {
 		return r.Err()
 	}
-	if len(v.Cookie) > MaxCookie || len(v.Protect) > MaxList || len(v.Needs) > MaxList || len(v.Tags) > MaxList {
+	for _, n := range [...]int{len(v.Protect), len(v.Needs), len(v.Tags), len(v.Review.Groups), len(v.Terms.Oracle)} {
+		if n > MaxList {
+			return ErrVerdict
+		}
+	}
+	if len(v.Cookie) > MaxCookie {
 		return ErrVerdict
 	}
 	return nil
@@ -175,6 +182,9 @@ func (p *Protect) decode(message []byte) error {
 	for r.Next() {
 		switch r.Num {
 		case 1:
+			if len(p.Relation) == maxParts {
+				return ErrVerdict
+			}
 			p.Relation = append(p.Relation, string(r.Bytes))
 		case 2:
 			p.Column = string(r.Bytes)

@@ -55,7 +55,8 @@ func (c *cache) put(key []byte, p partition, v *abi.Verdict, reply int) {
 	if v.CacheFor > 0 {
 		k.until = time.Now().Add(time.Duration(v.CacheFor) * time.Second)
 	}
-	size := len(key) + 2*reply + entryBytes // a decoded reply takes more than its bytes
+	size := len(key) + 2*reply + entryBytes // a decoded reply takes more than its bytes, above all where it has lists
+	size += 16*(len(v.Needs)+len(v.Tags)+len(v.Review.Groups)+len(v.Terms.Oracle)) + 400*len(v.Protect)
 	if size > shardBytes {
 		return
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/taskgate/taskgate/abi"
@@ -78,6 +79,9 @@ func (m *Module) Command(ctx context.Context, c *abi.Command) (*abi.Verdict, err
 	if !m.hooks[abi.HookCommand] {
 		return m.abstain, nil
 	}
+	if m.Manifest.skips(c.Statement) {
+		return m.skipped, nil
+	}
 	buf := m.buffer()
 	defer m.release(buf)
 	*buf = c.AppendTo((*buf)[:0], m.inputs, m.set.symbols)
@@ -121,6 +125,8 @@ func (m *Module) TryCommand(c *abi.Command) (*abi.Verdict, bool) {
 	switch {
 	case !m.hooks[abi.HookCommand]:
 		return m.abstain, true
+	case m.Manifest.skips(c.Statement):
+		return m.skipped, true
 	case !m.keeps || c.Session == nil:
 		return nil, false
 	}
@@ -166,10 +172,10 @@ func decode(v *abi.Verdict, reply []byte) error {
 	return checkText(v)
 }
 
-var errText = errors.New("the reply does not parse: a text that is not UTF-8, or holds NUL")
+var errText = errors.New("the reply does not parse: a text that is not UTF-8, or holds control characters")
 
 // checkText refuses what a protocol could not pass on as text: NUL would end
-// it early in a PostgreSQL message.
+// it early in a PostgreSQL message, an escape does things to a terminal.
 func checkText(v *abi.Verdict) error {
 	r := &v.Reason
 	for _, s := range [...]string{r.Code, r.Message, r.Closest, r.Hint, r.Detail, r.URL, v.Review.Summary, v.Terms.OnHold, v.Terms.Payload} {
@@ -198,7 +204,9 @@ func checkText(v *abi.Verdict) error {
 	return nil
 }
 
-func plain(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
+func plain(s string) bool {
+	return utf8.ValidString(s) && strings.IndexFunc(s, func(c rune) bool { return unicode.IsControl(c) && c != '\n' && c != '\t' }) < 0
+}
 
 func (m *Module) named(err error) error { return fmt.Errorf("wasm: %s: %w", m.source.Name, err) }
 

@@ -130,8 +130,10 @@ type Module struct {
 	impure    bool // it may tell the time or draw lots
 	keeps     bool // its verdicts may be kept
 	abstain   *abi.Verdict
+	skipped   *abi.Verdict // of a command that the manifest does without
 	configure []byte
 	compiled  wazero.CompiledModule
+	logs      logs
 	buffers   sync.Pool // of *[]byte: projected commands, not instances
 	pools     pools
 	cache     cache
@@ -291,7 +293,8 @@ func (s *Set) load(ctx context.Context, src Source) (*Module, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Module{Manifest: man, set: s, source: src, digest: digest, hooks: map[abi.Hook]bool{}, abstain: &abi.Verdict{Decision: abi.Abstain}}
+	m := &Module{Manifest: man, set: s, source: src, digest: digest, hooks: map[abi.Hook]bool{}, abstain: &abi.Verdict{Decision: abi.Abstain},
+		skipped: &abi.Verdict{Decision: abi.Abstain, Reason: abi.Reason{Code: "wasm.skipped", Detail: "not asked, as its manifest wants it"}}}
 	for _, h := range man.Hooks {
 		m.hooks[hookNames[h]] = true
 	}
@@ -352,7 +355,7 @@ func (s *Set) compile(ctx context.Context, metered []byte) (c wazero.CompiledMod
 		c, err = s.runtime.CompileModule(ctx, metered)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("compile: %w", err)
+		return nil, errors.New("compile: " + sentence(err.Error())) // it comes in lines
 	}
 	s.compiled = append(s.compiled, c)
 	return c, nil

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/tetratelabs/wazero"
@@ -107,9 +108,46 @@ func (in *instance) log(line string) {
 	if in.m.inputs&abi.InputParams != 0 && in.hook != abi.HookConfigure {
 		return
 	}
-	if in.logged += len(line) + 1; in.logged <= maxLog && in.m.set.host.Log != nil {
-		in.m.set.host.Log(in.m.source.Name, line)
+	to := in.m.set.host.Log
+	if in.logged += len(line) + 1; in.logged > maxLog || to == nil {
+		return
 	}
+	ok, dropped := in.m.logs.take(len(line)+1, time.Now())
+	if dropped > 0 {
+		to(in.m.source.Name, fmt.Sprintf("(%d bytes of its log were dropped: more than %d in a second)", dropped, logsBytes))
+	}
+	if ok {
+		to(in.m.source.Name, line)
+	}
+}
+
+// logsBytes bounds what a module may log in a second, over all of its
+// instances: the gateway's own log is not a guard's to fill.
+const logsBytes = 128 << 10
+
+// logs counts what a module logs.
+type logs struct {
+	mu      sync.Mutex
+	since   time.Time
+	n       int
+	dropped int
+}
+
+// take says whether so many bytes may be logged, and how many were dropped in
+// a second that is over.
+func (l *logs) take(n int, now time.Time) (ok bool, dropped int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now.Sub(l.since) >= time.Second {
+		dropped = l.dropped
+		l.since, l.n, l.dropped = now, 0, 0
+	}
+	if l.n+n > logsBytes {
+		l.dropped += n
+		return false, dropped
+	}
+	l.n += n
+	return true, dropped
 }
 
 // symbol gives the host's id for a name, while the guest is configured. It

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
@@ -218,7 +219,13 @@ func (in *instance) words() string {
 
 // sentence makes one line of a guest's text.
 func sentence(s string) string {
-	return strings.ToValidUTF8(strings.Join(strings.Fields(clip(s, 1024)), " "), "")
+	s = strings.Map(func(c rune) rune {
+		if unicode.IsControl(c) {
+			return ' '
+		}
+		return c
+	}, strings.ToValidUTF8(clip(s, 1024), ""))
+	return strings.Join(strings.Fields(s), " ")
 }
 
 // explain finds the cause behind the engine's error.

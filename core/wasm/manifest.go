@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/taskgate/taskgate/abi"
 )
@@ -23,6 +24,7 @@ type Manifest struct {
 	ABI          ABI             `json:"abi"`
 	Hooks        []string        `json:"hooks"`
 	Inputs       []string        `json:"inputs,omitempty"`
+	Skip         []Skip          `json:"skip,omitempty"`
 	Capabilities []Capability    `json:"capabilities,omitempty"`
 	ConfigSchema json.RawMessage `json:"config_schema,omitempty"` // JSON Schema 2020-12
 	SDK          string          `json:"sdk,omitempty"`
@@ -34,6 +36,14 @@ type Manifest struct {
 type ABI struct {
 	Major    int `json:"major"`
 	MinMinor int `json:"min_minor"`
+}
+
+// Skip is what a guard need not see: commands that do nothing but operations of
+// these verbs, all that its ABI minor knows where there are none, in this
+// protocol, or in every one where it has no name.
+type Skip struct {
+	Protocol string   `json:"protocol,omitempty"`
+	Verbs    []string `json:"verbs,omitempty"`
 }
 
 // Capability is an import module that a module wants, and why.
@@ -114,8 +124,8 @@ func AppendManifest(module []byte, m *Manifest) ([]byte, error) {
 // Check says what is wrong with the manifest itself.
 func (m *Manifest) Check() error {
 	switch {
-	case m.Name == "":
-		return errors.New("manifest: no name")
+	case !name(m.Name):
+		return fmt.Errorf("manifest: the name %q: it has to be of letters, digits, -, _ and ., at most 64", m.Name)
 	case m.Kind != "guard":
 		return fmt.Errorf("manifest: kind %q: this host runs guards", m.Kind)
 	case m.ABI.Major != 1:
@@ -133,6 +143,16 @@ func (m *Manifest) Check() error {
 	if _, err := m.inputs(); err != nil {
 		return err
 	}
+	for _, s := range m.Skip {
+		if s.Protocol == "" && len(s.Verbs) == 0 {
+			return errors.New("manifest: skip: an entry without protocol and verbs would skip everything")
+		}
+		for _, v := range s.Verbs {
+			if minor, known := abi.VerbMinor(v); !known || minor > m.ABI.MinMinor {
+				return fmt.Errorf("manifest: skip: the verb %q is not one of abi 1.%d: a guard can only do without what it knows", v, m.ABI.MinMinor)
+			}
+		}
+	}
 	for _, c := range m.Capabilities {
 		switch c.Name {
 		case "clock", "random":
@@ -143,6 +163,41 @@ func (m *Manifest) Check() error {
 		}
 	}
 	return nil
+}
+
+// name says whether a module can be called so.
+func name(s string) bool {
+	for _, c := range s {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.' {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 64
+}
+
+// skips says whether the module need not see a statement: every operation that
+// it does is one that the module's ABI minor knows and the manifest lists.
+// What is mixed, incomplete or does nothing is never skipped.
+func (m *Manifest) skips(st *abi.Statement) bool {
+	if len(m.Skip) == 0 || st == nil || st.Incomplete != "" || len(st.Operations) == 0 {
+		return false
+	}
+next:
+	for i := range st.Operations {
+		o := &st.Operations[i]
+		verb, knownVerb := abi.VerbMinor(o.Verb)
+		kind, knownKind := abi.KindMinor(o.Kind)
+		if !knownVerb || !knownKind || max(verb, kind) > m.ABI.MinMinor || o.Attrs&abi.Dynamic != 0 {
+			return false
+		}
+		for _, s := range m.Skip {
+			if (s.Protocol == "" || s.Protocol == st.Protocol) && (len(s.Verbs) == 0 || slices.Contains(s.Verbs, o.Verb)) {
+				continue next
+			}
+		}
+		return false
+	}
+	return true
 }
 
 func (m *Manifest) inputs() (abi.Inputs, error) {

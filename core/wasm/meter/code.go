@@ -41,6 +41,7 @@ func number(t byte) bool { return t >= 0x7c && t <= 0x7f }
 // survey is what the first pass over a body finds.
 type survey struct {
 	instructions int
+	branches     uint64
 	calls, bulk  bool
 }
 
@@ -60,7 +61,13 @@ func (f *function) rewrite(body []byte, t funcType) []byte {
 		failf("a function with %d locals", locals)
 	}
 	header, code := body[:r.i], body[r.i:]
+	if f.m.locals += locals; f.m.locals > allLocals {
+		failf("more than %d locals in all functions together", allLocals)
+	}
 	s := f.survey(&reader{b: code})
+	if f.m.work += s.branches * s.branches; f.m.work > maxWork {
+		failf("functions with so many branches that compiling them would take too long: split the largest, of %d branches", s.branches)
+	}
 
 	f.out = f.out[:0]
 	if s.bulk { // one i32 more, for the length of a bulk operation
@@ -83,14 +90,21 @@ func (f *function) survey(r *reader) (s survey) {
 	f.loops, f.open = f.loops[:0], append(f.open[:0], -1)
 	for len(f.open) > 0 {
 		s.instructions++
+		at := r.i
 		op, bulk := f.instruction(r)
 		if op == 0x10 || op == 0x11 {
 			s.instructions += instrPerCall
 		}
 		switch op {
 		case 0x02, 0x04:
+			s.branches++
 			f.open = append(f.open, -1)
+		case 0x0d:
+			s.branches++
+		case 0x0e:
+			s.branches += uint64(r.i-at) / 4 // a target costs a tenth or so of what others do
 		case 0x03:
+			s.branches += loopBranches
 			f.open = append(f.open, len(f.loops))
 			f.loops = append(f.loops, -s.instructions)
 		case 0x0b:

@@ -23,16 +23,27 @@ const (
 
 // Costs of what does more work than an instruction.
 const (
-	bytesPerFuel   = 64    // of memory.fill, copy and init, table.copy and init
-	fuelPerPage    = 1024  // of memory.grow
-	instrPerFuel   = 256   // of a loop's or function's body
-	instrPerCall   = 16    // what a call counts for: it may be of a leaf, which draws nothing
-	freeLeaf       = 64    // instructions of a function without calls that draws nothing when entered
-	maxLocals      = 50000 // of one function
-	maxTable       = 1 << 20
+	bytesPerFuel   = 64   // of memory.fill, copy and init, table.copy and init
+	fuelPerPage    = 1024 // of memory.grow
+	instrPerFuel   = 256  // of a loop's or function's body
+	instrPerCall   = 16   // what a call counts for: it may be of a leaf, which draws nothing
+	freeLeaf       = 64   // instructions of a function without calls that draws nothing when entered
+	maxTable       = 1 << 17
 	maxBody        = 1 << 26
-	maxNesting     = 1 << 16
 	sectionsNumber = 13
+)
+
+// What a module may have, since nothing ends the engine while it compiles: the
+// time that it takes grows with these, and with the square of the branches of
+// one function. A guard in Go has a hundredth of it.
+const (
+	maxFunctions = 1 << 17
+	maxValues    = 1000    // parameters and results of one function
+	maxLocals    = 50000   // of one function
+	allLocals    = 1 << 22 // of all of them
+	maxNesting   = 1 << 13
+	maxWork      = 1 << 30 // squares of branches, over all functions
+	loopBranches = 4       // what a loop counts for
 )
 
 // Report says what was found and done.
@@ -121,6 +132,8 @@ type injector struct {
 	tables   uint32
 	memories uint32
 	tick     uint32 // type of the tick function
+
+	locals, work uint64 // what the bounds of a module are held against
 }
 
 func (m *injector) run(module []byte) []byte {
@@ -176,6 +189,9 @@ func (m *injector) readTypes() {
 				failf("a type that is not a function")
 			}
 			t := funcType{r.take(int(r.u32())), r.take(int(r.u32()))}
+			if n := len(t.params) + len(t.results); n > maxValues {
+				failf("a function with %d parameters and results: at most %d", n, maxValues)
+			}
 			for _, v := range slices.Concat(t.params, t.results) {
 				if !number(v) {
 					failf("a function with a value of the type %#x, which is not allowed", v)
@@ -244,7 +260,11 @@ func (m *injector) readFunctions() {
 		return
 	}
 	r := &reader{b: m.sections[3]}
-	for range r.count() {
+	n := r.count()
+	if n > maxFunctions {
+		failf("%d functions: at most %d", n, maxFunctions)
+	}
+	for range n {
 		m.funcs = append(m.funcs, m.typeAt(r.u32()))
 	}
 	r.done("function")

@@ -135,6 +135,10 @@ func TestRefused(t *testing.T) {
 		"sections out of order":     append(module(0x20, 0), section(1, 0)...),
 		"body longer than it says":  module(0x0b, 0x0b),
 		"block of a reference type": module(0x02, 0x70, 0x0b),
+		"WM12 too many branches":    module(bytes.Repeat([]byte{0x02, 0x40, 0x0b}, 40000)...),
+		"WM12 too many loops":       module(bytes.Repeat([]byte{0x03, 0x40, 0x0b}, 9000)...),
+		"WM12 nested too deep":      module(append(bytes.Repeat([]byte{0x02, 0x40}, 9000), bytes.Repeat([]byte{0x0b}, 9000)...)...),
+		"WM12 too many functions":   bytes.Replace(module(0x20, 0), section(3, 1, 0), section(3, append(appendU32(nil, maxFunctions+1), make([]byte, maxFunctions+1)...)...), 1),
 	} {
 		if _, _, err := Inject(b, 1); !errors.Is(err, ErrModule) {
 			t.Errorf("%s: %v", name, err)

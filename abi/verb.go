@@ -1,0 +1,23 @@
+package abi
+
+// VerbMinor gives the minor version of the ABI with which a verb came, and
+// whether there is such a verb. Statements that a protocol names by their own
+// words ("drop table") are none: no module can know them all.
+func VerbMinor(verb string) (minor int, known bool) {
+	switch verb {
+	case "select", "insert", "update", "delete", "merge", "truncate", "lock", "call",
+		"begin", "commit", "rollback", "savepoint", "release", "rollback to", "set constraints",
+		"set", "reset", "show", "listen", "notify", "unlisten", "deallocate", "close", "discard all", "discard plans":
+		return 0, true
+	}
+	return 0, false
+}
+
+// KindMinor is VerbMinor for the kinds of objects.
+func KindMinor(kind string) (minor int, known bool) {
+	switch kind {
+	case KindRelation, KindFunction, KindSetting, KindTransaction, KindStatement, KindChannel, KindSystem:
+		return 0, true
+	}
+	return 0, false
+}
