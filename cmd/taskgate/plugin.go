@@ -16,9 +16,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/taskgate/taskgate/core/record"
 	"github.com/taskgate/taskgate/core/wasm"
 	"github.com/taskgate/taskgate/core/wasm/build"
-	"github.com/taskgate/taskgate/core/wasm/meter"
 	"github.com/taskgate/taskgate/sdk/guardtest"
 )
 
@@ -40,8 +40,12 @@ func pluginCommand() *cobra.Command {
 	}}
 	fresh.Flags().StringVar(&checkout, "taskgate", "", "a checkout of taskgate to build against, outside of any Go module")
 	make.Flags().StringVarP(&out, "output", "o", "", "the module's file, if not NAME.wasm in the directory")
-	c.AddCommand(fresh, make, test,
-		&cobra.Command{Use: "inspect FILE", Short: "what a module asks for, and what it really imports", Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error { return inspect(args[0]) }})
+	asJSON := false
+	look := &cobra.Command{Use: "inspect FILE", Short: "what a module asks for, and what it really imports", Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error {
+		return inspect(args[0], asJSON)
+	}}
+	look.Flags().BoolVar(&asJSON, "json", false, "for programs")
+	c.AddCommand(fresh, make, test, look)
 	return c
 }
 
@@ -61,29 +65,55 @@ func buildPlugin(dir, out string) error {
 	return nil
 }
 
-func inspect(path string) error {
+// inspect shows a module that nobody has trusted yet: nothing of it is run, and
+// what it says of itself is printed so that it cannot do anything to a terminal.
+func inspect(path string, asJSON bool) error {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
 	m, err := wasm.ReadManifest(b)
 	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return fmt.Errorf("%s: %s", path, record.Escape(err.Error()))
 	}
-	_, rep, err := meter.Inject(b, 0)
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	fmt.Printf("name      %s %s\nsha256    %x\nhooks     %s\ninputs    %s\n", m.Name, m.Version, sha256.Sum256(b), strings.Join(m.Hooks, ", "), strings.Join(m.Inputs, ", "))
-	for _, c := range m.Capabilities {
-		fmt.Printf("asks for  %s: %s\n", c.Name, c.Reason)
-	}
-	seen := map[string]bool{}
-	for _, im := range rep.Imports {
-		if !seen[im.Module] {
-			seen[im.Module] = true
-			fmt.Printf("imports   %s\n", im.Module)
+	imports, err := m.Imports(b)
+	if asJSON {
+		fault := ""
+		if err != nil {
+			fault = err.Error()
 		}
+		err = errors.Join(print(struct {
+			*wasm.Manifest
+			SHA256  string   `json:"sha256"`
+			Imports []string `json:"imports"`
+			Fault   string   `json:"fault,omitempty"` // why the gateway would not load it
+		}{m, fmt.Sprintf("%x", sha256.Sum256(b)), imports, fault}), err)
+	}
+	if asJSON || imports == nil {
+		if err != nil {
+			return fmt.Errorf("%s: %s", path, record.Escape(err.Error()))
+		}
+		return nil
+	}
+	fmt.Printf("name      %s %s\nsha256    %x\nabi       %d.%d\nhooks     %s\ninputs    %s\n", m.Name, record.Escape(m.Version), sha256.Sum256(b), m.ABI.Major, m.ABI.MinMinor, strings.Join(m.Hooks, ", "), strings.Join(m.Inputs, ", "))
+	for _, s := range m.Skip {
+		protocol, verbs := s.Protocol, strings.Join(s.Verbs, ", ")
+		if protocol == "" {
+			protocol = "every protocol"
+		}
+		if verbs == "" {
+			verbs = "all verbs it knows"
+		}
+		fmt.Printf("skips     %s: %s\n", record.Escape(protocol), verbs)
+	}
+	for _, c := range m.Capabilities {
+		fmt.Printf("asks for  %s: %s\n", c.Name, record.Escape(c.Reason))
+	}
+	for _, im := range imports {
+		fmt.Printf("imports   %s\n", record.Escape(im))
+	}
+	if err != nil {
+		return fmt.Errorf("%s: the gateway would not load it: %s", path, record.Escape(err.Error()))
 	}
 	return nil
 }

@@ -44,6 +44,27 @@ var laterModules = []string{"taskgate:kv/v1", "taskgate:crypto/v1", "taskgate:me
 // capabilities gives the import module that each grant opens.
 var capabilities = map[string]string{clockModule: "clock", randomModule: "random"}
 
+// Imports gives the modules that a module imports from, in order, and says why
+// the host would not load it if everything that its manifest asks for were
+// granted.
+func (m *Manifest) Imports(module []byte) ([]string, error) {
+	_, rep, err := meter.Inject(module, 0)
+	if err != nil {
+		return nil, err
+	}
+	list := []string{}
+	for _, im := range rep.Imports {
+		if !slices.Contains(list, im.Module) {
+			list = append(list, im.Module)
+		}
+	}
+	var granted []string
+	for _, c := range m.Capabilities {
+		granted = append(granted, c.Name)
+	}
+	return list, checkShape(rep, granted)
+}
+
 // checkShape holds what a module imports and exports against the ABI. granted
 // are the capabilities that the manifest asks for and the operator grants.
 func checkShape(rep meter.Report, granted []string) error {

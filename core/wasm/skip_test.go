@@ -1,6 +1,7 @@
 package wasm
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -70,6 +71,52 @@ func TestWM14Skip(t *testing.T) {
 		m.Name = bad
 		if m.Check() == nil {
 			t.Errorf("a module can be called %q", bad)
+		}
+	}
+}
+
+// TestSpec: what the host offers stands in the specification.
+func TestSpec(t *testing.T) {
+	b, err := os.ReadFile("../../abi/SPEC.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := strings.Join(strings.Fields(string(b)), " ")
+	want := []string{"32 MiB", "at most 1 MiB", "4,000,000 for a call and 60 more for each byte", "500,000,000 for the start"}
+	for module, functions := range imports {
+		want = append(want, module)
+		for f := range functions {
+			want = append(want, f)
+		}
+	}
+	for _, module := range laterModules {
+		want = append(want, module)
+	}
+	for word, hook := range hookNames {
+		want = append(want, "`"+word+"`")
+		if hook == 0 {
+			t.Error(word)
+		}
+	}
+	for _, in := range abi.InputNames {
+		want = append(want, in.Word)
+	}
+	verbs, _, _ := strings.Cut(spec[strings.Index(spec, "- verbs of 1.0:")+len("- verbs of 1.0:"):], " Statements without")
+	quoted := strings.Split(strings.TrimSuffix(strings.ReplaceAll(verbs, "·", ""), "."), `"`)
+	for i, part := range quoted {
+		list := []string{part}
+		if i%2 == 0 {
+			list = strings.Fields(part)
+		}
+		for _, v := range list {
+			if _, known := abi.VerbMinor(v); !known {
+				t.Errorf("the specification has a verb %q", v)
+			}
+		}
+	}
+	for _, w := range want {
+		if !strings.Contains(spec, w) {
+			t.Errorf("%q is not in the specification", w)
 		}
 	}
 }
