@@ -79,6 +79,13 @@ func TestRC11Names(t *testing.T) {
 	if _, err := r.Record("aa"); err == nil {
 		t.Error("RC05: two writers of one recording")
 	}
+	elsewhere := filepath.Join(t.TempDir(), "elsewhere")
+	if err := os.Symlink(elsewhere, filepath.Join(dir, "bb"+Extension)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Record("bb"); err == nil {
+		t.Error("a recording was written through a link")
+	}
 }
 
 func TestX18Escape(t *testing.T) {

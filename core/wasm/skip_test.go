@@ -89,9 +89,7 @@ func TestSpec(t *testing.T) {
 			want = append(want, f)
 		}
 	}
-	for _, module := range laterModules {
-		want = append(want, module)
-	}
+	want = append(want, laterModules...)
 	for word, hook := range hookNames {
 		want = append(want, "`"+word+"`")
 		if hook == 0 {

@@ -282,8 +282,12 @@ func TestConcurrentCalls(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 3 * poolSize {
 		wg.Go(func() {
-			for range 50 {
-				if v, err := m.Command(context.Background(), ask("ada", "work")); err != nil || v.Risk != 2000 {
+			for n := 0; n < 50; {
+				v, err := m.Command(context.Background(), ask("ada", "work"))
+				if errors.Is(err, errBusy) { // on a slow machine all are, for longer than a call waits
+					continue
+				}
+				if n++; err != nil || v.Risk != 2000 {
 					t.Errorf("%v %v", v, err)
 					return
 				}
