@@ -154,7 +154,8 @@ func (a *analyzer) conflict(s *scope, n int32, r *schema.Relation, mine *origin)
 	}
 	excluded := &origin{alias: "excluded"}
 	for _, c := range r.Columns {
-		excluded.columns = append(excluded.columns, column{name: c.Name, other: true})
+		// The server asks for the right to read the column that it stands for.
+		excluded.columns = append(excluded.columns, column{name: c.Name, computed: []source{{r, c.Name, a.via}}, other: true})
 	}
 	at.origins = append(at.origins, excluded)
 	op := a.change("update", r)
@@ -289,7 +290,7 @@ func (a *analyzer) merge(s *scope, n int32) []column {
 			given := map[string]bool{}
 			var values []column // none with DEFAULT VALUES
 			if v := a.kid(k, "merge_values_clause"); v != 0 {
-				values = a.row(s, a.kid(v, "expr_list"))
+				values = a.row(&scope{parent: s.parent, ctes: s.ctes, origins: from}, a.kid(v, "expr_list"))
 			}
 			for _, c := range values {
 				a.use(c, abi.UseComputed)

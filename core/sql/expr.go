@@ -422,6 +422,9 @@ func (a *analyzer) funcTable(s *scope, n int32) *origin {
 	// Which function it is, and so what its columns are called, is the server's
 	// choice: a name that not all have is not sure.
 	shapes := a.shapes(parts, o.alias, a.kid(ft, "opt_ordinality") != 0 && !a.empty(a.kid(ft, "opt_ordinality")))
+	if i := slices.IndexFunc(shapes, func(s []string) bool { return len(s) > 0 && s[0] == o.alias }); i >= 0 && a.array(call) {
+		shapes = shapes[i : i+1]
+	}
 	count := map[string]int{}
 	for _, shape := range shapes {
 		for i, name := range shape {
@@ -439,6 +442,20 @@ func (a *analyzer) funcTable(s *scope, n int32) *origin {
 		o.columns = append([]column{{name: names[i], computed: in, other: true}}, o.columns...)
 	}
 	return o
+}
+
+// array says whether a call's arguments are arrays of the server's own types,
+// so that unnest gives one column.
+func (a *analyzer) array(call int32) bool {
+	args := a.list(a.kid(call, "func_arg_list"), "func_arg_expr")
+	return a.text(a.kid(call, "func_name")) == `"unnest"` && len(args) == 1 && !slices.ContainsFunc(args, func(e int32) bool {
+		leaf := a.through(e)
+		if a.name(leaf) == "a_expr" && a.kid(leaf, "TYPECAST") != 0 {
+			b := a.kid(a.kid(leaf, "Typename"), "opt_array_bounds")
+			return b == 0 || a.empty(b)
+		}
+		return a.kid(leaf, "array_expr") == 0 || a.find(leaf, "columnref") != 0 || a.find(leaf, "select_with_parens") != 0 || a.find(leaf, "row") != 0 || a.find(leaf, "func_expr") != 0
+	})
 }
 
 // shapes gives what the columns of a function in FROM can be called.

@@ -92,27 +92,28 @@ func (a *analyzer) order_(s *scope, n int32, u abi.Use) {
 		if o := a.find(by, "qual_all_Op"); o != 0 {
 			a.operators(o)
 		}
-		a.byOutput(s, a.kid(by, "a_expr"), u)
+		a.byOutput(s, a.kid(by, "a_expr"), u, true)
 	}
 }
 
-func (a *analyzer) byOutput(s *scope, e int32, u abi.Use) {
+// byOutput takes an expression that can be the name or number of a column of
+// the output. GROUP BY alone prefers the column of a table: both are marked.
+func (a *analyzer) byOutput(s *scope, e int32, u abi.Use, first bool) {
 	switch leaf := a.through(e); {
 	case a.name(leaf) == "columnref":
 		if names, star, ok := a.parts(leaf); ok && !star && len(names) == 1 {
+			matched := false
 			for _, c := range s.aliases {
 				if c.name == names[0] {
+					matched = true
 					if c.nulled {
 						a.refuse("ordering by %s, which may hold data", c.name)
 					}
 					a.use(c, u)
-					if u == abi.UseOrder {
-						return // GROUP BY prefers the column of the table: both are marked
-					}
 					break
 				}
 			}
-			if u == abi.UseGroup && !a.hasColumn(s, names[0]) {
+			if matched && (first || !a.hasColumn(s, names[0])) {
 				return
 			}
 		}
@@ -316,7 +317,7 @@ func (a *analyzer) row(s *scope, list int32) (cols []column) {
 	for _, e := range a.list(list, "a_expr") {
 		if ref := a.through(e); a.name(ref) == "columnref" {
 			if names, star, plain := a.parts(ref); star && plain {
-				cols = append(cols, a.originOf(s, ref, names).columns...)
+				cols = append(cols, a.star(a.originOf(s, ref, names).columns)...)
 				continue
 			}
 		}
@@ -359,7 +360,7 @@ func (a *analyzer) selectList(parent *scope, n int32) ([]column, *scope) {
 	if d := a.kid(n, "distinct_clause"); d != 0 {
 		if e := a.kid(d, "expr_list"); e != 0 {
 			for _, x := range a.list(e, "a_expr") {
-				a.byOutput(s, x, abi.UseGroup)
+				a.byOutput(s, x, abi.UseGroup, true)
 			}
 		} else {
 			for _, c := range cols {
@@ -370,7 +371,7 @@ func (a *analyzer) selectList(parent *scope, n int32) ([]column, *scope) {
 	if g := a.kid(n, "group_clause"); !a.empty(g) {
 		for _, item := range a.list(a.kid(g, "group_by_list"), "group_by_item") {
 			if e := a.kid(item, "a_expr"); e != 0 {
-				a.byOutput(s, e, abi.UseGroup)
+				a.byOutput(s, e, abi.UseGroup, false)
 			} else {
 				a.expr(s, item, abi.UseGroup)
 			}
@@ -390,13 +391,12 @@ func (a *analyzer) targets(s *scope, list int32) (cols []column) {
 			if len(s.origins) == 0 {
 				a.fail("42601", el, "SELECT * with no tables specified is not valid")
 			}
-			cols = append(cols, visible(s.origins)...)
+			cols = append(cols, a.star(visible(s.origins))...)
 			continue
 		}
 		if ref := a.through(first); a.name(ref) == "columnref" {
 			if names, star, plain := a.parts(ref); star && plain {
-				o := a.originOf(s, ref, names)
-				cols = append(cols, o.columns...)
+				cols = append(cols, a.star(a.originOf(s, ref, names).columns)...)
 				continue
 			}
 		}
@@ -409,6 +409,15 @@ func (a *analyzer) targets(s *scope, list int32) (cols []column) {
 			a.edits[last].text += " AS " + quoteIdent(c.name)
 		}
 		cols = append(cols, c)
+	}
+	return cols
+}
+
+// star refuses columns of which nobody knows how many there are: what comes
+// behind them would be taken for another.
+func (a *analyzer) star(cols []column) []column {
+	if slices.ContainsFunc(cols, func(c column) bool { return c.unsure }) {
+		a.refuse("every column of a function whose columns are the server's choice: name them behind its alias")
 	}
 	return cols
 }
@@ -456,7 +465,7 @@ func (a *analyzer) tableRef(s *scope, n int32) []*origin {
 		origins := a.join(s, a.kid(n, "joined_table"))
 		if al := a.kid(n, "alias_clause"); al != 0 {
 			alias, names = a.alias(al)
-			return []*origin{{alias: alias, columns: rename(visible(origins), names)}}
+			return []*origin{{alias: alias, columns: rename(a.star(visible(origins)), names)}}
 		}
 		return origins
 	}
