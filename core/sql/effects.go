@@ -48,6 +48,10 @@ func (a *analyzer) behind(r *schema.Relation, event byte, written []string, seen
 		a.triggers(child, event, all, own)
 		a.cascade(child, event, all, seen)
 		if moves {
+			via := "parent " + r.Name.Namespace + "." + r.Name.Name
+			a.touch("delete", child, via, abi.EffectWrite)
+			a.touch("insert", child, via, abi.EffectWrite)
+			a.cascade(child, 'd', nil, seen) // of a key that leads to the partition itself
 			a.triggers(child, 'd', nil, own)
 			a.triggers(child, 'i', nil, own)
 		}

@@ -258,13 +258,17 @@ func (a *analyzer) typeNamed(parts []string) bool {
 
 // operators judges the operators that a qual_Op and its like name.
 func (a *analyzer) operators(n int32) {
-	if a.find(n, "OPERATOR") != 0 {
-		if q := a.find(n, "any_operator"); q != 0 {
-			if id := a.kid(q, "ColId"); id == 0 || a.ident(id) != "pg_catalog" || a.kid(a.kid(q, "any_operator"), "ColId") != 0 {
-				a.refuse("an operator that is not of pg_catalog")
-			}
-			return
+	if q := a.find(n, "any_operator"); q != 0 && a.find(n, "OPERATOR") != 0 {
+		id, last := a.kid(q, "ColId"), a.kid(q, "any_operator")
+		if id == 0 || a.kid(last, "ColId") != 0 {
+			a.refuse("an operator that is not named by its schema")
 		}
+		for _, o := range a.c.Schema.OperatorsNamed[a.token(last).Value] {
+			if o.Name.Namespace == a.ident(id) {
+				a.judge(o)
+			}
+		}
+		return
 	}
 	for i := a.t.Nodes[n].From; i < a.t.Nodes[n].To; i++ { // NOT LIKE is two
 		a.operatorToken(a.g.Names[a.t.Tokens[i].Kind], a.t.Tokens[i].Value)
@@ -305,15 +309,14 @@ func (a *analyzer) operatorToken(kind, value string) {
 // path reaches and that could be meant: which one runs is the server's choice.
 func (a *analyzer) operator(symbol string) {
 	for _, o := range a.c.Schema.OperatorsNamed[symbol] {
-		if o.Name.Namespace == "pg_catalog" || !a.searched(o.Name.Namespace) {
-			continue
+		if a.searched(o.Name.Namespace) && (a.occurs(o.Left) || a.occurs(o.Right)) {
+			a.judge(o)
 		}
-		if f := a.c.Schema.Functions[o.Function]; f != nil && a.accepts(f) {
-			continue
-		}
-		if !a.occurs(o.Left) && !a.occurs(o.Right) {
-			continue
-		}
+	}
+}
+
+func (a *analyzer) judge(o *schema.Operator) {
+	if f := a.c.Schema.Functions[o.Function]; o.Name.Namespace != "pg_catalog" && (f == nil || !a.accepts(f)) {
 		a.other(abi.Operation{Verb: "call", Kind: abi.KindFunction, Object: o.Name.Parts(), Via: a.via, Effect: abi.EffectWrite})
 	}
 }
