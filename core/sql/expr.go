@@ -11,7 +11,7 @@ import (
 // plain are the productions of an expression that mean nothing but their
 // parts. What is neither here nor handled by expr is refused.
 var plain = set(`a_expr b_expr c_expr func_expr func_expr_windowless func_expr_common_subexpr func_arg_list func_arg_list_opt func_arg_expr
-	param_name AexprConst Iconst Sconst I_or_F_const expr_list array_expr array_expr_list case_expr case_arg when_clause_list when_clause case_default
+	param_name type_function_name type_func_name_keyword AexprConst Iconst Sconst I_or_F_const expr_list array_expr array_expr_list case_expr case_arg when_clause_list when_clause case_default
 	in_expr row explicit_row implicit_row filter_clause within_group_clause over_clause window_specification opt_existing_window_name
 	opt_partition_clause opt_sort_clause sort_clause sortby_list sortby opt_asc_desc opt_nulls_order opt_frame_clause frame_extent frame_bound
 	opt_window_exclusion_clause window_clause window_definition_list window_definition extract_list extract_arg overlay_list position_list
@@ -552,9 +552,12 @@ func (a *analyzer) tautology(s *scope, n int32) bool {
 func (a *analyzer) sameColumn(s *scope, x, y int32) bool {
 	var cols [2]column
 	for i, n := range []int32{x, y} {
-		leaf := a.through(n)
+		leaf := a.bare(n)
+		if a.name(leaf) != "columnref" {
+			return false
+		}
 		names, star, plain := a.parts(leaf)
-		if a.name(leaf) != "columnref" || star || !plain {
+		if star || !plain {
 			return false
 		}
 		cols[i] = a.lookup(s, leaf, names)

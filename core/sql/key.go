@@ -41,7 +41,7 @@ func (a *analyzer) equalities(n int32, k *key) {
 // fix notes that a column equals a constant of its own type: another type could
 // round, and so hit several.
 func (a *analyzer) fix(col, value int32, k *key) {
-	ref := a.through(col)
+	ref := a.bare(col)
 	if a.name(ref) != "columnref" {
 		return
 	}
@@ -68,10 +68,10 @@ func (a *analyzer) fix(col, value int32, k *key) {
 // parameter the client says the type, so it is cast in what is forwarded.
 func (a *analyzer) one(n int32, t *schema.Type, k *key) bool {
 	for {
-		n = a.through(n)
+		n = a.bare(n)
 		r := a.rule(n)
 		switch name := a.name(n); {
-		case name == "c_expr" && len(r) == 5 && r[1] == "'('" && a.empty(a.kid(n, "opt_indirection")), name == "a_expr" && len(r) == 3 && (r[1] == "'-'" || r[1] == "'+'"):
+		case name == "a_expr" && len(r) == 3 && (r[1] == "'-'" || r[1] == "'+'"):
 			n = a.kid(n, "a_expr")
 		case name == "c_expr" && len(r) == 3 && r[1] == "PARAM" && a.empty(a.kid(n, "opt_indirection")):
 			from := a.t.Nodes[n].From
