@@ -1,6 +1,7 @@
 package sql
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -216,9 +217,17 @@ func (a *analyzer) candidates(n int32, parts []string, args int, accept func(*sc
 	name := parts[len(parts)-1]
 	found, exact := false, false
 	reached := func(ns string) bool { return len(parts) == 2 && ns == parts[0] || len(parts) == 1 && a.searched(ns) }
-	for ns := range a.c.Schema.Namespaces { // f(x) is a cast as well, where f is a type
-		if t := a.c.Schema.TypeByName[schema.Name{Namespace: ns, Name: name}]; t != nil && ns != "pg_catalog" && t.Kind != 'c' && args <= 1 && args != 0 && reached(ns) {
-			a.refuse("%s, which is a type that users have made", name)
+	if args == 1 || args < 0 { // f(x) is a cast as well, where f is a type
+		schemas := a.path
+		if len(parts) == 2 {
+			schemas = parts[:1]
+		} else if a.anywhere {
+			schemas = slices.Collect(maps.Keys(a.c.Schema.Namespaces))
+		}
+		for _, ns := range schemas {
+			if t := a.c.Schema.TypeByName[schema.Name{Namespace: ns, Name: name}]; t != nil && ns != "pg_catalog" && t.Kind != 'c' {
+				a.refuse("%s, which is a type that users have made", name)
+			}
 		}
 	}
 	for _, f := range a.c.Schema.FunctionsNamed[name] {

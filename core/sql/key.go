@@ -23,6 +23,14 @@ func (a *analyzer) equalities(n int32, k *key) {
 	switch {
 	case a.name(leaf) == "c_expr" && a.kid(leaf, "a_expr") != 0:
 		a.equalities(a.kid(leaf, "a_expr"), k)
+	case a.name(leaf) == "a_expr" && len(r) > 3 && r[2] == "IN_P":
+		in := leaf // 18 has the list here
+		if k := a.kid(leaf, "in_expr"); k != 0 {
+			in = k
+		}
+		if list := a.list(a.kid(in, "expr_list"), "a_expr"); len(list) == 1 {
+			a.fix(first, list[0], k)
+		}
 	case a.name(leaf) != "a_expr" || len(r) != 4:
 	case r[2] == "AND":
 		a.equalities(first, k)
@@ -31,10 +39,6 @@ func (a *analyzer) equalities(n int32, k *key) {
 		right := a.t.Nodes[a.t.Nodes[first].Next].Next
 		a.fix(first, right, k)
 		a.fix(right, first, k)
-	case r[2] == "IN_P":
-		if list := a.list(a.kid(a.kid(leaf, "in_expr"), "expr_list"), "a_expr"); len(list) == 1 {
-			a.fix(first, list[0], k)
-		}
 	}
 }
 
