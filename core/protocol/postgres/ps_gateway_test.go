@@ -220,7 +220,7 @@ func TestPS30Unrun(t *testing.T) {
 			if sd, err := c.PgConn().Prepare(ctx, "", text, nil); err == nil {
 				_ = c.PgConn().ExecPrepared(ctx, "", make([][]byte, len(sd.ParamOIDs)), nil, nil).Read()
 			}
-			wire := join(parseMsg("s", text), bindMsg("x", "s"), frame_('D', "Px\x00"), frame_('C', "Px\x00"), sync_())
+			wire := join(parseMsg("s", text), bindMsg("x", "s"), message('D', "Px\x00"), message('C', "Px\x00"), sync_())
 			if _, err := c.PgConn().Conn().Write(wire); err != nil {
 				t.Fatal(err)
 			}
@@ -256,4 +256,4 @@ func TestPS30Unrun(t *testing.T) {
 	}
 }
 
-func frame_(kind byte, body string) []byte { return frame(kind, []byte(body)) }
+func message(kind byte, body string) []byte { return frame(kind, []byte(body)) }
