@@ -44,7 +44,7 @@ func (a *analyzer) target(q int32) *schema.Relation {
 }
 
 func own(r *schema.Relation, alias, via string) *origin {
-	o := &origin{alias: alias}
+	o := &origin{alias: alias, relation: r}
 	if alias == "" {
 		o.alias, o.schema = r.Name.Name, r.Name.Namespace
 	}
@@ -74,7 +74,7 @@ func (a *analyzer) insert(s *scope, n int32) []column {
 	if c := a.kid(t, "ColId"); c != 0 {
 		alias = a.ident(c)
 	}
-	op := a.touch("insert", r, a.via, abi.EffectWrite)
+	op := a.change("insert", r)
 	rest := a.kid(n, "insert_rest")
 	given := map[string]bool{}
 	listed := a.insertColumns(rest, r)
@@ -96,15 +96,14 @@ func (a *analyzer) insert(s *scope, n int32) []column {
 	}
 	for _, name := range listed {
 		given[name] = true
-		op.add(name, abi.UseWritten|a.tested(r, name))
+		a.writes(op, r, name)
 	}
 	own_ := own(r, alias, a.via)
 	a.defaults(r, given, rest)
 	if c := a.kid(n, "opt_on_conflict"); !a.empty(c) {
 		a.conflict(s, c, r, own_)
 	}
-	a.triggers(r, 'i', nil)
-	a.descend("insert", r, abi.EffectWrite)
+	a.effects(r, 'i', nil)
 	s.origins = []*origin{own_}
 	return a.returning(s, n, op)
 }
@@ -146,6 +145,8 @@ func (a *analyzer) conflict(s *scope, n int32, r *schema.Relation, mine *origin)
 			if w := a.kid(e, "where_clause"); w != 0 && !a.empty(w) {
 				a.expr(at, a.kid(w, "a_expr"), abi.UseCondition)
 			}
+		} else {
+			a.arbiter(e, r)
 		}
 	}
 	if a.kid(n, "set_clause_list") == 0 {
@@ -153,16 +154,39 @@ func (a *analyzer) conflict(s *scope, n int32, r *schema.Relation, mine *origin)
 	}
 	excluded := &origin{alias: "excluded"}
 	for _, c := range r.Columns {
-		excluded.columns = append(excluded.columns, column{name: c.Name, other: true})
+		// The server asks for the right to read the column that it stands for.
+		excluded.columns = append(excluded.columns, column{name: c.Name, computed: []source{{r, c.Name, a.via}}, other: true})
 	}
 	at.origins = append(at.origins, excluded)
-	op := a.touch("update", r, a.via, abi.EffectWrite)
+	op := a.change("update", r)
 	written := a.assign(at, a.kid(n, "set_clause_list"), r, op)
 	if w := a.kid(n, "where_clause"); w != 0 && !a.empty(w) {
 		a.expr(at, a.kid(w, "a_expr"), abi.UseCondition)
 	}
-	a.triggers(r, 'u', written)
-	a.cascade(r, 'u', written, nil)
+	a.effects(r, 'u', written)
+}
+
+// arbiter takes ON CONFLICT ON CONSTRAINT, which reads its columns too.
+func (a *analyzer) arbiter(n int32, r *schema.Relation) {
+	name := a.ident(a.kid(n, "name"))
+	for _, i := range r.Indexes {
+		if i.Name != name {
+			continue
+		}
+		for _, num := range i.Columns {
+			if c := r.ColumnAt(num); c != nil {
+				a.read(source{r, c.Name, a.via}, abi.UseCondition)
+			}
+		}
+		return
+	}
+	a.fail("42704", n, "constraint %q for table %q does not exist", name, r.Name.Name)
+}
+
+// writes notes that a column is written, and what its type makes of a value.
+func (a *analyzer) writes(op *operation, r *schema.Relation, name string) {
+	op.add(name, abi.UseWritten|a.tested(r, name))
+	a.casts(r.Column(name).Type)
 }
 
 func (a *analyzer) known(r *schema.Relation, n int32, column string) {
@@ -179,7 +203,7 @@ func (a *analyzer) assign(s *scope, list int32, r *schema.Relation, op *operatio
 		}
 		name := a.ident(a.kid(t, "ColId"))
 		a.known(r, t, name)
-		op.add(name, abi.UseWritten|a.tested(r, name))
+		a.writes(op, r, name)
 		written = append(written, name)
 	}
 	for _, c := range a.list(list, "set_clause") {
@@ -192,10 +216,9 @@ func (a *analyzer) assign(s *scope, list int32, r *schema.Relation, op *operatio
 		}
 		a.expr(s, a.kid(c, "a_expr"), abi.UseComputed)
 	}
-	word := a.find(list, "DEFAULT") != 0 // SET column = DEFAULT
-	for _, c := range r.Columns {
-		if c.Generated != 0 || word && c.Default != "" && slices.Contains(written, c.Name) {
-			a.expression(c.Default)
+	if a.find(list, "DEFAULT") != 0 { // SET column = DEFAULT
+		for _, name := range written {
+			a.expression(r, r.Column(name).Default)
 		}
 	}
 	return written
@@ -212,33 +235,29 @@ func (a *analyzer) targetAlias(n int32) (q int32, alias string) {
 func (a *analyzer) update(s *scope, n int32) []column {
 	q, alias := a.targetAlias(n)
 	r := a.target(q)
-	op := a.touch("update", r, a.via, abi.EffectWrite)
+	op := a.change("update", r)
 	mine := own(r, alias, a.via)
 	s.origins = []*origin{mine}
 	if f := a.kid(n, "from_clause"); !a.empty(f) {
 		a.from(s, a.kid(f, "from_list"))
 	}
 	written := a.assign(s, a.kid(n, "set_clause_list"), r, op)
-	a.where(s, a.kid(n, "where_or_current_clause"), r, mine, op)
-	a.triggers(r, 'u', written)
-	a.cascade(r, 'u', written, nil)
-	a.descend("update", r, abi.EffectWrite)
+	a.where(s, n, r, mine, op)
+	a.effects(r, 'u', written)
 	return a.returning(s, n, op)
 }
 
 func (a *analyzer) delete(s *scope, n int32) []column {
 	q, alias := a.targetAlias(n)
 	r := a.target(q)
-	op := a.touch("delete", r, a.via, abi.EffectWrite)
+	op := a.change("delete", r)
 	mine := own(r, alias, a.via)
 	s.origins = []*origin{mine}
 	if u := a.kid(n, "using_clause"); !a.empty(u) {
 		a.from(s, a.kid(u, "from_list"))
 	}
-	a.where(s, a.kid(n, "where_or_current_clause"), r, mine, op)
-	a.triggers(r, 'd', nil)
-	a.cascade(r, 'd', nil, nil)
-	a.descend("delete", r, abi.EffectWrite)
+	a.where(s, n, r, mine, op)
+	a.effects(r, 'd', nil)
 	return a.returning(s, n, op)
 }
 
@@ -257,37 +276,32 @@ func (a *analyzer) merge(s *scope, n int32) []column {
 			a.expr(s, a.kid(c, "a_expr"), abi.UseCondition)
 		}
 		if k := a.kid(w, "merge_update"); k != 0 {
-			op := a.touch("update", r, a.via, abi.EffectWrite)
+			op := a.change("update", r)
 			written := a.assign(s, a.kid(k, "set_clause_list"), r, op)
-			a.triggers(r, 'u', written)
-			a.cascade(r, 'u', written, nil)
-			a.descend("update", r, abi.EffectWrite)
+			a.effects(r, 'u', written)
 			ops = append(ops, op)
 		}
 		if a.kid(w, "merge_delete") != 0 {
-			ops = append(ops, a.touch("delete", r, a.via, abi.EffectWrite))
-			a.triggers(r, 'd', nil)
-			a.cascade(r, 'd', nil, nil)
-			a.descend("delete", r, abi.EffectWrite)
+			ops = append(ops, a.change("delete", r))
+			a.effects(r, 'd', nil)
 		}
 		if k := a.kid(w, "merge_insert"); k != 0 {
-			op := a.touch("insert", r, a.via, abi.EffectWrite)
+			op := a.change("insert", r)
 			given := map[string]bool{}
-			var values []int32 // none with DEFAULT VALUES
+			var values []column // none with DEFAULT VALUES
 			if v := a.kid(k, "merge_values_clause"); v != 0 {
-				values = a.list(a.kid(v, "expr_list"), "a_expr")
+				values = a.row(&scope{parent: s.parent, ctes: s.ctes, origins: from}, a.kid(v, "expr_list"))
 			}
-			for _, e := range values {
-				a.expr(s, e, abi.UseComputed)
+			for _, c := range values {
+				a.use(c, abi.UseComputed)
 			}
 			listed := a.insertColumns(k, r)
 			for _, name := range listed[:min(len(values), len(listed))] {
 				given[name] = true
-				op.add(name, abi.UseWritten|a.tested(r, name))
+				a.writes(op, r, name)
 			}
 			a.defaults(r, given, k)
-			a.triggers(r, 'i', nil)
-			a.descend("insert", r, abi.EffectWrite)
+			a.effects(r, 'i', nil)
 			ops = append(ops, op)
 		}
 	}
@@ -300,58 +314,37 @@ func (a *analyzer) merge(s *scope, n int32) []column {
 
 // where takes the condition of an UPDATE or DELETE.
 func (a *analyzer) where(s *scope, n int32, r *schema.Relation, mine *origin, op *operation) {
-	if a.empty(n) {
+	w := a.kid(n, "where_or_current_clause")
+	if a.empty(w) {
 		return
 	}
-	e := a.kid(n, "a_expr")
+	e := a.kid(w, "a_expr")
 	if e == 0 {
 		a.refuse("WHERE CURRENT OF")
 	}
 	a.expr(s, e, abi.UseCondition)
-	if a.tautology(e) {
+	if a.tautology(s, e) {
 		return
 	}
 	op.Attrs |= abi.HasWhere
-	fixed := map[string]bool{}
-	a.equalities(e, mine, s, fixed)
+	if len(r.Children) > 0 && r.Kind != 'p' && a.find(a.kid(n, "relation_expr_opt_alias"), "ONLY") == 0 {
+		return // each child has a row for the key of its own
+	}
+	k := key{mine: mine, alone: len(s.origins) == 1, fixed: map[string]bool{}}
+	a.equalities(e, &k)
 	for _, i := range r.Indexes {
 		if !i.Unique || i.Partial || i.Expression || len(i.Columns) == 0 || i.Nulls {
 			continue
 		}
 		if !slices.ContainsFunc(i.Columns, func(num int16) bool {
 			c := r.ColumnAt(num)
-			return c == nil || !fixed[c.Name]
+			return c == nil || !k.fixed[c.Name]
 		}) {
 			op.Attrs |= abi.WhereKey
 		}
 	}
-}
-
-// equalities finds the columns of the target that the condition fixes to a
-// constant or parameter, along its ANDs.
-func (a *analyzer) equalities(n int32, mine *origin, s *scope, fixed map[string]bool) {
-	leaf := a.through(n)
-	switch r := a.rule(leaf); {
-	case a.name(leaf) == "c_expr" && a.kid(leaf, "a_expr") != 0:
-		a.equalities(a.kid(leaf, "a_expr"), mine, s, fixed)
-	case a.name(leaf) != "a_expr" || len(r) != 4:
-	case r[2] == "AND":
-		first := a.t.Nodes[leaf].First
-		a.equalities(first, mine, s, fixed)
-		a.equalities(a.t.Nodes[a.t.Nodes[first].Next].Next, mine, s, fixed)
-	case r[2] == "'='":
-		left := a.t.Nodes[leaf].First
-		right := a.t.Nodes[a.t.Nodes[left].Next].Next
-		for range 2 {
-			ref := a.through(left)
-			if a.name(ref) == "columnref" && a.find(right, "columnref") == 0 && a.find(right, "select_with_parens") == 0 && a.find(right, "func_application") == 0 {
-				names, star, plain := a.parts(ref)
-				if plain && !star && len(names) <= 2 && (len(names) == 1 && len(s.origins) == 1 || len(names) == 2 && names[0] == mine.alias) {
-					fixed[names[len(names)-1]] = true
-				}
-			}
-			left, right = right, left
-		}
+	if op.Attrs&abi.WhereKey != 0 && a.via == "" {
+		a.edits = append(a.edits, k.edits...)
 	}
 }
 
@@ -376,99 +369,31 @@ func (a *analyzer) tested(r *schema.Relation, name string) abi.Use {
 func (a *analyzer) defaults(r *schema.Relation, given map[string]bool, n int32) {
 	word := a.find(n, "DEFAULT") != 0
 	for _, c := range r.Columns {
-		if c.Generated != 0 || c.Default != "" && (word || !given[c.Name]) {
-			a.expression(c.Default)
+		if c.Generated == 0 && (word || !given[c.Name]) {
+			a.expression(r, c.Default)
 		}
 	}
 }
 
-// expression reads a text of the server's own for the functions it calls. The
-// next value of a sequence, as a default asks for it, is part of the insert.
-func (a *analyzer) expression(text string) {
+// expression reads a text of the server's own for the functions that it calls.
+func (a *analyzer) expression(r *schema.Relation, text string) {
+	if text == "" {
+		return
+	}
 	t, err := a.g.Parse("SELECT " + text)
 	if err != nil {
 		a.refuse("a default that is not understood: %s", text)
 	}
-	for i := range t.Nodes {
-		if i == 0 || a.g.Names[t.Nodes[i].Sym] != "func_application" {
-			continue
-		}
-		inner := *a
-		inner.t, inner.path, inner.via, inner.edits = t, nil, "default", nil
-		parts, _, _ := inner.parts(inner.kid(int32(i), "func_name"))
-		inner.candidates(int32(i), parts, -1, func(f *schema.Function) bool { return f.System && f.Name.Name == "nextval" })
-		a.order = inner.order
+	inner := *a
+	inner.t, inner.path, inner.via, inner.edits, inner.trace = t, nil, "default", nil, nil
+	inner.ops, inner.order = map[opKey]*operation{}, nil
+	s := &scope{origins: []*origin{own(r, "", "default")}}
+	for _, el := range inner.list(inner.find(t.Root, "target_list"), "target_el") {
+		inner.expr(s, inner.kid(el, "a_expr"), abi.UseComputed)
 	}
-}
-
-// triggers adds what triggers run: their functions may do anything.
-func (a *analyzer) triggers(r *schema.Relation, event byte, columns []string) {
-	for _, t := range r.Triggers {
-		fires := event == 'i' && t.Insert || event == 'd' && t.Delete || event == 't' && t.Truncate
-		if event == 'u' && t.Update {
-			fires = len(t.Columns) == 0
-			for _, num := range t.Columns {
-				c := r.ColumnAt(num)
-				fires = fires || c == nil || slices.Contains(columns, c.Name)
-			}
-			// A BEFORE trigger may change what an UPDATE OF watches.
-			fires = fires || len(t.Columns) > 0 && len(r.Triggers) > 1
+	for _, o := range inner.order {
+		if o.Kind == abi.KindFunction {
+			a.other(o.Operation)
 		}
-		if !fires {
-			continue
-		}
-		op := abi.Operation{Verb: "call", Kind: abi.KindFunction, Effect: abi.EffectWrite, Value: t.SourceHash,
-			Via: "trigger " + r.Name.Namespace + "." + r.Name.Name + "." + t.Name}
-		if f := a.c.Schema.Functions[t.Function]; f != nil {
-			op.Object = f.Name.Parts()
-		}
-		a.other(op)
-	}
-}
-
-// cascade adds what foreign keys make the server do to other tables, and what
-// that does in turn.
-func (a *analyzer) cascade(r *schema.Relation, event byte, written []string, seen []string) {
-	for _, f := range r.Referenced {
-		from := a.c.Schema.Relations[f.From]
-		action := f.OnDelete
-		if event == 'u' {
-			action = f.OnUpdate
-			touched := false
-			for _, num := range f.ToColumns {
-				c := r.ColumnAt(num)
-				touched = touched || c == nil || slices.Contains(written, c.Name)
-			}
-			if !touched {
-				continue
-			}
-		}
-		if action == 'a' || action == 'r' {
-			continue
-		}
-		if from == nil {
-			a.refuse("a foreign key of a table that is not known")
-		}
-		via := "fk " + from.Name.Namespace + "." + from.Name.Name + "." + f.Name
-		if slices.Contains(seen, via+string(event)) {
-			continue
-		}
-		next := append(slices.Clone(seen), via+string(event))
-		if action == 'c' && event == 'd' {
-			a.touch("delete", from, via, abi.EffectWrite)
-			a.triggers(from, 'd', nil)
-			a.cascade(from, 'd', nil, next)
-			continue
-		}
-		op := a.touch("update", from, via, abi.EffectWrite)
-		var changed []string
-		for _, num := range f.FromColumns {
-			if c := from.ColumnAt(num); c != nil {
-				op.add(c.Name, abi.UseWritten)
-				changed = append(changed, c.Name)
-			}
-		}
-		a.triggers(from, 'u', changed)
-		a.cascade(from, 'u', changed, next)
 	}
 }

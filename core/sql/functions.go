@@ -138,7 +138,7 @@ func (a *analyzer) nulledColumn(n int32, c column) (column, bool) {
 	}
 	a.touch("select", s.relation, s.via, abi.EffectRead)
 	out := a.null(n, typ)
-	out.name = c.name
+	out.name, out.nulled = c.name, true
 	return out, true
 }
 

@@ -14,6 +14,8 @@ type column struct {
 	copies   []source // it is a bare copy of one of these
 	computed []source // these went into it otherwise
 	other    bool     // constants, parameters or expressions went into it
+	unsure   bool     // there may be no such column: which function runs is the server's choice
+	nulled   bool     // NULL stands in its place in the text that is forwarded
 }
 
 // source is a table column and the operation under which it is read.
@@ -23,12 +25,38 @@ type source struct {
 	via      string
 }
 
-// origin is one element of a FROM clause.
+// origin is one element of a FROM clause, or what a JOIN makes of two: that one
+// has no name, and the columns of its sides are found through it alone.
 type origin struct {
-	alias   string
-	schema  string // of a relation that was named with it
-	columns []column
-	hidden  map[string]bool // merged into one by USING or NATURAL
+	alias    string
+	schema   string // of a relation that was named with it
+	columns  []column
+	relation *schema.Relation // a table or view
+	joined   bool             // a side of a JOIN: only a qualified name finds its columns
+	read     *operation       // that reads the relation
+}
+
+// find gives the columns of that name. Every table has system columns.
+func (o *origin) find(name string) (found []column) {
+	for _, c := range o.columns {
+		if c.name == name {
+			found = append(found, c)
+		}
+	}
+	if r := o.relation; len(found) == 0 && r != nil && r.Kind != 'v' && systemColumns[name] && o.read != nil {
+		found = append(found, column{name: name, computed: []source{{r, name, o.read.Via}}, other: true})
+	}
+	return found
+}
+
+// visible gives the columns of a FROM clause, as the star does.
+func visible(origins []*origin) (cols []column) {
+	for _, o := range origins {
+		if !o.joined {
+			cols = append(cols, o.columns...)
+		}
+	}
+	return cols
 }
 
 // scope is what names mean at one place. Its parent is the query around it.
@@ -36,13 +64,17 @@ type scope struct {
 	parent  *scope
 	origins []*origin
 	ctes    map[string][]column
-	aliases []column // of the output, for ORDER BY and GROUP BY
+	later   map[string]bool // WITH queries that are named further on
+	aliases []column        // of the output, for ORDER BY and GROUP BY
 }
 
-func (s *scope) cte(name string) ([]column, bool) {
+func (a *analyzer) cte(s *scope, name string) ([]column, bool) {
 	for ; s != nil; s = s.parent {
 		if c, ok := s.ctes[name]; ok {
 			return c, true
+		}
+		if s.later[name] {
+			a.refuse("%s, which a recursive WITH names further on", name)
 		}
 	}
 	return nil, false
@@ -77,29 +109,24 @@ func (a *analyzer) lookup(s *scope, n int32, names []string) column {
 	}
 	for at := s; at != nil; at = at.parent {
 		var found []column
+		var where *origin
 		matched := false
 		for _, o := range at.origins {
-			if qualifier != "" && (o.alias != qualifier || namespace != "" && o.schema != namespace) {
+			if qualifier == "" && o.joined || qualifier != "" && (o.alias != qualifier || namespace != "" && o.schema != namespace) {
 				continue
 			}
 			matched = true
-			if qualifier == "" && o.hidden[col] {
-				continue
-			}
-			for _, c := range o.columns {
-				if c.name == col {
-					found = append(found, c)
-				}
-			}
-			if len(found) == 0 && systemColumns[col] && len(o.columns) > 0 && len(o.columns[0].copies) == 1 {
-				src := o.columns[0].copies[0]
-				found = append(found, column{name: col, computed: []source{{src.relation, col, src.via}}, other: true})
+			if here := o.find(col); len(here) > 0 {
+				found, where = append(found, here...), o
 			}
 		}
 		switch {
 		case len(found) > 1:
 			a.fail("42702", n, "column reference %q is ambiguous", col)
 		case len(found) == 1:
+			if found[0].unsure && qualifier == "" {
+				a.certain(s, where, col)
+			}
 			return found[0]
 		case qualifier != "" && matched:
 			a.fail("42703", n, "column %s.%s does not exist", qualifier, col)
@@ -109,7 +136,7 @@ func (a *analyzer) lookup(s *scope, n int32, names []string) column {
 		for at := s; at != nil; at = at.parent {
 			for _, o := range at.origins {
 				if o.alias == col {
-					return wholeRow(o)
+					return a.wholeRow(o)
 				}
 			}
 		}
@@ -119,7 +146,25 @@ func (a *analyzer) lookup(s *scope, n int32, names []string) column {
 	return column{}
 }
 
-func wholeRow(o *origin) column {
+// certain refuses a name that would mean something else if a function has no
+// column of that name after all.
+func (a *analyzer) certain(s *scope, where *origin, name string) {
+	for ; s != nil; s = s.parent {
+		for _, o := range s.origins {
+			found := o.find(name)
+			if o != where && (len(found) > 0 && !o.joined || len(found) == 0 && o.alias == name) {
+				a.refuse("the name %s, which is a function's column or something else: qualify it", name)
+			}
+		}
+	}
+}
+
+// wholeRow is a row as a value. Where it is a table's, its type is one that
+// users have made.
+func (a *analyzer) wholeRow(o *origin) column {
+	if o.relation != nil {
+		a.casts(o.relation.RowType)
+	}
 	c := column{name: o.alias, other: true}
 	for _, k := range o.columns {
 		c.computed = append(append(c.computed, k.copies...), k.computed...)
@@ -168,12 +213,33 @@ func (a *analyzer) computable(s source) {
 	if t == nil || t.OID >= firstUser && t.Kind != 'e' && !a.extendedType(t.OID) {
 		a.refuse("computing with %s, whose type is made by users", s.column)
 	}
+	a.casts(c.Type)
+}
+
+// casts adds the functions that users have made to cast from or to a type: a
+// value of it can meet each of them unsaid.
+func (a *analyzer) casts(oid schema.OID) {
+	for t := a.c.Schema.Types[oid]; t != nil && t.OID >= firstUser; t = a.c.Schema.Types[t.Base] {
+		for _, k := range a.c.Schema.Casts {
+			if k.Function < firstUser || k.Source != t.OID && k.Target != t.OID && (t.Array == 0 || k.Source != t.Array && k.Target != t.Array) {
+				continue
+			}
+			f := a.c.Schema.Functions[k.Function]
+			if f == nil {
+				a.refuse("a cast whose function is not known")
+			}
+			if !a.accepts(f) {
+				a.other(abi.Operation{Verb: "call", Kind: abi.KindFunction, Object: f.Name.Parts(), Via: a.via, Effect: abi.EffectWrite, Value: f.SourceHash})
+			}
+		}
+	}
 }
 
 // operation is one that is being put together.
 type operation struct {
 	abi.Operation
-	at map[string]int
+	at               map[string]int
+	refs, conditions int // how often a FROM names the relation, and how many of them have a condition
 }
 
 func (o *operation) add(column string, u abi.Use) {
@@ -193,14 +259,22 @@ type opKey struct {
 	verb      string
 	object    string
 	via       string
+	nth       int // of the commands that change rows: what is said of one is not said of another
+}
+
+// change gives the operation of a command that changes rows, of which a
+// statement can have several.
+func (a *analyzer) change(verb string, r *schema.Relation) *operation {
+	a.changes++
+	return a.operation(opKey{a.statement, verb, r.Name.Namespace + "\x00" + r.Name.Name, a.via, a.changes}, abi.Operation{Statement: a.statement, Verb: verb, Kind: abi.KindRelation, Object: r.Name.Parts(), Via: a.via, Effect: abi.EffectWrite})
 }
 
 // touch gives the operation of that verb on that relation, making it once.
 func (a *analyzer) touch(verb string, r *schema.Relation, via string, effect abi.Effect) *operation {
 	if r.System {
-		return a.operation(opKey{a.statement, verb, r.Name.Namespace + "\x00" + r.Name.Name, via}, abi.Operation{Statement: a.statement, Verb: verb, Kind: abi.KindSystem, Object: r.Name.Parts(), Via: via, Effect: effect, Attrs: abi.Floor})
+		return a.operation(opKey{a.statement, verb, r.Name.Namespace + "\x00" + r.Name.Name, via, 0}, abi.Operation{Statement: a.statement, Verb: verb, Kind: abi.KindSystem, Object: r.Name.Parts(), Via: via, Effect: effect, Attrs: abi.Floor})
 	}
-	return a.operation(opKey{a.statement, verb, r.Name.Namespace + "\x00" + r.Name.Name, via}, abi.Operation{Statement: a.statement, Verb: verb, Kind: abi.KindRelation, Object: r.Name.Parts(), Via: via, Effect: effect})
+	return a.operation(opKey{a.statement, verb, r.Name.Namespace + "\x00" + r.Name.Name, via, 0}, abi.Operation{Statement: a.statement, Verb: verb, Kind: abi.KindRelation, Object: r.Name.Parts(), Via: via, Effect: effect})
 }
 
 func (a *analyzer) operation(key opKey, op abi.Operation) *operation {
@@ -220,7 +294,7 @@ func (a *analyzer) other(op abi.Operation) {
 	for _, p := range op.Object {
 		object += p + "\x00"
 	}
-	a.operation(opKey{a.statement, op.Verb + "\x00" + op.Kind, object, op.Via + "\x00" + op.Value}, op)
+	a.operation(opKey{a.statement, op.Verb + "\x00" + op.Kind, object, op.Via + "\x00" + op.Value, 0}, op)
 }
 
 // relation resolves a name as the server would along the search path.
