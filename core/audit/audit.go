@@ -39,11 +39,12 @@ const (
 
 // Options of a log. The zero value is usable.
 type Options struct {
-	Sync       Sync             // default SyncWrites
-	Segment    int              // bytes of a segment file, default 16 MiB
-	Witness    string           // a file elsewhere that takes a copy of each checkpoint
-	Checkpoint time.Duration    // between two checkpoints, default one minute
-	Now        func() time.Time // default time.Now
+	Sync       Sync                     // default SyncWrites
+	Segment    int                      // bytes of a segment file, default 16 MiB
+	Witness    string                   // a file elsewhere that takes a copy of each checkpoint
+	Checkpoint time.Duration            // between two checkpoints, default one minute
+	Now        func() time.Time         // default time.Now
+	Synced     func(took time.Duration) // is told of each sync to disk; may be nil
 }
 
 // The layout of a segment: a head of 64 bytes, then records of a head of 20
@@ -340,6 +341,16 @@ func (l *Log) short() error {
 	return nil
 }
 
+// Err says why nothing that begins can be recorded, nil where it can.
+func (l *Log) Err() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err == nil && l.full != nil {
+		return l.short()
+	}
+	return l.err
+}
+
 func (l *Log) fits(n int) error {
 	if l.err != nil {
 		return l.err
@@ -386,7 +397,11 @@ func (l *Log) flush(seq uint64) error {
 	if err != nil {
 		return err
 	}
+	began := time.Now()
 	err = l.sync(f)
+	if l.opt.Synced != nil {
+		l.opt.Synced(time.Since(began))
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err != nil && !errors.Is(err, os.ErrClosed) {

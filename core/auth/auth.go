@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -44,18 +45,57 @@ const (
 
 // Authority checks tokens of its issuers. It implements gate.Identity.
 type Authority struct {
+	now func() time.Time
+
+	mu      sync.RWMutex
 	issuers map[string]*issuer
-	now     func() time.Time
 }
 
 // New makes an authority. It opens nothing: an issuer that cannot be reached
 // now may be reached when the first token comes.
 func New(issuers []Issuer) *Authority {
-	a := &Authority{issuers: map[string]*issuer{}, now: time.Now}
-	for _, i := range issuers {
-		a.issuers[i.URL] = newIssuer(i)
-	}
+	a := &Authority{now: time.Now}
+	a.SetIssuers(issuers)
 	return a
+}
+
+// SetIssuers makes these the issuers that are trusted from the next login on.
+// The keys of one that stays are kept: it may not be there to be asked again.
+func (a *Authority) SetIssuers(issuers []Issuer) {
+	next := map[string]*issuer{}
+	for _, i := range issuers {
+		n := newIssuer(i)
+		if old := a.trusted(i.URL); old != nil && old.mu.TryLock() { // it is held while the issuer is asked
+			n.config, n.keys, n.fetched, n.tried, n.failed = old.config, old.keys, old.fetched, old.tried, old.failed
+			old.mu.Unlock()
+		}
+		next[i.URL] = n
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.issuers = next
+}
+
+// trusted gives an issuer, nil where it is not one of ours.
+func (a *Authority) trusted(url string) *issuer {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return a.issuers[url]
+}
+
+// Asserted gives those of a subject's groups that its issuer may assert now;
+// false where it is not one of ours.
+func (a *Authority) Asserted(url string, groups []string) (now []string, ours bool) {
+	i := a.trusted(url)
+	if i == nil {
+		return nil, false
+	}
+	for _, g := range groups {
+		if i.may(g) {
+			now = append(now, g)
+		}
+	}
+	return now, true
 }
 
 // SetClock gives it another clock, before it is used.
@@ -87,7 +127,7 @@ func (a *Authority) verify(ctx context.Context, raw string) (said, error) {
 	if err != nil {
 		return said{}, err
 	}
-	i := a.issuers[url]
+	i := a.trusted(url)
 	if i == nil {
 		return said{}, fmt.Errorf("auth: the issuer %q is not one of ours", url)
 	}

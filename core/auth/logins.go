@@ -259,7 +259,7 @@ func (l *Logins) Wait(ctx context.Context, id string) (*Record, string, error) {
 func (l *Logins) Authenticate(ctx context.Context, in gate.Login) (gate.Grant, error) {
 	if !strings.HasPrefix(in.Secret, tokenPrefix) {
 		g, err := l.Authority.Authenticate(ctx, in)
-		if err == nil && l.issuers[g.Issuer].NoRaw {
+		if i := l.trusted(g.Issuer); err == nil && (i == nil || i.NoRaw) {
 			return gate.Grant{}, fmt.Errorf("auth: %s: a token of the provider itself, which raw_tokens switches off", g.Subject)
 		}
 		return g, err
@@ -307,9 +307,12 @@ func (l *Logins) Current(ctx context.Context, id string) (*Record, error) {
 	}
 	now := l.now()
 	_, over := l.over.Load(id)
-	switch {
+	groups, ours := l.Asserted(r.Issuer, r.Groups)
+	switch r.Groups = groups; {
 	case over:
 		return nil, fmt.Errorf("%w (logout)", ErrToken)
+	case !ours: // for now: it may come back with the next reload
+		return nil, fmt.Errorf("%w (its issuer is no longer trusted)", ErrToken)
 	case r.Ended != "":
 		return nil, fmt.Errorf("%w (%s)", ErrToken, r.Ended)
 	case !now.Before(r.Expires):
@@ -342,7 +345,7 @@ func (l *Logins) refresh(ctx context.Context, r *Record) (*Record, error) {
 		}
 		return nil, fmt.Errorf("auth: %s: the groups could not be asked for: %w", r.Subject, why)
 	}
-	i := l.issuers[r.Issuer]
+	i := l.trusted(r.Issuer)
 	if i == nil {
 		return end("its issuer is no longer trusted")
 	}
@@ -457,9 +460,11 @@ func (l *Logins) End(ctx context.Context, secret string) (*Record, error) {
 
 // issuer gives the issuer of a login.
 func (a *Authority) issuer(url string) (*issuer, error) {
-	if i := a.issuers[url]; i != nil {
+	if i := a.trusted(url); i != nil {
 		return i, nil
 	}
+	a.mu.RLock()
+	defer a.mu.RUnlock()
 	var all []string
 	for u, i := range a.issuers {
 		if url == "" && len(a.issuers) == 1 {

@@ -43,6 +43,18 @@ type Listeners struct {
 	Postgres *Listener
 }
 
+// All gives those that there are, by name.
+func (l Listeners) All() map[string]*Listener {
+	all := map[string]*Listener{}
+	if l.API != nil {
+		all["api"] = l.API
+	}
+	if l.Postgres != nil {
+		all["postgres"] = l.Postgres
+	}
+	return all
+}
+
 // Listener is one address.
 type Listener struct {
 	Address string
@@ -62,6 +74,12 @@ type Issuer struct {
 	RawTokens bool     // its ID tokens are taken as passwords, default true
 	Scopes    []string // asked for at a login through the gateway, besides openid and offline_access
 	Secret    *Secret  // of the client; nil for a public one
+}
+
+// Digest is over all that is written of an issuer. A secret counts as what it
+// refers to.
+func (i Issuer) Digest() string {
+	return fmt.Sprintf("%q %q %q %q %q %t %q %v", i.URL, i.ClientID, i.Subject, i.Groups, i.MayAssert, i.RawTokens, i.Scopes, i.Secret)
 }
 
 // Resource is a database behind the gateway.

@@ -157,7 +157,8 @@ type Gate struct {
 	Dialer   Dialer
 	Log      Log
 	Recorder Recorder
-	Now      func() time.Time // nil is time.Now
+	Now      func() time.Time                                                  // nil is time.Now
+	Judged   func(guard string, d abi.Decision, took time.Duration, err error) // is told what each guard said; may be nil
 
 	current  atomic.Pointer[Generation]
 	number   atomic.Uint64
@@ -165,18 +166,19 @@ type Gate struct {
 	sessions map[string]*Session
 	draining error
 
-	commands, denied, refused atomic.Uint64
+	commands, denied, held, opened, refused atomic.Uint64
 
 	denials budget // refused commands, by subject
 	failed  budget // failed logins, by address
 }
 
 // Counts are what the gate has counted since it was made.
-type Counts struct{ Commands, Denied, LoginsRefused uint64 }
+type Counts struct{ Commands, Denied, Held, Opened, LoginsRefused uint64 }
 
 // Counts gives them.
 func (g *Gate) Counts() Counts {
-	return Counts{g.commands.Load(), g.denied.Load(), g.refused.Load()}
+	denied, held := g.denied.Load(), g.held.Load() // before the commands, of which they are a part
+	return Counts{g.commands.Load(), denied, held, g.opened.Load(), g.refused.Load()}
 }
 
 func (g *Gate) now() time.Time {

@@ -171,6 +171,7 @@ func (g *Gate) Open(ctx context.Context, l Login) (*Session, error) {
 	}
 	g.sessions[s.abi.ID] = s
 	g.mu.Unlock()
+	g.opened.Add(1)
 	// A generation that came while this session was not yet in the list did not see it.
 	if now := g.Current(); now != gen {
 		if err := now.Permits(l.Task, l.Resource, grant.Groups); err != nil {

@@ -155,7 +155,11 @@ func (s *Session) submit(ctx context.Context, gen *Generation, c *abi.Command) (
 	}
 	if !allowed {
 		s.denied++
-		s.gate.denied.Add(1)
+		if verdict.Decision == abi.Review {
+			s.gate.held.Add(1)
+		} else {
+			s.gate.denied.Add(1)
+		}
 		s.refused(c)
 		return nil, &Denied{Decision: verdict.Decision, Guard: guard, Reason: verdict.Reason}
 	}
@@ -225,8 +229,12 @@ func (s *Session) judge(ctx context.Context, gen *Generation, c *abi.Command) (a
 	}
 	all := make([]asked, len(gen.Guards))
 	for i, guard := range gen.Guards {
+		began := time.Now()
 		v, err := guard.Command(ctx, c)
 		all[i] = asked{guard: guard, verdict: v, err: err, read: abi.Deny}
+		if s.gate.Judged != nil {
+			s.gate.Judged(guard.Name(), decisionOf(v), time.Since(began), err)
+		}
 		switch {
 		case err != nil || v == nil:
 			all[i].verdict = &abi.Verdict{Decision: abi.Deny, Reason: abi.Reason{Code: "gate.guard-failed", Message: "the guard " + quote(guard.Name()) + " failed, and what cannot be judged is refused"}}
@@ -258,6 +266,13 @@ func (s *Session) judge(ctx context.Context, gen *Generation, c *abi.Command) (a
 		v.Decision = abi.Deny
 	}
 	return v, name, all
+}
+
+func decisionOf(v *abi.Verdict) abi.Decision {
+	if v == nil {
+		return abi.Deny
+	}
+	return v.Decision.Normal()
 }
 
 // reopen asks the guards of a new generation whether the session may go on.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/taskgate/taskgate/core/auth"
 	"github.com/taskgate/taskgate/core/config"
+	"github.com/taskgate/taskgate/core/gate"
 )
 
 // How logins are looked after and waited for.
@@ -49,12 +50,27 @@ func (s *Server) regroup(ctx context.Context, every time.Duration) error {
 			return nil
 		case <-tick.C:
 		}
+		s.endForeign()
 		seen := map[string]bool{"": true}
 		for _, x := range s.gate.Sessions() {
 			if id := x.Login(); !seen[id] {
 				seen[id] = true
 				s.regroupOne(ctx, id)
 			}
+		}
+	}
+}
+
+// endForeign ends the sessions that no issuer of now would have given.
+func (s *Server) endForeign() {
+	gen := s.gate.Current()
+	for _, x := range s.gate.Sessions() {
+		a := x.About()
+		groups, ours := s.logins.Asserted(a.Issuer, a.Groups)
+		if !ours {
+			x.End(&gate.Ended{Reason: "the issuer that your login is from is no longer trusted"})
+		} else if err := gen.Permits(a.Task, a.Resource, groups); err != nil {
+			x.End(&gate.Ended{Reason: err.Error()})
 		}
 	}
 }
@@ -110,13 +126,13 @@ func (s *Server) api() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if gen := s.gate.Current(); gen == nil || len(gen.Guards) == 0 {
-			http.Error(w, "no policy", http.StatusServiceUnavailable)
+		if why := s.unready(); why != nil {
+			http.Error(w, "not ready: "+why.Error(), http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, "ready")
 	})
-	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics(), promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("POST /v1/login", s.beginLogin)
 	mux.HandleFunc("POST /v1/login/wait", s.waitLogin)
 	mux.HandleFunc("POST /v1/login/code", s.redeemLogin)
@@ -211,7 +227,7 @@ func (s *Server) me(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	me := Me{Issuer: l.Issuer, Subject: l.Subject, Groups: l.Groups, Expires: t.Expires, Tasks: []TaskStatus{}, Postgres: s.front}
+	me := Me{Issuer: l.Issuer, Subject: l.Subject, Groups: l.Groups, Expires: t.Expires, Tasks: []TaskStatus{}, Postgres: *s.front.Load()}
 	for _, task := range s.gate.Current().Allowed(l.Groups) {
 		if t.Task == "" || t.Task == task.Name {
 			me.Tasks = append(me.Tasks, TaskStatus{task.Name, task.Resources})

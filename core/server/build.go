@@ -13,7 +13,6 @@ import (
 	"os"
 	"slices"
 	"sort"
-	"strings"
 	"time"
 
 	"github.com/taskgate/taskgate/abi"
@@ -21,6 +20,7 @@ import (
 	"github.com/taskgate/taskgate/core/config"
 	"github.com/taskgate/taskgate/core/gate"
 	"github.com/taskgate/taskgate/core/protocol/postgres"
+	"github.com/taskgate/taskgate/core/record"
 	"github.com/taskgate/taskgate/core/wasm"
 )
 
@@ -121,9 +121,31 @@ func Changes(old, next *gate.Generation) []string {
 	if len(out) == 0 && old.Digest != next.Digest {
 		out = append(out, "the configuration of a guard changed")
 	}
-	if len(out) == 0 {
-		out = append(out, "nothing changed")
+	return out
+}
+
+// issuerChanges says in words which issuers differ.
+func issuerChanges(old, next *config.Config) []string {
+	of := func(c *config.Config) map[string]config.Issuer {
+		m := map[string]config.Issuer{}
+		for _, i := range c.Issuers {
+			m[i.URL] = i
+		}
+		return m
 	}
+	out := differ("issuer", of(old), of(next), config.Issuer.Digest)
+	sort.Strings(out)
+	return out
+}
+
+// needRestart says which settings differ that a running gateway cannot take.
+func needRestart(old, next *config.Config) (out []string) {
+	for what, same := range map[string]bool{"data": old.Data == next.Data, "audit": old.Audit == next.Audit, "record": old.Record == next.Record} {
+		if !same {
+			out = append(out, what+" differs: that counts after a restart")
+		}
+	}
+	sort.Strings(out)
 	return out
 }
 
@@ -216,12 +238,6 @@ func Secrets(c *config.Config) (missing []string) {
 	return missing
 }
 
-// clean makes text safe for one line of a log.
-func clean(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, s)
-}
+// clean makes text safe for one line of a log, and for the terminal that it is
+// read on (X18).
+func clean(s string) string { return record.Escape(s) }

@@ -72,7 +72,9 @@ func withIdentity(t *testing.T, pg *pgtest.Server, issuer, listener string) *ide
 			t.Fatal(err)
 		}
 	}
-	tasksModule(t, filepath.Join(g.dir, "tasks.wasm"))
+	if err := tasksModule(filepath.Join(g.dir, "tasks.wasm")); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.Mkdir(filepath.Join(g.dir, "tasks"), 0o700); err != nil {
 		t.Fatal(err)
 	}

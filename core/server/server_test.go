@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -18,104 +17,16 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/rs/zerolog"
 
 	"github.com/taskgate/taskgate/core/audit"
-	"github.com/taskgate/taskgate/core/config"
 	"github.com/taskgate/taskgate/core/devidp"
-	"github.com/taskgate/taskgate/core/wasm"
-	"github.com/taskgate/taskgate/internal/pgtest"
 )
-
-// tasksModule builds the tasks guard.
-func tasksModule(t *testing.T, out string) {
-	t.Helper()
-	cmd := exec.Command("go", "build", "-buildmode=c-shared", "-o", out, "../../plugins/tasks")
-	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm")
-	if b, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%s", b)
-	}
-	raw, err := os.ReadFile(out)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile("../../plugins/tasks/manifest.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := &wasm.Manifest{}
-	if err := json.Unmarshal(text, m); err != nil {
-		t.Fatal(err)
-	}
-	if raw, err = wasm.AppendManifest(raw, m); err == nil {
-		err = os.WriteFile(out, raw, 0o600)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-const lookTask = "task: look\nresources: [shop]\nallow:\n  - {verbs: [select], tables: [public.orders], columns: [id, status]}\n  - {verbs: [update], tables: [public.orders], columns: [status], where: key}\n"
 
 // TestGateway runs a whole gateway: login by a real token, reload under a live
 // session, kill, metrics, and the end of it all with a session open.
 func TestGateway(t *testing.T) {
-	pg, err := pgtest.Start(15)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer pg.Stop()
-	if err := pg.Database("shop", pgtest.Shop); err != nil {
-		t.Fatal(err)
-	}
-	idp := &devidp.Provider{ClientID: "taskgate"}
-	l, issuer, err := idp.Listen("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	idpDone := make(chan error, 1)
-	go func() { idpDone <- idp.Run(ctx, l) }()
-	defer func() { cancel(); <-idpDone }()
-
-	dir := t.TempDir()
-	write := func(name, text string) {
-		t.Helper()
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	tasksModule(t, filepath.Join(dir, "tasks.wasm"))
-	if err := os.Mkdir(filepath.Join(dir, "tasks"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	write("tasks/look.yaml", lookTask)
-	write("password", pg.Password)
-	gatewayYAML := fmt.Sprintf(`listeners:
-  postgres: {address: "127.0.0.1:0", plain: true}
-  api: {address: "127.0.0.1:0", plain: true}
-issuers:
-  - {url: "%s", client_id: taskgate}
-resources:
-  shop: {protocol: postgres, address: "localhost:%d", database: shop, ca: "file:%s", logins: {app: {user: app, password: "file:password"}}}
-plugins:
-  - {name: tasks, path: tasks.wasm, may: [allow, deny], isolation: shared, cache: true}
-`, issuer, pg.Port, pg.CA)
-	write("gateway.yaml", gatewayYAML)
-	ready := make(chan map[string]string, 1)
-	s := &Server{Config: config.Source{Path: filepath.Join(dir, "gateway.yaml")}, Version: "test", Log: zerolog.Nop(), Grace: 200 * time.Millisecond, Ready: func(a map[string]string) { ready <- a }}
-	var ahead atomic.Int64
-	s.clock = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
-	run, stop := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(run) }()
-	var addr map[string]string
-	select {
-	case addr = <-ready:
-	case err := <-done:
-		t.Fatal(err)
-	}
-
+	w := newWorld(t, nil)
+	s, dir, write, addr, idp, gatewayYAML := w.s, w.dir, w.write, w.addr, w.idp, w.yaml
 	token, err := idp.Token("ada", []string{"task:look"})
 	if err != nil {
 		t.Fatal(err)
@@ -170,7 +81,7 @@ plugins:
 	if b := get(http.DefaultClient, "http://"+addr["api"]+"/readyz"); !strings.Contains(b, "ready") {
 		t.Error(b)
 	}
-	if b := get(http.DefaultClient, "http://"+addr["api"]+"/metrics"); !strings.Contains(b, "taskgate_denied_total 1") || !strings.Contains(b, "taskgate_sessions 1") {
+	if b := get(http.DefaultClient, "http://"+addr["api"]+"/metrics"); !strings.Contains(b, "taskgate_commands_total{verdict=\"deny\"} 1") || !strings.Contains(b, "taskgate_sessions 1") {
 		t.Error(b)
 	}
 	socket := filepath.Join(dir, "data", "admin.sock")
@@ -198,7 +109,7 @@ plugins:
 	if _, err := s.Reload(t.Context(), "test"); err != nil {
 		t.Fatal(err)
 	}
-	loginOverAPI(t, s, idp, addr, pg, &ahead)
+	loginOverAPI(t, s, idp, addr, w.database, &w.ahead)
 	// X14: the gateway stops; what is left is told so.
 	if c, err = pgx.Connect(t.Context(), url); err != nil {
 		t.Fatal(err)
@@ -209,28 +120,25 @@ plugins:
 	if _, err := c.Exec(t.Context(), "update orders set status = 'lost' where id = 1"); err != nil {
 		t.Fatal(err)
 	}
-	stop()
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
+	w.end()
 	if got := code("commit"); got != "57P01" {
 		t.Errorf("the client is told %s", got)
 	}
-	if out, err := pg.Psql("shop", "select status from orders where id = 1"); err != nil || strings.TrimSpace(out) == "lost" {
+	if out, err := shared.pg.Psql(w.database, "select status from orders where id = 1"); err != nil || strings.TrimSpace(out) == "lost" {
 		t.Errorf("%q %v", out, err)
 	}
 	if rep, err := audit.Verify(filepath.Join(dir, "data", "audit"), "", ""); err != nil || rep.Signed != rep.Records {
 		t.Errorf("%+v %v", rep, err)
 	}
 	log, _ := os.ReadFile(filepath.Join(dir, "data", "audit", "00000001.log"))
-	if strings.Contains(string(log), token) || strings.Contains(string(log), pg.Password) {
+	if strings.Contains(string(log), token) || strings.Contains(string(log), shared.pg.Password) {
 		t.Error("RC08: a secret is in the audit log")
 	}
 }
 
 // loginOverAPI logs in by the device flow, works with what that gave, and ends
 // it all by losing the group and by a logout, each with a transaction open.
-func loginOverAPI(t *testing.T, s *Server, idp *devidp.Provider, addr map[string]string, pg *pgtest.Server, ahead *atomic.Int64) {
+func loginOverAPI(t *testing.T, s *Server, idp *devidp.Provider, addr map[string]string, database string, ahead *atomic.Int64) {
 	t.Helper()
 	call := func(method, path, bearer, body string, into any) int {
 		t.Helper()
@@ -283,7 +191,7 @@ func loginOverAPI(t *testing.T, s *Server, idp *devidp.Provider, addr map[string
 		if err == nil || !strings.Contains(err.Error(), why) {
 			t.Errorf("%v", err)
 		}
-		if out, err := pg.Psql("shop", "select count(*) from orders where status = 'lost'"); err != nil || strings.TrimSpace(out) != "0" {
+		if out, err := shared.pg.Psql(database, "select count(*) from orders where status = 'lost'"); err != nil || strings.TrimSpace(out) != "0" {
 			t.Errorf("invariant 9: %q %v", out, err)
 		}
 	}

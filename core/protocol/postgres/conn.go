@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -111,14 +110,7 @@ func (c *conn) run() error {
 	defer stop()
 	served := make(chan error, 1)
 	go func() {
-		err := func() (err error) {
-			defer func() {
-				if r := recover(); r != nil { // a fault in one connection ends that connection
-					err = fmt.Errorf("postgres: panic: %v", r)
-				}
-			}()
-			return c.fromServer(ctx)
-		}()
+		err := c.p.contain(c.session.ID(), func() error { return c.fromServer(ctx) })
 		c.mu.Lock()
 		c.over = true
 		c.moved.Broadcast()
@@ -126,7 +118,7 @@ func (c *conn) run() error {
 		_ = c.client.SetReadDeadline(time.Now()) // wakes the client's side
 		served <- err
 	}()
-	err := c.fromClient(ctx)
+	err := c.p.contain(c.session.ID(), func() error { return c.fromClient(ctx) })
 	_ = c.upstream.SetReadDeadline(time.Now())
 	_ = c.client.SetWriteDeadline(time.Now().Add(lastWrite)) // or a client that does not read would keep the server's side
 	c.upstream.Close()                                       // the server rolls back what is open

@@ -120,11 +120,12 @@ func parseBearer(b []byte) (string, error) {
 
 // discover tells the client where to get a token, and why it is not let in.
 func (c *conn) discover(why error) error {
+	where := c.p.oauth()
 	said, err := json.Marshal(struct {
 		Status        string `json:"status"`
 		Scope         string `json:"scope,omitempty"`
 		Configuration string `json:"openid-configuration,omitempty"`
-	}{"invalid_token", c.p.OAuth.Scope, c.p.OAuth.Configuration})
+	}{"invalid_token", where.Scope, where.Configuration})
 	if err != nil {
 		return err
 	}

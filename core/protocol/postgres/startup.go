@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -37,7 +38,7 @@ const (
 
 // Protocol serves clients of one listener. It implements gate.Protocol.
 type Protocol struct {
-	TLS   *tls.Config // nil refuses clients that are not on loopback
+	TLS   *tls.Config // nil is none; Secure changes it
 	Plain bool        // a password may come in the clear: for a listener on loopback alone
 	OAuth OAuth
 	Log   func(session, what string, err error)
@@ -48,6 +49,49 @@ type Protocol struct {
 	waiting map[string]int   // the same by address
 
 	schemas sync.Map // *resourceState by resource
+
+	patience time.Duration // until a client is known; 0 is loginTime
+}
+
+// Secure changes how clients are met, from the next handshake on.
+func (p *Protocol) Secure(t *tls.Config, plain bool, from OAuth) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.TLS, p.Plain, p.OAuth = t, plain, from
+}
+
+// oauth is what a client is told that has no token.
+func (p *Protocol) oauth() OAuth {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.OAuth
+}
+
+// secure says how clients are met. TLS is for PostgreSQL alone: who offers
+// other protocols, and not this one, has come to the wrong place (X06).
+func (p *Protocol) secure() (*tls.Config, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.TLS != nil && len(p.TLS.NextProtos) == 0 {
+		p.TLS = p.TLS.Clone()
+		p.TLS.NextProtos = []string{alpn}
+	}
+	return p.TLS, p.Plain
+}
+
+// alpn is the name of this protocol where TLS is spoken from the first byte on.
+const alpn = "postgresql"
+
+// contain makes a panic in f an error: a fault in one connection ends that one
+// connection (X12).
+func (p *Protocol) contain(session string, f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("postgres: panic: %v", v)
+			p.log(session, "panic", fmt.Errorf("%v\n%s", v, debug.Stack()))
+		}
+	}()
+	return f()
 }
 
 // errGoodbye ends a connection without a word.
@@ -90,11 +134,15 @@ func (p *Protocol) Serve(ctx context.Context, nc net.Conn, g *gate.Gate) error {
 	if full {
 		return errors.New("postgres: too many connections that have not logged in")
 	}
-	_ = nc.SetDeadline(time.Now().Add(loginTime))
+	patience := p.patience
+	if patience == 0 {
+		patience = loginTime
+	}
+	_ = nc.SetDeadline(time.Now().Add(patience))
 	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Now()) })
 	defer stop()
 	c := &conn{p: p, client: nc}
-	err := c.login(ctx, g)
+	err := p.contain("", func() error { return c.login(ctx, g) })
 	known()
 	if err == nil {
 		_ = nc.SetDeadline(time.Time{})
@@ -197,7 +245,7 @@ func (c *conn) startup() (map[string]string, error) {
 		}
 		size, code := binary.BigEndian.Uint32(head[:]), binary.BigEndian.Uint32(head[4:])
 		if size < 8 || size > maxStartup {
-			return nil, fmt.Errorf("postgres: startup: a packet of %d bytes", size)
+			return nil, fmt.Errorf("postgres: startup: not what a client of PostgreSQL begins with: %q", head)
 		}
 		rest := make([]byte, size-8)
 		if _, err := io.ReadFull(c.client, rest); err != nil {
@@ -214,7 +262,7 @@ func (c *conn) startup() (map[string]string, error) {
 			}
 		case code == codeTLS && len(rest) == 0 && !secure && !c.asked:
 			c.asked = true
-			if c.p.TLS == nil {
+			if t, _ := c.p.secure(); t == nil {
 				if _, err := c.client.Write([]byte{'N'}); err != nil {
 					return nil, err
 				}
@@ -228,7 +276,7 @@ func (c *conn) startup() (map[string]string, error) {
 			}
 			secure = true
 		case code>>16 == 3:
-			if !secure && !c.p.Plain {
+			if _, plain := c.p.secure(); !secure && !plain {
 				return nil, &fatal{code: "28000", message: "this gateway takes no password without TLS", hint: "connect with sslmode=verify-full, or at least sslmode=require"}
 			}
 			return c.parameters(code, rest)
@@ -239,19 +287,15 @@ func (c *conn) startup() (map[string]string, error) {
 }
 
 func (c *conn) startTLS(raw net.Conn, direct bool) error {
-	if c.p.TLS == nil {
+	config, _ := c.p.secure()
+	if config == nil {
 		return errors.New("postgres: TLS on a listener without a certificate")
-	}
-	config := c.p.TLS
-	if direct {
-		config = config.Clone()
-		config.NextProtos = []string{"postgresql"}
 	}
 	t := tls.Server(raw, config)
 	if err := t.Handshake(); err != nil {
 		return fmt.Errorf("postgres: TLS: %w", err)
 	}
-	if direct && t.ConnectionState().NegotiatedProtocol != "postgresql" {
+	if direct && t.ConnectionState().NegotiatedProtocol != alpn {
 		return errors.New("postgres: direct TLS without the ALPN name postgresql")
 	}
 	c.client = t

@@ -141,7 +141,7 @@ func (p *Protocol) Run(ctx context.Context) error {
 			s.mu.Unlock()
 			if idle {
 				s.hangUp()
-			} else if err := s.refresh(ctx, poll/2); err != nil && ctx.Err() == nil {
+			} else if err := p.contain("", func() error { return s.refresh(ctx, poll/2) }); err != nil && ctx.Err() == nil {
 				p.log("", "schema of "+strings.SplitN(name.(string), "\x00", 2)[0], err)
 			}
 			return true

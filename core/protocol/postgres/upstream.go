@@ -55,6 +55,7 @@ func (c *conn) connect(ctx context.Context, given map[string]string) error {
 		}
 	}
 	if err != nil {
+		c.p.log(c.session.ID(), "session of "+c.session.About().Resource, err)
 		return &fatal{code: "08006", message: fmt.Sprintf("the resource %s cannot be reached (session %s)", c.session.About().Resource, c.session.ID()), cause: err}
 	}
 	return nil
