@@ -155,6 +155,9 @@ type gateway struct {
 	addr string
 	port string
 	db   string
+
+	protocol *Protocol
+	said     func() string // what the protocol has logged
 }
 
 func generation(guards ...gate.Guard) *gate.Generation {
@@ -169,7 +172,17 @@ func serve(t testing.TB, guard gate.Guard) *gateway {
 	log := &memory{}
 	g := &gate.Gate{Identity: log, Log: log, Recorder: log, Dialer: dialer{database: db}}
 	g.Swap(generation(guard))
-	p := &Protocol{Plain: true, OAuth: OAuth{Configuration: "https://idp.example/.well-known/openid-configuration", Scope: "openid groups"}, Log: func(s, what string, err error) { t.Logf("%s: %s: %v", s, what, err) }}
+	var told struct {
+		sync.Mutex
+		strings.Builder
+	}
+	p := &Protocol{Plain: true, OAuth: OAuth{Configuration: "https://idp.example/.well-known/openid-configuration", Scope: "openid groups"}, Log: func(s, what string, err error) {
+		t.Logf("%s: %s: %v", s, what, err)
+		told.Lock()
+		defer told.Unlock()
+		fmt.Fprintf(&told, "%s: %v\n", what, err)
+	}}
+	said := func() string { told.Lock(); defer told.Unlock(); return told.String() }
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -192,7 +205,7 @@ func serve(t testing.TB, guard gate.Guard) *gateway {
 	})
 	t.Cleanup(func() { l.Close(); cancel(); g.Kill("test over", func(*gate.Session) bool { return true }); wg.Wait() })
 	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return &gateway{g, log, l.Addr().String(), port, db}
+	return &gateway{g, log, l.Addr().String(), port, db, p, said}
 }
 
 func (g *gateway) url() string { return "postgres://x:token@" + g.addr + "/shop?sslmode=disable" }

@@ -122,10 +122,13 @@ func (c *conn) enter(up gate.Upstream, given map[string]string) error {
 		return err
 	}
 	auth := &scram{password: up.Password}
-	for {
+	for said := 0; ; {
 		kind, body, err := readMessage(c.upstream)
 		if err != nil {
 			return err
+		}
+		if said += len(body) + 5; said > maxMessage { // who talks for ever never comes to the point (X10)
+			return errors.New("upstream: too much is said before it is ready")
 		}
 		switch kind {
 		case 'R':
