@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -19,6 +21,7 @@ import (
 	"github.com/taskgate/taskgate/core/config"
 	"github.com/taskgate/taskgate/core/record"
 	"github.com/taskgate/taskgate/core/server"
+	"github.com/taskgate/taskgate/core/strict"
 )
 
 // call asks the gateway that runs, over the socket in its data directory.
@@ -37,14 +40,23 @@ func call(cmd *cobra.Command, method, path string, form url.Values, into any) er
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	resp, err := client.Do(req)
-	if err != nil {
-		return hinted{fmt.Errorf("no gateway answers on %s", socket), "run `taskgate serve`, as the same user"}
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return hinted{fmt.Errorf("%s is another user's", socket), "the gateway's own user may, and root"}
+	case err != nil:
+		return hinted{fmt.Errorf("no gateway answers on %s", socket), "`taskgate serve` runs one; is this its configuration (-c), with the same --set and environment?"}
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		var e struct{ Error string }
+		var e struct {
+			Error  string
+			Faults strict.Faults
+		}
 		if json.NewDecoder(resp.Body).Decode(&e) != nil || e.Error == "" {
 			e.Error = resp.Status
+		}
+		if len(e.Faults) > 0 {
+			return e.Faults
 		}
 		return errors.New(e.Error)
 	}
@@ -58,12 +70,26 @@ func print(v any) error {
 }
 
 func reloadCommand() *cobra.Command {
-	return &cobra.Command{Use: "reload", Short: "judge by the files as they are now, in live sessions too", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+	c := &cobra.Command{Use: "reload", Short: "judge by the files as they are now, in live sessions too", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		asJSON, _ := cmd.Flags().GetBool("json")
 		var out struct {
-			Changes    []string
-			Generation uint64
+			Changes    []string       `json:"changes"`
+			Generation uint64         `json:"generation"`
+			Faults     []strict.Fault `json:"faults,omitempty"`
 		}
-		if err := call(cmd, "POST", "/reload", nil, &out); err != nil {
+		err := call(cmd, "POST", "/reload", nil, &out)
+		if asJSON {
+			if err == nil {
+				return print(out)
+			}
+			if h := (hinted{}); !errors.As(err, &h) {
+				out.Faults = strict.Of(err)
+				return errors.Join(print(struct {
+					Faults []strict.Fault `json:"faults"`
+				}{out.Faults}), errQuiet)
+			}
+		}
+		if err != nil {
 			if h := (hinted{}); errors.As(err, &h) {
 				return err
 			}
@@ -75,6 +101,8 @@ func reloadCommand() *cobra.Command {
 		fmt.Printf("generation %d\n", out.Generation)
 		return nil
 	}}
+	c.Flags().Bool("json", false, "for programs")
+	return c
 }
 
 func statusCommand() *cobra.Command {
@@ -87,6 +115,16 @@ func statusCommand() *cobra.Command {
 			return print(st)
 		}
 		fmt.Printf("version %s, generation %d, policy %.12s, tasks: %s\n", st.Version, st.Generation, st.Policy, strings.Join(st.Tasks, ", "))
+		if !st.Ready {
+			fmt.Println("not ready:", st.Why)
+		}
+		for _, l := range st.Listeners {
+			how := "plain"
+			if l.TLS {
+				how = "TLS, certificate good until " + l.Expires.UTC().Format(time.DateOnly)
+			}
+			fmt.Printf("listener %s %s %s\n", l.Name, l.Address, how)
+		}
 		for _, g := range st.Guards {
 			fmt.Printf("guard %s %.12s\n", g.Name, g.Digest)
 		}
@@ -108,16 +146,42 @@ func killCommand() *cobra.Command {
 		if len(args) == 1 {
 			form.Set("session", args[0])
 		}
-		var out struct{ Ended int }
+		if len(args) == 0 && subject == "" {
+			return hinted{errors.New("whom?"), "taskgate kill SESSION, or --subject NAME; `taskgate status` lists them"}
+		}
+		var out struct {
+			Ended int `json:"ended"`
+		}
 		if err := call(cmd, "POST", "/kill", form, &out); err != nil {
 			return err
 		}
-		fmt.Printf("%d ended\n", out.Ended)
+		if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
+			if err := print(out); err != nil {
+				return err
+			}
+		} else if out.Ended > 0 {
+			fmt.Printf("%d ended\n", out.Ended)
+		}
 		if out.Ended == 0 {
-			return errors.New("no such session")
+			return hinted{errors.New("no such session"), "`taskgate status` lists them"}
 		}
 		return nil
 	}}
+	c.Flags().Bool("json", false, "for programs")
+	open := func(of func(server.SessionStatus) string) cobra.CompletionFunc {
+		return func(cmd *cobra.Command, _ []string, _ string) (names []string, _ cobra.ShellCompDirective) {
+			var st server.Status
+			if call(cmd, "GET", "/status", nil, &st) == nil {
+				for _, s := range st.Sessions {
+					names = append(names, of(s))
+				}
+			}
+			slices.Sort(names)
+			return slices.Compact(names), cobra.ShellCompDirectiveNoFileComp
+		}
+	}
+	c.ValidArgsFunction = open(func(s server.SessionStatus) string { return s.ID })
 	c.Flags().StringVar(&subject, "subject", "", "all sessions of this subject")
+	_ = c.RegisterFlagCompletionFunc("subject", open(func(s server.SessionStatus) string { return s.Subject }))
 	return c
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/taskgate/taskgate/core/catalog"
 	"github.com/taskgate/taskgate/core/config"
@@ -45,14 +46,7 @@ func checkCommand() *cobra.Command {
 			out := &checked{Faults: []strict.Fault{}}
 			err := check(cmd.Context(), source(cmd), live, accept, out)
 			if err != nil {
-				var faults strict.Faults
-				if !errors.As(err, &faults) {
-					faults = nil
-					for line := range strings.Lines(err.Error()) {
-						faults = append(faults, strict.Fault{Message: strings.TrimSpace(line)})
-					}
-				}
-				out.Faults = faults
+				out.Faults = strict.Of(err)
 			}
 			out.OK = err == nil && (len(out.Drift) == 0 || out.Accepted)
 			if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
@@ -90,8 +84,15 @@ func checkCommand() *cobra.Command {
 
 func check(ctx context.Context, from config.Source, live, accept bool, out *checked) error {
 	c, err := config.Load(from)
-	if err != nil {
+	if c == nil {
 		return err
+	}
+	if err != nil { // the tasks may have faults too: all at once
+		faults := append(strict.Of(err), c.Missing()...)
+		if cat, err := catalog.Load(c.Catalog); cat != nil {
+			faults = append(faults, strict.Of(err)...)
+		}
+		return faults.Err()
 	}
 	if live {
 		cat, err := catalog.Read(c.Catalog)
@@ -114,11 +115,11 @@ func check(ctx context.Context, from config.Source, live, accept bool, out *chec
 			return nil // the drift says it already
 		}
 	}
-	host, err := wasm.Open(filepath.Join(c.Data, "modules"))
+	host, done, err := openModules(c)
 	if err != nil {
 		return err
 	}
-	defer host.Close()
+	defer done()
 	gen, cat, err := server.Build(ctx, host, c)
 	if err != nil {
 		return err
@@ -127,9 +128,29 @@ func check(ctx context.Context, from config.Source, live, accept bool, out *chec
 	for _, t := range cat.Tasks {
 		out.Rules += len(t.Rules)
 	}
-	out.Catalog, out.Names, out.Warnings = c.Catalog, slices.Sorted(maps.Keys(cat.Tasks)), server.Secrets(c)
+	out.Catalog, out.Names, out.Warnings = c.Catalog, slices.Sorted(maps.Keys(cat.Tasks)), server.Warnings(c, cat)
 	out.Tasks, out.Resources, out.Guards = len(cat.Tasks), len(gen.Resources), len(gen.Guards)
 	return nil
+}
+
+// openModules opens the compiled modules of the gateway, or, where they are not
+// ours to write, some that are gone afterwards.
+func openModules(c *config.Config) (*wasm.Host, func(), error) {
+	dir := filepath.Join(c.Data, "modules")
+	clean := func() {}
+	if unix.Access(dir, unix.W_OK) != nil {
+		temporary, err := os.MkdirTemp("", "taskgate-modules")
+		if err != nil {
+			return nil, nil, err
+		}
+		dir, clean = temporary, func() { os.RemoveAll(temporary) }
+	}
+	host, err := wasm.Open(dir)
+	if err != nil {
+		clean()
+		return nil, nil, err
+	}
+	return host, func() { host.Close(); clean() }, nil
 }
 
 func schemaCommand() *cobra.Command {

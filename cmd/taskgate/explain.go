@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -20,7 +19,6 @@ import (
 	"github.com/taskgate/taskgate/core/server"
 	"github.com/taskgate/taskgate/core/sql"
 	"github.com/taskgate/taskgate/core/sql/parse"
-	"github.com/taskgate/taskgate/core/wasm"
 )
 
 // explained is what `taskgate explain --json` prints.
@@ -46,13 +44,19 @@ type reason struct {
 func explainCommand() *cobra.Command {
 	var task, on string
 	c := &cobra.Command{Use: "explain --task TASK [--on RESOURCE] 'SQL'", Short: "what a text would do, and whether the task allows it; runs nothing", Args: cobra.ExactArgs(1),
+		Long:        "Explain asks the resource for its tables and says what a text would do there, and whether the task allows it. It runs nothing.\nIts status is 0 where the text is allowed, 1 where it is refused or held, 2 where that could not be found out.",
+		Annotations: map[string]string{faultStatus: "2"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			out, err := explain(cmd.Context(), source(cmd), task, on, args[0])
 			if err != nil {
 				return err
 			}
+			over := error(nil)
+			if out.Decision != abi.Allow.String() {
+				over = errQuiet
+			}
 			if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
-				return print(out)
+				return errors.Join(print(out), over)
 			}
 			for _, o := range out.Operations {
 				fmt.Println("does      ", o)
@@ -77,31 +81,43 @@ func explainCommand() *cobra.Command {
 					}
 				}
 			}
-			return nil
+			return over
 		}}
 	c.Flags().StringVar(&task, "task", "", "the task")
 	c.Flags().StringVar(&on, "on", "", "the resource, if the task has several")
 	c.Flags().Bool("json", false, "for programs")
 	_ = c.MarkFlagRequired("task")
-	_ = c.RegisterFlagCompletionFunc("task", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-		c, err := config.Load(source(cmd))
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		cat, err := catalog.Read(c.Catalog)
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		return slices.Sorted(maps.Keys(cat.Tasks)), cobra.ShellCompDirectiveNoFileComp
-	})
-	_ = c.RegisterFlagCompletionFunc("on", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-		c, err := config.Load(source(cmd))
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		return slices.Sorted(maps.Keys(c.Resources)), cobra.ShellCompDirectiveNoFileComp
-	})
+	_ = c.RegisterFlagCompletionFunc("task", taskNames)
+	_ = c.RegisterFlagCompletionFunc("on", resourceNames)
 	return c
+}
+
+// taskNames completes with the tasks of the catalog.
+func taskNames(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	c, _ := config.Load(source(cmd))
+	if c == nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	cat, _ := catalog.Read(c.Catalog)
+	if cat == nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return slices.Sorted(maps.Keys(cat.Tasks)), cobra.ShellCompDirectiveNoFileComp
+}
+
+// resourceNames completes with the resources of the task that is named, or of
+// the configuration.
+func resourceNames(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	c, _ := config.Load(source(cmd))
+	if c == nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	if cat, _ := catalog.Read(c.Catalog); cat != nil && cmd.Flag("task") != nil {
+		if t := cat.Tasks[cmd.Flag("task").Value.String()]; t != nil {
+			return t.Resources, cobra.ShellCompDirectiveNoFileComp
+		}
+	}
+	return slices.Sorted(maps.Keys(c.Resources)), cobra.ShellCompDirectiveNoFileComp
 }
 
 func explain(ctx context.Context, from config.Source, task, on, text string) (*explained, error) {
@@ -109,11 +125,11 @@ func explain(ctx context.Context, from config.Source, task, on, text string) (*e
 	if err != nil {
 		return nil, err
 	}
-	host, err := wasm.Open(filepath.Join(c.Data, "modules"))
+	host, done, err := openModules(c)
 	if err != nil {
 		return nil, err
 	}
-	defer host.Close()
+	defer done()
 	gen, _, err := server.Build(ctx, host, c)
 	if err != nil {
 		return nil, err

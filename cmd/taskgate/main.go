@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -22,6 +23,10 @@ type hinted struct {
 
 // errQuiet ends with status 1 where everything has been said.
 var errQuiet = errors.New("")
+
+// faultStatus is the annotation of a command whose status for a fault is another
+// than 1.
+const faultStatus = "fault-status"
 
 func main() {
 	root := &cobra.Command{Use: "taskgate", Short: "access for a named task, judged by sandboxed guards, recorded", Version: version,
@@ -48,6 +53,12 @@ func main() {
 		case errors.Is(err, fs.ErrNotExist) && strings.HasPrefix(err.Error(), "config: open"):
 			fmt.Fprintln(os.Stderr, "hint: name the gateway's configuration with -c FILE")
 		}
-		os.Exit(1)
+		status := 1
+		if called != nil {
+			if n, err := strconv.Atoi(called.Annotations[faultStatus]); err == nil {
+				status = n
+			}
+		}
+		os.Exit(status)
 	}
 }

@@ -3,10 +3,13 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -14,6 +17,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 
 	"github.com/taskgate/taskgate/internal/dextest"
 	"github.com/taskgate/taskgate/internal/pgtest"
@@ -51,6 +55,10 @@ func (p *parts) start(dir string) error {
 //	login USER PASSWORD  logs in at the identity provider $idp through the gateway $gw
 //	dex USER=GROUP,…     starts Dex with these users as $idp; again: with these users from now on
 //	dex USER             logs in at it, as login does; with the word browser, by one
+//	status N ARG…        runs taskgate, which has to end with status N
+//	signal NAME SIGNAL   sends HUP, TERM or KILL; KILL waits for the end
+//	files NAME N         lets NAME have no more than N files open
+//	flood ADDRESS N      opens N connections that say nothing, and holds them; 0 lets them all go
 //	admin SQL            runs it at the server itself, as its superuser
 func TestScripts(t *testing.T) {
 	shared := &parts{}
@@ -65,7 +73,8 @@ func TestScripts(t *testing.T) {
 	}
 	t.Run("scripts", func(t *testing.T) { // so that they are over before the server stops
 		testscript.Run(t, testscript.Params{Dir: "testdata/script", Setup: shared.setup, RequireUniqueNames: true,
-			Cmds: map[string]func(*testscript.TestScript, bool, []string){"start": start, "end": end, "login": login, "admin": shared.admin, "dex": shared.dex}})
+			Cmds: map[string]func(*testscript.TestScript, bool, []string){"start": start, "end": end, "login": login, "admin": shared.admin, "dex": shared.dex,
+				"status": status, "signal": sendSignal, "files": files, "flood": flood}})
 	})
 }
 
@@ -107,7 +116,7 @@ func (p *parts) setup(e *testscript.Env) error {
 	e.Setenv("ROOT", root)
 	e.Setenv("TASKGATE_RESOURCES__SHOP__ADDRESS", fmt.Sprintf("localhost:%d", p.pg.Port))
 	e.Setenv("TASKGATE_RESOURCES__SHOP__DATABASE", database)
-	e.Values["running"] = map[string]*running{}
+	e.Values["running"], e.Values["held"] = map[string]*running{}, &[]net.Conn{}
 	e.Values["dex"] = new(*dextest.Server)
 	return nil
 }
@@ -187,6 +196,58 @@ func loginBy(ts *testscript.TestScript, confirm func(url, code string) error, fl
 		}
 	}
 	ts.Check(cmd.Wait())
+}
+
+func status(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: status N ARG…")
+	}
+	err := ts.Exec(filepath.Join(strings.SplitN(ts.Getenv("PATH"), string(os.PathListSeparator), 2)[0], "taskgate"), args[1:]...)
+	got := 0
+	if e := (*exec.ExitError)(nil); errors.As(err, &e) {
+		got = e.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if strconv.Itoa(got) != args[0] {
+		ts.Fatalf("status %d, not %s", got, args[0])
+	}
+}
+
+func sendSignal(ts *testscript.TestScript, neg bool, args []string) {
+	signals := map[string]syscall.Signal{"HUP": syscall.SIGHUP, "TERM": syscall.SIGTERM, "KILL": syscall.SIGKILL}
+	r := ts.Value("running").(map[string]*running)[args[0]]
+	if neg || r == nil || len(args) != 2 || signals[args[1]] == 0 {
+		ts.Fatalf("usage: signal NAME HUP|TERM|KILL")
+	}
+	ts.Check(r.cmd.Process.Signal(signals[args[1]]))
+	if args[1] == "KILL" {
+		r.end()
+	}
+}
+
+func files(ts *testscript.TestScript, neg bool, args []string) {
+	r := ts.Value("running").(map[string]*running)[args[0]]
+	n, err := strconv.ParseUint(args[1], 10, 32)
+	ts.Check(err)
+	ts.Check(unix.Prlimit(r.cmd.Process.Pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: n, Max: n}, nil))
+}
+
+func flood(ts *testscript.TestScript, neg bool, args []string) {
+	held, _ := ts.Value("held").(*[]net.Conn)
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	for _, nc := range *held {
+		if n == 0 {
+			nc.Close()
+		}
+	}
+	for range n {
+		nc, err := net.Dial("tcp", args[0])
+		ts.Check(err)
+		ts.Defer(func() { nc.Close() })
+		*held = append(*held, nc)
+	}
 }
 
 // scriptEnv is the environment of the script.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"os"
@@ -23,6 +24,7 @@ func serveCommand() *cobra.Command {
 		s := &server.Server{Config: source(cmd), Version: version, Log: log, Grace: grace}
 		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 		defer stop()
+		context.AfterFunc(ctx, stop) // whoever cannot wait for sessions to end asks twice
 		hup := make(chan os.Signal, 1)
 		signal.Notify(hup, syscall.SIGHUP)
 		defer signal.Stop(hup)
@@ -42,9 +44,7 @@ func serveCommand() *cobra.Command {
 				case <-ctx.Done():
 					return
 				case <-hup:
-					if _, err := s.Reload(ctx, "SIGHUP"); err != nil {
-						log.Error().Msg("reload refused, nothing has changed: " + err.Error())
-					}
+					_, _ = s.Reload(ctx, "SIGHUP") // the log has what became of it
 				}
 			}
 		}()
@@ -54,6 +54,9 @@ func serveCommand() *cobra.Command {
 		}
 		if err != nil && strings.Contains(err.Error(), "is in use by another process") {
 			return hinted{err, "a gateway runs on that data directory already: `taskgate status` asks it, --set data=DIR is another"}
+		}
+		if err != nil && strings.Contains(err.Error(), "server: data: ") && !strings.Contains(err.Error(), "chmod") {
+			return hinted{err, "`data:` in the configuration, or --set data=DIR, names a directory that the gateway's user can make or owns"}
 		}
 		return err
 	}}

@@ -91,7 +91,7 @@ func (a *Authority) Asserted(url string, groups []string) (now []string, ours bo
 		return nil, false
 	}
 	for _, g := range groups {
-		if i.may(g) {
+		if i.May(g) {
 			now = append(now, g)
 		}
 	}
@@ -244,7 +244,7 @@ func (i *issuer) groups(all map[string]json.RawMessage) ([]string, error) {
 		if !plain(g) {
 			return nil, errors.New("a group whose name is empty, too long or not printable")
 		}
-		if i.may(g) {
+		if i.May(g) {
 			out = append(out, g)
 		}
 	}
@@ -256,7 +256,8 @@ func plain(name string) bool {
 	return name != "" && len(name) <= maxName && !strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError })
 }
 
-func (i *issuer) may(group string) bool {
+// May says whether the issuer may assert a group.
+func (i *Issuer) May(group string) bool {
 	for _, p := range i.MayAssert {
 		prefix, star := strings.CutSuffix(p, "*")
 		if star && strings.HasPrefix(group, prefix) || p == group {

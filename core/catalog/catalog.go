@@ -7,11 +7,13 @@ import (
 	"crypto/sha256"
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
-	"sort"
 	"strings"
 	"time"
 
@@ -51,6 +53,9 @@ type Task struct {
 	Rules       []policy.Rule
 	Written     []Written // the rules as the file has them
 	File        string
+
+	resources []strict.Node
+	login     strict.Node
 }
 
 // Written is a rule as its file has it, before the lock says what '*' means.
@@ -62,6 +67,9 @@ type Written struct {
 
 // verbs are all that a rule may list, with what they are for.
 var verbs = []string{"select", "insert", "update", "delete", "truncate", "lock", "call", "listen", "notify"}
+
+// maxTimeout is the longest that PostgreSQL knows of.
+const maxTimeout = 24 * 24 * time.Hour
 
 // later are fields of the format that this version does not carry out. They
 // are refused rather than ignored: a rule that is not kept is a hole.
@@ -84,20 +92,28 @@ func Load(dir string) (*Catalog, error) {
 // but stands in Missing, and its rules allow nothing.
 func Read(dir string) (*Catalog, error) {
 	c := &Catalog{Dir: dir, Tasks: map[string]*Task{}}
-	paths, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
+	entries, err := os.ReadDir(dir) // in order
 	if err != nil {
 		return nil, fmt.Errorf("catalog: %w", err)
 	}
-	if len(paths) == 0 {
-		return nil, fmt.Errorf("catalog: no task files (*.yaml) in %s", dir)
-	}
-	sort.Strings(paths)
 	var faults strict.Faults
 	c.Lock = readLock(dir, &faults)
-	for _, path := range paths {
-		b, err := os.ReadFile(path)
+	found := false
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		if other := strings.ToLower(filepath.Ext(path)); other == ".yml" || other == ".yaml" && filepath.Ext(path) != ".yaml" {
+			faults = append(faults, strict.Fault{File: path, Line: 1, Column: 1, Message: "a task file ends in .yaml: this one would not be read"})
+		}
+		if filepath.Ext(path) != ".yaml" || strings.HasPrefix(e.Name(), ".") { // an editor's own are hidden
+			continue
+		}
+		found = true
+		b, err := strict.ReadFile(path)
 		if err != nil {
-			faults = append(faults, strict.Fault{File: path, Line: 1, Column: 1, Message: err.Error()})
+			if p := (*fs.PathError)(nil); errors.As(err, &p) {
+				err = p.Err
+			}
+			faults = append(faults, strict.Fault{File: path, Line: 1, Column: 1, Message: "it cannot be read: " + err.Error()})
 			continue
 		}
 		n := strict.Parse(path, b, &faults)
@@ -105,20 +121,91 @@ func Read(dir string) (*Catalog, error) {
 			continue
 		}
 		t := c.task(path, n)
-		if t.Name != "" {
+		if t.Name != "" && c.Tasks[t.Name] == nil {
 			c.Tasks[t.Name] = t
 		}
+		c.Warnings = append(c.Warnings, t.overlaps()...)
+	}
+	if !found && len(faults) == 0 {
+		return nil, fmt.Errorf("catalog: no task files (*.yaml) in %s", dir)
 	}
 	return c, faults.Err()
+}
+
+// Against holds the tasks against the resources that there are, each with the
+// names of its logins.
+func (c *Catalog) Against(resources map[string][]string) (faults strict.Faults) {
+	for _, t := range c.Tasks {
+		login := t.LoginAt(resources)
+		for i, r := range t.Resources {
+			logins, ok := resources[r]
+			known := strings.Join(slices.Sorted(slices.Values(logins)), ", ")
+			switch {
+			case !ok:
+				hint := "known are " + strings.Join(slices.Sorted(maps.Keys(resources)), ", ")
+				if near := strict.Nearest(r, maps.Keys(resources)); near != "" {
+					hint = fmt.Sprintf("did you mean %q?", near)
+				}
+				faults = append(faults, t.resources[i].Wrong("the resource %q is not in the configuration (%s)", r, hint))
+			case slices.Contains(logins, login) || len(logins) == 0:
+			case t.Login != "":
+				faults = append(faults, t.login.Wrong("the resource %q has no login %q (known are %s)", r, t.Login, known))
+			default:
+				faults = append(faults, t.resources[i].Wrong("which login of the resource %q? login: NAME says it, of %s", r, known))
+			}
+		}
+	}
+	return faults
+}
+
+// LoginAt gives the login that the task uses: the one it names, or the only one
+// that its first resource has.
+func (t *Task) LoginAt(resources map[string][]string) string {
+	if t.Login == "" && len(t.Resources) > 0 && len(resources[t.Resources[0]]) == 1 {
+		return resources[t.Resources[0]][0]
+	}
+	return t.Login
+}
+
+// overlaps says which rules add nothing to another of their task.
+func (t *Task) overlaps() (warnings strict.Faults) {
+	for i, w := range t.Written {
+		for j, o := range t.Written {
+			if i == j || !o.covers(&w) || o.covers(&o) && w.covers(&o) && i < j { // of two that are the same the later
+				continue
+			}
+			what := "the rule adds nothing: %s allows all of it"
+			if w.Rule.Review != nil {
+				what = "the rule holds nothing: %s allows all of it without approval"
+			}
+			warnings = append(warnings, w.Wrong(what, o.Rule.At))
+			break
+		}
+	}
+	return warnings
+}
+
+// covers says whether whatever w allows, or holds, o allows.
+func (o *Written) covers(w *Written) bool {
+	a, b := &o.Rule, &w.Rule
+	all := func(of, in []string) bool {
+		return !slices.ContainsFunc(of, func(s string) bool { return !slices.Contains(in, s) })
+	}
+	if a.Review != nil || a.Where != "" && a.Where != b.Where || len(b.Verbs) == 0 {
+		return false
+	}
+	every := slices.Contains(a.Columns, "*")
+	columns := every || !slices.Contains(b.Columns, "*") && (o.Star && w.Star || !w.Star && all(b.Columns, a.Columns))
+	return columns && all(b.Verbs, a.Verbs) && all(b.Tables, a.Tables) && all(b.Functions, a.Functions) && all(b.Channels, a.Channels) && all(b.Effects, a.Effects)
 }
 
 func (c *Catalog) task(path string, n strict.Node) *Task {
 	t := &Task{File: path, Introspect: true}
 	var rules []strict.Node
-	review := map[int]bool{}
+	review, named, placed, ruled := map[int]bool{}, false, false, false
 	fields := map[string]func(strict.Node){
 		"task": func(v strict.Node) {
-			t.Name = v.String()
+			t.Name, named = v.String(), true
 			if want := strings.TrimSuffix(filepath.Base(path), ".yaml"); t.Name != want {
 				v.Fault("the task of this file is called %q, as the file is", want)
 			}
@@ -129,20 +216,40 @@ func (c *Catalog) task(path string, n strict.Node) *Task {
 			}
 		},
 		"description": func(v strict.Node) { t.Description = v.String() },
-		"resources":   func(v strict.Node) { t.Resources = v.Strings() },
-		"groups":      func(v strict.Node) { t.Groups = v.Strings() },
-		"login":       func(v strict.Node) { t.Login = v.String() },
+		"resources": func(v strict.Node) {
+			placed = !v.IsList()
+			for _, e := range v.List() {
+				t.Resources, t.resources = append(t.Resources, e.String()), append(t.resources, e)
+			}
+		},
+		"groups": func(v strict.Node) {
+			if t.Groups = v.Strings(); len(t.Groups) == 0 || slices.Contains(t.Groups, "") {
+				v.Fault("a list of groups is expected, any of which gives the task")
+			}
+		},
+		"login":       func(v strict.Node) { t.Login, t.login = v.String(), v },
 		"introspect":  func(v strict.Node) { t.Introspect = v.Bool() },
 		"show_errors": func(v strict.Node) { t.ShowErrors = v.Bool() },
 		"settings":    func(v strict.Node) { t.Settings = v.Strings() },
 		"limits": func(v strict.Node) {
 			v.Fields(map[string]func(strict.Node){
-				"session":           func(v strict.Node) { t.Session = v.Duration() },
-				"rows":              func(v strict.Node) { t.Rows = v.Int(1 << 40) },
-				"statement_timeout": func(v strict.Node) { t.Timeout = v.Duration() },
+				"session": func(v strict.Node) { t.Session = v.Duration() },
+				"rows": func(v strict.Node) {
+					if t.Rows = v.Int(1 << 40); t.Rows == 0 {
+						v.Fault("at least 1 is expected: a limit that is left out is none")
+					}
+				},
+				"statement_timeout": func(v strict.Node) {
+					if t.Timeout = v.Duration(); t.Timeout != 0 && (t.Timeout < time.Millisecond || t.Timeout > maxTimeout) {
+						v.Fault("a time from 1ms to %s is expected", maxTimeout)
+					}
+				},
 			})
 		},
-		"allow": func(v strict.Node) { rules = append(rules, v.List()...) },
+		"allow": func(v strict.Node) {
+			ruled = !v.IsList()
+			rules = append(rules, v.List()...)
+		},
 		"review": func(v strict.Node) {
 			for _, r := range v.List() {
 				review[len(rules)] = true
@@ -156,12 +263,13 @@ func (c *Catalog) task(path string, n strict.Node) *Task {
 		}
 	}
 	n.Fields(fields)
-	switch {
-	case t.Name == "":
+	if !named {
 		n.Fault("the task has no name: task: NAME")
-	case len(t.Resources) == 0:
+	}
+	if len(t.Resources) == 0 && !placed {
 		n.Fault("the task has no resources, so nobody could do it: resources: [NAME]")
-	case len(rules) == 0:
+	}
+	if len(rules) == 0 && !ruled {
 		n.Fault("the task allows nothing: allow: [...]")
 	}
 	if t.Groups == nil {
@@ -221,7 +329,7 @@ func (c *Catalog) locked(t *Task, w Written) []policy.Rule {
 
 func (c *Catalog) rule(n strict.Node, review bool) (policy.Rule, bool) {
 	r := policy.Rule{At: filepath.Base(n.At())} // the engineer is told the file, not where the operator keeps it
-	columns, star, verbless := false, false, true
+	columns, star, verbless, tables := false, false, true, false
 	fields := map[string]func(strict.Node){
 		"verbs": func(v strict.Node) {
 			verbless = len(v.List()) == 0
@@ -231,7 +339,10 @@ func (c *Catalog) rule(n strict.Node, review bool) (policy.Rule, bool) {
 				}
 			}
 		},
-		"tables":    func(v strict.Node) { r.Tables = qualified(v) },
+		"tables": func(v strict.Node) {
+			r.Tables = qualified(v)
+			tables = len(r.Tables) > 0 || !v.IsEmpty()
+		},
 		"functions": func(v strict.Node) { r.Functions = qualified(v) },
 		"channels":  func(v strict.Node) { r.Channels = v.Strings() },
 		"columns": func(v strict.Node) {
@@ -252,9 +363,22 @@ func (c *Catalog) rule(n strict.Node, review bool) (policy.Rule, bool) {
 				}
 				r.Columns = append(r.Columns, s)
 			}
+			if len(r.Columns) == 0 {
+				v.Fault("no column is listed, so the rule can never match")
+			}
 		},
-		"where":   func(v strict.Node) { r.Where = v.One("key", "required") },
-		"effects": func(v strict.Node) { r.Effects = v.Strings() },
+		"where": func(v strict.Node) { r.Where = v.One("key", "required") },
+		"effects": func(v strict.Node) {
+			for _, e := range v.List() {
+				s := e.String()
+				if trigger, is := strings.CutPrefix(s, "trigger "); is && strings.Count(trigger, ".") != 2 {
+					e.Fault("%q: trigger SCHEMA.TABLE.NAME is expected", s)
+				} else if !is && s != "" && !dotted(s) {
+					e.Fault("%q: a table with its schema, or trigger SCHEMA.TABLE.NAME, is expected", s)
+				}
+				r.Effects = append(r.Effects, s)
+			}
+		},
 		"rows": func(v strict.Node) {
 			v.Fault("this version cannot limit written rows yet, and does not ignore what it cannot keep")
 		},
@@ -267,7 +391,13 @@ func (c *Catalog) rule(n strict.Node, review bool) (policy.Rule, bool) {
 			v.Fields(map[string]func(strict.Node){
 				"groups": func(v strict.Node) { r.Review.Groups = v.Strings() },
 				"people": func(v strict.Node) { r.Review.People = uint32(v.Int(100)) },
-				"within": func(v strict.Node) { r.Review.Within = uint32(v.Duration() / time.Second) },
+				"within": func(v strict.Node) {
+					d := v.Duration()
+					if d != 0 && (d < time.Second || d > maxTimeout) {
+						v.Fault("a time from 1s to %s is expected", maxTimeout)
+					}
+					r.Review.Within = uint32(d / time.Second)
+				},
 			})
 			if len(r.Review.Groups) == 0 || r.Review.People == 0 {
 				v.Fault("by names the groups and how many people: by: {groups: [dba], people: 1}")
@@ -291,7 +421,7 @@ func (c *Catalog) rule(n strict.Node, review bool) (policy.Rule, bool) {
 		n.Fault("listen and notify are for channels, in a rule of their own: {verbs: [listen], channels: [orders]}")
 	case !channel && len(r.Channels) > 0:
 		n.Fault("channels are for verbs: [listen, notify]")
-	case !call && !channel && len(r.Tables) == 0:
+	case !call && !channel && !tables:
 		n.Fault("the rule has no tables, so it can never match")
 	case !call && len(r.Functions) > 0:
 		n.Fault("functions are for verbs: [call]")
@@ -305,16 +435,27 @@ func (c *Catalog) rule(n strict.Node, review bool) (policy.Rule, bool) {
 	return r, star
 }
 
+// qualified reads names with their schema. Each is one name: there are no
+// patterns, and one with a * in it would never match.
 func qualified(n strict.Node) (out []string) {
 	for _, v := range n.List() {
 		s := v.String()
-		if schema, name, ok := strings.Cut(s, "."); !ok || schema == "" || name == "" {
+		switch {
+		case s == "": // it has its fault
+		case strings.Contains(s, "*"):
+			v.Fault("%q: a name stands for itself alone, so this can never match: list them", s)
+		case !dotted(s):
 			v.Fault("%q: a name with its schema is expected: public.%s", s, s)
-			continue
+		default:
+			out = append(out, s)
 		}
-		out = append(out, s)
 	}
 	return out
+}
+
+func dotted(s string) bool {
+	schema, name, ok := strings.Cut(s, ".")
+	return ok && schema != "" && name != ""
 }
 
 // compiled is what the tasks guard is told of a task.

@@ -60,6 +60,10 @@ func TestX17Faults(t *testing.T) {
 		"mask: x":                    "no masking yet",
 		"rows: 3":                    "cannot limit written rows yet",
 		"by: {groups: [dba]}":        "only a review rule",
+		"columns: []":                "no column is listed, so the rule can never match",
+		"tables: [public.*]":         `x.yaml:5:15: allow[0].tables[0]: "public.*": a name stands for itself alone, so this can never match`,
+		"effects: [trigger a.b]":     "trigger SCHEMA.TABLE.NAME is expected",
+		"effects: [items]":           "a table with its schema",
 		"verbs: [select], verbs: []": "already",
 	} {
 		line := "task: x\nresources: [shop]\n\nallow:\n  - {" + text + ", tables: [public.o], verbs: [select], columns: [a]}\n"
@@ -137,5 +141,93 @@ b: public.p is gone, or no task lists it with '*' any longer` {
 	}
 	if _, err := load(t, map[string]string{"x.yaml": good, LockFile: "a: {relatons: {}}\n"}); err == nil || !strings.Contains(err.Error(), "taskgate.lock:1:") {
 		t.Error(err)
+	}
+}
+
+// TestX17Tasks: what would mean something else than it seems to, or nothing.
+func TestX17Tasks(t *testing.T) {
+	const rule = "allow:\n  - {verbs: [select], tables: [public.o], columns: [id]}\n"
+	for line, want := range map[string]string{
+		"groups: []":                         "x.yaml:3:9: groups: a list of groups is expected",
+		"groups: ['']":                       "a list of groups is expected",
+		"limits: {rows: 0}":                  "x.yaml:3:16: limits.rows: at least 1 is expected: a limit that is left out is none",
+		"limits: {statement_timeout: 10us}":  "a time from 1ms to",
+		"limits: {statement_timeout: 2000h}": "a time from 1ms to",
+		"limits: {session: 4}":               "limits.session: a text is expected, not a number: quote it",
+		"login:":                             "x.yaml:3:7: login: nothing stands here",
+		"descripton: x":                      `did you mean "description"?`,
+		"review: [{verbs: [delete], by: {groups: [a], within: 100ms}, tables: [public.o]}]": "a time from 1s to",
+	} {
+		_, err := load(t, map[string]string{"x.yaml": "task: x\nresources: [shop]\n" + line + "\n" + rule})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", line, err, want)
+		}
+	}
+	_, err := load(t, map[string]string{"x.yaml": "resources: []\nallow: []\n", "y.yml": "", "z.YAML": "", ".hidden.yaml": "("})
+	for _, want := range []string{"x.yaml:1:1: the task has no name", "x.yaml:1:1: the task has no resources", "x.yaml:1:1: the task allows nothing", "y.yml:1:1: a task file ends in .yaml", "z.YAML:1:1: a task file ends"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("no %q in\n%v", want, err)
+		}
+	}
+	if err != nil && strings.Contains(err.Error(), "hidden") {
+		t.Error("an editor's own file is read")
+	}
+	if _, err := Load(filepath.Join(t.TempDir(), "nowhere")); err == nil || !strings.Contains(err.Error(), "no such file") {
+		t.Error(err)
+	}
+}
+
+// TestAgainst: tasks and the resources that there are.
+func TestAgainst(t *testing.T) {
+	const rule = "allow:\n  - {verbs: [select], tables: [public.o], columns: [id]}\n"
+	c, err := load(t, map[string]string{
+		"a.yaml": "task: a\nresources: [shop, shp]\n" + rule,
+		"b.yaml": "task: b\nresources: [two]\n" + rule,
+		"c.yaml": "task: c\nresources: [two]\nlogin: ap\n" + rule,
+		"d.yaml": "task: d\nresources: [two, shop]\nlogin: app\n" + rule,
+		"e.yaml": "task: e\nresources: [shop, ro]\n" + rule,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	logins := map[string][]string{"shop": {"app"}, "two": {"ro", "app"}, "ro": {"ro"}}
+	err = c.Against(logins).Err()
+	got := ""
+	for line := range strings.Lines(err.Error()) {
+		got += filepath.Base(line)
+	}
+	if got != `a.yaml:2:19: resources[1]: the resource "shp" is not in the configuration (did you mean "shop"?)
+b.yaml:2:13: resources[0]: which login of the resource "two"? login: NAME says it, of app, ro
+c.yaml:3:8: login: the resource "two" has no login "ap" (known are app, ro)
+e.yaml:2:19: resources[1]: which login of the resource "ro"? login: NAME says it, of ro` {
+		t.Error(got)
+	}
+	if c.Tasks["d"].LoginAt(logins) != "app" || c.Tasks["a"].LoginAt(logins) != "app" || c.Tasks["b"].LoginAt(logins) != "" {
+		t.Error("another login")
+	}
+}
+
+// TestOverlaps: a rule that adds nothing is told of, one that adds something is not.
+func TestOverlaps(t *testing.T) {
+	for rules, want := range map[string]string{
+		"  - {verbs: [select], tables: [public.o], columns: [id, v]}\n  - {verbs: [select], tables: [public.o], columns: [id]}\n":                           "x.yaml:5:5: allow[1]: the rule adds nothing: x.yaml:4 allows all of it",
+		"  - {verbs: [select], tables: [public.o], columns: [id]}\n  - {verbs: [select], tables: [public.o], columns: all}\n":                               "x.yaml:4:5: allow[0]: the rule adds nothing: x.yaml:5",
+		"  - {verbs: [select], tables: [public.o], columns: [id]}\n  - {verbs: [select], tables: [public.o], columns: [id]}\n":                              "x.yaml:5:5: allow[1]: the rule adds nothing: x.yaml:4",
+		"  - {verbs: [delete], tables: [public.o]}\n  - {verbs: [delete], tables: [public.o], where: key}\n":                                                "x.yaml:5:5: allow[1]: the rule adds nothing",
+		"  - {verbs: [delete], tables: [public.o], where: key}\nreview:\n  - {verbs: [delete], tables: [public.o], by: {groups: [g], people: 1}}\n":         "",
+		"  - {verbs: [delete], tables: [public.o]}\nreview:\n  - {verbs: [delete], tables: [public.o], where: key, by: {groups: [g], people: 1}}\n":         "x.yaml:6:5: review[0]: the rule holds nothing: x.yaml:4 allows all of it without approval",
+		"  - {verbs: [select], tables: [public.o], columns: [id]}\n  - {verbs: [select], tables: [public.p], columns: [id]}\n":                              "",
+		"  - {verbs: [delete], tables: [public.o], where: key}\n  - {verbs: [delete], tables: [public.o], where: key, effects: [public.p]}\n":               "x.yaml:4:5",
+		"  - {verbs: [update], tables: [public.o], columns: [id], where: key}\n  - {verbs: [update], tables: [public.o], columns: [id], where: required}\n": "",
+		"  - {verbs: [call], functions: [public.f]}\n  - {verbs: [call], functions: [public.g]}\n":                                                          "",
+		"  - {verbs: [listen], channels: [a]}\n  - {verbs: [listen, notify], channels: [a]}\n":                                                              "x.yaml:4:5",
+	} {
+		c, err := load(t, map[string]string{"x.yaml": "task: x\nresources: [r]\nallow:\n" + rules})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.Warnings.Error(); want == "" && got != "" || !strings.Contains(got, want) {
+			t.Errorf("%s: %q, want %q", rules, got, want)
+		}
 	}
 }

@@ -31,7 +31,7 @@ type Locked struct {
 func readLock(dir string, faults *strict.Faults) *Lock {
 	l := &Lock{Resources: map[string]*Locked{}}
 	path := filepath.Join(dir, LockFile)
-	b, err := os.ReadFile(path)
+	b, err := strict.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return l
 	}

@@ -5,15 +5,21 @@ package config
 import (
 	"context"
 	_ "embed"
+	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/taskgate/taskgate/core/strict"
@@ -35,6 +41,8 @@ type Config struct {
 	Plugins   []Plugin
 	Audit     Audit
 	Record    string // none, head (default), full
+
+	files []file
 }
 
 // Listeners are where the gateway listens.
@@ -179,7 +187,7 @@ type Source struct {
 // Load reads and checks a file. The environment lies over it, and flags over
 // that.
 func Load(s Source) (*Config, error) {
-	b, err := os.ReadFile(s.Path)
+	b, err := strict.ReadFile(s.Path)
 	if err != nil {
 		return nil, fmt.Errorf("config: %w", err)
 	}
@@ -192,6 +200,44 @@ func Load(s Source) (*Config, error) {
 		layers = append(layers, strict.Layer{Origin: "--set " + key, Path: strings.Split(key, "."), Value: value})
 	}
 	return Parse(s.Path, b, layers...)
+}
+
+// A file is one that a value names.
+type file struct {
+	strict.Node
+	path string
+	dir  bool
+}
+
+// Missing are the faults of files that have to be there for the configuration to
+// count. Secrets are not among them: each is read when it is needed.
+func (c *Config) Missing() (faults strict.Faults) {
+	for _, f := range c.files {
+		if why := f.missing(); why != "" {
+			faults = append(faults, f.Wrong("%s", why))
+		}
+	}
+	return faults
+}
+
+func (f *file) missing() string {
+	r, err := os.OpenFile(f.path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "there is no " + f.path
+	} else if err != nil {
+		return err.Error()
+	}
+	defer r.Close()
+	st, err := r.Stat()
+	switch {
+	case err != nil:
+		return err.Error()
+	case f.dir && !st.IsDir():
+		return f.path + " is no directory"
+	case !f.dir && !st.Mode().IsRegular():
+		return f.path + " is no file"
+	}
+	return ""
 }
 
 // environment gives the variables that are settings: TASKGATE_ and the keys, in
@@ -214,7 +260,7 @@ func environment(env []string) (layers []strict.Layer) {
 }
 
 // Parse checks the text of a file with layers over it. The error is
-// strict.Faults.
+// strict.Faults; what could be read comes with it, for whoever looks for more.
 func Parse(path string, b []byte, layers ...strict.Layer) (*Config, error) {
 	var faults strict.Faults
 	p := &parser{dir: filepath.Dir(path)}
@@ -225,8 +271,11 @@ func Parse(path string, b []byte, layers ...strict.Layer) (*Config, error) {
 	}
 	n = n.With(layers)
 	n.Fields(map[string]func(strict.Node){
-		"data":    func(v strict.Node) { c.Data = p.path(v.String()) },
-		"catalog": func(v strict.Node) { c.Catalog = p.path(v.String()) },
+		"data": func(v strict.Node) { c.Data = p.path(v.String()) },
+		"catalog": func(v strict.Node) {
+			c.Catalog = p.path(v.String())
+			p.needs(v, c.Catalog, true)
+		},
 		"listeners": func(v strict.Node) {
 			v.Fields(map[string]func(strict.Node){
 				"api":      func(v strict.Node) { c.Listeners.API = p.listener(v) },
@@ -236,8 +285,14 @@ func Parse(path string, b []byte, layers ...strict.Layer) (*Config, error) {
 			})
 		},
 		"issuers": func(v strict.Node) {
+			urls := map[string]bool{}
 			for _, e := range v.List() {
-				c.Issuers = append(c.Issuers, p.issuer(e))
+				i := p.issuer(e)
+				if urls[i.URL] && i.URL != "" {
+					e.Fault("another issuer has the url %q", i.URL)
+				}
+				urls[i.URL] = true
+				c.Issuers = append(c.Issuers, i)
 			}
 		},
 		"resources": func(v strict.Node) {
@@ -264,20 +319,35 @@ func Parse(path string, b []byte, layers ...strict.Layer) (*Config, error) {
 			v.Fields(map[string]func(strict.Node){"results": func(v strict.Node) { c.Record = v.One("none", "head", "full") }})
 		},
 	})
-	switch {
-	case c.Listeners.Postgres == nil:
+	if c.Listeners.Postgres == nil {
 		n.Fault("no listener: listeners: {postgres: {address: 127.0.0.1:6432, …}}")
-	case len(c.Issuers) == 0:
-		n.Fault("no issuers, so nobody could log in")
-	case len(c.Resources) == 0:
-		n.Fault("no resources")
-	case len(c.Plugins) == 0:
-		n.Fault("no plugins, and a gateway without a guard refuses everything")
 	}
+	if a, b := c.Listeners.API, c.Listeners.Postgres; a != nil && b != nil && a.Address == b.Address && a.Address != "" && !strings.HasSuffix(a.Address, ":0") {
+		n.Fault("listeners: api and postgres have the same address")
+	}
+	if len(c.Issuers) == 0 {
+		n.Fault("no issuers, so nobody could log in")
+	}
+	if len(c.Resources) == 0 {
+		n.Fault("no resources")
+	}
+	if !slices.ContainsFunc(c.Plugins, func(p Plugin) bool { return slices.Contains(p.May, "allow") }) {
+		n.Fault("no plugin that may allow, so that everything is refused: plugins: [{name: tasks, path: …, may: [allow, deny, review]}]")
+	}
+	c.files = p.files
 	return c, faults.Err()
 }
 
-type parser struct{ dir string }
+type parser struct {
+	dir   string
+	files []file
+}
+
+func (p *parser) needs(n strict.Node, path string, dir bool) {
+	if path != "" {
+		p.files = append(p.files, file{n, path, dir})
+	}
+}
 
 func (p *parser) path(s string) string {
 	if s == "" || filepath.IsAbs(s) {
@@ -314,14 +384,16 @@ func (p *parser) secret(n strict.Node) Secret {
 
 func (p *parser) listener(n strict.Node) *Listener {
 	l := &Listener{}
+	addressed, secured := false, false
 	n.Fields(map[string]func(strict.Node){
-		"address": func(v strict.Node) { l.Address = address(v) },
+		"address": func(v strict.Node) { l.Address, addressed = address(v), true },
 		"public":  func(v strict.Node) { l.Public = address(v) },
 		"plain":   func(v strict.Node) { l.Plain = v.Bool() },
 		"tls": func(v strict.Node) {
+			secured = true
 			v.Fields(map[string]func(strict.Node){
-				"cert": func(v strict.Node) { l.Cert = p.file(v) },
-				"key":  func(v strict.Node) { l.Key = p.file(v) },
+				"cert": func(v strict.Node) { l.Cert = p.file(v); p.needs(v, l.Cert, false) },
+				"key":  func(v strict.Node) { l.Key = p.file(v); p.needs(v, l.Key, false) },
 			})
 			if l.Cert == "" || l.Key == "" {
 				v.Fault("tls needs cert and key")
@@ -330,10 +402,14 @@ func (p *parser) listener(n strict.Node) *Listener {
 	})
 	switch {
 	case l.Address == "":
-		n.Fault("no address")
+		if !addressed {
+			n.Fault("no address")
+		}
 	case l.Plain && !loopback(l.Address):
 		n.Fault("plain: true sends tokens in the clear: only on a loopback address")
-	case !l.Plain && l.Cert == "":
+	case l.Plain && secured:
+		n.Fault("either plain: true or tls, not both")
+	case !l.Plain && !secured:
 		n.Fault("no tls: give cert and key, or plain: true on a loopback address")
 	}
 	return l
@@ -341,8 +417,11 @@ func (p *parser) listener(n strict.Node) *Listener {
 
 func address(n strict.Node) string {
 	s := n.String()
-	if _, port, err := net.SplitHostPort(s); err != nil || port == "" {
-		n.Fault("%q: host:port is expected", s)
+	_, port, err := net.SplitHostPort(s)
+	if _, e := strconv.ParseUint(port, 10, 16); err != nil || e != nil {
+		if n.Exists() && s != "" {
+			n.Fault("%q: host:port is expected, as 127.0.0.1:6432", s)
+		}
 		return ""
 	}
 	return s
@@ -359,9 +438,10 @@ func loopback(addr string) bool {
 
 func (p *parser) issuer(n strict.Node) Issuer {
 	i := Issuer{Subject: "sub", Groups: "groups", MayAssert: []string{"task:*"}, RawTokens: true}
+	named := true // unless what stands there has its fault
 	n.Fields(map[string]func(strict.Node){
 		"url":        func(v strict.Node) { i.URL = v.String() },
-		"client_id":  func(v strict.Node) { i.ClientID = v.String() },
+		"client_id":  func(v strict.Node) { i.ClientID, named = v.String(), v.IsText() },
 		"subject":    func(v strict.Node) { i.Subject = v.String() },
 		"groups":     func(v strict.Node) { i.Groups = v.String() },
 		"may_assert": func(v strict.Node) { i.MayAssert = v.Strings() },
@@ -372,45 +452,65 @@ func (p *parser) issuer(n strict.Node) Issuer {
 			i.Secret = &secret
 		},
 	})
-	if !strings.HasPrefix(i.URL, "https://") && !strings.HasPrefix(i.URL, "http://127.0.0.1:") && !strings.HasPrefix(i.URL, "http://localhost:") {
+	u, err := url.Parse(i.URL)
+	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && (u.Scheme != "http" || !loopback(net.JoinHostPort(u.Hostname(), "1"))) {
 		n.Fault("url: https is expected (http on loopback alone), not %q", i.URL)
 	}
-	if i.ClientID == "" {
+	if i.ClientID == "" && named {
 		n.Fault("no client_id: tokens of every client would be taken")
+	}
+	if len(i.MayAssert) == 0 {
+		n.Fault("may_assert: it may assert no group, so that none of its subjects has a task")
+	}
+	for _, g := range i.MayAssert {
+		if g == "" || strings.Contains(strings.TrimSuffix(g, "*"), "*") {
+			n.Fault("may_assert: %q: a group, or what it begins with and a * at the end, is expected", g)
+		}
 	}
 	return i
 }
 
 func (p *parser) resource(name string, n strict.Node) *Resource {
 	r := &Resource{Name: name, TLS: "verify-full", Logins: map[string]*Login{}}
+	addressed := false
 	n.Fields(map[string]func(strict.Node){
 		"protocol":   func(v strict.Node) { v.One("postgres") },
-		"address":    func(v strict.Node) { r.Address = address(v) },
+		"address":    func(v strict.Node) { r.Address, addressed = address(v), true },
 		"database":   func(v strict.Node) { r.Database = v.String() },
 		"tls":        func(v strict.Node) { r.TLS = v.One("verify-full", "disable") },
-		"ca":         func(v strict.Node) { r.CA = p.file(v) },
+		"ca":         func(v strict.Node) { r.CA = p.file(v); p.needs(v, r.CA, false) },
 		"extensions": func(v strict.Node) { r.Extensions = v.Strings() },
 		"drift":      func(v strict.Node) { v.One("poll") },
 		"logins": func(v strict.Node) {
 			v.Each(func(name string, v strict.Node) {
-				l := &Login{}
+				l, given := &Login{}, false
 				v.Fields(map[string]func(strict.Node){
 					"user":     func(v strict.Node) { l.User = v.String() },
-					"password": func(v strict.Node) { l.Password = p.secret(v) },
+					"password": func(v strict.Node) { l.Password, given = p.secret(v), true },
 				})
 				if l.User == "" {
 					v.Fault("the login has no user")
+				}
+				if !given {
+					v.Fault("the login has no password: password: file:PATH, env:NAME or command:TEXT")
 				}
 				r.Logins[name] = l
 			})
 		},
 	})
-	switch {
-	case r.Address == "" || r.Database == "":
-		n.Fault("address and database are needed")
-	case r.TLS == "disable" && !loopback(r.Address):
+	if !addressed {
+		n.Fault("no address: address: HOST:PORT")
+	}
+	if r.Database == "" {
+		n.Fault("no database")
+	}
+	if r.TLS == "disable" && r.Address != "" && !loopback(r.Address) {
 		n.Fault("tls: disable is for a resource on loopback alone")
-	case len(r.Logins) == 0:
+	}
+	if r.TLS == "disable" && r.CA != "" {
+		n.Fault("ca says whom to trust by TLS, and tls: disable has none")
+	}
+	if len(r.Logins) == 0 {
 		n.Fault("no logins: logins: {app: {user: app, password: file:…}}")
 	}
 	return r
@@ -420,7 +520,7 @@ func (p *parser) plugin(n strict.Node) Plugin {
 	pl := Plugin{May: []string{"deny", "review", "mask"}, Isolation: "task"}
 	n.Fields(map[string]func(strict.Node){
 		"name":   func(v strict.Node) { pl.Name = v.String() },
-		"path":   func(v strict.Node) { pl.Path = p.path(v.String()) },
+		"path":   func(v strict.Node) { pl.Path = p.path(v.String()); p.needs(v, pl.Path, false) },
 		"sha256": func(v strict.Node) { pl.SHA256 = v.String() },
 		"may": func(v strict.Node) {
 			pl.May = nil
@@ -439,10 +539,16 @@ func (p *parser) plugin(n strict.Node) Plugin {
 			pl.Config = b
 		},
 	})
-	if pl.Name == "" || pl.Path == "" {
-		n.Fault("name and path are needed")
+	if pl.Name == "" {
+		n.Fault("no name")
 	}
-	if s := pl.SHA256; s != "" && len(s) != 64 {
+	if pl.Path == "" {
+		n.Fault("no path: path: FILE.wasm")
+	}
+	if len(pl.May) == 0 {
+		n.Fault("may: it may say nothing at all")
+	}
+	if b, err := hex.DecodeString(pl.SHA256); pl.SHA256 != "" && (err != nil || len(b) != 32) {
 		n.Fault("sha256: 64 hexadecimal digits are expected")
 	}
 	return pl

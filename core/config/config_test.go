@@ -2,7 +2,9 @@ package config
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -24,21 +26,31 @@ func TestX17(t *testing.T) {
 		t.Fatal(err)
 	}
 	for from, c := range map[string][2]string{
-		"data:":                         {"dat:", `unknown key (did you mean "data"?)`},
-		`"127.0.0.1:6432", plain: true`: {`"0.0.0.0:6432", plain: true`, "only on a loopback address"},
-		"127.0.0.1:6432":                {"127.0.0.1", "host:port is expected"},
-		"tls: disable":                  {"tls: prefer", "one of verify-full, disable"},
-		`"127.0.0.1:5432"`:              {`"db:5432"`, "tls: disable is for a resource on loopback alone"},
-		"env:SHOP_PASSWORD":             {"hunter2", "a secret is never written here"},
-		"client_id: taskgate":           {"client_id: ''", "no client_id"},
-		"http://127.0.0.1:5556":         {"http://idp.example", "https is expected"},
-		"may: [allow, deny, review]":    {"may: [alow]", "one of allow, deny, review, mask"},
-		"sync: writes":                  {"sync: never", "one of writes, always, interval"},
-		"results: head":                 {"results: 7", "a text is expected"},
-		"name: tasks":                   {"name: tasks, sha256: abc", "64 hexadecimal digits"},
-		"cache: true":                   {"cache: yes", "true or false is expected"},
-		"audit: {":                      {"data: x\naudit: {", "already defined"},
-		"catalog: ":                     {"catalog: *x # ", ""},
+		"data:":                           {"dat:", `unknown key (did you mean "data"?)`},
+		`"127.0.0.1:6432", plain: true`:   {`"0.0.0.0:6432", plain: true`, "only on a loopback address"},
+		"127.0.0.1:6432":                  {"127.0.0.1", "host:port is expected"},
+		"tls: disable":                    {"tls: prefer", "one of verify-full, disable"},
+		`"127.0.0.1:5432"`:                {`"db:5432"`, "tls: disable is for a resource on loopback alone"},
+		"env:SHOP_PASSWORD":               {"hunter2", "a secret is never written here"},
+		"client_id: taskgate":             {"client_id: ''", "no client_id"},
+		"http://127.0.0.1:5556":           {"http://idp.example", "https is expected"},
+		"may: [allow, deny, review]":      {"may: [alow]", "one of allow, deny, review, mask"},
+		"sync: writes":                    {"sync: never", "one of writes, always, interval"},
+		"results: head":                   {"results: 7", "a text is expected"},
+		"name: tasks":                     {"name: tasks, sha256: abc", "64 hexadecimal digits"},
+		"cache: true":                     {"cache: yes", "true or false is expected"},
+		"audit: {":                        {"data: x\naudit: {", "already defined"},
+		"catalog: ":                       {"catalog: *x # ", ""},
+		"http://127.0.0.1:5556\"":         {"http://127.0.0.1:80@idp.example\"", "https is expected"},
+		`may_assert: ["task:*"]`:          {`may_assert: ["*:x"]`, "a * at the end"},
+		`["task:*"]`:                      {`[]`, "none of its subjects has a task"},
+		"127.0.0.1:8443":                  {"127.0.0.1:6432", "the same address"},
+		"127.0.0.1:8443\", plain: true":   {"127.0.0.1:8443\", plain: true, tls: {cert: \"file:c\", key: \"file:k\"}", "not both"},
+		"[allow, deny, review]":           {"[deny]", "no plugin that may allow"},
+		`, password: "env:SHOP_PASSWORD"`: {"", "the login has no password"},
+		"  - {url:":                       {"  - {url: \"http://127.0.0.1:5556\", client_id: x}\n  - {url:", "another issuer has the url"},
+		"record: {results: head}":         {"record:", "nothing stands here"},
+		"127.0.0.1:6432\"":                {"127.0.0.1:postgres\"", "host:port is expected"},
 	} {
 		text := strings.Replace(string(raw), from, c[0], 1)
 		if text == string(raw) {
@@ -114,5 +126,34 @@ func TestLayers(t *testing.T) {
 	t.Setenv("TASKGATE_AUDIT__SNYC", "always")
 	if _, err := load(); err == nil || !strings.Contains(err.Error(), `TASKGATE_AUDIT__SNYC:1:1: audit.snyc: unknown key (did you mean "sync"?)`) {
 		t.Error(err)
+	}
+}
+
+// TestMissing: files that have to be there, each with its line; all are asked
+// for without waiting for any.
+func TestMissing(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "file"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Parse(filepath.Join(dir, "gateway.yaml"), []byte(`listeners:
+  postgres: {address: "127.0.0.1:0", tls: {cert: "file:file", key: "file:nokey"}}
+issuers: [{url: "https://idp.example", client_id: x}]
+resources: {a: {address: "db:1", database: d, ca: "file:pipe", logins: {a: {user: a, password: "file:later"}}}}
+catalog: file
+plugins: [{name: tasks, path: ., may: [allow]}]
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := strings.ReplaceAll(c.Missing().Err().Error(), dir, "DIR")
+	if got != `DIR/gateway.yaml:2:68: listeners.postgres.tls.key: there is no DIR/nokey
+DIR/gateway.yaml:4:51: resources.a.ca: DIR/pipe is no file
+DIR/gateway.yaml:5:10: catalog: DIR/file is no directory
+DIR/gateway.yaml:6:31: plugins[0].path: DIR is no file` {
+		t.Error(got)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/taskgate/taskgate/core/gate"
+	"github.com/taskgate/taskgate/core/strict"
 )
 
 type peerKey struct{}
@@ -119,7 +120,7 @@ func (s *Server) admin() http.Handler {
 		who, _ := r.Context().Value(peerKey{}).(string)
 		changes, err := s.Reload(r.Context(), who)
 		if err != nil {
-			reply(w, http.StatusConflict, map[string]string{"error": err.Error()})
+			reply(w, http.StatusConflict, map[string]any{"error": err.Error(), "faults": strict.Of(err)})
 			return
 		}
 		reply(w, http.StatusOK, map[string]any{"changes": changes, "generation": s.gate.Current().Number})

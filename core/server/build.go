@@ -9,61 +9,59 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"sort"
+	"strings"
 	"time"
 
 	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/auth"
 	"github.com/taskgate/taskgate/core/catalog"
 	"github.com/taskgate/taskgate/core/config"
 	"github.com/taskgate/taskgate/core/gate"
 	"github.com/taskgate/taskgate/core/protocol/postgres"
 	"github.com/taskgate/taskgate/core/record"
+	"github.com/taskgate/taskgate/core/strict"
 	"github.com/taskgate/taskgate/core/wasm"
 )
 
 // Build makes a generation of a configuration: it reads the catalog, loads the
 // modules and resolves what tasks and resources refer to. All faults are
-// reported together; nothing that runs is touched.
+// reported together; nothing that runs is touched. The catalog comes with
+// faults too, where it could be read.
 func Build(ctx context.Context, host *wasm.Host, c *config.Config) (*gate.Generation, *catalog.Catalog, error) {
+	faults := c.Missing()
 	cat, err := catalog.Load(c.Catalog)
-	if err != nil {
-		return nil, nil, err
-	}
-	var faults []error
+	faults = append(faults, strict.Of(err)...)
 	gen := &gate.Generation{Tasks: map[string]*gate.Task{}, Resources: map[string]*gate.Resource{}}
+	logins := map[string][]string{}
 	for name, r := range c.Resources {
 		res, err := resource(r)
-		if err != nil {
-			faults = append(faults, fmt.Errorf("resource %s: %w", name, err))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // that is among the missing
+			faults = append(faults, strict.Of(fmt.Errorf("resource %s: %w", name, err))...)
 		}
 		gen.Resources[name] = res
+		logins[name] = slices.Collect(maps.Keys(r.Logins))
+	}
+	if cat == nil {
+		return nil, nil, faults.Err()
+	}
+	faults = append(faults, cat.Against(logins)...)
+	if err := faults.Err(); err != nil {
+		return nil, cat, err
 	}
 	for name, t := range cat.Tasks {
-		task := &gate.Task{Name: name, Groups: t.Groups, Resources: t.Resources, Login: t.Login, Session: t.Session, Digest: t.Digest(),
+		gen.Tasks[name] = &gate.Task{Name: name, Groups: t.Groups, Resources: t.Resources, Login: t.LoginAt(logins), Session: t.Session, Digest: t.Digest(),
 			Options: &postgres.TaskOptions{StatementTimeout: t.Timeout, Introspect: t.Introspect, Channels: t.Channels}}
-		for _, r := range t.Resources {
-			known := c.Resources[r]
-			if known == nil {
-				faults = append(faults, fmt.Errorf("%s: the resource %q is not in the configuration", t.File, r))
-				continue
-			}
-			if task.Login == "" && len(known.Logins) == 1 {
-				for only := range known.Logins {
-					task.Login = only
-				}
-			}
-			if known.Logins[task.Login] == nil {
-				faults = append(faults, fmt.Errorf("%s: the resource %q has no login %q: name one with login: NAME", t.File, r, task.Login))
-			}
-		}
-		gen.Tasks[name] = task
 	}
 	rules, digest, err := cat.Compile()
 	if err != nil {
-		faults = append(faults, err)
+		return nil, cat, err
 	}
 	var sources []wasm.Source
 	sum := sha256.New()
@@ -77,12 +75,9 @@ func Build(ctx context.Context, host *wasm.Host, c *config.Config) (*gate.Genera
 		sources = append(sources, s)
 		fmt.Fprintf(sum, "%+v\n", p)
 	}
-	if err := errors.Join(faults...); err != nil {
-		return nil, nil, err
-	}
 	set, err := host.Load(ctx, sources)
 	if err != nil {
-		return nil, nil, err
+		return nil, cat, err
 	}
 	gen.Guards = set.Guards()
 	gen.Close = func() { _ = set.Close() }
@@ -222,6 +217,33 @@ func (Dialer) Dial(ctx context.Context, r *gate.Resource, login string) (gate.Up
 		up.TLS = t.tls
 	}
 	return up, nil
+}
+
+// Warnings say what stops nobody now, and will be in somebody's way.
+func Warnings(c *config.Config, cat *catalog.Catalog) []string {
+	var out []string
+	for _, w := range cat.Warnings {
+		out = append(out, w.Error())
+	}
+	for _, t := range cat.Tasks {
+		if !slices.ContainsFunc(t.Groups, func(g string) bool {
+			return slices.ContainsFunc(issuers(c), func(i auth.Issuer) bool { return i.May(g) })
+		}) {
+			out = append(out, fmt.Sprintf("%s: nobody can do the task: no issuer may assert %s (issuers: may_assert)", t.File, strings.Join(t.Groups, " or ")))
+		}
+	}
+	if certs, err := certificates(c); err == nil {
+		for name, t := range certs {
+			if end := t.Certificates[0].Leaf.NotAfter; time.Until(end) < 14*24*time.Hour {
+				out = append(out, fmt.Sprintf("listeners.%s.tls: the certificate is good until %s", name, end.UTC().Format(time.RFC3339)))
+			}
+		}
+	}
+	if rel, err := filepath.Rel(c.Data, c.Audit.Witness); c.Audit.Witness != "" && err == nil && filepath.IsLocal(rel) {
+		out = append(out, "audit.witness: it lies in the data directory, and proves nothing against who can write there")
+	}
+	sort.Strings(out)
+	return append(out, Secrets(c)...)
 }
 
 // Secrets says which logins have a password that cannot be had now. That stops

@@ -4,16 +4,26 @@
 package strict
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"iter"
 	"maps"
+	"os"
 	"slices"
 	"sort"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
 )
 
 // Fault is one thing that is wrong with a file.
@@ -26,11 +36,25 @@ type Fault struct {
 }
 
 func (f Fault) Error() string {
-	s := fmt.Sprintf("%s:%d:%d: ", f.File, f.Line, f.Column)
+	s := ""
+	if f.File != "" {
+		s = fmt.Sprintf("%s:%d:%d: ", f.File, f.Line, f.Column)
+	}
 	if f.Path != "" {
 		s += f.Path + ": "
 	}
-	return s + f.Message
+	return printable(s + f.Message)
+}
+
+// printable keeps what a file holds from steering the terminal that its faults
+// are read on.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) || unicode.Is(unicode.Bidi_Control, r) {
+			return utf8.RuneError
+		}
+		return r
+	}, s)
 }
 
 // Faults are all that was found. The zero value is none.
@@ -54,13 +78,62 @@ func (f Faults) Err() error {
 		if f[i].File != f[j].File {
 			return f[i].File < f[j].File
 		}
-		return f[i].Line < f[j].Line
+		if f[i].Line != f[j].Line {
+			return f[i].Line < f[j].Line
+		}
+		return f[i].Column < f[j].Column
 	})
 	return f
 }
 
-// MaxBytes bounds a file.
-const MaxBytes = 4 << 20
+// Of gives the faults that an error is made of. What is none itself becomes one
+// that stands nowhere.
+func Of(err error) (all Faults) {
+	if err == nil {
+		return nil
+	}
+	if f, ok := err.(Faults); ok {
+		return f
+	}
+	if f, ok := err.(Fault); ok {
+		return Faults{f}
+	}
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range many.Unwrap() {
+			all = append(all, Of(e)...)
+		}
+		return all
+	}
+	return Faults{{Message: strings.TrimSpace(err.Error())}}
+}
+
+// The bounds of a file.
+const (
+	MaxBytes = 1 << 20
+	maxDepth = 100 // of brackets
+)
+
+// ReadFile reads a file that is to be parsed. What is no file, or too large for
+// one of ours, is not read at all: a pipe would never end.
+func ReadFile(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !st.Mode().IsRegular() {
+		return nil, &fs.PathError{Op: "read", Path: path, Err: errors.New("it is no file")}
+	}
+	b, err := io.ReadAll(io.LimitReader(f, MaxBytes+1))
+	if err == nil && len(b) > MaxBytes {
+		err = &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("%d bytes: at most %d", st.Size(), MaxBytes)}
+	}
+	return b, err
+}
 
 // Node is one value of a file.
 type Node struct {
@@ -93,6 +166,12 @@ func Parse(file string, b []byte, faults *Faults) Node {
 		n.Fault("%d bytes: at most %d", len(b), MaxBytes)
 		return n
 	}
+	b = bytes.TrimPrefix(b, []byte("\ufeff")) // an editor's mark that this is UTF-8
+	if f := unreadable(b); f != nil {
+		f.File = file
+		*faults = append(*faults, *f)
+		return n
+	}
 	f, err := parser.ParseBytes(b, 0)
 	if err != nil {
 		text := err.Error()
@@ -101,15 +180,87 @@ func Parse(file string, b []byte, faults *Faults) Node {
 			_, text, _ = strings.Cut(text, "] ")
 		}
 		text, _, _ = strings.Cut(text, "\n")
-		*faults = append(*faults, Fault{File: file, Line: line, Column: column, Message: text})
+		*faults = append(*faults, Fault{File: file, Line: line, Column: column, Message: text + advice(text)})
 		return n
 	}
-	if len(f.Docs) != 1 || f.Docs[0].Body == nil {
-		n.Fault("%d documents: exactly one is expected", len(f.Docs))
+	var docs []ast.Node
+	for _, d := range f.Docs {
+		switch d.Body.(type) {
+		case nil, *ast.DirectiveNode, *ast.CommentGroupNode:
+		default:
+			docs = append(docs, d.Body)
+		}
+	}
+	switch len(docs) {
+	case 0:
+		n.Fault("the file is empty")
+		return n
+	case 1:
+	default:
+		Node{file: file, node: docs[1], faults: faults}.Fault("a second document: exactly one is expected")
 		return n
 	}
-	n.node = f.Docs[0].Body
+	if n.node = docs[0]; n.marked() {
+		n.Fault("anchors, aliases and tags are not allowed")
+		n.node = nil
+	}
 	return n
+}
+
+// unreadable gives the fault of a file that is no text of ours.
+func unreadable(b []byte) *Fault {
+	if bytes.HasPrefix(b, []byte("\xff\xfe")) || bytes.HasPrefix(b, []byte("\xfe\xff")) {
+		return &Fault{Line: 1, Column: 1, Message: "this is UTF-16: save the file as UTF-8"}
+	}
+	line, column, depth := 1, 1, 0
+	for i := 0; i < len(b); {
+		r, size := utf8.DecodeRune(b[i:])
+		switch {
+		case r == utf8.RuneError && size == 1:
+			return &Fault{Line: line, Column: column, Message: "this is no UTF-8: save the file as UTF-8"}
+		case r == '\n':
+			line, column = line+1, 0
+		case r == '[' || r == '{':
+			depth++
+		case (r == ']' || r == '}') && depth > 0:
+			depth--
+		}
+		if depth > maxDepth {
+			return &Fault{Line: line, Column: column, Message: fmt.Sprintf("brackets nested more than %d deep", maxDepth)}
+		}
+		i += size
+		column++
+	}
+	return nil
+}
+
+// advice is what helps against the usual slips.
+func advice(text string) string {
+	for _, a := range [][2]string{
+		{"found character '\t'", " (indent with spaces, not with tabs)"},
+		{"mapping value is not allowed", " (a text with a colon in it needs quotes)"},
+		{"value is not allowed in this", " (is the indentation that of the lines above?)"},
+		{"undefined alias", " (a text that begins with * needs quotes)"},
+		{"is a reserved character", " (a text that begins with it needs quotes)"},
+		{"unexpected directive value", " (a text that begins with % needs quotes)"},
+		{"must be specified", " (is a bracket or a brace not closed?)"},
+		{"could not find end character", " (is a quote not closed?)"},
+		{"found an invalid key for this map", " (keys are plain texts)"},
+	} {
+		if strings.Contains(text, a[0]) {
+			return a[1]
+		}
+	}
+	return ""
+}
+
+// marked says whether the value is what this format does without.
+func (n Node) marked() bool {
+	switch n.node.(type) {
+	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode:
+		return true
+	}
+	return false
 }
 
 // With lays values from elsewhere over the file's. Of two for one place the
@@ -153,10 +304,25 @@ func (n Node) Exists() bool { return n.node != nil || len(n.over) > 0 }
 
 // Line is where the value stands, from 1.
 func (n Node) Line() int {
-	if n.node == nil || n.node.GetToken() == nil {
-		return 1
+	if t := n.token(); t != nil {
+		return t.Position.Line
 	}
-	return n.node.GetToken().Position.Line
+	return 1
+}
+
+// token is where the value begins: a mapping in lines at its first key.
+func (n Node) token() *token.Token {
+	switch m := n.node.(type) {
+	case nil:
+		return nil
+	case *ast.MappingValueNode:
+		return m.Key.GetToken()
+	case *ast.MappingNode:
+		if !m.IsFlowStyle && len(m.Values) > 0 {
+			return m.Values[0].Key.GetToken()
+		}
+	}
+	return n.node.GetToken()
 }
 
 // At is "file:line".
@@ -170,8 +336,8 @@ func (n Node) Fault(format string, args ...any) {
 // Wrong is a fault of the value that is found after the file was read.
 func (n Node) Wrong(format string, args ...any) Fault {
 	f := Fault{File: n.file, Line: 1, Column: 1, Path: n.path, Message: fmt.Sprintf(format, args...)}
-	if n.node != nil && n.node.GetToken() != nil {
-		f.Line, f.Column = n.node.GetToken().Position.Line, n.node.GetToken().Position.Column
+	if t := n.token(); t != nil {
+		f.Line, f.Column = t.Position.Line, t.Position.Column
 	}
 	return f
 }
@@ -183,13 +349,12 @@ func (n Node) child(step string, v ast.Node) Node {
 	} else if n.path != "" {
 		path = n.path + step
 	}
-	switch v.(type) {
-	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode:
-		c := Node{file: n.file, path: path, node: v, faults: n.faults}
+	c := Node{file: n.file, path: path, node: v, faults: n.faults}
+	if c.marked() {
 		c.Fault("anchors, aliases and tags are not allowed")
-		v = nil
+		c.node = nil
 	}
-	return n.beneath(strings.Trim(step, "[]"), Node{file: n.file, path: path, node: v, faults: n.faults})
+	return n.beneath(strings.Trim(step, "[]"), c)
 }
 
 // Each calls f with each key and value of a mapping, in order.
@@ -239,21 +404,28 @@ func (n Node) Each(f func(key string, v Node)) {
 func (n Node) Fields(fields map[string]func(Node)) {
 	n.Each(func(key string, v Node) {
 		if f := fields[key]; f != nil {
+			if _, nothing := v.node.(*ast.NullNode); nothing {
+				v.Fault("nothing stands here: give it a value, or leave the key out")
+				return
+			}
 			f(v)
 			return
 		}
 		hint := " (known are " + strings.Join(slices.Sorted(maps.Keys(fields)), ", ") + ")"
-		if near := nearest(key, fields); near != "" {
+		if near := Nearest(key, maps.Keys(fields)); near != "" {
 			hint = fmt.Sprintf(" (did you mean %q?)", near)
 		}
 		v.Fault("unknown key%s", hint)
 	})
 }
 
-func nearest(key string, fields map[string]func(Node)) string {
+// Nearest gives the name that was probably meant, or nothing.
+func Nearest(key string, names iter.Seq[string]) string {
 	best, most := "", 3
-	for name := range fields {
-		if d := distance(key, name); d < most || d == most && name < best && best != "" {
+	for name := range names {
+		if d := distance(key, name); d >= len(name) {
+			continue // nothing of it is left
+		} else if d < most || d == most && name < best && best != "" {
 			best, most = name, d
 		}
 	}
@@ -307,6 +479,12 @@ func (n Node) List() (out []Node) {
 	return out
 }
 
+// IsEmpty says whether the value is a sequence without elements.
+func (n Node) IsEmpty() bool { s, ok := n.node.(*ast.SequenceNode); return ok && len(s.Values) == 0 }
+
+// IsText says whether the value is a text.
+func (n Node) IsText() bool { _, ok := n.node.(*ast.StringNode); return ok }
+
 // IsList says whether the value is a sequence.
 func (n Node) IsList() bool { _, ok := n.node.(*ast.SequenceNode); return ok }
 
@@ -324,7 +502,12 @@ func (n Node) String() string {
 	case *ast.LiteralNode:
 		return v.Value.Value
 	}
-	n.Fault("a text is expected, not %s: quote it", kind(n.node))
+	switch n.node.(type) {
+	case *ast.BoolNode, *ast.IntegerNode, *ast.FloatNode:
+		n.Fault("a text is expected, not %s: quote it", kind(n.node))
+	default:
+		n.Fault("a text is expected, not %s", kind(n.node))
+	}
 	return ""
 }
 
@@ -386,8 +569,12 @@ func (n Node) One(words ...string) string {
 			return s
 		}
 	}
-	if n.node != nil {
-		n.Fault("%q: one of %s is expected", s, strings.Join(words, ", "))
+	if _, text := n.node.(*ast.StringNode); text { // else it has its fault already
+		hint := ""
+		if near := Nearest(s, slices.Values(words)); near != "" {
+			hint = fmt.Sprintf(" (did you mean %q?)", near)
+		}
+		n.Fault("%q: one of %s is expected%s", s, strings.Join(words, ", "), hint)
 	}
 	return ""
 }
