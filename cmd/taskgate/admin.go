@@ -26,11 +26,14 @@ import (
 
 // call asks the gateway that runs, over the socket in its data directory.
 func call(cmd *cobra.Command, method, path string, form url.Values, into any) error {
-	c, err := config.Load(source(cmd))
-	if err != nil {
+	from := source(cmd)
+	socket := filepath.Join(filepath.Dir(from.Path), "data", "admin.sock")
+	// The gateway runs whatever has become of its file since.
+	if c, err := config.Load(from); c != nil {
+		socket = filepath.Join(c.Data, "admin.sock")
+	} else if errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	socket := filepath.Join(c.Data, "admin.sock")
 	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	}}}

@@ -101,7 +101,7 @@ func check(ctx context.Context, from config.Source, live, accept bool, out *chec
 		}
 		found, err := server.CheckLive(ctx, c, cat)
 		if err != nil {
-			return err
+			return hinted{err, askHint}
 		}
 		if err := found.Faults.Err(); err != nil {
 			return err

@@ -41,6 +41,9 @@ type reason struct {
 	Hint    string `json:"hint,omitempty"`
 }
 
+// askHint helps where a resource does not answer.
+const askHint = "what a text does depends on the tables of the resource, which has to be asked: does it run at its `address`, and is the login's password right?"
+
 func explainCommand() *cobra.Command {
 	var task, on string
 	c := &cobra.Command{Use: "explain --task TASK [--on RESOURCE] 'SQL'", Short: "what a text would do, and whether the task allows it; runs nothing", Args: cobra.ExactArgs(1),
@@ -148,7 +151,7 @@ func explain(ctx context.Context, from config.Source, task, on, text string) (*e
 	}
 	s, err := postgres.LoadSchema(ctx, func(ctx context.Context) (gate.Upstream, error) { return server.Dialer{}.Dial(ctx, r, t.Login) })
 	if err != nil {
-		return nil, err
+		return nil, hinted{err, askHint}
 	}
 	g, err := parse.ForServer(s.Major)
 	if err != nil {

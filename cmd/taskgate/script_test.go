@@ -59,6 +59,8 @@ func (p *parts) start(dir string) error {
 //	signal NAME SIGNAL   sends HUP, TERM or KILL; KILL waits for the end
 //	files NAME N         lets NAME have no more than N files open
 //	flood ADDRESS N      opens N connections that say nothing, and holds them; 0 lets them all go
+//	guide FILE           runs every sh block of a document
+//	until FILE TEXT      waits until the file has the text
 //	admin SQL            runs it at the server itself, as its superuser
 func TestScripts(t *testing.T) {
 	shared := &parts{}
@@ -74,7 +76,7 @@ func TestScripts(t *testing.T) {
 	t.Run("scripts", func(t *testing.T) { // so that they are over before the server stops
 		testscript.Run(t, testscript.Params{Dir: "testdata/script", Setup: shared.setup, RequireUniqueNames: true,
 			Cmds: map[string]func(*testscript.TestScript, bool, []string){"start": start, "end": end, "login": login, "admin": shared.admin, "dex": shared.dex,
-				"status": status, "signal": sendSignal, "files": files, "flood": flood}})
+				"status": status, "signal": sendSignal, "files": files, "flood": flood, "guide": guide, "until": until}})
 	})
 }
 
@@ -248,6 +250,32 @@ func flood(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Defer(func() { nc.Close() })
 		*held = append(*held, nc)
 	}
+}
+
+func guide(ts *testscript.TestScript, neg bool, args []string) {
+	text, blocks := ts.ReadFile(args[0]), 0
+	for _, part := range strings.Split(text, "```sh\n")[1:] {
+		block, _, _ := strings.Cut(part, "```")
+		blocks++
+		cmd := exec.Command("bash", "-eu", "-c", block)
+		cmd.Dir, cmd.Env = ts.MkAbs("."), scriptEnv(ts)
+		if out, err := cmd.CombinedOutput(); err != nil || neg {
+			ts.Fatalf("%s\n%s%v", block, out, err)
+		}
+	}
+	if blocks == 0 {
+		ts.Fatalf("%s has no sh block", args[0])
+	}
+}
+
+func until(ts *testscript.TestScript, neg bool, args []string) {
+	for range 600 {
+		if strings.Contains(ts.ReadFile(args[0]), args[1]) != neg {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	ts.Fatalf("%q never comes: %s", args[1], ts.ReadFile(args[0]))
 }
 
 // scriptEnv is the environment of the script.

@@ -52,6 +52,9 @@ func serveCommand() *cobra.Command {
 		if errors.Is(err, syscall.EADDRINUSE) {
 			return hinted{err, "something listens there already: is a gateway running? Another address: --set listeners.postgres.address=HOST:PORT"}
 		}
+		if errors.Is(err, syscall.ENOSPC) {
+			return hinted{err, "the audit log keeps two segments of 16 MB ready: make room there, or --set data=DIR on another disk"}
+		}
 		if err != nil && strings.Contains(err.Error(), "is in use by another process") {
 			return hinted{err, "a gateway runs on that data directory already: `taskgate status` asks it, --set data=DIR is another"}
 		}

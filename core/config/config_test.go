@@ -157,3 +157,16 @@ DIR/gateway.yaml:6:31: plugins[0].path: DIR is no file` {
 		t.Error(got)
 	}
 }
+
+// TestOperatingGuide: the configuration that docs/operating.md shows is one.
+func TestOperatingGuide(t *testing.T) {
+	b, err := os.ReadFile("../../docs/operating.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, ok := strings.Cut(string(b), "```yaml\n")
+	text, _, end := strings.Cut(text, "```")
+	if c, err := Parse("operating.md", []byte(text)); !ok || !end || err != nil || c.Audit.Witness != "/mnt/elsewhere/witness" {
+		t.Errorf("%v", err)
+	}
+}

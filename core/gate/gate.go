@@ -159,6 +159,7 @@ type Gate struct {
 	Recorder Recorder
 	Now      func() time.Time                                                  // nil is time.Now
 	Judged   func(guard string, d abi.Decision, took time.Duration, err error) // is told what each guard said; may be nil
+	Refused  func(l Login, why error)                                          // is told of each failed login that is recorded singly; may be nil
 
 	current  atomic.Pointer[Generation]
 	number   atomic.Uint64

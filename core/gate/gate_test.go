@@ -3,6 +3,7 @@ package gate
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -317,6 +318,13 @@ func TestOpenRefuses(t *testing.T) {
 		"expired":              {Grant{Subject: "ada", Groups: ok.Groups, Expires: time.Now().Add(-time.Second)}, login},
 		"no group":             {Grant{Subject: "ada", Expires: ok.Expires}, login},
 		"X16 other case":       {Grant{Subject: "ada", Groups: []string{"TASK:X"}, Expires: ok.Expires}, login},
+		"X16 homoglyph":        {Grant{Subject: "ada", Groups: []string{"task:\u0445"}, Expires: ok.Expires}, login},
+		"X16 marked":           {Grant{Subject: "ada", Groups: []string{"task:x\u0301", "task:x\u200b", "task:x "}, Expires: ok.Expires}, login},
+		"X16 wide":             {Grant{Subject: "ada", Groups: []string{"task:\uff58"}, Expires: ok.Expires}, login},
+		"X16 task in capitals": {ok, Login{Protocol: "postgres", Task: "X", Resource: "shop"}},
+		"X16 task like it":     {ok, Login{Protocol: "postgres", Task: "\u0445", Resource: "shop"}},
+		"X16 task with more":   {ok, Login{Protocol: "postgres", Task: "x\u200b", Resource: "shop"}},
+		"X16 resource":         {ok, Login{Protocol: "postgres", Task: "x", Resource: "Shop"}},
 		"ID22 no such task":    {ok, Login{Protocol: "postgres", Task: "y", Resource: "shop"}},
 		"no such resource":     {ok, Login{Protocol: "postgres", Task: "x", Resource: "else"}},
 		"of another protocol":  {ok, Login{Protocol: "ssh", Task: "x", Resource: "shop"}},
@@ -335,6 +343,37 @@ func TestOpenRefuses(t *testing.T) {
 	}
 	if strings.Contains(login.String(), "hunter2") {
 		t.Error("ID11: the secret is printed")
+	}
+}
+
+// TestCounts: what is counted, and who is told.
+func TestCounts(t *testing.T) {
+	answers := map[string]abi.Decision{"allow": abi.Allow, "deny": abi.Deny, "review": abi.Review}
+	g, _ := newGate(t, &guard{name: "a", may: all, open: abi.Verdict{Decision: abi.Allow}, answer: func(c *abi.Command) (*abi.Verdict, error) {
+		d, ok := answers[c.Statement.Text]
+		if !ok {
+			return nil, errors.New("it crashed")
+		}
+		return &abi.Verdict{Decision: d}, nil
+	}})
+	var judged, refused []string
+	g.Judged = func(guard string, d abi.Decision, _ time.Duration, err error) {
+		judged = append(judged, fmt.Sprint(guard, " ", d, " ", err))
+	}
+	g.Refused = func(l Login, why error) { refused = append(refused, l.Task+" "+why.Error()) }
+	s := open(t, g)
+	for _, text := range []string{"allow", "deny", "review", "crash"} {
+		_, _ = s.Submit(t.Context(), command(text, abi.EffectRead), nil)
+	}
+	_, _ = g.Open(t.Context(), Login{Protocol: "postgres", Task: "y", Resource: "shop"})
+	if got := g.Counts(); got != (Counts{Commands: 4, Denied: 2, Held: 1, Opened: 1, LoginsRefused: 1}) {
+		t.Errorf("%+v", got)
+	}
+	if got := strings.Join(judged, ", "); got != "a allow <nil>, a deny <nil>, a review <nil>, a deny it crashed" {
+		t.Error(got)
+	}
+	if len(refused) != 1 || !strings.Contains(refused[0], "y no such task") {
+		t.Error(refused)
 	}
 }
 
@@ -377,6 +416,15 @@ func TestRightEnds(t *testing.T) {
 	}
 	if n := g.Kill("x", func(*Session) bool { return true }); n == 0 {
 		t.Error("no session to kill")
+	}
+	// X15: the clock is set back: what was left is what is left.
+	now = time.Now()
+	g.Identity = who{Grant{Subject: "ada", Groups: []string{"task:x"}, Expires: now.Add(50 * time.Millisecond)}}
+	s = open(t, g)
+	now = now.Add(-time.Hour)
+	<-s.Context().Done()
+	if _, err := s.Submit(t.Context(), command("x", abi.EffectRead), nil); err == nil {
+		t.Error("X15: a clock that is set back lengthens a session")
 	}
 }
 

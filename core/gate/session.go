@@ -208,6 +208,9 @@ func (g *Gate) refuseLogin(ctx context.Context, l Login, grant Grant, why error)
 		if err := g.Log.Append(ctx, appendRefused(nil, now, l, grant, why), false); err != nil {
 			return fmt.Errorf("gate: %w", err)
 		}
+		if g.Refused != nil {
+			g.Refused(l, why)
+		}
 	}
 	if d, ok := why.(*Denied); ok && grant.Subject != "" {
 		return d

@@ -75,6 +75,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	for _, missing := range Secrets(c) {
 		s.Log.Warn().Msg(missing)
 	}
+	s.Log.Info().Str("config", s.Config.Path).Str("data", c.Data).Str("version", s.Version).Msg("starting")
 	if s.host, err = wasm.Open(filepath.Join(c.Data, "modules")); err != nil {
 		return err
 	}
@@ -115,7 +116,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer s.logins.Close()
-	s.gate = &gate.Gate{Identity: s.logins, Dialer: Dialer{}, Log: s.audit, Recorder: recorder, Judged: s.judged}
+	s.gate = &gate.Gate{Identity: s.logins, Dialer: Dialer{}, Log: s.audit, Recorder: recorder, Judged: s.judged, Refused: s.refusedLogin}
 	gen, _, err := Build(ctx, s.host, c)
 	if err != nil {
 		return err
@@ -234,6 +235,11 @@ func (s *Server) judged(guard string, d abi.Decision, took time.Duration, err er
 		outcome = "failed"
 	}
 	s.metrics.guard.WithLabelValues(guard, outcome).Observe(took.Seconds())
+}
+
+// refusedLogin says why a login failed, which its client is not told.
+func (s *Server) refusedLogin(l gate.Login, why error) {
+	s.Log.Warn().Str("client", l.Address).Str("task", clean(l.Task)).Str("resource", clean(l.Resource)).Str("why", clean(why.Error())).Msg("login refused")
 }
 
 // protocolLog takes what a protocol cannot tell its client.
