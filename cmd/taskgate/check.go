@@ -15,6 +15,7 @@ import (
 
 	"github.com/taskgate/taskgate/core/catalog"
 	"github.com/taskgate/taskgate/core/config"
+	"github.com/taskgate/taskgate/core/record"
 	"github.com/taskgate/taskgate/core/server"
 	"github.com/taskgate/taskgate/core/strict"
 	"github.com/taskgate/taskgate/core/wasm"
@@ -59,7 +60,7 @@ func checkCommand() *cobra.Command {
 				return nil
 			}
 			for _, line := range out.Drift {
-				fmt.Println("changed:", line)
+				fmt.Println("changed:", record.Escape(line))
 			}
 			switch {
 			case err != nil:

@@ -16,6 +16,7 @@ import (
 	"github.com/taskgate/taskgate/core/config"
 	"github.com/taskgate/taskgate/core/gate"
 	"github.com/taskgate/taskgate/core/protocol/postgres"
+	"github.com/taskgate/taskgate/core/record"
 	"github.com/taskgate/taskgate/core/server"
 	"github.com/taskgate/taskgate/core/sql"
 	"github.com/taskgate/taskgate/core/sql/parse"
@@ -62,25 +63,25 @@ func explainCommand() *cobra.Command {
 				return errors.Join(print(out), over)
 			}
 			for _, o := range out.Operations {
-				fmt.Println("does      ", o)
+				say("does", o)
 			}
 			for _, o := range out.Outputs {
-				fmt.Println("output    ", o)
+				say("output", o)
 			}
 			if out.Incomplete != "" {
-				fmt.Println("unknown   ", out.Incomplete)
+				say("unknown", out.Incomplete)
 			}
 			if out.Error != "" {
-				fmt.Println("error     ", out.Error)
+				say("error", out.Error)
 			}
 			if out.Canonical != "" && out.Decision == abi.Allow.String() {
-				fmt.Println("forwarded ", out.Canonical)
+				say("forwarded", out.Canonical)
 			}
-			fmt.Println("decision  ", out.Decision)
+			say("decision", out.Decision)
 			for _, r := range out.Reasons {
 				for _, line := range []string{r.Message, r.Closest, r.Hint} {
 					if line != "" {
-						fmt.Println("          ", line)
+						say("", line)
 					}
 				}
 			}
@@ -94,6 +95,10 @@ func explainCommand() *cobra.Command {
 	_ = c.RegisterFlagCompletionFunc("on", resourceNames)
 	return c
 }
+
+// say prints one line of what explain says. What a database calls its things
+// does not steer the terminal (X18).
+func say(what, text string) { fmt.Printf("%-10s %s\n", what, record.Escape(text)) }
 
 // taskNames completes with the tasks of the catalog.
 func taskNames(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {

@@ -131,7 +131,7 @@ sql "\\dt"
 expect "customers"
 
 say "before asking: what would it do?"
-tg explain --task data-migration "delete from orders where id = 1"
+tg explain --task data-migration "delete from orders where id = 1" && { echo "demo: FAILED: it may do that" >&2; exit 1; }
 expect "delete public.items via fk public.items.items_order_id_fkey"
 expect "review"
 
