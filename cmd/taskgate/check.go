@@ -138,20 +138,21 @@ func check(ctx context.Context, from config.Source, live, accept bool, out *chec
 // ours to write, some that are gone afterwards.
 func openModules(c *config.Config) (*wasm.Host, func(), error) {
 	dir := filepath.Join(c.Data, "modules")
-	clean := func() {}
-	if unix.Access(dir, unix.W_OK) != nil {
-		temporary, err := os.MkdirTemp("", "taskgate-modules")
-		if err != nil {
-			return nil, nil, err
+	if unix.Access(dir, unix.W_OK) == nil {
+		if host, err := wasm.Open(dir); err == nil {
+			return host, func() { host.Close() }, nil
 		}
-		dir, clean = temporary, func() { os.RemoveAll(temporary) }
+	}
+	dir, err := os.MkdirTemp("", "taskgate-modules")
+	if err != nil {
+		return nil, nil, err
 	}
 	host, err := wasm.Open(dir)
 	if err != nil {
-		clean()
+		os.RemoveAll(dir)
 		return nil, nil, err
 	}
-	return host, func() { host.Close(); clean() }, nil
+	return host, func() { host.Close(); os.RemoveAll(dir) }, nil
 }
 
 func schemaCommand() *cobra.Command {

@@ -29,17 +29,21 @@ func TestMain(m *testing.M) {
 
 // parts are what all scripts share: a server and the tasks guard, made once.
 type parts struct {
-	once  sync.Once
-	err   error
-	pg    *pgtest.Server
-	guard string
-	next  int
-	mu    sync.Mutex
+	once    sync.Once
+	err     error
+	pg      *pgtest.Server
+	guard   string
+	modules string
+	next    int
+	mu      sync.Mutex
 }
 
 func (p *parts) start(dir string) error {
 	p.once.Do(func() {
-		p.guard = filepath.Join(dir, "tasks.wasm")
+		p.guard, p.modules = filepath.Join(dir, "tasks.wasm"), filepath.Join(dir, "modules")
+		if p.err = os.Mkdir(p.modules, 0o700); p.err != nil {
+			return
+		}
 		if p.err = buildPlugin("../../plugins/tasks", p.guard); p.err == nil {
 			p.pg, p.err = pgtest.Start(pgtest.Major())
 		}
@@ -100,6 +104,13 @@ func (p *parts) setup(e *testscript.Env) error {
 		if err := os.WriteFile(filepath.Join(e.WorkDir, name), []byte(text), 0o600); err != nil {
 			return err
 		}
+	}
+	// Compiled modules are shared: compiling takes the longest of all that a script does.
+	if err := os.Mkdir(filepath.Join(e.WorkDir, "data"), 0o700); err != nil {
+		return err
+	}
+	if err := os.Symlink(p.modules, filepath.Join(e.WorkDir, "data", "modules")); err != nil {
+		return err
 	}
 	e.Setenv("HOME", e.WorkDir)
 	e.Setenv("TASKS", p.guard)

@@ -91,6 +91,7 @@ resources:
 plugins:
   - {name: tasks, path: tasks.wasm, may: [allow, deny], isolation: shared, cache: true}
 `, listener, issuer, pg.Port, pg.CA))
+	compiled(t, filepath.Join(g.dir, "data"))
 	ready := make(chan map[string]string, 1)
 	g.Server = &Server{Config: config.Source{Path: filepath.Join(g.dir, "gateway.yaml")}, Version: "test", Log: zerolog.New(&g.log), Grace: 200 * time.Millisecond, Ready: func(a map[string]string) { ready <- a }}
 	g.clock = func() time.Time { return time.Now().Add(time.Duration(g.ahead.Load())) }
