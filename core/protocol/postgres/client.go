@@ -35,9 +35,30 @@ func (c *conn) fromClient(ctx context.Context) error {
 		return nil
 	})
 	if errors.Is(err, io.EOF) || c.clientGone.Load() && ctx.Err() == nil {
-		return errGoodbye
+		err = errGoodbye
+	}
+	if errors.Is(err, errGoodbye) {
+		c.leave()
 	}
 	return err
+}
+
+// leave tells the server that nothing more comes, and waits until it has ended:
+// what the client sent before it left is carried out and answered, as it would
+// be without a gateway. What was not committed by then the server rolls back.
+func (c *conn) leave() {
+	if err := c.flush(); err != nil {
+		return
+	}
+	half, ok := c.upstream.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for !c.over {
+		c.moved.Wait()
+	}
 }
 
 // messages takes what is there of the client's messages. Copy data passes in
@@ -101,13 +122,10 @@ func (c *conn) message(ctx context.Context, kind byte, m []byte) error {
 	body := cursor{b: m[5:]}
 	switch kind {
 	case 'X':
+		c.out = append(c.out, m...)
 		return errGoodbye
 	case 'c', 'f':
-		if c.inCopy() {
-			c.out = append(c.out, m...)
-			c.endCopy()
-		}
-		return nil
+		return c.endCopy(m)
 	}
 	if c.inCopy() {
 		if kind == 'S' || kind == 'H' {
@@ -144,6 +162,9 @@ func (c *conn) message(ctx context.Context, kind byte, m []byte) error {
 		c.out = append(c.out, m...)
 		return nil
 	case 'F':
+		if skipped, err := c.skips(); err != nil || skipped {
+			return err
+		}
 		c.push(entry{kind: 'Q', refusal: &refusal{code: "0A000", message: "the function call message is refused", hint: "call the function in a SELECT"}})
 		c.group++
 		c.failingQuery()
@@ -220,6 +241,9 @@ func (c *conn) query(ctx context.Context, body cursor) error {
 	if !body.end() {
 		return malformed('Q')
 	}
+	if skipped, err := c.skips(); err != nil || skipped {
+		return err
+	}
 	a, ex, cmd, err := c.judge(ctx, text, abi.Execute)
 	if err != nil {
 		r, ok := refuse(text, err)
@@ -248,18 +272,41 @@ func (c *conn) query(ctx context.Context, body cursor) error {
 	c.out = append(c.out, 'Q', 0, 0, 0, 0)
 	binary.BigEndian.PutUint32(c.out[len(c.out)-4:], uint32(len(a.Statement.Canonical)+5))
 	c.out = append(append(c.out, a.Statement.Canonical...), 0)
-	return c.awaitCopy(a, 'Q')
+	return c.awaitCopy(a, ex)
+}
+
+// skips says whether the server skips a Query: something before it has failed,
+// and no Sync stands between.
+func (c *conn) skips() (bool, error) {
+	if !c.unsynced {
+		return false, nil
+	}
+	defer c.catchUp()
+	if err := c.await(func() bool { return len(c.queue) == 0 }); err != nil {
+		return false, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.skipping, nil
 }
 
 // awaitCopy waits, where a command takes data, until the server has said
 // whether it does: what the client sends next is data only if so.
-func (c *conn) awaitCopy(a *sql.Analysis, kind byte) error {
+func (c *conn) awaitCopy(a *sql.Analysis, ex *gate.Exchange) error {
+	if copies(a) == 0 {
+		return nil
+	}
+	return c.await(func() bool { return c.copying || !c.promised(ex) })
+}
+
+// copies counts the statements of a text that take data.
+func copies(a *sql.Analysis) (n int) {
 	for i := range a.Parts {
 		if a.Parts[i].Kind == sql.CopyIn {
-			return c.await(func() bool { return c.copying || len(c.queue) == 0 || c.queue[0].kind != kind })
+			n++
 		}
 	}
-	return nil
+	return n
 }
 
 // answerIdle answers a refused Query at once where nothing is in flight and no
@@ -267,7 +314,7 @@ func (c *conn) awaitCopy(a *sql.Analysis, kind byte) error {
 func (c *conn) answerIdle(r *refusal) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.queue) > 0 || c.pending || c.status != 'I' || len(c.out) > 0 {
+	if len(c.queue) > 0 || c.unsynced || c.pending || c.status != 'I' || len(c.out) > 0 {
 		return false
 	}
 	m := append(r.encode(), 'Z', 0, 0, 0, 5, 'I')
@@ -384,12 +431,6 @@ func (c *conn) bind(ctx context.Context, m []byte, body cursor) error {
 	if err := c.settle(); err != nil {
 		return err
 	}
-	if name != "" && (c.portals[name] != nil || c.names.cursors[name] != nil) {
-		c.push(entry{kind: 'B', refusal: &refusal{code: "42P03", message: fmt.Sprintf("cursor %q already exists", name)}})
-		c.failingParse()
-		return nil
-	}
-	c.drop(name)
 	st := c.prepared[statement]
 	if st != nil && st.group < c.group { // whether the server has it is not known before it says so
 		if err := c.confirm(st); err != nil {
@@ -402,6 +443,12 @@ func (c *conn) bind(ctx context.Context, m []byte, body cursor) error {
 		c.failingParse()
 		return nil
 	}
+	if name != "" && (c.portals[name] != nil || c.names.cursors[name] != nil) {
+		c.push(entry{kind: 'B', refusal: &refusal{late: true, code: "42P03", message: fmt.Sprintf("cursor %q already exists", name)}})
+		c.failingParse()
+		return nil
+	}
+	c.drop(name)
 	cmd := &abi.Command{Phase: abi.Execute, Open: c.open}
 	var ex *gate.Exchange
 	var a *sql.Analysis
@@ -566,7 +613,7 @@ func (c *conn) execute(ctx context.Context, m []byte, body cursor) error {
 	c.push(entry{kind: 'E', portal: p, exchange: p.exchange, command: p.command, analysis: a, changes: changes(a), naming: names, params: p.params})
 	c.assume(a)
 	c.out = append(c.out, m...)
-	return c.awaitCopy(a, 'E')
+	return c.awaitCopy(a, p.exchange)
 }
 
 func (c *conn) close(m []byte, body cursor) error {
@@ -604,8 +651,23 @@ func (c *conn) inCopy() bool {
 	return c.copying
 }
 
-func (c *conn) endCopy() {
+// endCopy takes CopyDone or CopyFail. A text of several statements may take
+// more data.
+func (c *conn) endCopy(m []byte) error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	if !c.copying {
+		c.mu.Unlock()
+		return nil
+	}
 	c.copying = false
+	var more *gate.Exchange
+	if len(c.queue) > 0 && c.queue[0].kind == 'Q' && copies(c.queue[0].analysis) > 1 {
+		more = c.queue[0].exchange
+	}
+	c.mu.Unlock()
+	c.out = append(c.out, m...)
+	if more == nil {
+		return nil
+	}
+	return c.await(func() bool { return c.copying || !c.promised(more) })
 }

@@ -38,6 +38,7 @@ type conn struct {
 	prepared map[string]*prepared
 	portals  map[string]*portal
 	names    names
+	unsynced bool // messages of the extended protocol have come since the last Sync
 	named    bool // a text of this group makes names
 	open     bool // a transaction is open, as far as the client's side knows
 	dataLeft int  // bytes of a CopyData message that are still to come

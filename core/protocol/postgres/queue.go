@@ -1,6 +1,8 @@
 package postgres
 
 import (
+	"slices"
+
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/gate"
 	"github.com/taskgate/taskgate/core/sql"
@@ -95,6 +97,7 @@ func (c *conn) catchUp() {
 // promised.
 func (c *conn) push(e entry) {
 	e.group = c.group
+	c.unsynced = e.kind != 'S' && e.kind != 'Q'
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.skipping && e.kind != 'S' {
@@ -142,6 +145,12 @@ func (c *conn) pop() entry {
 	}
 	c.moved.Broadcast()
 	return e
+}
+
+// promised says whether an exchange's command is still to be answered. The
+// caller holds mu.
+func (c *conn) promised(ex *gate.Exchange) bool {
+	return slices.ContainsFunc(c.queue, func(e entry) bool { return e.exchange == ex })
 }
 
 // idle says whether the client has been answered everything.

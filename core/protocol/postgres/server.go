@@ -359,8 +359,11 @@ func (c *conn) failed(ctx context.Context, e *entry, m []byte) error {
 	if err != nil {
 		return err
 	}
-	if e.refusal != nil {
-		b, code = e.refusal.encode(), e.refusal.code
+	if r := e.refusal; r != nil {
+		if r.late && c.status == 'E' {
+			r = aborted
+		}
+		b, code = r.encode(), r.code
 	}
 	c.in = append(c.in, b...)
 	c.failure, c.stopped = true, nil
