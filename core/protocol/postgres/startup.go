@@ -99,8 +99,9 @@ func (p *Protocol) Serve(ctx context.Context, nc net.Conn, g *gate.Gate) error {
 	if err == nil {
 		_ = nc.SetDeadline(time.Time{})
 		stop()
-		c.attach()
 		err = c.run()
+	}
+	if c.state != nil {
 		c.detach()
 	}
 	var f *fatal
@@ -169,7 +170,12 @@ func (c *conn) login(ctx context.Context, g *gate.Gate) error {
 		}
 		return refused
 	}
+	c.attach()
 	if err := c.connect(ctx, given); err != nil {
+		return err
+	}
+	if err := c.fit(ctx); err != nil {
+		c.upstream.Close()
 		return err
 	}
 	return c.welcome()
