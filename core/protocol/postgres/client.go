@@ -259,8 +259,8 @@ func (c *conn) query(ctx context.Context, body cursor) error {
 		return nil
 	}
 	c.countOn(a, ex)
-	c.calls(a)
-	c.push(entry{kind: 'Q', exchange: ex, command: cmd, analysis: a, changes: changes(a), naming: c.names.makesNames(a)})
+	names := c.names.makesNames(a)
+	c.push(entry{kind: 'Q', exchange: ex, command: cmd, analysis: a, changes: changes(a), naming: c.calls(a) || names})
 	c.group++
 	c.assume(a)
 	for name := range c.portals { // a Query ends the unnamed portal, and a transaction the others
@@ -403,14 +403,14 @@ func (c *conn) bind(ctx context.Context, m []byte, body cursor) error {
 	name, statement := body.name(), body.name()
 	formats := body.bytes(2 * body.uint16())
 	count := body.uint16()
-	if body.bad || len(formats) > 2 && len(formats) != 2*count {
+	if body.bad {
 		return malformed('B')
 	}
 	params := make([]abi.Param, 0, count)
 	for i := range count {
 		n := int32(body.uint32())
 		p := abi.Param{Null: n == -1}
-		if len(formats) > 0 {
+		if len(formats) > 0 { // where there are fewer than parameters, the server refuses it
 			p.Binary = formats[min(2*i, len(formats)-2)+1] == 1
 		}
 		if n < -1 {
@@ -608,8 +608,8 @@ func (c *conn) execute(ctx context.Context, m []byte, body cursor) error {
 	}
 	a := p.analysis
 	names := c.names.makesNames(a)
+	names = c.calls(a) || names
 	c.named = c.named || names
-	c.calls(a)
 	c.push(entry{kind: 'E', portal: p, exchange: p.exchange, command: p.command, analysis: a, changes: changes(a), naming: names, params: p.params})
 	c.assume(a)
 	c.out = append(c.out, m...)

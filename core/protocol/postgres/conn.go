@@ -28,6 +28,8 @@ type conn struct {
 	toUpstream     *output // under sending
 	upstreamKey    []byte
 	serverVersion  string
+	superuser      string // whose session it is, as the server said at login
+	authorization  string
 	parametersSeen [][]byte
 	state          *resourceState
 	known          uint64 // the version of the schema that the last text was read under

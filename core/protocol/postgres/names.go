@@ -68,14 +68,17 @@ func (n *names) makesNames(a *sql.Analysis) bool {
 	})
 }
 
-// calls notes a function that may do anything, and so may move the path.
-func (c *conn) calls(a *sql.Analysis) {
+// calls notes a function that may do anything, and so may move the path. What
+// the server has to tell of it, as another encoding, comes before the next text
+// is read.
+func (c *conn) calls(a *sql.Analysis) bool {
 	for i := range a.Statement.Operations {
 		if a.Statement.Operations[i].Kind == abi.KindFunction {
 			c.names.moved = true
-			return
+			return true
 		}
 	}
+	return false
 }
 
 // learn takes the end of one part of the first promise. The server's side

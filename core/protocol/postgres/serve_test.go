@@ -151,10 +151,11 @@ func (d dialer) Dial(ctx context.Context, _ *gate.Resource, _ string) (gate.Upst
 // gateway is one running listener in front of a database.
 type gateway struct {
 	*gate.Gate
-	log  *memory
-	addr string
-	port string
-	db   string
+	log      *memory
+	protocol *Protocol
+	addr     string
+	port     string
+	db       string
 }
 
 func generation(guards ...gate.Guard) *gate.Generation {
@@ -192,7 +193,7 @@ func serve(t testing.TB, guard gate.Guard) *gateway {
 	})
 	t.Cleanup(func() { l.Close(); cancel(); g.Kill("test over", func(*gate.Session) bool { return true }); wg.Wait() })
 	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return &gateway{g, log, l.Addr().String(), port, db}
+	return &gateway{g, log, p, l.Addr().String(), port, db}
 }
 
 func (g *gateway) url() string { return "postgres://x:token@" + g.addr + "/shop?sslmode=disable" }

@@ -195,6 +195,15 @@ func (c *conn) parameter(body []byte) (bool, error) {
 		return false, errors.New("upstream: standard_conforming_strings is off")
 	case name == "server_version":
 		c.serverVersion = value
+	case name == "is_superuser" || name == "session_authorization":
+		who := &c.superuser
+		if name != "is_superuser" {
+			who = &c.authorization
+		}
+		if *who != "" && *who != value {
+			return false, errors.New("upstream: the session has become another role's")
+		}
+		*who = value
 	}
 	return reported[name], nil
 }
