@@ -452,12 +452,14 @@ func (c *conn) bind(ctx context.Context, m []byte, body cursor) error {
 	cmd := &abi.Command{Phase: abi.Execute, Open: c.open}
 	var ex *gate.Exchange
 	var a *sql.Analysis
+	var given []abi.Param
 	err := c.renew(st)
 	if err == nil {
 		a, err = c.resolve(st.analysis)
 	}
 	if err == nil {
-		cmd.Statement, cmd.Params = a.Statement, c.given(a, params)
+		given = c.given(a, params)
+		cmd.Statement, cmd.Params = a.Statement, given
 		ex, err = c.submit(ctx, cmd)
 	}
 	if err != nil {
@@ -471,7 +473,10 @@ func (c *conn) bind(ctx context.Context, m []byte, body cursor) error {
 	}
 	cmd.Params = nil // they point into the buffer that is read into next
 	c.names.serial++
-	p := &portal{statement: st, analysis: a, exchange: ex, command: cmd, serial: c.names.serial, moved: c.names.moved, params: keepParams(a, params)}
+	p := &portal{statement: st, analysis: a, exchange: ex, command: cmd, serial: c.names.serial, moved: c.names.moved, params: keepParams(a, params), given: len(given)}
+	if p.given > 0 && ex.WantsParams() {
+		p.bound = cloneParams(given)
+	}
 	c.portals[name] = p
 	c.push(entry{kind: 'B', portal: p, exchange: ex, command: cmd, analysis: a, name: name})
 	c.out = append(c.out, m...)
@@ -572,33 +577,12 @@ func (c *conn) execute(ctx context.Context, m []byte, body cursor) error {
 		c.failingParse()
 		return nil
 	}
-	if p.analysis.Named() {
-		if r, err := c.sameNames(name, p); err != nil {
-			return err
-		} else if r != nil {
-			c.push(entry{kind: 'E', refusal: r})
-			c.failingParse()
-			return nil
-		}
-	}
-	if number := c.session.Generation(); p.exchange.Generation() != number {
-		p.command.Open = c.open
-		ex, err := c.session.Submit(ctx, p.command, nil)
-		if err != nil {
-			r, ok := refuse(p.analysis.Statement.Text, err)
-			if !ok {
-				return err
-			}
-			r.code, r.hint = "34000", "the policy has changed since it was bound: bind it again"
-			c.push(entry{kind: 'E', refusal: r})
-			c.failingParse()
-			return nil
-		}
-		c.mu.Lock()
-		c.closing = append(c.closing, closing{p.exchange, c.group})
-		ex.CountOn(p.exchange)
-		p.exchange, p.ended = ex, false
-		c.mu.Unlock()
+	if r, err := c.still(ctx, name, p); err != nil {
+		return err
+	} else if r != nil {
+		c.push(entry{kind: 'E', refusal: r})
+		c.failingParse()
+		return nil
 	}
 	c.countOn(p.analysis, p.exchange)
 	if p.exchange.WantsSchema() && !p.described { // the plan is fixed before the first row
@@ -614,6 +598,74 @@ func (c *conn) execute(ctx context.Context, m []byte, body cursor) error {
 	c.assume(a)
 	c.out = append(c.out, m...)
 	return c.awaitCopy(a, p.exchange)
+}
+
+// still gives a refusal where a portal is no longer what was judged when it was
+// bound: its names stand for something else, or another generation, schema or
+// search path judges it and does not allow it.
+func (c *conn) still(ctx context.Context, name string, p *portal) (*refusal, error) {
+	again := p.exchange.Generation() != c.session.Generation()
+	switch {
+	case p.analysis.Named():
+		if r, err := c.sameNames(name, p); r != nil || err != nil {
+			return r, err
+		}
+	case !planned(p.analysis):
+		if err := c.settle(); err != nil {
+			return nil, err
+		}
+		if c.portals[name] != p {
+			return &refusal{code: "34000", message: fmt.Sprintf("portal %q does not exist", name)}, nil
+		}
+		if err := c.renew(p.statement); err != nil {
+			return bindAgain("", err)
+		}
+		if a := p.statement.analysis; a != p.analysis {
+			p.analysis, p.command.Statement, again = a, a.Statement, true
+		}
+	}
+	if !again {
+		return nil, nil
+	}
+	p.command.Open, p.command.Params = c.open, p.bound
+	ex, err := c.session.Submit(ctx, p.command, nil)
+	p.command.Params = nil
+	if err != nil {
+		return bindAgain(p.analysis.Statement.Text, err)
+	}
+	if p.given > 0 && p.bound == nil && ex.WantsParams() { // it was judged without what it looks at
+		return &refusal{code: "34000", message: "the policy looks at parameters since the portal was bound", hint: "bind it again"}, ex.Done(ctx, gate.Outcome{State: gate.Failed})
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closing = append(c.closing, closing{p.exchange, c.group})
+	ex.CountOn(p.exchange)
+	p.exchange, p.ended = ex, false
+	return nil, nil
+}
+
+// planned says whether the server fixes at Bind what a statement's names stand
+// for, or there are none in it. All else, as COPY and EXPLAIN, it reads when it
+// executes it.
+func planned(a *sql.Analysis) bool {
+	for i := range a.Parts {
+		switch a.Parts[i].Kind {
+		case sql.Query, sql.Write, sql.Begin, sql.Commit, sql.Rollback, sql.Savepoint, sql.Release, sql.RollbackTo, sql.Set, sql.Reset, sql.Show, sql.SetPath, sql.Discard:
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// bindAgain puts into words that a portal can no longer be executed.
+func bindAgain(text string, err error) (*refusal, error) {
+	r, ok := refuse(text, err)
+	if !ok {
+		return nil, err
+	}
+	r.code, r.hint, r.position = "34000", "the policy or the schema has changed since it was bound: bind it again", 0
+	return r, nil
 }
 
 func (c *conn) close(m []byte, body cursor) error {

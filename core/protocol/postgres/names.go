@@ -332,7 +332,11 @@ func keepParams(a *sql.Analysis, bound []abi.Param) []abi.Param {
 	if len(bound) == 0 || !slices.ContainsFunc(a.Parts, func(p sql.Part) bool { return p.Kind == sql.Declare }) {
 		return nil
 	}
-	kept := slices.Clone(bound)
+	return cloneParams(bound)
+}
+
+func cloneParams(list []abi.Param) []abi.Param {
+	kept := slices.Clone(list)
 	for i := range kept {
 		kept[i].Value = slices.Clone(kept[i].Value)
 	}

@@ -58,6 +58,8 @@ type portal struct {
 	command   *abi.Command
 	described bool
 	params    []abi.Param // of a DECLARE
+	bound     []abi.Param // where a guard looks at them
+	given     int         // how many parameters were bound
 	ended     bool        // its exchange is on the list of those that the next ReadyForQuery closes
 }
 

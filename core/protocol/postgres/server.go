@@ -234,6 +234,13 @@ func (c *conn) answer(ctx context.Context, kind byte, m []byte) error {
 			c.finish(ctx, gate.Outcome{State: gate.Completed})
 		}
 	case kind == 's' && e.kind == 'E':
+		if c.stopped != nil {
+			code, err := c.overLimit(e)
+			if err == nil {
+				c.finish(ctx, gate.Outcome{State: gate.Failed, Code: code})
+			}
+			return err
+		}
 		c.mu.Lock()
 		c.pop()
 		c.mu.Unlock()
@@ -259,15 +266,12 @@ func (c *conn) completed(ctx context.Context, e *entry, m []byte) error {
 		return err
 	}
 	outcome := gate.Outcome{State: gate.Completed, Tag: tag}
-	if r := c.stopped; r != nil {
-		c.in = append(c.in, r.encode()...)
-		outcome.State, outcome.Code = gate.Failed, r.code
-		c.stopped = nil
-		// The server has not failed, and will commit what came before in the
-		// group: a client that is told of an error must not go on from there.
-		if !c.onlySync(e) || c.wrote {
-			return &fatal{code: r.code, message: r.message, hint: r.hint}
+	if c.stopped != nil {
+		code, err := c.overLimit(e)
+		if err != nil {
+			return err
 		}
+		outcome.State, outcome.Code = gate.Failed, code
 	} else {
 		c.in = append(c.in, m...)
 	}
@@ -284,6 +288,19 @@ func (c *conn) completed(ctx context.Context, e *entry, m []byte) error {
 	}
 	c.ending = append(c.ending, ending{e.exchange, outcome})
 	return nil
+}
+
+// overLimit ends an answer whose rows were over a limit.
+func (c *conn) overLimit(e *entry) (code string, err error) {
+	r := c.stopped
+	c.in = append(c.in, r.encode()...)
+	c.stopped = nil
+	// The server has not failed, and will commit what came before in the group:
+	// a client that is told of an error must not go on from there.
+	if !c.onlySync(e) || c.wrote {
+		return "", &fatal{code: r.code, message: r.message, hint: r.hint}
+	}
+	return r.code, nil
 }
 
 // onlySync says whether nothing but a Sync follows the first promise, so that
