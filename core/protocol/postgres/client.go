@@ -119,6 +119,9 @@ func (c *conn) message(ctx context.Context, kind byte, m []byte) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	if err := c.bound(); err != nil {
+		return err
+	}
 	body := cursor{b: m[5:]}
 	switch kind {
 	case 'X':
@@ -204,6 +207,9 @@ func (c *conn) judge(ctx context.Context, text string, phase abi.Phase) (*sql.An
 	}
 	raw, err := c.understand(text, c.names.path)
 	a := raw
+	if err == nil && givesName(raw) {
+		err = c.room()
+	}
 	if err == nil {
 		a, err = c.resolve(raw)
 	}
@@ -361,6 +367,11 @@ func (c *conn) parse(ctx context.Context, m []byte, body cursor) error {
 	e := entry{kind: 'P', name: name, changes: name != ""}
 	a, ex, _, err := c.judge(ctx, text, abi.Prepare)
 	e.before = c.prepared[name]
+	if err == nil && e.before == nil {
+		if err = c.room(); err != nil {
+			_ = ex.Done(ctx, gate.Outcome{State: gate.Failed})
+		}
+	}
 	if err == nil && name != "" && e.before != nil { // the server would say so too, and keep the old one
 		_ = ex.Done(ctx, gate.Outcome{State: gate.Failed})
 		err = &sql.Error{Code: "42P05", Message: fmt.Sprintf("prepared statement %q already exists", name), Offset: -1}
@@ -449,6 +460,12 @@ func (c *conn) bind(ctx context.Context, m []byte, body cursor) error {
 		return nil
 	}
 	c.drop(name)
+	if err := c.room(); err != nil {
+		r, _ := refuse("", err)
+		c.push(entry{kind: 'B', refusal: r})
+		c.failingParse()
+		return nil
+	}
 	cmd := &abi.Command{Phase: abi.Execute, Open: c.open}
 	var ex *gate.Exchange
 	var a *sql.Analysis

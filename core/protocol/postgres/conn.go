@@ -40,6 +40,8 @@ type conn struct {
 	prepared map[string]*prepared
 	portals  map[string]*portal
 	names    names
+	since    int  // messages without a Sync
+	crowded  bool // too much is in flight
 	unsynced bool // messages of the extended protocol have come since the last Sync
 	named    bool // a text of this group makes names
 	open     bool // a transaction is open, as far as the client's side knows

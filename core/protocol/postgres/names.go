@@ -68,6 +68,13 @@ func (n *names) makesNames(a *sql.Analysis) bool {
 	})
 }
 
+// givesName says whether a text gives something a name.
+func givesName(a *sql.Analysis) bool {
+	return slices.ContainsFunc(a.Parts, func(p sql.Part) bool {
+		return p.Kind == sql.Prepare || p.Kind == sql.Declare || p.Kind == sql.Savepoint
+	})
+}
+
 // calls notes a function that may do anything, and so may move the path. What
 // the server has to tell of it, as another encoding, comes before the next text
 // is read.

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/taskgate/taskgate/abi"
@@ -99,6 +100,9 @@ func (c *conn) catchUp() {
 // promised.
 func (c *conn) push(e entry) {
 	e.group = c.group
+	if c.since++; e.kind == 'S' || e.kind == 'Q' {
+		c.since = 0
+	}
 	c.unsynced = e.kind != 'S' && e.kind != 'Q'
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -108,6 +112,7 @@ func (c *conn) push(e entry) {
 	}
 	c.skipping = false
 	c.queue = append(c.queue, e)
+	c.crowded = len(c.queue) >= maxQueue
 	if e.changes {
 		c.changing++
 	}
@@ -168,16 +173,40 @@ func (c *conn) idle() bool {
 func (c *conn) settle() error {
 	defer c.catchUp()
 	c.mu.Lock()
-	ready := !c.unsettled() && len(c.queue) < maxQueue
+	ready := !c.unsettled()
 	c.mu.Unlock()
 	if ready {
 		return nil
 	}
-	return c.await(func() bool { return !c.unsettled() && len(c.queue) < maxQueue/2 })
+	return c.await(func() bool { return !c.unsettled() })
 }
 
-// maxQueue bounds what one client may have in flight.
-const maxQueue = 4096
+// The bounds of what a session makes the gateway remember.
+const (
+	maxQueue = 4096    // promises, before the next message is looked at
+	maxGroup = 100_000 // messages without a Sync
+	maxNames = 10_000  // statements, portals, cursors and savepoints
+)
+
+// bound holds a client to what may be in flight.
+func (c *conn) bound() error {
+	if c.since > maxGroup {
+		return &fatal{code: "54000", message: fmt.Sprintf("more than %d messages without a Sync", maxGroup)}
+	}
+	if !c.crowded {
+		return nil
+	}
+	c.crowded = false
+	return c.await(func() bool { return len(c.queue) < maxQueue/2 })
+}
+
+// room says whether the session may give one more thing a name.
+func (c *conn) room() error {
+	if len(c.prepared)+len(c.portals)+len(c.names.cursors)+len(c.names.savepoints) < maxNames {
+		return nil
+	}
+	return &sql.Error{Code: "54000", Message: fmt.Sprintf("the session has %d prepared statements, portals, cursors and savepoints", maxNames), Hint: "close some: DEALLOCATE ALL, CLOSE ALL", Offset: -1}
+}
 
 // unsettled is called with mu held.
 func (c *conn) unsettled() bool {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -405,7 +406,7 @@ func startupSettings(params map[string]string) (map[string]string, error) {
 		if want == "UTF8" {
 			value = "UTF8"
 		}
-		if want == "on" && off(value) {
+		if want == "on" && !slices.Contains([]string{"on", "true", "yes", "1"}, strings.ToLower(value)) {
 			return &fatal{code: "42501", message: "standard_conforming_strings has to be on"}
 		}
 		if lower == authSetting && !strings.EqualFold(value, "password") && !strings.EqualFold(value, oauthbearer) {
