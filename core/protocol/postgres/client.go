@@ -136,6 +136,11 @@ func (c *conn) message(ctx context.Context, kind byte, m []byte) error {
 		}
 		return &fatal{code: "08P01", message: fmt.Sprintf("the message %q in the middle of COPY", kind)}
 	}
+	if c.called && (kind == 'Q' || kind == 'P' || kind == 'B' || kind == 'E') {
+		if err := c.readBack(); err != nil {
+			return err
+		}
+	}
 	switch kind {
 	case 'Q':
 		return c.query(ctx, body)
@@ -380,9 +385,9 @@ func (c *conn) parse(ctx context.Context, m []byte, body cursor) error {
 		_ = ex.Done(ctx, gate.Outcome{State: gate.Failed})
 		ex, err = nil, &sql.Error{Code: "42601", Message: "cannot insert multiple commands into a prepared statement", Offset: -1}
 	}
-	if err == nil && name == placeholderName {
+	if err == nil && (name == placeholderName || name == ownName) {
 		_ = ex.Done(ctx, gate.Outcome{State: gate.Failed})
-		err = &sql.Error{Code: "42P05", Message: "the name " + placeholderName + " is reserved", Offset: -1}
+		err = &sql.Error{Code: "42P05", Message: "the name " + name + " is reserved", Offset: -1}
 	}
 	if err != nil {
 		r, ok := refuse(text, err)

@@ -42,6 +42,7 @@ type conn struct {
 	names    names
 	since    int  // messages without a Sync
 	crowded  bool // too much is in flight
+	called   bool // a function that may do anything has been, and the settings were not read back since
 	unsynced bool // messages of the extended protocol have come since the last Sync
 	named    bool // a text of this group makes names
 	open     bool // a transaction is open, as far as the client's side knows
@@ -65,6 +66,7 @@ type conn struct {
 	learning bool      // something of this transaction was
 	status   byte      // of the transaction, as the last ReadyForQuery had it
 	copying  bool      // the server takes COPY data
+	fits     bool      // the settings are as at login, as the server said last
 	over     bool      // the server's side has ended
 	pending  bool      // a ReadyForQuery is taken, and not yet with the client
 	closing  []closing

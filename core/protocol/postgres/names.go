@@ -81,7 +81,7 @@ func givesName(a *sql.Analysis) bool {
 func (c *conn) calls(a *sql.Analysis) bool {
 	for i := range a.Statement.Operations {
 		if a.Statement.Operations[i].Kind == abi.KindFunction {
-			c.names.moved = true
+			c.names.moved, c.called = true, true
 			return true
 		}
 	}

@@ -18,6 +18,7 @@ type entry struct {
 	analysis *sql.Analysis
 	refusal  *refusal    // the server's error is replaced by it
 	swallow  bool        // the gateway asked this itself: the client hears nothing of it
+	own      bool        // the same, and it is about the session, not about a command
 	changes  bool        // may change what later texts mean: names, settings, the transaction
 	naming   bool        // its text makes names
 	group    uint64      // counts Sync and Query
@@ -164,7 +165,7 @@ func (c *conn) promised(ex *gate.Exchange) bool {
 func (c *conn) idle() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.queue) == 0
+	return len(c.queue) == 0 || c.queue[0].own
 }
 
 // settle waits until what is in flight can no longer change the meaning of the

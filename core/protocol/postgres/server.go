@@ -109,6 +109,12 @@ func unasked(kind byte) error {
 // the buffer passes in pieces. It reports true where more has to be read.
 func (c *conn) rows(ctx context.Context, f *frames, kind byte, size int) (bool, error) {
 	e := c.top()
+	if e != nil && e.own && size <= smallBuffer {
+		if f.have() < size {
+			return true, nil
+		}
+		return false, c.ownAnswer(e, kind, f.take(size))
+	}
 	if e == nil || e.kind != 'E' && e.kind != 'Q' || e.exchange == nil {
 		return false, unasked(kind)
 	}
@@ -200,10 +206,15 @@ func (c *conn) answer(ctx context.Context, kind byte, m []byte) error {
 		}
 		return err
 	case 'E':
-		return c.failed(ctx, e, m)
+		if e == nil || !e.own || last(m) {
+			return c.failed(ctx, e, m)
+		}
 	}
 	if e == nil {
 		return unasked(kind)
+	}
+	if e.own && kind != 'Z' {
+		return c.ownAnswer(e, kind, m)
 	}
 	if e.refusal != nil && kind != 'Z' {
 		return fmt.Errorf("the message %q for a text that cannot succeed", kind)
@@ -432,14 +443,14 @@ func (c *conn) ready(ctx context.Context, e *entry, m []byte) error {
 	if e.kind == 'Q' && e.exchange != nil {
 		c.closing = append(c.closing, closing{e.exchange, e.group})
 	}
-	group := e.group
+	group, own := e.group, e.own
 	before := c.status
 	c.status = now
 	if c.learning && now == 'I' {
 		c.learned = append(c.learned, learned{rolledBack: c.failure})
 		c.learning = false
 	}
-	c.part, c.pending = 0, true
+	c.part, c.pending = 0, c.pending || !own
 	c.pop()
 	var gone []*gate.Exchange
 	rest := c.closing[:0]
@@ -481,7 +492,9 @@ func (c *conn) ready(ctx context.Context, e *entry, m []byte) error {
 			return err
 		}
 	}
-	c.in = append(c.in, m...)
+	if !own {
+		c.in = append(c.in, m...)
+	}
 	return nil
 }
 
