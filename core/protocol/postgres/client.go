@@ -377,10 +377,6 @@ func (c *conn) parse(ctx context.Context, m []byte, body cursor) error {
 			_ = ex.Done(ctx, gate.Outcome{State: gate.Failed})
 		}
 	}
-	if err == nil && name != "" && e.before != nil { // the server would say so too, and keep the old one
-		_ = ex.Done(ctx, gate.Outcome{State: gate.Failed})
-		err = &sql.Error{Code: "42P05", Message: fmt.Sprintf("prepared statement %q already exists", name), Offset: -1}
-	}
 	if err == nil && len(a.Parts) > 1 {
 		_ = ex.Done(ctx, gate.Outcome{State: gate.Failed})
 		ex, err = nil, &sql.Error{Code: "42601", Message: "cannot insert multiple commands into a prepared statement", Offset: -1}
