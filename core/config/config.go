@@ -108,7 +108,7 @@ func (r *Resource) Digest() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%q %q %q %q %q", r.Address, r.Database, r.TLS, r.CA, r.Extensions)
 	for _, name := range slices.Sorted(maps.Keys(r.Logins)) {
-		fmt.Fprintf(&b, " %q %q %q", name, r.Logins[name].User, r.Logins[name].Password)
+		fmt.Fprintf(&b, " %q %q %q %t", name, r.Logins[name].User, r.Logins[name].Password, r.Logins[name].Privileged)
 	}
 	return b.String()
 }
@@ -117,6 +117,8 @@ func (r *Resource) Digest() string {
 type Login struct {
 	User     string
 	Password Secret
+
+	Privileged bool // it may be a superuser, bypass row-level security or own tables
 }
 
 // Plugin is a guard.
@@ -485,8 +487,9 @@ func (p *parser) resource(name string, n strict.Node) *Resource {
 			v.Each(func(name string, v strict.Node) {
 				l, given := &Login{}, false
 				v.Fields(map[string]func(strict.Node){
-					"user":     func(v strict.Node) { l.User = v.String() },
-					"password": func(v strict.Node) { l.Password, given = p.secret(v), true },
+					"user":       func(v strict.Node) { l.User = v.String() },
+					"password":   func(v strict.Node) { l.Password, given = p.secret(v), true },
+					"privileged": func(v strict.Node) { l.Privileged = v.One("accepted") != "" },
 				})
 				if l.User == "" {
 					v.Fault("the login has no user")

@@ -47,6 +47,9 @@ func (e *Exchange) Generation() uint64 {
 // WantsSchema says whether Schema has to be called before the first row.
 func (e *Exchange) WantsSchema() bool { return e.gen != nil && e.gen.results }
 
+// WantsParams says whether a guard that judged it looks at parameters.
+func (e *Exchange) WantsParams() bool { return e.gen != nil && e.gen.inputs&abi.InputParams != 0 }
+
 // CountOn makes the limits count on from another exchange: what is fetched
 // from one cursor, or from one portal under two generations, is one answer. It
 // must be called before the first Result.

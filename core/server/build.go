@@ -185,7 +185,11 @@ func resource(r *config.Resource) (*gate.Resource, error) {
 			}
 		}
 	}
-	return &gate.Resource{Name: r.Name, Protocol: "postgres", Address: r.Address, Database: r.Database, Options: &postgres.ResourceOptions{Extensions: r.Extensions, Dial: t}, Digest: r.Digest()}, nil
+	privileged := map[string]bool{}
+	for name, l := range r.Logins {
+		privileged[name] = l.Privileged
+	}
+	return &gate.Resource{Name: r.Name, Protocol: "postgres", Address: r.Address, Database: r.Database, Options: &postgres.ResourceOptions{Extensions: r.Extensions, Privileged: privileged, Dial: t}, Digest: r.Digest()}, nil
 }
 
 // Dialer reaches resources over TCP. It implements gate.Dialer.

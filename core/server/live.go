@@ -24,15 +24,15 @@ type Live struct {
 // CheckLive asks every resource that a task names. The error is of a resource
 // that does not answer.
 func CheckLive(ctx context.Context, c *config.Config, cat *catalog.Catalog) (*Live, error) {
-	l := &live{schemas: map[string]*schema.Schema{}, out: &Live{Lock: &catalog.Lock{Resources: map[string]*catalog.Locked{}}}}
+	l := &live{schemas: map[string]*schema.Schema{}, logins: map[string]bool{}, out: &Live{Lock: &catalog.Lock{Resources: map[string]*catalog.Locked{}}}}
 	for _, t := range cat.Tasks {
 		for _, name := range t.Resources {
 			r := c.Resources[name]
 			if r == nil {
 				continue // Build names it
 			}
-			if err := l.read(ctx, r, t.Login); err != nil {
-				return nil, err
+			if err := l.read(ctx, r, t); err != nil {
+				return nil, fmt.Errorf("resource %s: %w", name, err)
 			}
 		}
 		for _, w := range t.Written {
@@ -45,25 +45,31 @@ func CheckLive(ctx context.Context, c *config.Config, cat *catalog.Catalog) (*Li
 
 type live struct {
 	schemas map[string]*schema.Schema // by resource; the tables are the same for every login
+	logins  map[string]bool           // by resource and login: those that have been looked at
 	out     *Live
 }
 
-func (l *live) read(ctx context.Context, r *config.Resource, login string) error {
-	if l.schemas[r.Name] != nil {
-		return nil
-	}
-	res, err := resource(r)
-	if err != nil {
-		return fmt.Errorf("resource %s: %w", r.Name, err)
-	}
+func (l *live) read(ctx context.Context, r *config.Resource, t *catalog.Task) error {
+	login := t.Login
 	if login == "" {
 		for login = range r.Logins {
 			break
 		}
 	}
+	if l.logins[r.Name+"\x00"+login] {
+		return nil
+	}
+	l.logins[r.Name+"\x00"+login] = true
+	res, err := resource(r)
+	if err != nil {
+		return err
+	}
 	s, err := postgres.LoadSchema(ctx, func(ctx context.Context) (gate.Upstream, error) { return Dialer{}.Dial(ctx, res, login) })
 	if err != nil {
 		return err
+	}
+	if err := postgres.Fit(s, res, login); err != nil {
+		l.out.Faults = append(l.out.Faults, strict.Fault{File: t.File, Line: 1, Column: 1, Path: "login", Message: err.Error()})
 	}
 	l.schemas[r.Name] = s
 	return nil

@@ -35,9 +35,30 @@ func (c *conn) fromClient(ctx context.Context) error {
 		return nil
 	})
 	if errors.Is(err, io.EOF) || c.clientGone.Load() && ctx.Err() == nil {
-		return errGoodbye
+		err = errGoodbye
+	}
+	if errors.Is(err, errGoodbye) {
+		c.leave()
 	}
 	return err
+}
+
+// leave tells the server that nothing more comes, and waits until it has ended:
+// what the client sent before it left is carried out and answered, as it would
+// be without a gateway. What was not committed by then the server rolls back.
+func (c *conn) leave() {
+	if err := c.flush(); err != nil {
+		return
+	}
+	half, ok := c.upstream.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for !c.over {
+		c.moved.Wait()
+	}
 }
 
 // messages takes what is there of the client's messages. Copy data passes in
@@ -104,22 +125,27 @@ func (c *conn) message(ctx context.Context, kind byte, m []byte) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	if err := c.bound(); err != nil {
+		return err
+	}
 	body := cursor{b: m[5:]}
 	switch kind {
 	case 'X':
+		c.out = append(c.out, m...)
 		return errGoodbye
 	case 'c', 'f':
-		if c.inCopy() {
-			c.out = append(c.out, m...)
-			c.endCopy()
-		}
-		return nil
+		return c.endCopy(m)
 	}
 	if c.inCopy() {
 		if kind == 'S' || kind == 'H' {
 			return nil // the server ignores them as well
 		}
 		return &fatal{code: "08P01", message: fmt.Sprintf("the message %q in the middle of COPY", kind)}
+	}
+	if c.called && (kind == 'Q' || kind == 'P' || kind == 'B' || kind == 'E') {
+		if err := c.readBack(); err != nil {
+			return err
+		}
 	}
 	switch kind {
 	case 'Q':
@@ -150,6 +176,9 @@ func (c *conn) message(ctx context.Context, kind byte, m []byte) error {
 		c.out = append(c.out, m...)
 		return nil
 	case 'F':
+		if skipped, err := c.skips(); err != nil || skipped {
+			return err
+		}
 		c.push(entry{kind: 'Q', refusal: &refusal{code: "0A000", message: "the function call message is refused", hint: "call the function in a SELECT"}})
 		c.group++
 		c.failingQuery()
@@ -189,6 +218,9 @@ func (c *conn) judge(ctx context.Context, text string, phase abi.Phase) (*sql.An
 	}
 	raw, err := c.understand(text, c.names.path)
 	a := raw
+	if err == nil && givesName(raw) {
+		err = c.room()
+	}
 	if err == nil {
 		a, err = c.resolve(raw)
 	}
@@ -226,6 +258,9 @@ func (c *conn) query(ctx context.Context, body cursor) error {
 	if !body.end() {
 		return malformed('Q')
 	}
+	if skipped, err := c.skips(); err != nil || skipped {
+		return err
+	}
 	a, ex, cmd, err := c.judge(ctx, text, abi.Execute)
 	if err != nil {
 		r, ok := refuse(text, err)
@@ -241,8 +276,8 @@ func (c *conn) query(ctx context.Context, body cursor) error {
 		return nil
 	}
 	c.countOn(a, ex)
-	c.calls(a)
-	c.push(entry{kind: 'Q', exchange: ex, command: cmd, analysis: a, changes: changes(a), naming: c.names.makesNames(a)})
+	names := c.names.makesNames(a)
+	c.push(entry{kind: 'Q', exchange: ex, command: cmd, analysis: a, changes: changes(a), naming: c.calls(a) || names})
 	c.group++
 	c.assume(a)
 	for name := range c.portals { // a Query ends the unnamed portal, and a transaction the others
@@ -254,18 +289,41 @@ func (c *conn) query(ctx context.Context, body cursor) error {
 	c.out = append(c.out, 'Q', 0, 0, 0, 0)
 	binary.BigEndian.PutUint32(c.out[len(c.out)-4:], uint32(len(a.Statement.Canonical)+5))
 	c.out = append(append(c.out, a.Statement.Canonical...), 0)
-	return c.awaitCopy(a, 'Q')
+	return c.awaitCopy(a, ex)
+}
+
+// skips says whether the server skips a Query: something before it has failed,
+// and no Sync stands between.
+func (c *conn) skips() (bool, error) {
+	if !c.unsynced {
+		return false, nil
+	}
+	defer c.catchUp()
+	if err := c.await(func() bool { return len(c.queue) == 0 }); err != nil {
+		return false, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.skipping, nil
 }
 
 // awaitCopy waits, where a command takes data, until the server has said
 // whether it does: what the client sends next is data only if so.
-func (c *conn) awaitCopy(a *sql.Analysis, kind byte) error {
+func (c *conn) awaitCopy(a *sql.Analysis, ex *gate.Exchange) error {
+	if copies(a) == 0 {
+		return nil
+	}
+	return c.await(func() bool { return c.copying || !c.promised(ex) })
+}
+
+// copies counts the statements of a text that take data.
+func copies(a *sql.Analysis) (n int) {
 	for i := range a.Parts {
 		if a.Parts[i].Kind == sql.CopyIn {
-			return c.await(func() bool { return c.copying || len(c.queue) == 0 || c.queue[0].kind != kind })
+			n++
 		}
 	}
-	return nil
+	return n
 }
 
 // answerIdle answers a refused Query at once where nothing is in flight and no
@@ -273,7 +331,7 @@ func (c *conn) awaitCopy(a *sql.Analysis, kind byte) error {
 func (c *conn) answerIdle(r *refusal) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.queue) > 0 || c.pending || c.status != 'I' || len(c.out) > 0 {
+	if len(c.queue) > 0 || c.unsynced || c.pending || c.status != 'I' || len(c.out) > 0 {
 		return false
 	}
 	m := append(r.encode(), 'Z', 0, 0, 0, 5, 'I')
@@ -320,17 +378,18 @@ func (c *conn) parse(ctx context.Context, m []byte, body cursor) error {
 	e := entry{kind: 'P', name: name, changes: name != ""}
 	a, ex, _, err := c.judge(ctx, text, abi.Prepare)
 	e.before = c.prepared[name]
-	if err == nil && name != "" && e.before != nil { // the server would say so too, and keep the old one
-		_ = ex.Done(ctx, gate.Outcome{State: gate.Failed})
-		err = &sql.Error{Code: "42P05", Message: fmt.Sprintf("prepared statement %q already exists", name), Offset: -1}
+	if err == nil && e.before == nil {
+		if err = c.room(); err != nil {
+			_ = ex.Done(ctx, gate.Outcome{State: gate.Failed})
+		}
 	}
 	if err == nil && len(a.Parts) > 1 {
 		_ = ex.Done(ctx, gate.Outcome{State: gate.Failed})
 		ex, err = nil, &sql.Error{Code: "42601", Message: "cannot insert multiple commands into a prepared statement", Offset: -1}
 	}
-	if err == nil && name == placeholderName {
+	if err == nil && (name == placeholderName || name == ownName) {
 		_ = ex.Done(ctx, gate.Outcome{State: gate.Failed})
-		err = &sql.Error{Code: "42P05", Message: "the name " + placeholderName + " is reserved", Offset: -1}
+		err = &sql.Error{Code: "42P05", Message: "the name " + name + " is reserved", Offset: -1}
 	}
 	if err != nil {
 		r, ok := refuse(text, err)
@@ -362,14 +421,14 @@ func (c *conn) bind(ctx context.Context, m []byte, body cursor) error {
 	name, statement := body.name(), body.name()
 	formats := body.bytes(2 * body.uint16())
 	count := body.uint16()
-	if body.bad || len(formats) > 2 && len(formats) != 2*count {
+	if body.bad {
 		return malformed('B')
 	}
 	params := make([]abi.Param, 0, count)
 	for i := range count {
 		n := int32(body.uint32())
 		p := abi.Param{Null: n == -1}
-		if len(formats) > 0 {
+		if len(formats) > 0 { // where there are fewer than parameters, the server refuses it
 			p.Binary = formats[min(2*i, len(formats)-2)+1] == 1
 		}
 		if n < -1 {
@@ -390,12 +449,6 @@ func (c *conn) bind(ctx context.Context, m []byte, body cursor) error {
 	if err := c.settle(); err != nil {
 		return err
 	}
-	if name != "" && (c.portals[name] != nil || c.names.cursors[name] != nil) {
-		c.push(entry{kind: 'B', refusal: &refusal{code: "42P03", message: fmt.Sprintf("cursor %q already exists", name)}})
-		c.failingParse()
-		return nil
-	}
-	c.drop(name)
 	st := c.prepared[statement]
 	if st != nil && st.group < c.group { // whether the server has it is not known before it says so
 		if err := c.confirm(st); err != nil {
@@ -408,15 +461,29 @@ func (c *conn) bind(ctx context.Context, m []byte, body cursor) error {
 		c.failingParse()
 		return nil
 	}
+	if name != "" && (c.portals[name] != nil || c.names.cursors[name] != nil) {
+		c.push(entry{kind: 'B', refusal: &refusal{late: true, code: "42P03", message: fmt.Sprintf("cursor %q already exists", name)}})
+		c.failingParse()
+		return nil
+	}
+	c.drop(name)
+	if err := c.room(); err != nil {
+		r, _ := refuse("", err)
+		c.push(entry{kind: 'B', refusal: r})
+		c.failingParse()
+		return nil
+	}
 	cmd := &abi.Command{Phase: abi.Execute, Open: c.open}
 	var ex *gate.Exchange
 	var a *sql.Analysis
+	var given []abi.Param
 	err := c.renew(st)
 	if err == nil {
 		a, err = c.resolve(st.analysis)
 	}
 	if err == nil {
-		cmd.Statement, cmd.Params = a.Statement, c.given(a, params)
+		given = c.given(a, params)
+		cmd.Statement, cmd.Params = a.Statement, given
 		ex, err = c.submit(ctx, cmd)
 	}
 	if err != nil {
@@ -430,7 +497,10 @@ func (c *conn) bind(ctx context.Context, m []byte, body cursor) error {
 	}
 	cmd.Params = nil // they point into the buffer that is read into next
 	c.names.serial++
-	p := &portal{statement: st, analysis: a, exchange: ex, command: cmd, serial: c.names.serial, moved: c.names.moved, params: keepParams(a, params)}
+	p := &portal{statement: st, analysis: a, exchange: ex, command: cmd, serial: c.names.serial, moved: c.names.moved, params: keepParams(a, params), given: len(given)}
+	if p.given > 0 && ex.WantsParams() {
+		p.bound = cloneParams(given)
+	}
 	c.portals[name] = p
 	c.push(entry{kind: 'B', portal: p, exchange: ex, command: cmd, analysis: a, name: name})
 	c.out = append(c.out, m...)
@@ -531,33 +601,12 @@ func (c *conn) execute(ctx context.Context, m []byte, body cursor) error {
 		c.failingParse()
 		return nil
 	}
-	if p.analysis.Named() {
-		if r, err := c.sameNames(name, p); err != nil {
-			return err
-		} else if r != nil {
-			c.push(entry{kind: 'E', refusal: r})
-			c.failingParse()
-			return nil
-		}
-	}
-	if number := c.session.Generation(); p.exchange.Generation() != number {
-		p.command.Open = c.open
-		ex, err := c.session.Submit(ctx, p.command, nil)
-		if err != nil {
-			r, ok := refuse(p.analysis.Statement.Text, err)
-			if !ok {
-				return err
-			}
-			r.code, r.hint = "34000", "the policy has changed since it was bound: bind it again"
-			c.push(entry{kind: 'E', refusal: r})
-			c.failingParse()
-			return nil
-		}
-		c.mu.Lock()
-		c.closing = append(c.closing, closing{p.exchange, c.group})
-		ex.CountOn(p.exchange)
-		p.exchange, p.ended = ex, false
-		c.mu.Unlock()
+	if r, err := c.still(ctx, name, p); err != nil {
+		return err
+	} else if r != nil {
+		c.push(entry{kind: 'E', refusal: r})
+		c.failingParse()
+		return nil
 	}
 	c.countOn(p.analysis, p.exchange)
 	if p.exchange.WantsSchema() && !p.described { // the plan is fixed before the first row
@@ -567,12 +616,80 @@ func (c *conn) execute(ctx context.Context, m []byte, body cursor) error {
 	}
 	a := p.analysis
 	names := c.names.makesNames(a)
+	names = c.calls(a) || names
 	c.named = c.named || names
-	c.calls(a)
 	c.push(entry{kind: 'E', portal: p, exchange: p.exchange, command: p.command, analysis: a, changes: changes(a), naming: names, params: p.params})
 	c.assume(a)
 	c.out = append(c.out, m...)
-	return c.awaitCopy(a, 'E')
+	return c.awaitCopy(a, p.exchange)
+}
+
+// still gives a refusal where a portal is no longer what was judged when it was
+// bound: its names stand for something else, or another generation, schema or
+// search path judges it and does not allow it.
+func (c *conn) still(ctx context.Context, name string, p *portal) (*refusal, error) {
+	again := p.exchange.Generation() != c.session.Generation()
+	switch {
+	case p.analysis.Named():
+		if r, err := c.sameNames(name, p); r != nil || err != nil {
+			return r, err
+		}
+	case !planned(p.analysis):
+		if err := c.settle(); err != nil {
+			return nil, err
+		}
+		if c.portals[name] != p {
+			return &refusal{code: "34000", message: fmt.Sprintf("portal %q does not exist", name)}, nil
+		}
+		if err := c.renew(p.statement); err != nil {
+			return bindAgain("", err)
+		}
+		if a := p.statement.analysis; a != p.analysis {
+			p.analysis, p.command.Statement, again = a, a.Statement, true
+		}
+	}
+	if !again {
+		return nil, nil
+	}
+	p.command.Open, p.command.Params = c.open, p.bound
+	ex, err := c.session.Submit(ctx, p.command, nil)
+	p.command.Params = nil
+	if err != nil {
+		return bindAgain(p.analysis.Statement.Text, err)
+	}
+	if p.given > 0 && p.bound == nil && ex.WantsParams() { // it was judged without what it looks at
+		return &refusal{code: "34000", message: "the policy looks at parameters since the portal was bound", hint: "bind it again"}, ex.Done(ctx, gate.Outcome{State: gate.Failed})
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closing = append(c.closing, closing{p.exchange, c.group})
+	ex.CountOn(p.exchange)
+	p.exchange, p.ended = ex, false
+	return nil, nil
+}
+
+// planned says whether the server fixes at Bind what a statement's names stand
+// for, or there are none in it. All else, as COPY and EXPLAIN, it reads when it
+// executes it.
+func planned(a *sql.Analysis) bool {
+	for i := range a.Parts {
+		switch a.Parts[i].Kind {
+		case sql.Query, sql.Write, sql.Begin, sql.Commit, sql.Rollback, sql.Savepoint, sql.Release, sql.RollbackTo, sql.Set, sql.Reset, sql.Show, sql.SetPath, sql.Discard:
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// bindAgain puts into words that a portal can no longer be executed.
+func bindAgain(text string, err error) (*refusal, error) {
+	r, ok := refuse(text, err)
+	if !ok {
+		return nil, err
+	}
+	r.code, r.hint, r.position = "34000", "the policy or the schema has changed since it was bound: bind it again", 0
+	return r, nil
 }
 
 func (c *conn) close(m []byte, body cursor) error {
@@ -610,8 +727,23 @@ func (c *conn) inCopy() bool {
 	return c.copying
 }
 
-func (c *conn) endCopy() {
+// endCopy takes CopyDone or CopyFail. A text of several statements may take
+// more data.
+func (c *conn) endCopy(m []byte) error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	if !c.copying {
+		c.mu.Unlock()
+		return nil
+	}
 	c.copying = false
+	var more *gate.Exchange
+	if len(c.queue) > 0 && c.queue[0].kind == 'Q' && copies(c.queue[0].analysis) > 1 {
+		more = c.queue[0].exchange
+	}
+	c.mu.Unlock()
+	c.out = append(c.out, m...)
+	if more == nil {
+		return nil
+	}
+	return c.await(func() bool { return c.copying || !c.promised(more) })
 }

@@ -27,6 +27,8 @@ type conn struct {
 	toUpstream     *output // under sending
 	upstreamKey    []byte
 	serverVersion  string
+	superuser      string // whose session it is, as the server said at login
+	authorization  string
 	parametersSeen [][]byte
 	state          *resourceState
 	known          uint64 // the version of the schema that the last text was read under
@@ -37,6 +39,10 @@ type conn struct {
 	prepared map[string]*prepared
 	portals  map[string]*portal
 	names    names
+	since    int            // messages without a Sync
+	crowded  bool           // too much is in flight
+	called   bool           // a function that may do anything has been, and the settings were not read back since
+	unsynced bool           // messages of the extended protocol have come since the last Sync
 	named    bool           // a text of this group makes names
 	open     bool           // a transaction is open, as far as the client's side knows
 	dataLeft int            // bytes of a CopyData message that are still to come
@@ -61,6 +67,7 @@ type conn struct {
 	status   byte           // of the transaction, as the last ReadyForQuery had it
 	copying  bool           // the server takes COPY data
 	copyInto *gate.Exchange // and for which command
+	fits     bool           // the settings are as at login, as the server said last
 	over     bool           // the server's side has ended
 	pending  bool           // a ReadyForQuery is taken, and not yet with the client
 	closing  []closing

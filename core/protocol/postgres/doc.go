@@ -9,6 +9,8 @@
 //	server.go    answer -> Result -> client
 //	refuse.go    refusals, errors and notices in PostgreSQL's words
 //	cancel.go    cancel requests, with keys of the gateway's own
+//	understand.go, names.go   what a text means in its session
+//	readback.go  the session's settings, after a function that may do anything
 //
 // References are to the PostgreSQL documentation, part "Frontend/Backend
 // Protocol".

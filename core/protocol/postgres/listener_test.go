@@ -271,13 +271,13 @@ func TestX09SlowReader(t *testing.T) {
 	}
 }
 
-// hostile is an upstream that says the same for ever, from the first byte on.
-type hostile struct {
+// endless is an upstream that says the same for ever, from the first byte on.
+type endless struct {
 	answer []byte
 	served sync.WaitGroup
 }
 
-func (h *hostile) Dial(context.Context, *gate.Resource, string) (gate.Upstream, error) {
+func (h *endless) Dial(context.Context, *gate.Resource, string) (gate.Upstream, error) {
 	ours, theirs := net.Pipe()
 	h.served.Go(func() {
 		defer theirs.Close()
@@ -307,7 +307,7 @@ func TestX10HostileUpstream(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := serve(t, &rules{allow: noDelete})
-			h := &hostile{answer: answer}
+			h := &endless{answer: answer}
 			good := g.Dialer
 			g.Dialer = h
 			nc := g.raw(t, packet(v30+"user\x00x\x00database\x00shop\x00\x00"))

@@ -68,14 +68,24 @@ func (n *names) makesNames(a *sql.Analysis) bool {
 	})
 }
 
-// calls notes a function that may do anything, and so may move the path.
-func (c *conn) calls(a *sql.Analysis) {
+// givesName says whether a text gives something a name.
+func givesName(a *sql.Analysis) bool {
+	return slices.ContainsFunc(a.Parts, func(p sql.Part) bool {
+		return p.Kind == sql.Prepare || p.Kind == sql.Declare || p.Kind == sql.Savepoint
+	})
+}
+
+// calls notes a function that may do anything, and so may move the path. What
+// the server has to tell of it, as another encoding, comes before the next text
+// is read.
+func (c *conn) calls(a *sql.Analysis) bool {
 	for i := range a.Statement.Operations {
 		if a.Statement.Operations[i].Kind == abi.KindFunction {
-			c.names.moved = true
-			return
+			c.names.moved, c.called = true, true
+			return true
 		}
 	}
+	return false
 }
 
 // learn takes the end of one part of the first promise. The server's side
@@ -329,7 +339,11 @@ func keepParams(a *sql.Analysis, bound []abi.Param) []abi.Param {
 	if len(bound) == 0 || !slices.ContainsFunc(a.Parts, func(p sql.Part) bool { return p.Kind == sql.Declare }) {
 		return nil
 	}
-	kept := slices.Clone(bound)
+	return cloneParams(bound)
+}
+
+func cloneParams(list []abi.Param) []abi.Param {
+	kept := slices.Clone(list)
 	for i := range kept {
 		kept[i].Value = slices.Clone(kept[i].Value)
 	}

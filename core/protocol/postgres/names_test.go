@@ -68,6 +68,8 @@ var pathTricks = map[string]struct {
 	"PREPARE before":          {join(query("prepare p as select lower('5'::name)"), query("set search_path = evil"), query("execute p")), 3},
 	"declared before":         {join(query("begin"), parseMsg("s", "declare c cursor with hold for select lower('5'::name)"), sync_(), query("set search_path = evil"), bindMsg("", "s"), executeMsg(""), sync_(), query("fetch c"), query("commit"), query("fetch c")), 7},
 	"bound before":            {join(query("begin"), parseMsg("s", "declare c cursor for select lower('5'::name)"), bindMsg("p", "s"), sync_(), query("set search_path = evil"), executeMsg("p"), sync_(), query("fetch c")), 5},
+	"COPY, bound before":      {join(query("begin"), parseMsg("s", "copy (select lower('5'::name)) to stdout"), bindMsg("p", "s"), sync_(), query("set search_path = evil"), executeMsg("p"), sync_()), 4},
+	"EXPLAIN, bound before":   {join(query("begin"), parseMsg("s", "explain verbose select lower('5'::name)"), bindMsg("p", "s"), sync_(), query("set search_path = evil"), executeMsg("p"), sync_()), 4},
 	"a statement's long name": {join(parseMsg(long, "select 1"), sync_(), bindMsg("", long), executeMsg(""), sync_()), 2},
 	"a portal's long name":    {join(query("begin"), parseMsg("s", "select 1"), bindMsg(long, "s"), executeMsg(long), sync_()), 2},
 }

@@ -199,6 +199,42 @@ func TestPS29RowLimit(t *testing.T) {
 	}
 }
 
+func rowsOf(t *testing.T, db, text string) string {
+	t.Helper()
+	out, err := server.Psql(db, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// TestPS29WhatIsToldHasNotHappened: rows that a RETURNING shows beyond the limit
+// are not kept by the COMMIT that follows, since the session ends with them.
+func TestPS29WhatIsToldHasNotHappened(t *testing.T) {
+	g := serve(t, tasked(5, everything...))
+	ctx := context.Background()
+	for _, texts := range [][]string{
+		{"begin", "update orders set note = 'over' returning id", "commit"},
+		{"begin", "insert into orders (customer_id, total) select customer_id, total from orders returning id", "commit"},
+	} {
+		before := rowsOf(t, g.db, "select md5(array_agg(o order by id)::text) from orders o")
+		c := g.connect(t)
+		var told error
+		for _, text := range texts {
+			if _, err := c.Exec(ctx, text); err != nil && told == nil {
+				told = err
+			}
+		}
+		_ = c.Close(ctx)
+		if code(told) != "42501" {
+			t.Errorf("%s: %v", texts[1], told)
+		}
+		if after := rowsOf(t, g.db, "select md5(array_agg(o order by id)::text) from orders o"); after != before {
+			t.Errorf("%s: it has happened", texts[1])
+		}
+	}
+}
+
 // TestPS30Unrun: nothing that is refused runs a function on the way: not by
 // EXPLAIN, by Parse with constants, by Bind alone, nor by Describe.
 func TestPS30Unrun(t *testing.T) {

@@ -1,6 +1,9 @@
 package postgres
 
 import (
+	"fmt"
+	"slices"
+
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/gate"
 	"github.com/taskgate/taskgate/core/sql"
@@ -15,6 +18,7 @@ type entry struct {
 	analysis *sql.Analysis
 	refusal  *refusal    // the server's error is replaced by it
 	swallow  bool        // the gateway asked this itself: the client hears nothing of it
+	own      bool        // the same, and it is about the session, not about a command
 	changes  bool        // may change what later texts mean: names, settings, the transaction
 	naming   bool        // its text makes names
 	group    uint64      // counts Sync and Query
@@ -56,6 +60,8 @@ type portal struct {
 	command   *abi.Command
 	described bool
 	params    []abi.Param // of a DECLARE
+	bound     []abi.Param // where a guard looks at them
+	given     int         // how many parameters were bound
 	ended     bool        // its exchange is on the list of those that the next ReadyForQuery closes
 }
 
@@ -95,6 +101,10 @@ func (c *conn) catchUp() {
 // promised.
 func (c *conn) push(e entry) {
 	e.group = c.group
+	if c.since++; e.kind == 'S' || e.kind == 'Q' {
+		c.since = 0
+	}
+	c.unsynced = e.kind != 'S' && e.kind != 'Q'
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.skipping && e.kind != 'S' {
@@ -103,6 +113,7 @@ func (c *conn) push(e entry) {
 	}
 	c.skipping = false
 	c.queue = append(c.queue, e)
+	c.crowded = len(c.queue) >= maxQueue
 	if e.changes {
 		c.changing++
 	}
@@ -144,11 +155,17 @@ func (c *conn) pop() entry {
 	return e
 }
 
+// promised says whether an exchange's command is still to be answered. The
+// caller holds mu.
+func (c *conn) promised(ex *gate.Exchange) bool {
+	return slices.ContainsFunc(c.queue, func(e entry) bool { return e.exchange == ex })
+}
+
 // idle says whether the client has been answered everything.
 func (c *conn) idle() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.queue) == 0
+	return len(c.queue) == 0 || c.queue[0].own
 }
 
 // settle waits until what is in flight can no longer change the meaning of the
@@ -157,16 +174,40 @@ func (c *conn) idle() bool {
 func (c *conn) settle() error {
 	defer c.catchUp()
 	c.mu.Lock()
-	ready := !c.unsettled() && len(c.queue) < maxQueue
+	ready := !c.unsettled()
 	c.mu.Unlock()
 	if ready {
 		return nil
 	}
-	return c.await(func() bool { return !c.unsettled() && len(c.queue) < maxQueue/2 })
+	return c.await(func() bool { return !c.unsettled() })
 }
 
-// maxQueue bounds what one client may have in flight.
-const maxQueue = 4096
+// The bounds of what a session makes the gateway remember.
+const (
+	maxQueue = 4096    // promises, before the next message is looked at
+	maxGroup = 100_000 // messages without a Sync
+	maxNames = 10_000  // statements, portals, cursors and savepoints
+)
+
+// bound holds a client to what may be in flight.
+func (c *conn) bound() error {
+	if c.since > maxGroup {
+		return &fatal{code: "54000", message: fmt.Sprintf("more than %d messages without a Sync", maxGroup)}
+	}
+	if !c.crowded {
+		return nil
+	}
+	c.crowded = false
+	return c.await(func() bool { return len(c.queue) < maxQueue/2 })
+}
+
+// room says whether the session may give one more thing a name.
+func (c *conn) room() error {
+	if len(c.prepared)+len(c.portals)+len(c.names.cursors)+len(c.names.savepoints) < maxNames {
+		return nil
+	}
+	return &sql.Error{Code: "54000", Message: fmt.Sprintf("the session has %d prepared statements, portals, cursors and savepoints", maxNames), Hint: "close some: DEALLOCATE ALL, CLOSE ALL", Offset: -1}
+}
 
 // unsettled is called with mu held.
 func (c *conn) unsettled() bool {

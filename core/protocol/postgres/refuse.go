@@ -16,8 +16,13 @@ import (
 // refusal is what a client reads in place of an answer.
 type refusal struct {
 	code, message, detail, hint string
-	position                    int // in characters from 1, 0 is none
+	position                    int  // in characters from 1, 0 is none
+	late                        bool // the server finds it only where the transaction is not aborted
 }
+
+// aborted is what the server says to everything but the end of a transaction
+// in which something has failed.
+var aborted = &refusal{code: "25P02", message: sentences["25P02"]}
 
 func (r *refusal) encode() []byte {
 	return encode(&pgproto3.ErrorResponse{Severity: "ERROR", SeverityUnlocalized: "ERROR", Code: r.code, Message: r.message,
@@ -33,7 +38,7 @@ func refuse(text string, err error) (r *refusal, ok bool) {
 	case errors.As(err, &d):
 		return &refusal{code: "42501", message: d.Error(), detail: d.Reason.Closest, hint: d.Reason.Hint}, true
 	case errors.As(err, &e):
-		r := &refusal{code: e.Code, message: e.Message, hint: e.Hint}
+		r := &refusal{code: e.Code, message: e.Message, hint: e.Hint, late: e.Code != "42601"}
 		if e.Offset >= 0 && e.Offset <= len(text) {
 			r.position = len([]rune(text[:e.Offset])) + 1
 		}

@@ -67,12 +67,13 @@ type rules struct {
 	limit  uint64
 	errors bool
 	plan   *abi.MaskPlan
+	inputs abi.Inputs
 }
 
 func (r *rules) Name() string       { return "rules" }
 func (r *rules) Digest() string     { return "native" }
 func (r *rules) May() abi.May       { return abi.May{Allow: true} }
-func (r *rules) Inputs() abi.Inputs { return abi.InputOperations }
+func (r *rules) Inputs() abi.Inputs { return abi.InputOperations | r.inputs }
 func (r *rules) SessionOpen(context.Context, *abi.Session) (*abi.Verdict, error) {
 	return &abi.Verdict{Decision: abi.Allow}, nil
 }

@@ -109,6 +109,12 @@ func unasked(kind byte) error {
 // the buffer passes in pieces. It reports true where more has to be read.
 func (c *conn) rows(ctx context.Context, f *frames, kind byte, size int) (bool, error) {
 	e := c.top()
+	if e != nil && e.own && size <= smallBuffer {
+		if f.have() < size {
+			return true, nil
+		}
+		return false, c.ownAnswer(e, kind, f.take(size))
+	}
 	if e == nil || e.kind != 'E' && e.kind != 'Q' || e.exchange == nil {
 		return false, unasked(kind)
 	}
@@ -200,10 +206,15 @@ func (c *conn) answer(ctx context.Context, kind byte, m []byte) error {
 		}
 		return err
 	case 'E':
-		return c.failed(ctx, e, m)
+		if e == nil || !e.own || last(m) {
+			return c.failed(ctx, e, m)
+		}
 	}
 	if e == nil {
 		return unasked(kind)
+	}
+	if e.own && kind != 'Z' {
+		return c.ownAnswer(e, kind, m)
 	}
 	if e.refusal != nil && kind != 'Z' {
 		return fmt.Errorf("the message %q for a text that cannot succeed", kind)
@@ -234,6 +245,13 @@ func (c *conn) answer(ctx context.Context, kind byte, m []byte) error {
 			c.finish(ctx, gate.Outcome{State: gate.Completed})
 		}
 	case kind == 's' && e.kind == 'E':
+		if c.stopped != nil {
+			code, err := c.overLimit(ctx, e)
+			if err == nil {
+				c.finish(ctx, gate.Outcome{State: gate.Failed, Code: code})
+			}
+			return err
+		}
 		c.mu.Lock()
 		c.pop()
 		c.mu.Unlock()
@@ -259,17 +277,12 @@ func (c *conn) completed(ctx context.Context, e *entry, m []byte) error {
 		return err
 	}
 	outcome := gate.Outcome{State: gate.Completed, Tag: tag}
-	if r := c.stopped; r != nil {
-		if err := c.says(ctx, r.encode()); err != nil {
+	if c.stopped != nil {
+		code, err := c.overLimit(ctx, e)
+		if err != nil {
 			return err
 		}
-		outcome.State, outcome.Code = gate.Failed, r.code
-		c.stopped = nil
-		// The server has not failed, and will commit what came before in the
-		// group: a client that is told of an error must not go on from there.
-		if !c.onlySync(e) || c.wrote {
-			return &fatal{code: r.code, message: r.message, hint: r.hint}
-		}
+		outcome.State, outcome.Code = gate.Failed, code
 	} else {
 		c.in = append(c.in, m...)
 	}
@@ -286,6 +299,22 @@ func (c *conn) completed(ctx context.Context, e *entry, m []byte) error {
 	}
 	c.ending = append(c.ending, ending{e.exchange, outcome})
 	return nil
+}
+
+// overLimit ends an answer whose rows were over a limit.
+func (c *conn) overLimit(ctx context.Context, e *entry) (code string, err error) {
+	r := c.stopped
+	if err := c.says(ctx, r.encode()); err != nil {
+		return "", err
+	}
+	c.stopped = nil
+	// The server has not failed, and will commit what came before in the group,
+	// or what this has written in the open transaction: a client that is told of
+	// an error must not go on from there.
+	if !c.onlySync(e) || c.wrote || e.analysis == nil || e.analysis.Statement.Writes() {
+		return "", &fatal{code: r.code, message: r.message, hint: r.hint}
+	}
+	return r.code, nil
 }
 
 // onlySync says whether nothing but a Sync follows the first promise, so that
@@ -360,9 +389,12 @@ func (c *conn) failed(ctx context.Context, e *entry, m []byte) error {
 	if err != nil {
 		return err
 	}
-	if e.refusal != nil { // whose words the recording has
-		code = e.refusal.code
-		c.in = append(c.in, e.refusal.encode()...)
+	if r := e.refusal; r != nil { // whose words the recording has
+		if r.late && c.status == 'E' {
+			r = aborted
+		}
+		code = r.code
+		c.in = append(c.in, r.encode()...)
 	} else if err := c.says(ctx, b); err != nil {
 		return err
 	}
@@ -415,14 +447,14 @@ func (c *conn) ready(ctx context.Context, e *entry, m []byte) error {
 	if e.kind == 'Q' && e.exchange != nil {
 		c.closing = append(c.closing, closing{e.exchange, e.group})
 	}
-	group := e.group
+	group, own := e.group, e.own
 	before := c.status
 	c.status = now
 	if c.learning && now == 'I' {
 		c.learned = append(c.learned, learned{rolledBack: c.failure})
 		c.learning = false
 	}
-	c.part, c.pending = 0, true
+	c.part, c.pending = 0, c.pending || !own
 	c.pop()
 	var gone []*gate.Exchange
 	rest := c.closing[:0]
@@ -464,7 +496,9 @@ func (c *conn) ready(ctx context.Context, e *entry, m []byte) error {
 			return err
 		}
 	}
-	c.in = append(c.in, m...)
+	if !own {
+		c.in = append(c.in, m...)
+	}
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -147,8 +148,9 @@ func (p *Protocol) Serve(ctx context.Context, nc net.Conn, g *gate.Gate) error {
 	if err == nil {
 		_ = nc.SetDeadline(time.Time{})
 		stop()
-		c.attach()
 		err = c.run()
+	}
+	if c.state != nil {
 		c.detach()
 	}
 	var f *fatal
@@ -217,7 +219,12 @@ func (c *conn) login(ctx context.Context, g *gate.Gate) error {
 		}
 		return refused
 	}
+	c.attach()
 	if err := c.connect(ctx, given); err != nil {
+		return err
+	}
+	if err := c.fit(ctx); err != nil {
+		c.upstream.Close()
 		return err
 	}
 	return c.welcome()
@@ -443,7 +450,7 @@ func startupSettings(params map[string]string) (map[string]string, error) {
 		if want == "UTF8" {
 			value = "UTF8"
 		}
-		if want == "on" && off(value) {
+		if want == "on" && !slices.Contains([]string{"on", "true", "yes", "1"}, strings.ToLower(value)) {
 			return &fatal{code: "42501", message: "standard_conforming_strings has to be on"}
 		}
 		if lower == authSetting && !strings.EqualFold(value, "password") && !strings.EqualFold(value, oauthbearer) {

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -20,7 +21,8 @@ import (
 // resourceState is what all sessions of one resource and login share: the
 // schema as it is known, and what texts meant under it.
 type resourceState struct {
-	dial func(context.Context) (gate.Upstream, error)
+	dial     func(context.Context) (gate.Upstream, error)
+	resource string // as attach found it (conn.resourceNow)
 
 	mu     sync.Mutex
 	schema *schema.Schema
@@ -30,6 +32,7 @@ type resourceState struct {
 
 	reading sync.Mutex // one reads, the others wait for it
 	conn    *pgx.Conn
+	pooled  bool // a pooler stands before the server
 }
 
 // textKey is what a text's meaning is kept for. The text is compared as a
@@ -93,24 +96,87 @@ func (c *conn) understand(text string, path []string) (*sql.Analysis, error) {
 // schema gives the resource's schema, reading it where it is not known or Run
 // has not been able to look at it for too long.
 func (c *conn) schema(ctx context.Context) (*schema.Schema, error) {
-	if s := c.state.fresh(schemaAge); s != nil {
-		return s, nil
+	s := c.state.fresh(schemaAge)
+	if s == nil {
+		if err := c.state.refresh(ctx, schemaAge); err != nil {
+			return nil, fmt.Errorf("postgres: schema: %w", err)
+		}
+		s = c.state.fresh(0)
 	}
-	if err := c.state.refresh(ctx, schemaAge); err != nil {
-		return nil, fmt.Errorf("postgres: schema: %w", err)
+	if s.Role.Privileged() != "" {
+		r, _ := c.session.Resource()
+		if err := Fit(s, r, c.session.About().Login); err != nil {
+			return nil, &fatal{code: "28000", message: fmt.Sprintf("the resource %s may not be used (session %s)", c.session.About().Resource, c.session.ID()), hint: tellOperator, cause: err}
+		}
 	}
-	return c.state.fresh(0), nil
+	return s, nil
 }
 
-// attach finds the state that the session shares with others.
+const tellOperator = "tell your operator: the gateway's log says why"
+
+// fit holds a session's resource and login to what the gateway needs of them
+// before the client is let in.
+func (c *conn) fit(ctx context.Context) error {
+	_, err := c.schema(ctx)
+	c.state.mu.Lock()
+	pooled := c.state.pooled
+	c.state.mu.Unlock()
+	if _, task := c.session.Resource(); err == nil && pooled {
+		if o, ok := taskOptions(task); ok && o.StatementTimeout > 0 {
+			err = errors.New("the task limits the time of a statement, which a pooler before the server would lose")
+		}
+	}
+	if err == nil && c.resourceNow() != c.state.resource {
+		err = errors.New("the resource has changed while the session began")
+	}
+	var f *fatal
+	if err == nil || errors.As(err, &f) {
+		return err
+	}
+	return &fatal{code: "08006", message: fmt.Sprintf("the resource %s cannot be used (session %s)", c.session.About().Resource, c.session.ID()), hint: tellOperator, cause: err}
+}
+
+// Fit says why a login's role may not be used, nil where it may. What the
+// server would hold others to does not hold such a role, so that the gateway
+// would stand alone.
+func Fit(s *schema.Schema, r *gate.Resource, login string) error {
+	why := s.Role.Privileged()
+	if r != nil {
+		if o, ok := r.Options.(*ResourceOptions); ok && o.Privileged[login] {
+			why = ""
+		}
+	}
+	if why == "" {
+		return nil
+	}
+	return fmt.Errorf("the role %s of login %q %s: give the login another role, or say `privileged: accepted` at it", s.Role.Name, login, why)
+}
+
+// attach finds the state that the session shares with others of the same login
+// at the same resource. One that a reload has changed is another resource: what
+// is known of the old one says nothing of it.
 func (c *conn) attach() {
-	about := c.session.About()
-	v, _ := c.p.schemas.LoadOrStore(about.Resource+"\x00"+about.Login, &resourceState{})
+	about, now := c.session.About(), c.resourceNow()
+	v, _ := c.p.schemas.LoadOrStore(about.Resource+"\x00"+about.Login+"\x00"+now, &resourceState{})
 	c.state = v.(*resourceState)
 	c.state.mu.Lock()
 	defer c.state.mu.Unlock()
 	c.state.users++
-	c.state.dial = c.session.Dial
+	c.state.resource = now
+	c.state.dial = func(ctx context.Context) (gate.Upstream, error) {
+		if c.resourceNow() != now {
+			return gate.Upstream{}, errors.New("the resource has changed since the session began")
+		}
+		return c.session.Dial(ctx)
+	}
+}
+
+// resourceNow tells the session's resource from what a reload makes of it.
+func (c *conn) resourceNow() string {
+	if r, _ := c.session.Resource(); r != nil {
+		return r.Digest
+	}
+	return ""
 }
 
 func (c *conn) detach() {
@@ -198,7 +264,7 @@ func (s *resourceState) refresh(ctx context.Context, age time.Duration) error {
 // look reads the schema, or finds that the one that is known still holds.
 func (s *resourceState) look(ctx context.Context) (*schema.Schema, error) {
 	if s.conn == nil {
-		conn, err := s.connect(ctx)
+		conn, err := s.enter(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -238,10 +304,83 @@ func (s *resourceState) connect(ctx context.Context) (*pgx.Conn, error) {
 	}
 	config.Host, config.Port = "127.0.0.1", 1 // never used: the connection is made already
 	config.User, config.Password, config.Database, config.TLSConfig, config.Fallbacks = up.User, up.Password, up.Database, nil, nil
-	config.RuntimeParams = map[string]string{"application_name": "taskgate", "statement_timeout": "20000"}
+	config.RuntimeParams = map[string]string{"application_name": "taskgate"}
 	config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return secureUpstream(ctx, up) }
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec
 	return pgx.ConnectConfig(ctx, config)
+}
+
+// enter connects and sees that the connection has a server process of its own.
+func (s *resourceState) enter(ctx context.Context) (*pgx.Conn, error) {
+	conn, err := s.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err = s.own(ctx, conn); err == nil {
+		_, err = conn.Exec(ctx, "SET statement_timeout = 20000")
+	}
+	if err != nil {
+		_ = conn.Close(context.WithoutCancel(ctx))
+		return nil, err
+	}
+	return conn, nil
+}
+
+// errShared is of a pooler that gives its clients another server process with
+// every transaction: settings, prepared statements and cursors of one session
+// would be another's.
+var errShared = errors.New("a pooler in transaction or statement mode stands before the server: use its session mode, or the server itself")
+
+// poolerTries is how many connections are held beside one that has to keep its
+// server process.
+const poolerTries = 4
+
+// own refuses a pooler that does not keep a server process for each client. A
+// server tells its process as the number of the cancel key; a pooler has keys
+// of its own. Behind one, our process has to stay ours while other clients of
+// the same login hold theirs in transactions.
+func (s *resourceState) own(ctx context.Context, conn *pgx.Conn) error {
+	ours, err := process(ctx, conn)
+	if err != nil {
+		return err
+	}
+	pooled := ours != conn.PgConn().PID()
+	s.mu.Lock()
+	s.pooled = pooled
+	s.mu.Unlock()
+	if !pooled {
+		return nil
+	}
+	ctx, stop := context.WithTimeout(ctx, 5*time.Second)
+	defer stop()
+	for range poolerTries {
+		other, err := s.connect(ctx)
+		if err != nil {
+			return fmt.Errorf("a pooler stands before the server, and whether it keeps a process for each client cannot be told: %w", err)
+		}
+		defer other.Close(context.WithoutCancel(ctx))
+		_, err = other.Exec(ctx, "BEGIN")
+		var theirs, again uint32
+		if err == nil {
+			theirs, err = process(ctx, other)
+		}
+		if err == nil {
+			again, err = process(ctx, conn)
+		}
+		if err != nil {
+			return fmt.Errorf("%w (%w)", errShared, err)
+		}
+		if theirs == ours || again != ours {
+			return errShared
+		}
+	}
+	return nil
+}
+
+// process is the server process that answers.
+func process(ctx context.Context, conn *pgx.Conn) (pid uint32, err error) {
+	err = conn.QueryRow(ctx, "SELECT pg_catalog.pg_backend_pid()").Scan(&pid)
+	return pid, err
 }
 
 // origin names the table and column behind a result's column.

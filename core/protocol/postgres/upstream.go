@@ -25,8 +25,9 @@ type TaskOptions struct {
 
 // ResourceOptions is what a gate.Resource carries for this protocol in Options.
 type ResourceOptions struct {
-	Extensions []string // whose types and immutable functions texts may use
-	Dial       any      // of the dialer
+	Extensions []string        // whose types and immutable functions texts may use
+	Privileged map[string]bool // logins that may be a superuser, bypass row-level security or own tables
+	Dial       any             // of the dialer
 }
 
 func taskOptions(t *gate.Task) (*TaskOptions, bool) {
@@ -180,7 +181,7 @@ func (c *conn) enter(up gate.Upstream, given map[string]string) error {
 var reported = map[string]bool{
 	"server_version": true, "server_encoding": true, "client_encoding": true, "application_name": true, "DateStyle": true,
 	"IntervalStyle": true, "TimeZone": true, "integer_datetimes": true, "standard_conforming_strings": true, "in_hot_standby": true,
-	"default_transaction_read_only": true, "scram_iterations": true, "is_superuser": true,
+	"default_transaction_read_only": true, "scram_iterations": true, "is_superuser": true, "search_path": true,
 }
 
 // parameter looks at a ParameterStatus message and says whether the client
@@ -198,6 +199,15 @@ func (c *conn) parameter(body []byte) (bool, error) {
 		return false, errors.New("upstream: standard_conforming_strings is off")
 	case name == "server_version":
 		c.serverVersion = value
+	case name == "is_superuser" || name == "session_authorization":
+		who := &c.superuser
+		if name != "is_superuser" {
+			who = &c.authorization
+		}
+		if *who != "" && *who != value {
+			return false, errors.New("upstream: the session has become another role's")
+		}
+		*who = value
 	}
 	return reported[name], nil
 }

@@ -11,7 +11,7 @@ import (
 // has changed: of each catalog how many rows it has, and a hash over the
 // transactions that wrote them. It costs a few milliseconds.
 func Fingerprint(ctx context.Context, conn *pgx.Conn) (string, error) {
-	query := "SELECT concat_ws(' ', current_user, current_setting('search_path')"
+	query := "SELECT concat_ws(' ', current_user, current_setting('search_path'), (SELECT concat(rolsuper, rolbypassrls) FROM pg_catalog.pg_roles WHERE rolname = current_user)"
 	for _, c := range []string{"pg_class", "pg_attribute", "pg_attrdef", "pg_proc", "pg_constraint", "pg_trigger", "pg_rewrite", "pg_type", "pg_namespace",
 		"pg_index", "pg_inherits", "pg_operator", "pg_cast", "pg_extension", "pg_authid_members"} {
 		if c == "pg_authid_members" {

@@ -87,17 +87,21 @@ func (l *loader) session() error {
 func (l *loader) relations() error {
 	var r Relation
 	var kind string
+	var owned bool
 	return l.rows(`SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relowner, c.relrowsecurity, c.relpersistence = 'p', c.reltype,
 			n.nspname IN ('pg_catalog', 'information_schema', 'pg_toast'),
 			coalesce((SELECT e.extname::text FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
 				WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e' LIMIT 1), ''),
 			pg_has_role(c.relowner, 'USAGE')
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-		WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND n.nspname !~ '^pg_(toast|temp)'`,
-		[]any{&r.OID, &r.Name.Namespace, &r.Name.Name, &kind, &r.Owner, &r.RowLevel, &r.Persistent, &r.RowType, &r.System, &r.Extension, new(bool)}, func() {
+		WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND n.nspname !~ '^pg_(toast|temp)' ORDER BY n.nspname, c.relname`,
+		[]any{&r.OID, &r.Name.Namespace, &r.Name.Name, &kind, &r.Owner, &r.RowLevel, &r.Persistent, &r.RowType, &r.System, &r.Extension, &owned}, func() {
 			n := r
 			n.Kind = kind[0]
 			l.s.Relations[n.OID], l.s.RelationByName[n.Name] = &n, &n
+			if owned && !n.System && n.Kind != 'S' {
+				l.s.Role.Owns = append(l.s.Role.Owns, n.Name)
+			}
 		})
 }
 

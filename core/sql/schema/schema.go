@@ -3,6 +3,8 @@
 // and effects from. Load reads it, Watch notices that it has changed.
 package schema
 
+import "fmt"
+
 // OID is PostgreSQL's object identifier.
 type OID = uint32
 
@@ -41,7 +43,23 @@ type Role struct {
 	Name      string
 	Superuser bool
 	BypassRLS bool
-	Owns      []Name // relations that it owns, itself or by membership
+	Owns      []Name // tables and views that it owns, itself or by membership
+}
+
+// Privileged says what lets the role pass by what the server would hold others
+// to, or is empty.
+func (r *Role) Privileged() string {
+	switch {
+	case r.Superuser:
+		return "is a superuser"
+	case r.BypassRLS:
+		return "bypasses row-level security"
+	case len(r.Owns) == 1:
+		return "owns " + r.Owns[0].Namespace + "." + r.Owns[0].Name
+	case len(r.Owns) > 1:
+		return fmt.Sprintf("owns %s.%s and %d more", r.Owns[0].Namespace, r.Owns[0].Name, len(r.Owns)-1)
+	}
+	return ""
 }
 
 // Relation is a row of pg_class that a FROM clause can name.
