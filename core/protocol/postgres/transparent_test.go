@@ -341,7 +341,7 @@ func TestTransparent(t *testing.T) {
 		}
 		t.Fatalf("TASKGATE_TEST_SEED=%d, sequence %d:\ndirect\n%s\nthrough\n%s", seed, n, strings.Join(direct, "\n"), strings.Join(through, "\n"))
 	}
-	if t.Logf("seed %d: %d sequences on server %d, %d with a refusal", seed, n, pgtest.Major(), refused); refused > n/2 {
+	if t.Logf("seed %d: %d sequences on server %d, %d with a refusal", seed, n, pgtest.Major(), refused); n > 20 && refused > n/2 {
 		t.Errorf("seed %d: too many refusals", seed)
 	}
 }
