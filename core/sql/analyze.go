@@ -99,7 +99,7 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 		for _, o := range a.order[before:] {
 			part.Writes = part.Writes || o.Effect.Writes()
 		}
-		sort.Slice(a.edits, func(i, j int) bool { return a.edits[i].from < a.edits[j].from })
+		sort.SliceStable(a.edits, func(i, j int) bool { return a.edits[i].from < a.edits[j].from })
 		part.Canonical = emit(t, t.Nodes[inner].From, t.Nodes[inner].To, a.edits)
 		whole = append(whole, part.Canonical)
 		an.Parts = append(an.Parts, part)

@@ -49,7 +49,7 @@ func own(r *schema.Relation, alias, via string) *origin {
 		o.alias, o.schema = r.Name.Name, r.Name.Namespace
 	}
 	for _, c := range r.Columns {
-		o.columns = append(o.columns, column{name: c.Name, copies: []source{{r, c.Name, via}}})
+		o.columns = append(o.columns, column{name: c.Name, copies: []source{{r, c.Name, via, false}}})
 	}
 	return o
 }
@@ -141,7 +141,7 @@ func (a *analyzer) conflict(s *scope, n int32, r *schema.Relation, mine *origin)
 					a.refuse("ON CONFLICT over an expression")
 				}
 				a.known(r, el, a.ident(c))
-				a.read(source{r, a.ident(c), a.via}, abi.UseCondition)
+				a.read(source{r, a.ident(c), a.via, false}, abi.UseCondition)
 			}
 			if w := a.kid(e, "where_clause"); w != 0 && !a.empty(w) {
 				a.expr(at, a.kid(w, "a_expr"), abi.UseCondition)
@@ -216,6 +216,7 @@ func (a *analyzer) update(s *scope, n int32) []column {
 	mine := own(r, alias, a.via)
 	s.origins = []*origin{mine}
 	if f := a.kid(n, "from_clause"); !a.empty(f) {
+		s.star = mine.star()
 		a.from(s, a.kid(f, "from_list"))
 	}
 	written := a.assign(s, a.kid(n, "set_clause_list"), r, op)
@@ -233,6 +234,7 @@ func (a *analyzer) delete(s *scope, n int32) []column {
 	mine := own(r, alias, a.via)
 	s.origins = []*origin{mine}
 	if u := a.kid(n, "using_clause"); !a.empty(u) {
+		s.star = mine.star()
 		a.from(s, a.kid(u, "from_list"))
 	}
 	a.where(s, a.kid(n, "where_or_current_clause"), r, mine, op)
@@ -248,7 +250,7 @@ func (a *analyzer) merge(s *scope, n int32) []column {
 	q, alias := a.targetAlias(n)
 	r := a.target(q)
 	mine := own(r, alias, a.via)
-	from := a.tableRef(s, a.kid(n, "table_ref"))
+	from, star := a.tableRef(s, a.kid(n, "table_ref"))
 	s.origins = append([]*origin{mine}, from...)
 	a.expr(s, a.kid(n, "a_expr"), abi.UseCondition)
 	var ops []*operation
@@ -294,7 +296,7 @@ func (a *analyzer) merge(s *scope, n int32) []column {
 	if len(ops) == 0 { // DO NOTHING alone only reads
 		ops = append(ops, a.touch("select", r, a.via, abi.EffectRead))
 	}
-	s.origins = append(from, mine) // the order in which RETURNING * has them
+	s.star = append(star, mine.star()...) // the order in which RETURNING * has them
 	return a.returning(s, n, ops[0])
 }
 

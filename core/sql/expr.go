@@ -38,7 +38,7 @@ func (a *analyzer) expr(s *scope, n int32, u abi.Use) {
 	case "columnref":
 		a.use(a.reference(s, n), u)
 		return
-	case "select_with_parens":
+	case "select_with_parens", "select_no_parens":
 		for _, c := range a.query(s, n) {
 			a.use(c, max(u, abi.UseComputed))
 		}
@@ -51,18 +51,17 @@ func (a *analyzer) expr(s *scope, n int32, u abi.Use) {
 	case "Typename", "SimpleTypename", "ConstTypename", "Numeric", "ConstDatetime", "Character", "Bit", "ConstBit", "ConstCharacter":
 		a.typeName(n)
 		return
-	case "any_name":
-		if parts, _, ok := a.parts(n); !ok || len(parts) != 2 || parts[0] != "pg_catalog" {
-			a.refuse("COLLATE with a collation that is not named as pg_catalog's")
-		}
+	case "any_name": // a collation only orders: which one a path leads to is no matter
 		return
 	case "func_name":
 		return // judged with its arguments
-	case "opt_indirection", "indirection":
+	case "c_expr":
+		if a.fielded(n) {
+			a.use(a.composite(s, n), u)
+			return
+		}
+	case "opt_indirection", "indirection": // elements of arrays
 		for _, el := range a.list(n, "indirection_el") {
-			if a.kid(el, "attr_name") != 0 || a.kid(el, "'*'") != 0 || a.rule(el)[1] == "'.'" {
-				a.refuse("a field of a composite value")
-			}
 			a.kids(el, func(c int32) { a.expr(s, c, u) })
 		}
 		return
@@ -70,20 +69,16 @@ func (a *analyzer) expr(s *scope, n int32, u abi.Use) {
 		a.operators(n)
 		return
 	case "func_expr_common_subexpr":
-		if first := a.rule(n)[1]; strings.HasPrefix(first, "XML") || first == "COLLATION" || first == "TREAT" {
-			a.refuse("%s", first)
+		if a.rule(n)[1] == "TREAT" {
+			a.refuse("TREAT")
 		}
 	case "AexprConst":
 		if f := a.kid(n, "func_name"); f != 0 { // type 'constant'
 			a.typeOf(f, a.t.Nodes[f].From, a.t.Nodes[f].To)
 		}
-	case "a_expr":
-		if a.kid(n, "DOCUMENT_P") != 0 {
-			a.refuse("IS DOCUMENT")
-		}
 	case "opt_sort_clause", "sort_clause":
 	default:
-		if !plain[name] {
+		if !plain[name] && !tables[name] {
 			a.refuse("%s in an expression", name)
 		}
 	}
@@ -130,6 +125,9 @@ func (a *analyzer) value(s *scope, n int32) column {
 	case "columnref":
 		return a.reference(s, leaf)
 	case "c_expr": // a column or subquery in parentheses
+		if a.fielded(leaf) {
+			return a.composite(s, leaf)
+		}
 		if in := a.kid(leaf, "a_expr"); in != 0 && len(a.rule(leaf)) == 5 && a.empty(a.kid(leaf, "opt_indirection")) {
 			return a.value(s, in)
 		}
@@ -139,16 +137,17 @@ func (a *analyzer) value(s *scope, n int32) column {
 			a.fail("42601", leaf, "subquery must return only one column")
 		}
 		c := cols[0]
-		c.name, c.other = "?column?", true // it is NULL where there is no row
+		c.other = true // it is NULL where there is no row
 		return c
 	}
 	// What it reads is collected under the marks of the expression itself.
 	before := a.snapshot()
 	a.expr(s, n, abi.UseComputed)
-	c := column{name: "?column?", other: true, computed: a.since(before)}
-	if f := a.find(n, "func_name"); f != 0 && a.name(leaf) == "func_expr" {
-		parts, _, _ := a.parts(f)
-		c.name = parts[len(parts)-1]
+	c := column{other: true, computed: a.since(before)}
+	if call := a.kid(leaf, "func_application"); call != 0 {
+		c.fields = a.outputsOf(call, c.computed)
+	} else if a.name(leaf) == "func_application" {
+		c.fields = a.outputsOf(leaf, c.computed)
 	}
 	return c
 }
@@ -185,17 +184,11 @@ func (a *analyzer) function(n int32) {
 	if star || !ok || len(parts) > 2 {
 		a.refuse("a function name of that form")
 	}
-	if a.kid(n, "VARIADIC") != 0 {
-		a.refuse("VARIADIC")
+	args := len(a.list(a.kid(n, "func_arg_list"), "func_arg_expr"))
+	if a.kid(n, "VARIADIC") != 0 || a.find(n, "COLON_EQUALS") != 0 || a.find(n, "EQUALS_GREATER") != 0 {
+		args = -1 // an array of them, or by name: every number of arguments counts
 	}
-	args := 0
-	if l := a.kid(n, "func_arg_list"); l != 0 {
-		args = len(a.list(l, "func_arg_expr"))
-	}
-	if g := a.find(n, "COLON_EQUALS"); g != 0 {
-		args = -1 // by name: every number of arguments counts
-	}
-	a.candidates(f, parts, args, nil)
+	a.candidates(f, parts, args, a.settingRead(n, parts))
 }
 
 // candidates adds an operation for each function of that name that is not
@@ -218,7 +211,7 @@ func (a *analyzer) candidates(n int32, parts []string, args int, accept func(*sc
 		if a.accepts(f) || accept != nil && accept(f) {
 			continue
 		}
-		if a.c.Introspect && f.Name.Namespace == "pg_catalog" && introspection[f.Name.Name] {
+		if a.c.Introspect && tells(f) {
 			continue
 		}
 		a.other(abi.Operation{Verb: "call", Kind: abi.KindFunction, Object: f.Name.Parts(), Via: a.via, Effect: abi.EffectWrite, Value: f.SourceHash})
@@ -343,7 +336,7 @@ func (a *analyzer) typeOf(n, from, to int32) {
 		a.fail("42704", n, "type %q does not exist", strings.Join(parts, "."))
 	}
 	switch {
-	case t.Name.Namespace == "pg_catalog":
+	case t.Name.Namespace == "pg_catalog", t.Name.Namespace == "information_schema" && t.OID < firstUser:
 	case t.Kind == 'e', a.extended(t.Extension):
 		if a.via == "" {
 			a.edits = append(a.edits, edit{from, to, quoteIdent(t.Name.Namespace) + "." + quoteIdent(t.Name.Name)})
@@ -351,48 +344,6 @@ func (a *analyzer) typeOf(n, from, to int32) {
 	default:
 		a.refuse("the type %s is made by users, and its functions could run anything", t.Name.Name)
 	}
-}
-
-// funcTable takes a function in FROM.
-func (a *analyzer) funcTable(s *scope, n int32) *origin {
-	ft := a.kid(n, "func_table")
-	if a.kid(ft, "ROWS") != 0 {
-		a.refuse("ROWS FROM")
-	}
-	call := a.find(ft, "func_application")
-	if call == 0 {
-		a.refuse("a function of that form in FROM")
-	}
-	parts, _, _ := a.parts(a.kid(call, "func_name"))
-	name := parts[len(parts)-1]
-	o := &origin{alias: name}
-	before := a.snapshot()
-	a.expr(s, a.kid(ft, "func_expr_windowless"), abi.UseComputed)
-	in := a.since(before)
-	var names []string
-	if al := a.kid(n, "func_alias_clause"); al != 0 && !a.empty(al) {
-		if a.find(al, "TableFuncElementList") != 0 {
-			a.refuse("a column definition list in FROM")
-		}
-		o.alias, names = a.alias(a.kid(al, "alias_clause"))
-	}
-	var out []string
-	for _, f := range a.c.Schema.FunctionsNamed[name] {
-		if len(f.Out) > len(out) {
-			out = f.Out
-		}
-	}
-	if len(out) == 0 {
-		out = []string{o.alias}
-	}
-	for _, c := range out {
-		o.columns = append(o.columns, column{name: c, computed: in, other: true})
-	}
-	if a.kid(ft, "opt_ordinality") != 0 && !a.empty(a.kid(ft, "opt_ordinality")) {
-		o.columns = append(o.columns, column{name: "ordinality", other: true})
-	}
-	o.columns = rename(o.columns, names)
-	return o
 }
 
 // tautology says whether a condition is known to hold for every row, or may

@@ -1,6 +1,7 @@
 package sql
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/taskgate/taskgate/abi"
@@ -365,27 +366,33 @@ func (a *analyzer) targets(s *scope, list int32) (cols []column) {
 			if len(s.origins) == 0 {
 				a.fail("42601", el, "SELECT * with no tables specified is not valid")
 			}
-			for _, o := range s.origins {
-				for _, c := range o.columns {
-					if !o.hidden[c.name] {
-						cols = append(cols, c)
-					}
+			star := s.star
+			if star == nil { // of a target alone
+				for _, o := range s.origins {
+					star = append(star, o.star()...)
 				}
 			}
+			cols = append(cols, a.spelled(el, star)...)
 			continue
 		}
 		if ref := a.through(first); a.name(ref) == "columnref" {
 			if names, star, plain := a.parts(ref); star && plain {
-				o := a.originOf(s, ref, names)
-				cols = append(cols, o.columns...)
+				cols = append(cols, a.spelled(ref, a.originOf(s, ref, names).star())...)
 				continue
 			}
 		}
+		if all := a.through(first); a.fielded(all) && a.rule(a.lastElement(all))[2] == "'*'" {
+			cols = append(cols, a.allFields(s, all)...)
+			continue
+		}
+		before := len(a.edits)
 		c := a.value(s, first)
-		if l := a.kid(el, "ColLabel"); l != 0 {
-			c.name = a.ident(l)
-		} else if l := a.kid(el, "BareColLabel"); l != 0 {
-			c.name = a.ident(l)
+		if c.name = a.label(el); c.name == "" {
+			c.name, _ = a.figure(first)
+			if len(a.edits) > before && slices.ContainsFunc(a.edits[before:], edit.null) { // the server would call it by its type
+				at := a.t.Nodes[el].To
+				a.edits = append(a.edits, edit{at, at, "AS " + quoteIdent(c.name)})
+			}
 		}
 		cols = append(cols, c)
 	}
@@ -407,11 +414,34 @@ func (a *analyzer) originOf(s *scope, n int32, names []string) *origin {
 // from takes a list of FROM elements.
 func (a *analyzer) from(s *scope, list int32) {
 	for _, ref := range a.list(list, "table_ref") {
-		s.origins = append(s.origins, a.tableRef(s, ref)...)
+		origins, star := a.tableRef(s, ref)
+		s.origins, s.star = append(s.origins, origins...), append(s.star, star...)
 	}
 }
 
-func (a *analyzer) tableRef(s *scope, n int32) []*origin {
+// tableRef takes one element of FROM and gives what it brings, and what * makes
+// of it.
+func (a *analyzer) tableRef(s *scope, n int32) ([]*origin, []ref) {
+	if j := a.kid(n, "joined_table"); j != 0 {
+		origins, star := a.join(s, j)
+		al := a.kid(n, "alias_clause")
+		if al == 0 {
+			return origins, star
+		}
+		one := &origin{}
+		var names []string
+		one.alias, names = a.alias(al)
+		for _, r := range star {
+			one.columns = append(one.columns, r.column())
+		}
+		one.columns = rename(one.columns, names)
+		return []*origin{one}, one.star()
+	}
+	o := a.fromItem(s, n)
+	return []*origin{o}, o.star()
+}
+
+func (a *analyzer) fromItem(s *scope, n int32) *origin {
 	alias := ""
 	var names []string
 	if al := a.kid(n, "opt_alias_clause"); al != 0 && !a.empty(al) {
@@ -422,31 +452,26 @@ func (a *analyzer) tableRef(s *scope, n int32) []*origin {
 		if t := a.kid(n, "tablesample_clause"); t != 0 {
 			a.sample(s, t)
 		}
-		return []*origin{a.rangeVar(s, a.kid(n, "relation_expr"), alias, names)}
+		return a.rangeVar(s, a.kid(n, "relation_expr"), alias, names)
 	case a.kid(n, "select_with_parens") != 0:
 		at := &scope{parent: s.parent, ctes: s.ctes}
 		if a.kid(n, "LATERAL_P") != 0 {
 			at = &scope{parent: s}
 		}
-		return []*origin{{alias: alias, columns: rename(a.all(a.query(at, a.kid(n, "select_with_parens"))), names)}}
+		return &origin{alias: alias, columns: rename(a.all(a.query(at, a.kid(n, "select_with_parens"))), names)}
 	case a.kid(n, "func_table") != 0:
-		return []*origin{a.funcTable(s, n)}
-	case a.kid(n, "joined_table") != 0:
-		origins := a.join(s, a.kid(n, "joined_table"))
-		if al := a.kid(n, "alias_clause"); al != 0 {
-			alias, names = a.alias(al)
-			one := &origin{alias: alias}
-			for _, o := range origins {
-				for _, c := range o.columns {
-					if !o.hidden[c.name] {
-						one.columns = append(one.columns, c)
-					}
-				}
-			}
-			one.columns = rename(one.columns, names)
-			return []*origin{one}
+		return a.funcTable(s, n)
+	case a.kid(n, "xmltable") != 0 || a.kid(n, "json_table") != 0:
+		in := a.kid(n, "xmltable")
+		if in == 0 {
+			in = a.kid(n, "json_table")
 		}
-		return origins
+		o := a.tableExpr(s, in)
+		if alias != "" {
+			o.alias = alias
+		}
+		o.columns = rename(o.columns, names)
+		return o
 	}
 	a.refuse("%s in FROM", a.name(a.t.Nodes[n].First))
 	return nil
@@ -474,7 +499,7 @@ func (a *analyzer) alias(n int32) (string, []string) {
 	return a.ident(a.kid(n, "ColId")), a.names(n)
 }
 
-func (a *analyzer) join(s *scope, n int32) []*origin {
+func (a *analyzer) join(s *scope, n int32) ([]*origin, []ref) {
 	if k := a.kid(n, "joined_table"); k != 0 {
 		return a.join(s, k)
 	}
@@ -484,18 +509,16 @@ func (a *analyzer) join(s *scope, n int32) []*origin {
 			sides = append(sides, c)
 		}
 	})
-	left := a.tableRef(s, sides[0])
+	left, leftStar := a.tableRef(s, sides[0])
 	// The right side may be LATERAL: it sees the left.
 	lateral := &scope{parent: s.parent, ctes: s.ctes, origins: append(append([]*origin(nil), s.origins...), left...)}
-	right := a.tableRef(lateral, sides[1])
+	right, rightStar := a.tableRef(lateral, sides[1])
 	both := append(append([]*origin(nil), left...), right...)
 	var merged []string
 	if a.kid(n, "NATURAL") != 0 {
-		for _, l := range left {
-			for _, c := range l.columns {
-				if has(right, c.name) {
-					merged = append(merged, c.name)
-				}
+		for _, l := range leftStar {
+			if name := l.column().name; slices.ContainsFunc(rightStar, func(r ref) bool { return r.column().name == name }) {
+				merged = append(merged, name)
 			}
 		}
 	}
@@ -531,6 +554,10 @@ func (a *analyzer) join(s *scope, n int32) []*origin {
 					continue
 				}
 				l.columns = append([]column(nil), l.columns...)
+				if l.merged == nil {
+					l.merged = map[string]bool{}
+				}
+				l.merged[name] = true
 				for _, r := range right {
 					for _, c := range r.columns {
 						if c.name == name {
@@ -541,18 +568,21 @@ func (a *analyzer) join(s *scope, n int32) []*origin {
 			}
 		}
 	}
-	return both
-}
-
-func has(list []*origin, name string) bool {
-	for _, o := range list {
-		for _, c := range o.columns {
-			if c.name == name {
-				return true
+	// What is merged comes first, then the rest of each side.
+	var star, rest []ref
+	for _, name := range merged {
+		for _, r := range leftStar {
+			if r.column().name == name {
+				star = append(star, r)
 			}
 		}
 	}
-	return false
+	for _, r := range slices.Concat(leftStar, rightStar) {
+		if !slices.Contains(merged, r.column().name) {
+			rest = append(rest, r)
+		}
+	}
+	return both, append(star, rest...)
 }
 
 // rangeVar takes a table, view or WITH query that FROM names.
@@ -592,7 +622,7 @@ func (a *analyzer) columns(r *schema.Relation) []column {
 	}
 	cols := make([]column, len(r.Columns))
 	for i, c := range r.Columns {
-		cols[i] = column{name: c.Name, copies: []source{{r, c.Name, a.via}}}
+		cols[i] = column{name: c.Name, copies: []source{{r, c.Name, a.via, false}}}
 	}
 	if r.Kind == 'v' && !r.System {
 		behind := a.view(r)

@@ -14,6 +14,7 @@ type column struct {
 	copies   []source // it is a bare copy of one of these
 	computed []source // these went into it otherwise
 	other    bool     // constants, parameters or expressions went into it
+	fields   []column // of a composite value, where they are known
 }
 
 // source is a table column and the operation under which it is read.
@@ -21,6 +22,7 @@ type source struct {
 	relation *schema.Relation
 	column   string
 	via      string
+	picked   bool // a field of it that texts may compute with
 }
 
 // origin is one element of a FROM clause.
@@ -29,12 +31,31 @@ type origin struct {
 	schema  string // of a relation that was named with it
 	columns []column
 	hidden  map[string]bool // merged into one by USING or NATURAL
+	merged  map[string]bool // and the one that they are merged into
+}
+
+// ref is one column of an element of FROM.
+type ref struct {
+	origin *origin
+	index  int
+}
+
+func (r ref) column() column { return r.origin.columns[r.index] }
+
+// star gives all columns of an element, in order.
+func (o *origin) star() []ref {
+	list := make([]ref, len(o.columns))
+	for i := range list {
+		list[i] = ref{o, i}
+	}
+	return list
 }
 
 // scope is what names mean at one place. Its parent is the query around it.
 type scope struct {
 	parent  *scope
 	origins []*origin
+	star    []ref // what * stands for, in order; nil is all of origins
 	ctes    map[string][]column
 	aliases []column // of the output, for ORDER BY and GROUP BY
 }
@@ -93,7 +114,7 @@ func (a *analyzer) lookup(s *scope, n int32, names []string) column {
 			}
 			if len(found) == 0 && systemColumns[col] && len(o.columns) > 0 && len(o.columns[0].copies) == 1 {
 				src := o.columns[0].copies[0]
-				found = append(found, column{name: col, computed: []source{{src.relation, col, src.via}}, other: true})
+				found = append(found, column{name: col, computed: []source{{src.relation, col, src.via, false}}, other: true})
 			}
 		}
 		switch {
@@ -120,7 +141,7 @@ func (a *analyzer) lookup(s *scope, n int32, names []string) column {
 }
 
 func wholeRow(o *origin) column {
-	c := column{name: o.alias, other: true}
+	c := column{name: o.alias, other: true, fields: o.columns}
 	for _, k := range o.columns {
 		c.computed = append(append(c.computed, k.copies...), k.computed...)
 	}
@@ -147,7 +168,7 @@ func (a *analyzer) read(s source, u abi.Use) {
 	if u&^abi.UseCopied != 0 {
 		a.computable(s)
 	}
-	if s.relation.System && catalogs[s.relation.Name.Name][s.column] {
+	if s.hides() {
 		a.refuse("the column %s of %s may hold data", s.column, s.relation.Name.Name)
 	}
 	a.touch("select", s.relation, s.via, abi.EffectRead).add(s.column, u)
@@ -157,15 +178,7 @@ func (a *analyzer) read(s source, u abi.Use) {
 // its operators, casts and functions could run anything. Enumerations and
 // domains have none of their own.
 func (a *analyzer) computable(s source) {
-	c := s.relation.Column(s.column)
-	if c == nil || c.Type < firstUser {
-		return
-	}
-	t := a.c.Schema.Types[c.Type]
-	for t != nil && t.Kind == 'd' { // computed with as what it is made of
-		t = a.c.Schema.Types[t.Base]
-	}
-	if t == nil || t.OID >= firstUser && t.Kind != 'e' && !a.extendedType(t.OID) {
+	if c := s.relation.Column(s.column); c != nil && !s.picked && !a.plainType(c.Type) {
 		a.refuse("computing with %s, whose type is made by users", s.column)
 	}
 }

@@ -48,7 +48,7 @@ type Role struct {
 type Relation struct {
 	OID        OID
 	Name       Name
-	Kind       byte // relkind: r table, p partitioned, v view, m materialised view, f foreign, S sequence
+	Kind       byte // relkind: r table, p partitioned, v view, m materialised view, f foreign, S sequence, c composite type (by OID alone)
 	Owner      OID
 	Columns    []Column // by attnum, dropped ones left out
 	View       string   // pg_get_viewdef under an empty search_path, else empty
