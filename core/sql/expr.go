@@ -188,7 +188,7 @@ func (a *analyzer) function(n int32) {
 	if a.kid(n, "VARIADIC") != 0 || a.find(n, "COLON_EQUALS") != 0 || a.find(n, "EQUALS_GREATER") != 0 {
 		args = -1 // an array of them, or by name: every number of arguments counts
 	}
-	a.candidates(f, parts, args, a.settingRead(n, parts))
+	a.candidates(f, parts, args, a.settingCall(n, parts))
 }
 
 // candidates adds an operation for each function of that name that is not

@@ -30,9 +30,10 @@ var accepted = sync.OnceValue(func() map[schema.OID]bool {
 })
 
 // accepts says whether any text may call f: one of the server's own on the
-// list, or an immutable one of an extension that the resource accepts.
+// list, the one that gives up what locks the session has taken, as pools do, or
+// an immutable one of an extension that the resource accepts.
 func (a *analyzer) accepts(f *schema.Function) bool {
-	return f.System && accepted()[f.OID] || f.Volatility == 'i' && !f.Definer && a.extended(f.Extension)
+	return f.System && (accepted()[f.OID] || f.Name.Name == "pg_advisory_unlock_all") || f.Volatility == 'i' && !f.Definer && a.extended(f.Extension)
 }
 
 // extended says whether the resource accepts an extension.

@@ -20,11 +20,7 @@ func (a *analyzer) utility(n int32) Part {
 	case "VariableResetStmt":
 		return a.reset(n)
 	case "VariableShowStmt":
-		a.other(abi.Operation{Verb: "show", Kind: abi.KindSetting, Effect: abi.EffectRead, Attrs: abi.Floor, Object: []string{strings.ToLower(a.text(n))}})
-		if a.kid(n, "ALL") != 0 {
-			a.refuse("SHOW ALL")
-		}
-		return Part{Kind: Show, Rows: true}
+		return a.show(n)
 	case "ExplainStmt":
 		return a.explain(n)
 	case "CopyStmt":
@@ -45,15 +41,10 @@ func (a *analyzer) utility(n int32) Part {
 			a.floor("discard all")
 			return Part{Kind: Discard, All: true}
 		}
-		if a.kid(n, "PLANS") != 0 {
-			a.floor("discard plans")
-			return Part{Kind: Discard}
-		}
+		a.floor(a.text(n)) // plans, and what the session alone has: its temporary tables, its last values of sequences
+		return Part{Kind: Discard}
 	case "ConstraintsSetStmt":
-		a.floor("set constraints")
-		if l := a.kid(a.kid(n, "constraints_set_list"), "qualified_name_list"); l != 0 {
-			a.refuse("SET CONSTRAINTS by name") // that would be looked up along the search path
-		}
+		a.floor("set constraints") // whichever names are meant: all of them may be set
 		return Part{Kind: Utility}
 	}
 	verb := a.words(n)
@@ -121,73 +112,6 @@ func (a *analyzer) transaction(n int32) Part {
 	return Part{}
 }
 
-// settings are those that every task may set, with the values that are
-// allowed; none listed is any. What is not here is refused: search_path, role,
-// row_security and many others change what a text means.
-var settings = map[string][]string{
-	"application_name": nil, "datestyle": nil, "intervalstyle": nil, "timezone": nil, "extra_float_digits": nil, "bytea_output": nil,
-	"client_encoding": {"utf8", "utf-8", "unicode"}, "standard_conforming_strings": {"on", "true", "1"}, "escape_string_warning": nil,
-	"client_min_messages": {"notice", "warning", "error"}, "default_transaction_isolation": nil, "default_transaction_read_only": nil,
-	"transaction_isolation": nil, "transaction_read_only": nil, "synchronize_seqscans": nil, "lock_timeout": nil,
-}
-
-func (a *analyzer) set(name, value string, local bool) Part {
-	lower := strings.ToLower(name)
-	allowed, ok := settings[lower]
-	fits := len(allowed) == 0
-	for _, v := range allowed {
-		fits = fits || strings.EqualFold(v, value)
-	}
-	if !ok && a.c.Settings != nil && a.c.Settings(lower) {
-		ok, fits = true, true
-	}
-	op := abi.Operation{Verb: "set", Kind: abi.KindSetting, Object: []string{lower}, Value: value, Effect: abi.EffectWrite}
-	if ok && fits {
-		op.Effect, op.Attrs = abi.EffectRead, abi.Floor
-	}
-	a.other(op)
-	return Part{Kind: Set, Name: lower, Value: value, Local: local}
-}
-
-func (a *analyzer) setting(n int32) Part {
-	local := a.kid(n, "LOCAL") != 0
-	rest := a.kid(n, "set_rest")
-	if a.kid(rest, "transaction_mode_list") != 0 {
-		a.other(abi.Operation{Verb: "set", Kind: abi.KindSetting, Object: []string{"transaction"}, Effect: abi.EffectRead, Attrs: abi.Floor})
-		return Part{Kind: Set, Name: "transaction", Local: a.kid(rest, "SESSION") == 0}
-	}
-	more := a.kid(rest, "set_rest_more")
-	if g := a.kid(more, "generic_set"); g != 0 {
-		name := strings.ReplaceAll(a.text(a.kid(g, "var_name")), `"`, "")
-		value := "default"
-		if strings.EqualFold(name, "search_path") {
-			return a.setPath(a.kid(g, "var_list"), local)
-		}
-		if v := a.kid(g, "var_list"); v != 0 {
-			var words []string
-			for i := a.t.Nodes[v].From; i < a.t.Nodes[v].To; i++ {
-				words = append(words, a.t.Tokens[i].Value)
-			}
-			value = strings.Join(words, "")
-		}
-		return a.set(strings.ReplaceAll(name, " ", ""), value, local)
-	}
-	switch r := a.rule(more); r[1] {
-	case "SCHEMA":
-		return a.searchPath([]string{a.token(a.kid(more, "Sconst")).Value}, local)
-	case "TIME":
-		return a.set("timezone", a.text(a.kid(more, "zone_value")), local)
-	case "NAMES":
-		value := "default"
-		if e := a.kid(more, "opt_encoding"); !a.empty(e) {
-			value = a.token(e).Value
-		}
-		return a.set("client_encoding", value, local)
-	default:
-		return a.set(strings.ToLower(strings.Trim(r[1], "_P")), "", local)
-	}
-}
-
 // setPath takes SET search_path; no list is DEFAULT. Schemas that do not exist
 // are skipped, as the server does.
 func (a *analyzer) setPath(list int32, local bool) Part {
@@ -224,13 +148,17 @@ func (a *analyzer) searchPath(names []string, local bool) Part {
 }
 
 func (a *analyzer) reset(n int32) Part {
-	if v := a.find(n, "var_name"); v != 0 && strings.EqualFold(strings.Trim(a.text(v), `"`), "search_path") {
+	if v := a.find(n, "var_name"); v != 0 && a.varName(v) == "search_path" {
 		return a.setPath(0, false)
 	} else if v != 0 {
-		return a.set(strings.ReplaceAll(a.text(v), `"`, ""), "default", false)
+		return a.set(a.varName(v), "default", 0, false)
 	}
 	if a.find(n, "TIME") != 0 {
-		return a.set("timezone", "default", false)
+		return a.set("timezone", "default", 0, false)
+	}
+	if a.find(n, "SESSION") != 0 && a.c.Schema.Role.Itself {
+		a.floor("reset session authorization") // nothing can have changed it
+		return Part{Kind: Utility}
 	}
 	if a.find(n, "ALL") != 0 {
 		a.floor("reset all") // back to what the session began with: limits are part of that

@@ -59,9 +59,9 @@ func (l *loader) session() error {
 	}
 	var version int
 	var path string
-	err := l.tx.QueryRow(l.ctx, `SELECT current_setting('server_version_num')::int, current_database()::text, r.rolname::text, r.rolsuper, r.rolbypassrls,
+	err := l.tx.QueryRow(l.ctx, `SELECT current_setting('server_version_num')::int, current_database()::text, r.rolname::text, current_user = session_user, r.rolsuper, r.rolbypassrls,
 		coalesce((SELECT reset_val FROM pg_settings WHERE name = 'search_path'), '')
-		FROM pg_roles r WHERE r.rolname = current_user`).Scan(&version, &l.s.Database, &l.s.Role.Name, &l.s.Role.Superuser, &l.s.Role.BypassRLS, &path)
+		FROM pg_roles r WHERE r.rolname = current_user`).Scan(&version, &l.s.Database, &l.s.Role.Name, &l.s.Role.Itself, &l.s.Role.Superuser, &l.s.Role.BypassRLS, &path)
 	if err != nil {
 		return err
 	}

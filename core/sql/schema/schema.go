@@ -39,6 +39,7 @@ func (n Name) Parts() []string { return []string{n.Namespace, n.Name} }
 // Role is who the gateway's login is at the server.
 type Role struct {
 	Name      string
+	Itself    bool // the login's own: no setting has put another in its place
 	Superuser bool
 	BypassRLS bool
 	Owns      []Name // relations that it owns, itself or by membership
