@@ -27,18 +27,23 @@ func (a *analyzer) dml(parent *scope, n int32) []column {
 	return nil
 }
 
-// target resolves the table that a command writes.
+// target resolves the table or view that a command writes.
 func (a *analyzer) target(q int32) *schema.Relation {
 	r := a.relation(q)
 	switch {
 	case r.System:
 		a.refuse("writing to a system catalog")
-	case r.Kind == 'v':
-		a.refuse("writing through the view %s", r.Name.Name)
-	case r.Kind != 'r' && r.Kind != 'p' && r.Kind != 'f':
+	case r.Kind != 'r' && r.Kind != 'p' && r.Kind != 'f' && r.Kind != 'v':
 		a.fail("42809", q, "cannot change %q", r.Name.Name)
-	case len(r.Rules) > 0:
-		a.refuse("%s has rules, which rewrite what is written", r.Name.Name)
+	}
+	return r
+}
+
+// table is a target of a command that takes no view. No rule rewrites it.
+func (a *analyzer) table(q int32) *schema.Relation {
+	r := a.target(q)
+	if r.Kind == 'v' {
+		a.fail("42809", q, "%q is a view", r.Name.Name)
 	}
 	return r
 }
@@ -54,17 +59,22 @@ func own(r *schema.Relation, alias, via string) *origin {
 	return o
 }
 
-func (a *analyzer) returning(s *scope, n int32, op *operation) []column {
+// returns says whether a command has RETURNING.
+func (a *analyzer) returns(n int32) bool {
 	k := a.kid(n, "returning_clause")
-	if k == 0 || a.empty(k) {
+	return k != 0 && !a.empty(k)
+}
+
+func (a *analyzer) returning(s *scope, n int32, r *schema.Relation, op *operation) []column {
+	if !a.returns(n) {
 		return nil
 	}
-	list := a.kid(k, "target_list")
-	if w := a.kid(k, "returning_with_clause"); list == 0 || w != 0 && !a.empty(w) {
-		a.refuse("RETURNING WITH")
-	}
+	k := a.kid(n, "returning_clause")
 	op.Attrs |= abi.Returning
-	return a.targets(s, list)
+	if r.Kind == 'v' {
+		a.behind(r)
+	}
+	return a.targets(a.changed(s, a.kid(k, "returning_with_clause"), r), a.kid(k, "target_list"))
 }
 
 func (a *analyzer) insert(s *scope, n int32) []column {
@@ -76,7 +86,6 @@ func (a *analyzer) insert(s *scope, n int32) []column {
 	}
 	op := a.touch("insert", r, a.via, abi.EffectWrite)
 	rest := a.kid(n, "insert_rest")
-	given := map[string]bool{}
 	listed := a.insertColumns(rest, r)
 	width := 0
 	if q := a.kid(rest, "SelectStmt"); q != 0 {
@@ -95,18 +104,15 @@ func (a *analyzer) insert(s *scope, n int32) []column {
 		listed = nil // DEFAULT VALUES
 	}
 	for _, name := range listed {
-		given[name] = true
 		op.add(name, abi.UseWritten|a.tested(r, name))
 	}
 	own_ := own(r, alias, a.via)
-	a.defaults(r, given, rest)
 	if c := a.kid(n, "opt_on_conflict"); !a.empty(c) {
-		a.conflict(s, c, r, own_)
+		a.conflict(s, c, r, own_, a.returns(n))
 	}
-	a.triggers(r, 'i', nil)
-	a.descend("insert", r, abi.EffectWrite)
+	a.effects(t, write{event: 'i', relation: r, columns: listed, word: a.find(rest, "DEFAULT") != 0, returning: a.returns(n)})
 	s.origins = []*origin{own_}
-	return a.returning(s, n, op)
+	return a.returning(s, n, r, op)
 }
 
 // insertColumns gives the columns that an insert lists; all where it lists none.
@@ -131,7 +137,7 @@ func (a *analyzer) insertColumns(n int32, r *schema.Relation) (names []string) {
 
 // conflict takes ON CONFLICT, which reads the key's columns, and DO UPDATE,
 // which is an update of its own.
-func (a *analyzer) conflict(s *scope, n int32, r *schema.Relation, mine *origin) {
+func (a *analyzer) conflict(s *scope, n int32, r *schema.Relation, mine *origin, returning bool) {
 	at := &scope{parent: s, origins: []*origin{mine}}
 	if e := a.kid(n, "opt_conf_expr"); !a.empty(e) {
 		if p := a.kid(e, "index_params"); p != 0 {
@@ -161,8 +167,7 @@ func (a *analyzer) conflict(s *scope, n int32, r *schema.Relation, mine *origin)
 	if w := a.kid(n, "where_clause"); w != 0 && !a.empty(w) {
 		a.expr(at, a.kid(w, "a_expr"), abi.UseCondition)
 	}
-	a.triggers(r, 'u', written)
-	a.cascade(r, 'u', written, nil)
+	a.effects(n, write{event: 'u', relation: r, columns: written, word: a.find(n, "DEFAULT") != 0, returning: returning})
 }
 
 func (a *analyzer) known(r *schema.Relation, n int32, column string) {
@@ -192,13 +197,18 @@ func (a *analyzer) assign(s *scope, list int32, r *schema.Relation, op *operatio
 		}
 		a.expr(s, a.kid(c, "a_expr"), abi.UseComputed)
 	}
-	word := a.find(list, "DEFAULT") != 0 // SET column = DEFAULT
+	a.filled(r, written, a.find(list, "DEFAULT") != 0)
+	return written
+}
+
+// filled reads what the server computes by itself in an update: generated
+// columns, and the default of a column where the word says so.
+func (a *analyzer) filled(r *schema.Relation, written []string, word bool) {
 	for _, c := range r.Columns {
 		if c.Generated != 0 || word && c.Default != "" && slices.Contains(written, c.Name) {
 			a.expression(c.Default)
 		}
 	}
-	return written
 }
 
 func (a *analyzer) targetAlias(n int32) (q int32, alias string) {
@@ -221,10 +231,8 @@ func (a *analyzer) update(s *scope, n int32) []column {
 	}
 	written := a.assign(s, a.kid(n, "set_clause_list"), r, op)
 	a.where(s, a.kid(n, "where_or_current_clause"), r, mine, op)
-	a.triggers(r, 'u', written)
-	a.cascade(r, 'u', written, nil)
-	a.descend("update", r, abi.EffectWrite)
-	return a.returning(s, n, op)
+	a.effects(q, write{event: 'u', relation: r, columns: written, attrs: op.Attrs & (abi.HasWhere | abi.WhereKey), word: a.find(a.kid(n, "set_clause_list"), "DEFAULT") != 0, returning: a.returns(n)})
+	return a.returning(s, n, r, op)
 }
 
 func (a *analyzer) delete(s *scope, n int32) []column {
@@ -238,10 +246,8 @@ func (a *analyzer) delete(s *scope, n int32) []column {
 		a.from(s, a.kid(u, "from_list"))
 	}
 	a.where(s, a.kid(n, "where_or_current_clause"), r, mine, op)
-	a.triggers(r, 'd', nil)
-	a.cascade(r, 'd', nil, nil)
-	a.descend("delete", r, abi.EffectWrite)
-	return a.returning(s, n, op)
+	a.effects(q, write{event: 'd', relation: r, attrs: op.Attrs & (abi.HasWhere | abi.WhereKey), returning: a.returns(n)})
+	return a.returning(s, n, r, op)
 }
 
 // merge takes MERGE as the insert, update and delete that it may do. None of
@@ -261,20 +267,15 @@ func (a *analyzer) merge(s *scope, n int32) []column {
 		if k := a.kid(w, "merge_update"); k != 0 {
 			op := a.touch("update", r, a.via, abi.EffectWrite)
 			written := a.assign(s, a.kid(k, "set_clause_list"), r, op)
-			a.triggers(r, 'u', written)
-			a.cascade(r, 'u', written, nil)
-			a.descend("update", r, abi.EffectWrite)
+			a.effects(q, write{event: 'u', relation: r, columns: written, word: a.find(k, "DEFAULT") != 0, returning: a.returns(n)})
 			ops = append(ops, op)
 		}
 		if a.kid(w, "merge_delete") != 0 {
 			ops = append(ops, a.touch("delete", r, a.via, abi.EffectWrite))
-			a.triggers(r, 'd', nil)
-			a.cascade(r, 'd', nil, nil)
-			a.descend("delete", r, abi.EffectWrite)
+			a.effects(q, write{event: 'd', relation: r, returning: a.returns(n)})
 		}
 		if k := a.kid(w, "merge_insert"); k != 0 {
 			op := a.touch("insert", r, a.via, abi.EffectWrite)
-			given := map[string]bool{}
 			var values []int32 // none with DEFAULT VALUES
 			if v := a.kid(k, "merge_values_clause"); v != 0 {
 				values = a.list(a.kid(v, "expr_list"), "a_expr")
@@ -283,13 +284,11 @@ func (a *analyzer) merge(s *scope, n int32) []column {
 				a.expr(s, e, abi.UseComputed)
 			}
 			listed := a.insertColumns(k, r)
-			for _, name := range listed[:min(len(values), len(listed))] {
-				given[name] = true
+			listed = listed[:min(len(values), len(listed))]
+			for _, name := range listed {
 				op.add(name, abi.UseWritten|a.tested(r, name))
 			}
-			a.defaults(r, given, k)
-			a.triggers(r, 'i', nil)
-			a.descend("insert", r, abi.EffectWrite)
+			a.effects(q, write{event: 'i', relation: r, columns: listed, word: a.find(k, "DEFAULT") != 0, returning: a.returns(n)})
 			ops = append(ops, op)
 		}
 	}
@@ -297,7 +296,7 @@ func (a *analyzer) merge(s *scope, n int32) []column {
 		ops = append(ops, a.touch("select", r, a.via, abi.EffectRead))
 	}
 	s.star = append(star, mine.star()...) // the order in which RETURNING * has them
-	return a.returning(s, n, ops[0])
+	return a.returning(s, n, r, ops[0])
 }
 
 // where takes the condition of an UPDATE or DELETE.
@@ -316,16 +315,8 @@ func (a *analyzer) where(s *scope, n int32, r *schema.Relation, mine *origin, op
 	op.Attrs |= abi.HasWhere
 	fixed := map[string]bool{}
 	a.equalities(e, mine, s, fixed)
-	for _, i := range r.Indexes {
-		if !i.Unique || i.Partial || i.Expression || len(i.Columns) == 0 || i.Nulls {
-			continue
-		}
-		if !slices.ContainsFunc(i.Columns, func(num int16) bool {
-			c := r.ColumnAt(num)
-			return c == nil || !fixed[c.Name]
-		}) {
-			op.Attrs |= abi.WhereKey
-		}
+	if a.keyed(r, fixed) {
+		op.Attrs |= abi.WhereKey
 	}
 }
 
@@ -359,6 +350,12 @@ func (a *analyzer) equalities(n int32, mine *origin, s *scope, fixed map[string]
 
 // tested says whether the success of writing a column depends on other rows.
 func (a *analyzer) tested(r *schema.Relation, name string) abi.Use {
+	if r.Kind == 'v' {
+		if base, names := a.base(r); base != nil && names[name] != "" {
+			return a.tested(base, names[name])
+		}
+		return 0
+	}
 	c := r.Column(name)
 	for _, i := range r.Indexes {
 		if (i.Unique || i.Exclusion) && (i.Expression || slices.Contains(i.Columns, c.Num)) {
@@ -374,11 +371,10 @@ func (a *analyzer) tested(r *schema.Relation, name string) abi.Use {
 }
 
 // defaults reads the expressions that the server fills in by itself: those of
-// columns that are not given, and of all where n has the word DEFAULT in it.
-func (a *analyzer) defaults(r *schema.Relation, given map[string]bool, n int32) {
-	word := a.find(n, "DEFAULT") != 0
+// columns that are not given, and of all where the word DEFAULT is in the text.
+func (a *analyzer) defaults(r *schema.Relation, given []string, word bool) {
 	for _, c := range r.Columns {
-		if c.Generated != 0 || c.Default != "" && (word || !given[c.Name]) {
+		if c.Generated != 0 || c.Default != "" && (word || !slices.Contains(given, c.Name)) {
 			a.expression(c.Default)
 		}
 	}
@@ -406,7 +402,7 @@ func (a *analyzer) expression(text string) {
 // triggers adds what triggers run: their functions may do anything.
 func (a *analyzer) triggers(r *schema.Relation, event byte, columns []string) {
 	for _, t := range r.Triggers {
-		fires := event == 'i' && t.Insert || event == 'd' && t.Delete || event == 't' && t.Truncate
+		fires := t.On(event)
 		if event == 'u' && t.Update {
 			fires = len(t.Columns) == 0
 			for _, num := range t.Columns {
@@ -456,6 +452,9 @@ func (a *analyzer) cascade(r *schema.Relation, event byte, written []string, see
 			continue
 		}
 		next := append(slices.Clone(seen), via+string(event))
+		if len(from.Rules) > 0 {
+			a.refuse("a foreign key of %s, which has rules", from.Name.Name)
+		}
 		if action == 'c' && event == 'd' {
 			a.touch("delete", from, via, abi.EffectWrite)
 			a.triggers(from, 'd', nil)
@@ -470,6 +469,7 @@ func (a *analyzer) cascade(r *schema.Relation, event byte, written []string, see
 				changed = append(changed, c.Name)
 			}
 		}
+		a.filled(from, changed, action == 'd')
 		a.triggers(from, 'u', changed)
 		a.cascade(from, 'u', changed, next)
 	}

@@ -237,22 +237,23 @@ func (a *analyzer) copy(n int32) Part {
 		if w := a.kid(n, "where_clause"); w != 0 && !a.empty(w) {
 			a.refuse("COPY FROM with WHERE")
 		}
-		r := a.target(q)
+		r := a.table(q)
 		op := a.touch("insert", r, "", abi.EffectWrite)
 		op.Attrs |= abi.CopyIn
-		given := map[string]bool{}
+		var given []string
 		for _, c := range r.Columns {
 			if listed == nil || contains(listed, c.Name) {
 				op.add(c.Name, abi.UseWritten|a.tested(r, c.Name))
-				given[c.Name] = true
+				given = append(given, c.Name)
 			}
 		}
 		for _, name := range listed {
 			a.known(r, q, name)
 		}
-		a.defaults(r, given, 0)
+		a.defaults(r, given, false)
 		a.triggers(r, 'i', nil)
 		a.descend("insert", r, abi.EffectWrite)
+		a.children(r, 'i', nil)
 		return Part{Kind: CopyIn}
 	}
 	r := a.relation(q)
@@ -284,10 +285,11 @@ func contains(list []string, s string) bool {
 func (a *analyzer) truncate(n int32) Part {
 	cascade := a.find(n, "CASCADE") != 0
 	for _, re := range a.list(a.kid(n, "relation_expr_list"), "relation_expr") {
-		r := a.target(a.find(re, "qualified_name"))
+		r := a.table(a.find(re, "qualified_name"))
 		a.touch("truncate", r, "", abi.EffectWrite)
 		a.triggers(r, 't', nil)
 		a.descend("truncate", r, abi.EffectWrite)
+		a.children(r, 't', nil)
 		if cascade && len(r.Referenced) > 0 {
 			a.refuse("TRUNCATE … CASCADE")
 		}

@@ -201,9 +201,9 @@ func (l *loader) triggers() error {
 	var t Trigger
 	var kind int16
 	var source string
-	return l.rows(`SELECT t.tgrelid, t.tgname::text, t.tgfoid, t.tgtype, t.tgattr::int2[], t.tgconstraint <> 0, p.prosrc
+	return l.rows(`SELECT t.tgrelid, t.tgname::text, t.tgfoid, t.tgtype, t.tgattr::int2[], t.tgconstraint <> 0, t.tgparentid <> 0, p.prosrc
 		FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' ORDER BY t.tgname`,
-		[]any{&rel, &t.Name, &t.Function, &kind, &t.Columns, &t.Constraint, &source}, func() {
+		[]any{&rel, &t.Name, &t.Function, &kind, &t.Columns, &t.Constraint, &t.Parent, &source}, func() {
 			if r := l.s.Relations[rel]; r != nil {
 				n := t
 				// The bits of tgtype (src/include/catalog/pg_trigger.h).

@@ -138,7 +138,14 @@ type Trigger struct {
 	InsteadOf  bool
 	Columns    []int16 // UPDATE OF
 	Constraint bool
+	Parent     bool   // it is a copy of the partitioned table's
 	SourceHash string // SHA-256 of the function's source, hexadecimal
+}
+
+// On says whether it may fire for an event: i insert, u update, d delete,
+// t truncate.
+func (t *Trigger) On(event byte) bool {
+	return event == 'i' && t.Insert || event == 'u' && t.Update || event == 'd' && t.Delete || event == 't' && t.Truncate
 }
 
 // Rule is a row of pg_rewrite that is not a view's own.
