@@ -311,7 +311,7 @@ func itoa(i int) string {
 func (a *analyzer) selectList(parent *scope, n int32) ([]column, *scope) {
 	s := &scope{parent: parent}
 	if into := a.kid(n, "into_clause"); !a.empty(into) {
-		a.refuse("SELECT INTO")
+		a.makesTable(into)
 	}
 	if f := a.kid(n, "from_clause"); !a.empty(f) {
 		a.from(s, a.kid(f, "from_list"))

@@ -48,6 +48,7 @@ type Part struct {
 	All       bool   // DEALLOCATE, CLOSE, RESET, DISCARD ALL
 	Hold      bool   // DECLARE WITH HOLD
 	Notice    string // what the client is told when it is done
+	Explain   Explain
 
 	Path  []string    // what the search path is set to; nil is what the session began with
 	Args  []abi.Param // of EXECUTE
@@ -86,6 +87,16 @@ const (
 	Fetch   // FETCH and MOVE
 	CloseCursor
 	Discard
+)
+
+// Explain says whether EXECUTE runs, or is only planned, or runs and tells how.
+type Explain uint8
+
+// The ways of EXPLAIN EXECUTE.
+const (
+	Runs Explain = iota
+	Planned
+	Analyzed
 )
 
 // Error is an answer in PostgreSQL's own words: what is outside the grammar,

@@ -43,6 +43,12 @@ func (a *analyzer) utility(n int32) Part {
 		}
 		a.floor(a.text(n)) // plans, and what the session alone has: its temporary tables, its last values of sequences
 		return Part{Kind: Discard}
+	case "CallStmt":
+		return a.call(n)
+	case "CreateStmt", "CreateAsStmt":
+		if a.name(n) == "CreateAsStmt" || !a.empty(a.kid(n, "OptTemp")) {
+			a.makesTable(n)
+		}
 	case "ConstraintsSetStmt":
 		a.floor("set constraints") // whichever names are meant: all of them may be set
 		return Part{Kind: Utility}
@@ -50,6 +56,30 @@ func (a *analyzer) utility(n int32) Part {
 	verb := a.words(n)
 	a.other(abi.Operation{Verb: verb, Kind: abi.KindStatement, Effect: abi.EffectUnknown})
 	return Part{Kind: Utility}
+}
+
+// makesTable refuses what makes a table for a session's own use.
+func (a *analyzer) makesTable(n int32) {
+	panic(&Error{Code: "0A000", Message: "making a table is refused, temporary ones too: this gateway runs no DDL yet", Offset: int(a.token(n).Start),
+		Hint: "name what comes between by WITH … AS MATERIALIZED, keep a result open with DECLARE … WITH HOLD, or take it away with COPY (SELECT …) TO STDOUT"})
+}
+
+// call takes CALL of a procedure: whichever of that name it is, since OUT
+// arguments count in no catalog.
+func (a *analyzer) call(n int32) Part {
+	f := a.kid(n, "func_application")
+	name := a.kid(f, "func_name")
+	parts, star, plain := a.parts(name)
+	if star || !plain || len(parts) > 2 {
+		a.refuse("a procedure name of that form")
+	}
+	a.kids(f, func(c int32) {
+		if c != name {
+			a.expr(&scope{}, c, abi.UseComputed)
+		}
+	})
+	a.candidates(name, parts, -1, nil)
+	return Part{Kind: Utility, Rows: true}
 }
 
 // words gives the leading keywords of a statement: "drop table", "do".
@@ -184,10 +214,22 @@ func (a *analyzer) explain(n int32) Part {
 	inner := a.t.Nodes[a.kid(n, "ExplainableStmt")].First
 	before := len(a.order)
 	switch a.name(inner) {
-	case "SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt":
+	case "SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt", "DeclareCursorStmt":
 		outputs := len(a.outputs)
+		if k := a.kid(inner, "SelectStmt"); k != 0 { // DECLARE makes no cursor here
+			inner = k
+		}
 		a.top(inner)
 		a.outputs = a.outputs[:outputs]
+	case "ExecuteStmt":
+		p, _ := a.named(inner)
+		if p.Explain = Planned; analyze {
+			a.other(abi.Operation{Verb: "explain analyze", Kind: abi.KindStatement, Effect: abi.EffectRead})
+			p.Explain = Analyzed
+		}
+		return p
+	case "CreateAsStmt":
+		a.makesTable(inner)
 	default:
 		a.refuse("EXPLAIN of %s", a.words(inner))
 	}
