@@ -337,7 +337,7 @@ func (a *analyzer) equalities(n int32, mine *origin, s *scope, fixed map[string]
 		right := a.t.Nodes[a.t.Nodes[left].Next].Next
 		for range 2 {
 			ref := a.through(left)
-			if a.name(ref) == "columnref" && a.find(right, "columnref") == 0 && a.find(right, "select_with_parens") == 0 && a.find(right, "func_application") == 0 {
+			if a.name(ref) == "columnref" && a.find(right, "COLLATE") == 0 && a.find(right, "columnref") == 0 && a.find(right, "select_with_parens") == 0 && a.find(right, "func_application") == 0 {
 				names, star, plain := a.parts(ref)
 				if plain && !star && len(names) <= 2 && (len(names) == 1 && len(s.origins) == 1 || len(names) == 2 && names[0] == mine.alias) {
 					fixed[names[len(names)-1]] = true
@@ -459,6 +459,7 @@ func (a *analyzer) cascade(r *schema.Relation, event byte, written []string, see
 			a.touch("delete", from, via, abi.EffectWrite)
 			a.triggers(from, 'd', nil)
 			a.cascade(from, 'd', nil, next)
+			a.children(from, 'd', nil, next)
 			continue
 		}
 		op := a.touch("update", from, via, abi.EffectWrite)
@@ -472,5 +473,6 @@ func (a *analyzer) cascade(r *schema.Relation, event byte, written []string, see
 		a.filled(from, changed, action == 'd')
 		a.triggers(from, 'u', changed)
 		a.cascade(from, 'u', changed, next)
+		a.children(from, 'u', changed, next)
 	}
 }

@@ -107,7 +107,7 @@ func (a *analyzer) byOutput(s *scope, e int32, u abi.Use) {
 	case a.name(leaf) == "columnref":
 		if names, star, ok := a.parts(leaf); ok && !star && len(names) == 1 {
 			for _, c := range s.aliases {
-				if c.name == names[0] {
+				if c.name == names[0] && !c.vague {
 					a.use(c, u)
 					if u == abi.UseOrder {
 						return // GROUP BY prefers the column of the table: both are marked
@@ -388,7 +388,9 @@ func (a *analyzer) targets(s *scope, list int32) (cols []column) {
 		before := len(a.edits)
 		c := a.value(s, first)
 		if c.name = a.label(el); c.name == "" {
-			c.name, _ = a.figure(first)
+			var sure bool
+			c.name, sure = a.figure(first)
+			c.vague = !sure
 			if len(a.edits) > before && slices.ContainsFunc(a.edits[before:], edit.null) { // the server would call it by its type
 				at := a.t.Nodes[el].To
 				a.edits = append(a.edits, edit{at, at, "AS " + quoteIdent(c.name)})

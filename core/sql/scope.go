@@ -14,6 +14,7 @@ type column struct {
 	copies   []source // it is a bare copy of one of these
 	computed []source // these went into it otherwise
 	other    bool     // constants, parameters or expressions went into it
+	vague    bool     // the server may call it otherwise
 	fields   []column // of a composite value, where they are known
 }
 

@@ -50,7 +50,7 @@ func (a *analyzer) called(s *scope, f, defs int32, alias string) (list []column)
 	parts, _, _ := a.parts(a.kid(call, "func_name"))
 	args := a.list(a.kid(call, "func_arg_list"), "func_arg_expr")
 	before := a.snapshot()
-	if parts[len(parts)-1] == "unnest" && len(args) > 1 && a.kid(call, "VARIADIC") == 0 { // each argument is a column of its own
+	if len(parts) == 1 && parts[0] == "unnest" && len(args) > 1 && a.kid(call, "VARIADIC") == 0 { // each argument is a column of its own
 		a.candidates(call, parts, 1, nil)
 		a.kids(call, func(c int32) {
 			if a.name(c) != "func_name" {

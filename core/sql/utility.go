@@ -41,7 +41,7 @@ func (a *analyzer) utility(n int32) Part {
 			a.floor("discard all")
 			return Part{Kind: Discard, All: true}
 		}
-		a.floor(a.text(n)) // plans, and what the session alone has: its temporary tables, its last values of sequences
+		a.floor(strings.ToLower(a.text(n))) // plans, and what the session alone has: its temporary tables, its last values of sequences
 		return Part{Kind: Discard}
 	case "CallStmt":
 		return a.call(n)
@@ -219,7 +219,11 @@ func (a *analyzer) explain(n int32) Part {
 		if k := a.kid(inner, "SelectStmt"); k != 0 { // DECLARE makes no cursor here
 			inner = k
 		}
-		a.top(inner)
+		if a.name(inner) == "SelectStmt" {
+			a.output(a.query(nil, inner)) // set_config of a path is a call here: who knows whether it runs
+		} else {
+			a.output(a.dml(nil, inner))
+		}
 		a.outputs = a.outputs[:outputs]
 	case "ExecuteStmt":
 		p, _ := a.named(inner)
@@ -295,7 +299,7 @@ func (a *analyzer) copy(n int32) Part {
 		a.defaults(r, given, false)
 		a.triggers(r, 'i', nil)
 		a.descend("insert", r, abi.EffectWrite)
-		a.children(r, 'i', nil)
+		a.children(r, 'i', nil, nil)
 		return Part{Kind: CopyIn}
 	}
 	r := a.relation(q)
@@ -331,7 +335,7 @@ func (a *analyzer) truncate(n int32) Part {
 		a.touch("truncate", r, "", abi.EffectWrite)
 		a.triggers(r, 't', nil)
 		a.descend("truncate", r, abi.EffectWrite)
-		a.children(r, 't', nil)
+		a.children(r, 't', nil, nil)
 		if cascade && len(r.Referenced) > 0 {
 			a.refuse("TRUNCATE … CASCADE")
 		}

@@ -44,12 +44,12 @@ func (a *analyzer) effects(n int32, w write) {
 		a.cascade(r, w.event, w.columns, nil)
 	}
 	a.descend(verbs[w.event], r, abi.EffectWrite)
-	a.children(r, w.event, w.columns)
+	a.children(r, w.event, w.columns, nil)
 }
 
 // children adds what the rows of partitions and inheriting tables set off
-// there beside what their parent has.
-func (a *analyzer) children(r *schema.Relation, event byte, columns []string) {
+// there beside what their parent has. seen are the foreign keys on the way.
+func (a *analyzer) children(r *schema.Relation, event byte, columns, seen []string) {
 	for _, oid := range r.Children {
 		child := a.c.Schema.Relations[oid]
 		if child == nil {
@@ -60,9 +60,9 @@ func (a *analyzer) children(r *schema.Relation, event byte, columns []string) {
 		a.triggers(&own, event, columns)
 		a.filled(child, nil, false)
 		if event == 'u' || event == 'd' {
-			a.cascade(child, event, columns, nil)
+			a.cascade(child, event, columns, seen)
 		}
-		a.children(child, event, columns)
+		a.children(child, event, columns, seen)
 	}
 }
 

@@ -47,6 +47,12 @@ CREATE TABLE ring (id int PRIMARY KEY, v text); INSERT INTO ring VALUES (1, 'x')
 CREATE TABLE parts (id int, v text) PARTITION BY RANGE (id); CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (100);
 CREATE TRIGGER own AFTER INSERT OR UPDATE OR DELETE ON parts_1 FOR EACH ROW EXECUTE FUNCTION logged();
 CREATE VIEW vparts AS SELECT id, v FROM parts; INSERT INTO parts VALUES (1, 'x'); DELETE FROM log;
+CREATE TABLE off (id int); CREATE RULE r AS ON INSERT TO off DO INSTEAD NOTHING; ALTER TABLE off DISABLE RULE r;
+CREATE TRIGGER t AFTER INSERT ON off FOR EACH ROW EXECUTE FUNCTION logged();
+CREATE TABLE top (id int PRIMARY KEY); INSERT INTO top VALUES (1); CREATE TABLE under (k int, top_id int REFERENCES top ON DELETE CASCADE) PARTITION BY RANGE (k);
+CREATE TABLE under_1 PARTITION OF under FOR VALUES FROM (0) TO (9); INSERT INTO under VALUES (1, 1);
+CREATE TRIGGER own AFTER DELETE ON under_1 FOR EACH ROW EXECUTE FUNCTION logged();
+CREATE TRIGGER every BEFORE INSERT ON under FOR EACH ROW EXECUTE FUNCTION logged();
 GRANT ALL ON ALL TABLES IN SCHEMA public TO app`
 
 // TestWritingThrough: whatever the server does to get at the rows beneath a
@@ -84,6 +90,9 @@ func TestWritingThrough(t *testing.T) {
 		{"delete from watched where id = 1", "delete public.watched where:key !\nselect public.watched(id)\nselect public.watched(id) via rule public.watched.keep\nupdate public.watched(v) where via rule public.watched.keep !\nselect public.watched(v, w, id) via rule public.watched.maybe\ninsert public.log(what, at) via rule public.watched.maybe !\n", 0},
 		{"insert into parts values (5, 'p')", "insert public.parts(id, v) !\ninsert public.parts_1 via parent public.parts !\ncall public.logged via trigger public.parts_1.own !\n", 0},
 		{"update vparts set v = 'q' where id = 1", "update public.vparts(v) where !\nselect public.vparts(id)\nselect public.parts(id, v) via view public.vparts\nselect public.parts_1 via parent public.parts\nupdate public.parts(v) where via view public.vparts !\nupdate public.parts_1 via parent public.parts !\ncall public.logged via trigger public.parts_1.own !\n", 0},
+		{"insert into off values (1)", "insert public.off(id) !\ncall public.logged via trigger public.off.t !\n", 0},
+		{"delete from top", "delete public.top !\ndelete public.under via fk public.under.under_top_id_fkey !\ncall public.logged via trigger public.under_1.own !\ndelete public.under_1 via fk public.under_1.under_top_id_fkey !\n", 0},
+		{"insert into under values (2, 1)", "insert public.under(k, top_id) !\ncall public.logged via trigger public.under.every !\ninsert public.under_1 via parent public.under !\n", 0},
 		{"delete from parts", "delete public.parts !\ndelete public.parts_1 via parent public.parts !\ncall public.logged via trigger public.parts_1.own !\n", 0},
 	} {
 		a, err := sql.Analyze(newer(t, c), k.text)

@@ -234,6 +234,9 @@ func (c *conn) answer(ctx context.Context, kind byte, m []byte) error {
 			c.finish(ctx, gate.Outcome{State: gate.Completed})
 		}
 	case kind == 's' && e.kind == 'E':
+		if err := c.learn(e, ""); err != nil { // SELECT set_config(…) has run by its first row
+			return err
+		}
 		c.mu.Lock()
 		c.pop()
 		c.mu.Unlock()

@@ -221,7 +221,7 @@ func (l *loader) rules() error {
 	var x Rule
 	var event string
 	return l.rows(`SELECT ev_class, rulename::text, ev_type::text, is_instead, pg_get_ruledef(oid) FROM pg_rewrite
-		WHERE rulename <> '_RETURN' AND oid >= 16384 ORDER BY rulename`, []any{&rel, &x.Name, &event, &x.Instead, &x.Text}, func() {
+		WHERE rulename <> '_RETURN' AND oid >= 16384 AND ev_enabled IN ('O', 'A') ORDER BY rulename`, []any{&rel, &x.Name, &event, &x.Instead, &x.Text}, func() {
 		if r := l.s.Relations[rel]; r != nil {
 			n := x
 			n.Event = first(event) - '0'
