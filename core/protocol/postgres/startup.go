@@ -406,6 +406,9 @@ func startupSettings(params map[string]string) (map[string]string, error) {
 		if lower == authSetting && !strings.EqualFold(value, "password") && !strings.EqualFold(value, oauthbearer) {
 			return &fatal{code: "42501", message: fmt.Sprintf("%s %q: password or %s is expected", authSetting, value, strings.ToLower(oauthbearer))}
 		}
+		if lower == "role" || lower == "session_authorization" { // nobody, and nobody is asked
+			return &fatal{code: "42501", message: fmt.Sprintf("the setting %q may not be given at connect", name)}
+		}
 		if len(value) > 1024 || len(name) > 128 {
 			return &fatal{code: "42501", message: fmt.Sprintf("the value of %q is not allowed", name)}
 		}
