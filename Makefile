@@ -1,5 +1,5 @@
 # taskgate: `make help` lists what there is.
-.PHONY: help build demo check test bench
+.PHONY: help build demo check test suite bench
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -24,6 +24,12 @@ test: ## all tests, against servers 15 and 18 (installs them where they are miss
 	TASKGATE_TEST_MAJOR=18 go test -timeout 5m ./core/sql ./core/protocol/postgres
 	TASKGATE_TEST_MAJOR=18 go test -timeout 5m -run Scripts ./cmd/taskgate
 	go test -race -timeout 10m ./core/gate/... ./core/wasm ./core/auth ./core/audit ./core/record ./core/protocol/postgres ./core/server
+
+suite: ## the parser against PostgreSQL's own regression suites of 15 and 18 (downloads their Debian sources)
+	@echo "make suite: downloads the Debian source packages postgresql-15 and postgresql-18 into a temporary directory"
+	@.ci/install test
+	@.ci/suite 15
+	@.ci/suite 18
 
 bench: ## the benchmarks beside the hot paths, then against pgbouncer (installs it); writes docs/perf
 	@echo "make bench: installs the Debian packages postgresql-15, postgresql-client and pgbouncer where they are missing"

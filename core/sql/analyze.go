@@ -24,15 +24,16 @@ type analyzer struct {
 	unsure    bool     // and it may or may not have been taken back since
 	via       string   // what stands between the text and this part of it
 	statement int
+	changes   int // counts the commands that change rows
 	depth     int // of views within views
 
 	ops     map[opKey]*operation
 	order   []*operation
 	outputs []abi.Output
 	edits   []edit
-	writes  bool
 	notice  string // what the client is told of this statement
 	params  int
+	within  int             // of the function at hand, how many arguments stand in WITHIN GROUP
 	trace   map[source]bool // what an expression reads, where somebody asks
 }
 
@@ -94,7 +95,7 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 		if a.unsure && !strings.HasPrefix(a.name(inner), "TransactionStmt") {
 			a.refuse("what follows the end of a transaction that may have moved search_path: send it by itself")
 		}
-		a.edits, a.writes, a.notice = a.edits[:0], false, ""
+		a.edits, a.notice = a.edits[:0], ""
 		before := len(a.order)
 		part := a.top(inner)
 		for _, o := range a.order[before:] {
@@ -169,6 +170,9 @@ func fingerprint(t *parse.Tree) string {
 func (a *analyzer) finish() []abi.Operation {
 	list := make([]abi.Operation, len(a.order))
 	for i, o := range a.order {
+		if o.refs > 0 && o.conditions >= o.refs {
+			o.Attrs |= abi.HasWhere
+		}
 		list[i] = o.Operation
 	}
 	return list

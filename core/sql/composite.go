@@ -45,7 +45,7 @@ func (a *analyzer) allFields(s *scope, n int32) []column {
 	if slices.ContainsFunc(fields, a.hidden) {
 		a.refuse("all fields of a row that may hold data: name them")
 	}
-	return fields
+	return a.star(fields)
 }
 
 // picked follows an indirection from the value before it.
@@ -69,6 +69,9 @@ func (a *analyzer) picked(s *scope, n int32, els []int32) (c column) {
 			}
 			if i < 0 {
 				a.fail("42703", at, "column %q not found in data type", a.ident(at))
+			}
+			if fields[i].unsure {
+				a.refuse("the field %s, which is a function's column or a call", a.ident(at))
 			}
 			c = fields[i]
 		case a.rule(el)[1] == "'.'":
@@ -94,7 +97,7 @@ func (a *analyzer) fields(c column) []column {
 	if col == nil || src.hides() {
 		return nil
 	}
-	return a.fieldsOf(col.Type, source{src.relation, src.column, src.via, true})
+	return a.fieldsOf(col.Type, src)
 }
 
 // fieldsOf gives the fields of a composite type, as picked from a source. One
@@ -109,7 +112,7 @@ func (a *analyzer) fieldsOf(typ schema.OID, from source) (list []column) {
 	}
 	for _, f := range a.c.Schema.Relations[t.Relation].Columns {
 		src := from
-		src.picked = a.plainType(f.Type)
+		src.picked = f.Type
 		list = append(list, column{name: f.Name, computed: []source{src}, other: true})
 	}
 	return list

@@ -49,12 +49,12 @@ func (a *analyzer) table(q int32) *schema.Relation {
 }
 
 func own(r *schema.Relation, alias, via string) *origin {
-	o := &origin{alias: alias}
+	o := &origin{alias: alias, relation: r, via: via}
 	if alias == "" {
 		o.alias, o.schema = r.Name.Name, r.Name.Namespace
 	}
 	for _, c := range r.Columns {
-		o.columns = append(o.columns, column{name: c.Name, copies: []source{{r, c.Name, via, false}}})
+		o.columns = append(o.columns, column{name: c.Name, copies: []source{{relation: r, column: c.Name, via: via}}})
 	}
 	return o
 }
@@ -72,7 +72,7 @@ func (a *analyzer) returning(s *scope, n int32, r *schema.Relation, op *operatio
 	k := a.kid(n, "returning_clause")
 	op.Attrs |= abi.Returning
 	if r.Kind == 'v' {
-		a.behind(r)
+		a.shown(r)
 	}
 	return a.targets(a.changed(s, a.kid(k, "returning_with_clause"), r), a.kid(k, "target_list"))
 }
@@ -84,7 +84,7 @@ func (a *analyzer) insert(s *scope, n int32) []column {
 	if c := a.kid(t, "ColId"); c != 0 {
 		alias = a.ident(c)
 	}
-	op := a.touch("insert", r, a.via, abi.EffectWrite)
+	op := a.change("insert", r, a.via)
 	rest := a.kid(n, "insert_rest")
 	listed := a.insertColumns(rest, r)
 	width := 0
@@ -104,7 +104,7 @@ func (a *analyzer) insert(s *scope, n int32) []column {
 		listed = nil // DEFAULT VALUES
 	}
 	for _, name := range listed {
-		op.add(name, abi.UseWritten|a.tested(r, name))
+		a.writes(op, r, name)
 	}
 	own_ := own(r, alias, a.via)
 	if c := a.kid(n, "opt_on_conflict"); !a.empty(c) {
@@ -147,11 +147,13 @@ func (a *analyzer) conflict(s *scope, n int32, r *schema.Relation, mine *origin,
 					a.refuse("ON CONFLICT over an expression")
 				}
 				a.known(r, el, a.ident(c))
-				a.read(source{r, a.ident(c), a.via, false}, abi.UseCondition)
+				a.read(source{relation: r, column: a.ident(c), via: a.via}, abi.UseCondition)
 			}
 			if w := a.kid(e, "where_clause"); w != 0 && !a.empty(w) {
 				a.expr(at, a.kid(w, "a_expr"), abi.UseCondition)
 			}
+		} else {
+			a.arbiter(e, r)
 		}
 	}
 	if a.kid(n, "set_clause_list") == 0 {
@@ -159,15 +161,39 @@ func (a *analyzer) conflict(s *scope, n int32, r *schema.Relation, mine *origin,
 	}
 	excluded := &origin{alias: "excluded"}
 	for _, c := range r.Columns {
-		excluded.columns = append(excluded.columns, column{name: c.Name, other: true})
+		// The server asks for the right to read the column that it stands for.
+		excluded.columns = append(excluded.columns, column{name: c.Name, computed: []source{{relation: r, column: c.Name, via: a.via}}, other: true})
 	}
 	at.origins = append(at.origins, excluded)
-	op := a.touch("update", r, a.via, abi.EffectWrite)
+	op := a.change("update", r, a.via)
 	written := a.assign(at, a.kid(n, "set_clause_list"), r, op)
 	if w := a.kid(n, "where_clause"); w != 0 && !a.empty(w) {
 		a.expr(at, a.kid(w, "a_expr"), abi.UseCondition)
 	}
 	a.effects(n, write{event: 'u', relation: r, columns: written, word: a.find(n, "DEFAULT") != 0, returning: returning})
+}
+
+// arbiter takes ON CONFLICT ON CONSTRAINT, which reads its columns too.
+func (a *analyzer) arbiter(n int32, r *schema.Relation) {
+	name := a.ident(a.kid(n, "name"))
+	for _, i := range r.Indexes {
+		if i.Name != name {
+			continue
+		}
+		for _, num := range i.Columns {
+			if c := r.ColumnAt(num); c != nil {
+				a.read(source{relation: r, column: c.Name, via: a.via}, abi.UseCondition)
+			}
+		}
+		return
+	}
+	a.fail("42704", n, "constraint %q for table %q does not exist", name, r.Name.Name)
+}
+
+// writes notes that a column is written, and what its type makes of a value.
+func (a *analyzer) writes(op *operation, r *schema.Relation, name string) {
+	op.add(name, abi.UseWritten|a.tested(r, name))
+	a.casts(r.Column(name).Type)
 }
 
 func (a *analyzer) known(r *schema.Relation, n int32, column string) {
@@ -184,7 +210,7 @@ func (a *analyzer) assign(s *scope, list int32, r *schema.Relation, op *operatio
 		}
 		name := a.ident(a.kid(t, "ColId"))
 		a.known(r, t, name)
-		op.add(name, abi.UseWritten|a.tested(r, name))
+		a.writes(op, r, name)
 		written = append(written, name)
 	}
 	for _, c := range a.list(list, "set_clause") {
@@ -197,18 +223,12 @@ func (a *analyzer) assign(s *scope, list int32, r *schema.Relation, op *operatio
 		}
 		a.expr(s, a.kid(c, "a_expr"), abi.UseComputed)
 	}
-	a.filled(r, written, a.find(list, "DEFAULT") != 0)
-	return written
-}
-
-// filled reads what the server computes by itself in an update: generated
-// columns, and the default of a column where the word says so.
-func (a *analyzer) filled(r *schema.Relation, written []string, word bool) {
-	for _, c := range r.Columns {
-		if c.Generated != 0 || word && c.Default != "" && slices.Contains(written, c.Name) {
-			a.expression(c.Default)
+	if a.find(list, "DEFAULT") != 0 { // SET column = DEFAULT
+		for _, name := range written {
+			a.expression(r, r.Column(name).Default)
 		}
 	}
+	return written
 }
 
 func (a *analyzer) targetAlias(n int32) (q int32, alias string) {
@@ -222,15 +242,14 @@ func (a *analyzer) targetAlias(n int32) (q int32, alias string) {
 func (a *analyzer) update(s *scope, n int32) []column {
 	q, alias := a.targetAlias(n)
 	r := a.target(q)
-	op := a.touch("update", r, a.via, abi.EffectWrite)
+	op := a.change("update", r, a.via)
 	mine := own(r, alias, a.via)
 	s.origins = []*origin{mine}
 	if f := a.kid(n, "from_clause"); !a.empty(f) {
-		s.star = mine.star()
 		a.from(s, a.kid(f, "from_list"))
 	}
 	written := a.assign(s, a.kid(n, "set_clause_list"), r, op)
-	a.where(s, a.kid(n, "where_or_current_clause"), r, mine, op)
+	a.where(s, n, r, mine, op)
 	a.effects(q, write{event: 'u', relation: r, columns: written, attrs: op.Attrs & (abi.HasWhere | abi.WhereKey), word: a.find(a.kid(n, "set_clause_list"), "DEFAULT") != 0, returning: a.returns(n)})
 	return a.returning(s, n, r, op)
 }
@@ -238,14 +257,13 @@ func (a *analyzer) update(s *scope, n int32) []column {
 func (a *analyzer) delete(s *scope, n int32) []column {
 	q, alias := a.targetAlias(n)
 	r := a.target(q)
-	op := a.touch("delete", r, a.via, abi.EffectWrite)
+	op := a.change("delete", r, a.via)
 	mine := own(r, alias, a.via)
 	s.origins = []*origin{mine}
 	if u := a.kid(n, "using_clause"); !a.empty(u) {
-		s.star = mine.star()
 		a.from(s, a.kid(u, "from_list"))
 	}
-	a.where(s, a.kid(n, "where_or_current_clause"), r, mine, op)
+	a.where(s, n, r, mine, op)
 	a.effects(q, write{event: 'd', relation: r, attrs: op.Attrs & (abi.HasWhere | abi.WhereKey), returning: a.returns(n)})
 	return a.returning(s, n, r, op)
 }
@@ -256,7 +274,7 @@ func (a *analyzer) merge(s *scope, n int32) []column {
 	q, alias := a.targetAlias(n)
 	r := a.target(q)
 	mine := own(r, alias, a.via)
-	from, star := a.tableRef(s, a.kid(n, "table_ref"))
+	from := a.tableRef(s, a.kid(n, "table_ref"))
 	s.origins = append([]*origin{mine}, from...)
 	a.expr(s, a.kid(n, "a_expr"), abi.UseCondition)
 	var ops []*operation
@@ -265,28 +283,28 @@ func (a *analyzer) merge(s *scope, n int32) []column {
 			a.expr(s, a.kid(c, "a_expr"), abi.UseCondition)
 		}
 		if k := a.kid(w, "merge_update"); k != 0 {
-			op := a.touch("update", r, a.via, abi.EffectWrite)
+			op := a.change("update", r, a.via)
 			written := a.assign(s, a.kid(k, "set_clause_list"), r, op)
 			a.effects(q, write{event: 'u', relation: r, columns: written, word: a.find(k, "DEFAULT") != 0, returning: a.returns(n)})
 			ops = append(ops, op)
 		}
 		if a.kid(w, "merge_delete") != 0 {
-			ops = append(ops, a.touch("delete", r, a.via, abi.EffectWrite))
+			ops = append(ops, a.change("delete", r, a.via))
 			a.effects(q, write{event: 'd', relation: r, returning: a.returns(n)})
 		}
 		if k := a.kid(w, "merge_insert"); k != 0 {
-			op := a.touch("insert", r, a.via, abi.EffectWrite)
-			var values []int32 // none with DEFAULT VALUES
+			op := a.change("insert", r, a.via)
+			var values []column // none with DEFAULT VALUES
 			if v := a.kid(k, "merge_values_clause"); v != 0 {
-				values = a.list(a.kid(v, "expr_list"), "a_expr")
+				values = a.row(&scope{parent: s.parent, ctes: s.ctes, origins: from}, a.kid(v, "expr_list"))
 			}
-			for _, e := range values {
-				a.expr(s, e, abi.UseComputed)
+			for _, c := range values {
+				a.use(c, abi.UseComputed)
 			}
 			listed := a.insertColumns(k, r)
 			listed = listed[:min(len(values), len(listed))]
 			for _, name := range listed {
-				op.add(name, abi.UseWritten|a.tested(r, name))
+				a.writes(op, r, name)
 			}
 			a.effects(q, write{event: 'i', relation: r, columns: listed, word: a.find(k, "DEFAULT") != 0, returning: a.returns(n)})
 			ops = append(ops, op)
@@ -295,56 +313,32 @@ func (a *analyzer) merge(s *scope, n int32) []column {
 	if len(ops) == 0 { // DO NOTHING alone only reads
 		ops = append(ops, a.touch("select", r, a.via, abi.EffectRead))
 	}
-	s.star = append(star, mine.star()...) // the order in which RETURNING * has them
+	s.origins = append(from, mine) // the order in which RETURNING * has them
 	return a.returning(s, n, r, ops[0])
 }
 
 // where takes the condition of an UPDATE or DELETE.
 func (a *analyzer) where(s *scope, n int32, r *schema.Relation, mine *origin, op *operation) {
-	if a.empty(n) {
+	w := a.kid(n, "where_or_current_clause")
+	if a.empty(w) {
 		return
 	}
-	e := a.kid(n, "a_expr")
+	e := a.kid(w, "a_expr")
 	if e == 0 {
 		a.refuse("WHERE CURRENT OF")
 	}
 	a.expr(s, e, abi.UseCondition)
-	if a.tautology(e) {
+	if a.tautology(s, e) {
 		return
 	}
 	op.Attrs |= abi.HasWhere
-	fixed := map[string]bool{}
-	a.equalities(e, mine, s, fixed)
-	if a.keyed(r, fixed) {
-		op.Attrs |= abi.WhereKey
+	k := key{mine: mine, alone: len(s.origins) == 1, fixed: map[string]bool{}}
+	a.equalities(e, &k)
+	if !a.keyed(r, a.find(a.kid(n, "relation_expr_opt_alias"), "ONLY") != 0, k.fixed) {
+		return
 	}
-}
-
-// equalities finds the columns of the target that the condition fixes to a
-// constant or parameter, along its ANDs.
-func (a *analyzer) equalities(n int32, mine *origin, s *scope, fixed map[string]bool) {
-	leaf := a.through(n)
-	switch r := a.rule(leaf); {
-	case a.name(leaf) == "c_expr" && a.kid(leaf, "a_expr") != 0:
-		a.equalities(a.kid(leaf, "a_expr"), mine, s, fixed)
-	case a.name(leaf) != "a_expr" || len(r) != 4:
-	case r[2] == "AND":
-		first := a.t.Nodes[leaf].First
-		a.equalities(first, mine, s, fixed)
-		a.equalities(a.t.Nodes[a.t.Nodes[first].Next].Next, mine, s, fixed)
-	case r[2] == "'='":
-		left := a.t.Nodes[leaf].First
-		right := a.t.Nodes[a.t.Nodes[left].Next].Next
-		for range 2 {
-			ref := a.through(left)
-			if a.name(ref) == "columnref" && a.find(right, "COLLATE") == 0 && a.find(right, "columnref") == 0 && a.find(right, "select_with_parens") == 0 && a.find(right, "func_application") == 0 {
-				names, star, plain := a.parts(ref)
-				if plain && !star && len(names) <= 2 && (len(names) == 1 && len(s.origins) == 1 || len(names) == 2 && names[0] == mine.alias) {
-					fixed[names[len(names)-1]] = true
-				}
-			}
-			left, right = right, left
-		}
+	if op.Attrs |= abi.WhereKey; a.via == "" {
+		a.edits = append(a.edits, k.edits...)
 	}
 }
 
@@ -374,105 +368,31 @@ func (a *analyzer) tested(r *schema.Relation, name string) abi.Use {
 // columns that are not given, and of all where the word DEFAULT is in the text.
 func (a *analyzer) defaults(r *schema.Relation, given []string, word bool) {
 	for _, c := range r.Columns {
-		if c.Generated != 0 || c.Default != "" && (word || !slices.Contains(given, c.Name)) {
-			a.expression(c.Default)
+		if c.Generated == 0 && (word || !slices.Contains(given, c.Name)) {
+			a.expression(r, c.Default)
 		}
 	}
 }
 
-// expression reads a text of the server's own for the functions it calls. The
-// next value of a sequence, as a default asks for it, is part of the insert.
-func (a *analyzer) expression(text string) {
+// expression reads a text of the server's own for the functions that it calls.
+func (a *analyzer) expression(r *schema.Relation, text string) {
+	if text == "" {
+		return
+	}
 	t, err := a.g.Parse("SELECT " + text)
 	if err != nil {
 		a.refuse("a default that is not understood: %s", text)
 	}
-	for i := range t.Nodes {
-		if i == 0 || a.g.Names[t.Nodes[i].Sym] != "func_application" {
-			continue
-		}
-		inner := *a
-		inner.t, inner.path, inner.via, inner.edits = t, nil, "default", nil
-		parts, _, _ := inner.parts(inner.kid(int32(i), "func_name"))
-		inner.candidates(int32(i), parts, -1, func(f *schema.Function) bool { return f.System && f.Name.Name == "nextval" })
-		a.order = inner.order
+	inner := *a
+	inner.t, inner.path, inner.via, inner.edits, inner.trace = t, nil, "default", nil, nil
+	inner.ops, inner.order = map[opKey]*operation{}, nil
+	s := &scope{origins: []*origin{own(r, "", "default")}}
+	for _, el := range inner.list(inner.find(t.Root, "target_list"), "target_el") {
+		inner.expr(s, inner.kid(el, "a_expr"), abi.UseComputed)
 	}
-}
-
-// triggers adds what triggers run: their functions may do anything.
-func (a *analyzer) triggers(r *schema.Relation, event byte, columns []string) {
-	for _, t := range r.Triggers {
-		fires := t.On(event)
-		if event == 'u' && t.Update {
-			fires = len(t.Columns) == 0
-			for _, num := range t.Columns {
-				c := r.ColumnAt(num)
-				fires = fires || c == nil || slices.Contains(columns, c.Name)
-			}
-			// A BEFORE trigger may change what an UPDATE OF watches.
-			fires = fires || len(t.Columns) > 0 && len(r.Triggers) > 1
+	for _, o := range inner.order {
+		if o.Kind == abi.KindFunction {
+			a.other(o.Operation)
 		}
-		if !fires {
-			continue
-		}
-		op := abi.Operation{Verb: "call", Kind: abi.KindFunction, Effect: abi.EffectWrite, Value: t.SourceHash,
-			Via: "trigger " + r.Name.Namespace + "." + r.Name.Name + "." + t.Name}
-		if f := a.c.Schema.Functions[t.Function]; f != nil {
-			op.Object = f.Name.Parts()
-		}
-		a.other(op)
-	}
-}
-
-// cascade adds what foreign keys make the server do to other tables, and what
-// that does in turn.
-func (a *analyzer) cascade(r *schema.Relation, event byte, written []string, seen []string) {
-	for _, f := range r.Referenced {
-		from := a.c.Schema.Relations[f.From]
-		action := f.OnDelete
-		if event == 'u' {
-			action = f.OnUpdate
-			touched := false
-			for _, num := range f.ToColumns {
-				c := r.ColumnAt(num)
-				touched = touched || c == nil || slices.Contains(written, c.Name)
-			}
-			if !touched {
-				continue
-			}
-		}
-		if action == 'a' || action == 'r' {
-			continue
-		}
-		if from == nil {
-			a.refuse("a foreign key of a table that is not known")
-		}
-		via := "fk " + from.Name.Namespace + "." + from.Name.Name + "." + f.Name
-		if slices.Contains(seen, via+string(event)) {
-			continue
-		}
-		next := append(slices.Clone(seen), via+string(event))
-		if len(from.Rules) > 0 {
-			a.refuse("a foreign key of %s, which has rules", from.Name.Name)
-		}
-		if action == 'c' && event == 'd' {
-			a.touch("delete", from, via, abi.EffectWrite)
-			a.triggers(from, 'd', nil)
-			a.cascade(from, 'd', nil, next)
-			a.children(from, 'd', nil, next)
-			continue
-		}
-		op := a.touch("update", from, via, abi.EffectWrite)
-		var changed []string
-		for _, num := range f.FromColumns {
-			if c := from.ColumnAt(num); c != nil {
-				op.add(c.Name, abi.UseWritten)
-				changed = append(changed, c.Name)
-			}
-		}
-		a.filled(from, changed, action == 'd')
-		a.triggers(from, 'u', changed)
-		a.cascade(from, 'u', changed, next)
-		a.children(from, 'u', changed, next)
 	}
 }

@@ -53,10 +53,12 @@ func emit(t *parse.Tree, from, to int32, edits []edit) string {
 			b.WriteString(quoteIdent(tok.Value))
 		case "SCONST":
 			b.WriteString(quoteLiteral(tok.Value))
-		case "BCONST":
+		case "BCONST": // the lexer leaves no quote in either
 			b.WriteString("B'" + tok.Value + "'")
 		case "XCONST":
 			b.WriteString("X'" + tok.Value + "'")
+		case "NCHAR": // N'…' would be something else with a space in it
+			b.WriteString("nchar")
 		default:
 			b.WriteString(raw)
 		}

@@ -1,6 +1,7 @@
 package sql
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -11,7 +12,7 @@ import (
 // plain are the productions of an expression that mean nothing but their
 // parts. What is neither here nor handled by expr is refused.
 var plain = set(`a_expr b_expr c_expr func_expr func_expr_windowless func_expr_common_subexpr func_arg_list func_arg_list_opt func_arg_expr
-	param_name AexprConst Iconst Sconst I_or_F_const expr_list array_expr array_expr_list case_expr case_arg when_clause_list when_clause case_default
+	param_name type_function_name type_func_name_keyword AexprConst Iconst Sconst I_or_F_const expr_list array_expr array_expr_list case_expr case_arg when_clause_list when_clause case_default
 	in_expr row explicit_row implicit_row filter_clause within_group_clause over_clause window_specification opt_existing_window_name
 	opt_partition_clause opt_sort_clause sort_clause sortby_list sortby opt_asc_desc opt_nulls_order opt_frame_clause frame_extent frame_bound
 	opt_window_exclusion_clause window_clause window_definition_list window_definition extract_list extract_arg overlay_list position_list
@@ -43,11 +44,16 @@ func (a *analyzer) expr(s *scope, n int32, u abi.Use) {
 			a.use(c, max(u, abi.UseComputed))
 		}
 		return
+	case "func_expr":
+		if w := a.kid(n, "within_group_clause"); w != 0 && !a.empty(w) { // its arguments too are the function's
+			a.within = len(a.list(a.find(w, "sortby_list"), "sortby"))
+		}
 	case "func_application":
-		if a.nulledCall(n) {
+		within := a.within
+		if a.within = 0; a.nulledCall(n) {
 			return
 		}
-		a.function(n)
+		a.function(n, within)
 	case "Typename", "SimpleTypename", "ConstTypename", "Numeric", "ConstDatetime", "Character", "Bit", "ConstBit", "ConstCharacter":
 		a.typeName(n)
 		return
@@ -102,12 +108,13 @@ func (a *analyzer) reference(s *scope, n int32) column {
 		})
 	}
 	if star {
-		return wholeRow(a.originOf(s, n, names))
+		return a.wholeRow(a.originOf(s, n, names))
 	}
 	if len(names) > 3 {
 		a.refuse("a column name of more than three parts")
 	}
 	c := a.lookup(s, n, names)
+	c.unsure = false
 	if null, ok := a.nulledColumn(n, c); ok {
 		return null
 	}
@@ -178,17 +185,21 @@ func (a *analyzer) since(old map[source]bool) (list []source) {
 const firstUser = 16384
 
 // function judges a call by all functions that it could be.
-func (a *analyzer) function(n int32) {
+func (a *analyzer) function(n int32, within int) {
 	f := a.kid(n, "func_name")
 	parts, star, ok := a.parts(f)
 	if star || !ok || len(parts) > 2 {
 		a.refuse("a function name of that form")
 	}
-	args := len(a.list(a.kid(n, "func_arg_list"), "func_arg_expr"))
+	args := len(a.list(a.kid(n, "func_arg_list"), "func_arg_expr")) + within
 	if a.kid(n, "VARIADIC") != 0 || a.find(n, "COLON_EQUALS") != 0 || a.find(n, "EQUALS_GREATER") != 0 {
 		args = -1 // an array of them, or by name: every number of arguments counts
 	}
-	a.candidates(f, parts, args, a.settingCall(n, parts))
+	accept := a.settingCall(n, parts)
+	if a.via == "default" { // the next value of a sequence, as a default asks for it, is part of the insert
+		accept = func(f *schema.Function) bool { return f.System && f.Name.Name == "nextval" }
+	}
+	a.candidates(f, parts, args, accept)
 }
 
 // candidates adds an operation for each function of that name that is not
@@ -196,11 +207,22 @@ func (a *analyzer) function(n int32) {
 func (a *analyzer) candidates(n int32, parts []string, args int, accept func(*schema.Function) bool) {
 	name := parts[len(parts)-1]
 	found, exact := false, false
-	for _, f := range a.c.Schema.FunctionsNamed[name] {
-		if len(parts) == 2 && f.Name.Namespace != parts[0] {
-			continue
+	reached := func(ns string) bool { return len(parts) == 2 && ns == parts[0] || len(parts) == 1 && a.searched(ns) }
+	if args == 1 || args < 0 { // f(x) is a cast as well, where f is a type
+		schemas := a.path
+		if len(parts) == 2 {
+			schemas = parts[:1]
+		} else if a.anywhere {
+			schemas = slices.Collect(maps.Keys(a.c.Schema.Namespaces))
 		}
-		if len(parts) == 1 && !a.searched(f.Name.Namespace) {
+		for _, ns := range schemas {
+			if t := a.c.Schema.TypeByName[schema.Name{Namespace: ns, Name: name}]; t != nil && ns != "pg_catalog" && t.Kind != 'c' {
+				a.refuse("%s, which is a type that users have made", name)
+			}
+		}
+	}
+	for _, f := range a.c.Schema.FunctionsNamed[name] {
+		if !reached(f.Name.Namespace) {
 			continue
 		}
 		found = true
@@ -236,15 +258,21 @@ func (a *analyzer) typeNamed(parts []string) bool {
 
 // operators judges the operators that a qual_Op and its like name.
 func (a *analyzer) operators(n int32) {
-	if a.find(n, "OPERATOR") != 0 {
-		if q := a.find(n, "any_operator"); q != 0 {
-			if id := a.kid(q, "ColId"); id == 0 || a.ident(id) != "pg_catalog" {
-				a.refuse("an operator that is not of pg_catalog")
-			}
-			return
+	if q := a.find(n, "any_operator"); q != 0 && a.find(n, "OPERATOR") != 0 {
+		id, last := a.kid(q, "ColId"), a.kid(q, "any_operator")
+		if id == 0 || a.kid(last, "ColId") != 0 {
+			a.refuse("an operator that is not named by its schema")
 		}
+		for _, o := range a.c.Schema.OperatorsNamed[a.token(last).Value] {
+			if o.Name.Namespace == a.ident(id) {
+				a.judge(o)
+			}
+		}
+		return
 	}
-	a.operatorToken(a.g.Names[a.token(n).Kind], a.token(n).Value)
+	for i := a.t.Nodes[n].From; i < a.t.Nodes[n].To; i++ { // NOT LIKE is two
+		a.operatorToken(a.g.Names[a.t.Tokens[i].Kind], a.t.Tokens[i].Value)
+	}
 }
 
 // operatorToken judges the operator behind a token of the grammar.
@@ -268,8 +296,9 @@ func (a *analyzer) operatorToken(kind, value string) {
 		a.operator("~")
 		a.operator("!~")
 	case "BETWEEN":
-		a.operator("<=")
-		a.operator(">=")
+		for _, o := range []string{"<=", ">=", "<", ">"} { // the last two where it is NOT
+			a.operator(o)
+		}
 	case "IN_P", "DISTINCT", "CASE", "NULLIF":
 		a.operator("=")
 		a.operator("<>")
@@ -278,20 +307,45 @@ func (a *analyzer) operatorToken(kind, value string) {
 
 // operator refuses a symbol for which users have made an operator that the
 // path reaches and that could be meant: which one runs is the server's choice.
-// One over types of users alone cannot be: no expression here has such a type.
 func (a *analyzer) operator(symbol string) {
 	for _, o := range a.c.Schema.OperatorsNamed[symbol] {
-		if o.Name.Namespace == "pg_catalog" || !a.searched(o.Name.Namespace) {
-			continue
+		if a.searched(o.Name.Namespace) && (a.occurs(o.Left) || a.occurs(o.Right)) {
+			a.judge(o)
 		}
-		if f := a.c.Schema.Functions[o.Function]; f != nil && a.accepts(f) {
-			continue
-		}
-		if outside := func(oid schema.OID) bool { return oid == 0 || oid >= firstUser && !a.extendedType(oid) }; outside(o.Left) && outside(o.Right) {
-			continue // nothing that passes has such a value
-		}
+	}
+}
+
+func (a *analyzer) judge(o *schema.Operator) {
+	if f := a.c.Schema.Functions[o.Function]; o.Name.Namespace != "pg_catalog" && (f == nil || !a.accepts(f)) {
 		a.other(abi.Operation{Verb: "call", Kind: abi.KindFunction, Object: o.Name.Parts(), Via: a.via, Effect: abi.EffectWrite})
 	}
+}
+
+// occurs says whether an expression that passes can have a value of that type:
+// of the types that users make, enumerations, rows of tables, domains over what
+// occurs and arrays of it.
+func (a *analyzer) occurs(oid schema.OID) bool {
+	for range 8 {
+		t := a.c.Schema.Types[oid]
+		switch {
+		case oid == 0:
+			return false
+		case oid < firstUser || a.extendedType(oid):
+			return true
+		case t == nil:
+			return true // not known
+		case t.Kind == 'd':
+			oid = t.Base
+		case t.Kind == 'b' && t.Category == 'A':
+			oid = t.Element
+		case t.Kind == 'c':
+			r := a.c.Schema.Relations[t.Relation]
+			return r != nil && r.Kind != 'c'
+		default:
+			return t.Kind == 'e'
+		}
+	}
+	return true
 }
 
 // typeName judges a type: the server's own, or an enumeration.
@@ -337,7 +391,8 @@ func (a *analyzer) typeOf(n, from, to int32) {
 	}
 	switch {
 	case t.Name.Namespace == "pg_catalog", t.Name.Namespace == "information_schema" && t.OID < firstUser:
-	case t.Kind == 'e', a.extended(t.Extension):
+	case t.Kind == 'e', a.extended(t.Extension), a.via == "default":
+		a.casts(t.OID)
 		if a.via == "" {
 			a.edits = append(a.edits, edit{from, to, quoteIdent(t.Name.Namespace) + "." + quoteIdent(t.Name.Name)})
 		}
@@ -347,15 +402,16 @@ func (a *analyzer) typeOf(n, from, to int32) {
 }
 
 // tautology says whether a condition is known to hold for every row, or may
-// be: constants, x = x, and anything OR such.
-func (a *analyzer) tautology(n int32) bool {
+// be: constants, x = x, a table joined to itself by one column, and anything
+// OR such.
+func (a *analyzer) tautology(s *scope, n int32) bool {
 	leaf := a.through(n)
 	if a.find(leaf, "columnref") == 0 && a.find(leaf, "select_with_parens") == 0 {
 		return true // no column is in it
 	}
 	if a.name(leaf) == "c_expr" {
 		if in := a.kid(leaf, "a_expr"); in != 0 {
-			return a.tautology(in)
+			return a.tautology(s, in)
 		}
 		return false
 	}
@@ -367,15 +423,40 @@ func (a *analyzer) tautology(n int32) bool {
 	switch {
 	case len(r) == 4 && r[2] == "OR":
 		last := a.t.Nodes[a.t.Nodes[first].Next].Next
-		return a.tautology(first) || a.tautology(last)
+		return a.tautology(s, first) || a.tautology(s, last)
 	case len(r) == 4 && r[2] == "AND":
 		last := a.t.Nodes[a.t.Nodes[first].Next].Next
-		return a.tautology(first) && a.tautology(last)
+		return a.tautology(s, first) && a.tautology(s, last)
 	case len(r) == 4 && r[1] == "a_expr" && r[3] == "a_expr":
 		last := a.t.Nodes[a.t.Nodes[first].Next].Next
-		return a.text(first) == a.text(last)
+		return a.text(first) == a.text(last) || a.sameColumn(s, first, last)
 	case len(r) == 5 && r[4] == "NULL_P": // x IS NOT NULL holds for most
 		return true
+	}
+	return false
+}
+
+// sameColumn says whether two expressions are one column of one table, whoever
+// names it.
+func (a *analyzer) sameColumn(s *scope, x, y int32) bool {
+	var cols [2]column
+	for i, n := range []int32{x, y} {
+		leaf := a.bare(n)
+		if a.name(leaf) != "columnref" {
+			return false
+		}
+		names, star, plain := a.parts(leaf)
+		if star || !plain {
+			return false
+		}
+		cols[i] = a.lookup(s, leaf, names)
+	}
+	for _, l := range cols[0].copies {
+		for _, r := range cols[1].copies {
+			if l.relation == r.relation && l.column == r.column {
+				return true
+			}
+		}
 	}
 	return false
 }

@@ -164,12 +164,8 @@ func (a *analyzer) typeOfColumn(s source) schema.Name {
 // spelled gives the columns that a * stands for. Where one of them is of a
 // system relation and may hold data, they are written in its place, that one
 // as NULL.
-func (a *analyzer) spelled(n int32, star []ref) []column {
-	cols := make([]column, len(star))
-	for i, r := range star {
-		cols[i] = r.column()
-	}
-	if a.via != "" || !slices.ContainsFunc(cols, a.hidden) {
+func (a *analyzer) spelled(n int32, cols []column) []column {
+	if a.star(cols); a.via != "" || !slices.ContainsFunc(cols, a.hidden) {
 		return cols
 	}
 	text := ""
@@ -177,14 +173,14 @@ func (a *analyzer) spelled(n int32, star []ref) []column {
 		if i > 0 {
 			text += " , "
 		}
-		o, name := star[i].origin, quoteIdent(c.name)
+		o, name := c.of, quoteIdent(c.name)
 		switch {
 		case a.hidden(c):
 			a.touch("select", c.copies[0].relation, c.copies[0].via, abi.EffectRead)
 			t := a.typeOfColumn(c.copies[0])
 			text += nullOf(t.Namespace, t.Name) + " AS " + name
 			cols[i] = column{name: c.name, other: true}
-		case o.alias == "" || o.merged[c.name]:
+		case o == nil:
 			text += name
 		case o.schema != "":
 			text += quoteIdent(o.schema) + "." + quoteIdent(o.alias) + "." + name

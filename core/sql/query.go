@@ -12,58 +12,52 @@ import (
 // Columns of its own output are not yet marked as used: whoever asked knows
 // what for.
 func (a *analyzer) query(parent *scope, n int32) []column {
+	cols, _ := a.body(parent, n)
+	return cols
+}
+
+// body gives the scope as well in which an ORDER BY behind it is read: one
+// behind brackets means what stands within them.
+func (a *analyzer) body(parent *scope, n int32) ([]column, *scope) {
 	switch a.name(n) {
 	case "SelectStmt", "select_clause", "PreparableStmt":
 		inner := a.t.Nodes[n].First
 		switch a.name(inner) {
 		case "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt":
-			return a.dml(parent, inner)
+			return a.dml(parent, inner), &scope{parent: parent}
 		}
-		return a.query(parent, inner)
+		return a.body(parent, inner)
 	case "select_with_parens":
 		if k := a.kid(n, "select_no_parens"); k != 0 {
-			return a.query(parent, k)
+			return a.selectNoParens(parent, k)
 		}
-		return a.query(parent, a.kid(n, "select_with_parens"))
+		return a.body(parent, a.kid(n, "select_with_parens"))
 	case "select_no_parens":
 		return a.selectNoParens(parent, n)
 	case "simple_select":
-		cols, _ := a.simple(parent, n)
-		return cols
+		return a.simple(parent, n)
 	}
 	a.refuse("a query of the form %s", a.name(n))
-	return nil
+	return nil, nil
 }
 
-func (a *analyzer) selectNoParens(parent *scope, n int32) []column {
+func (a *analyzer) selectNoParens(parent *scope, n int32) ([]column, *scope) {
 	s := &scope{parent: parent}
 	if w := a.kid(n, "with_clause"); w != 0 {
 		a.with(s, w)
 	}
-	var cols []column
-	inner := s
 	body := a.kid(n, "simple_select")
 	if body == 0 {
 		body = a.kid(n, "select_clause")
-		if k := a.kid(body, "simple_select"); k != 0 {
-			body = k
-		}
 	}
-	if a.name(body) == "simple_select" {
-		cols, inner = a.simple(s, body)
-	} else {
-		cols = a.query(s, body)
-	}
-	at := &scope{parent: s, aliases: cols}
-	if inner != nil {
-		at.origins = inner.origins
-	}
+	cols, inner := a.body(s, body)
+	at := &scope{parent: inner.parent, ctes: inner.ctes, origins: inner.origins, aliases: cols}
 	a.kids(n, func(c int32) {
 		switch a.name(c) {
 		case "sort_clause", "opt_sort_clause":
 			a.order_(at, c, abi.UseOrder)
 		case "select_limit", "opt_select_limit":
-			a.expr(&scope{parent: parent}, c, abi.UseCondition)
+			a.expr(&scope{parent: inner.parent, ctes: inner.ctes}, c, abi.UseCondition)
 		case "for_locking_clause", "opt_for_locking_clause":
 			if k := a.find(c, "for_locking_items"); k != 0 {
 				a.lock(at)
@@ -73,7 +67,7 @@ func (a *analyzer) selectNoParens(parent *scope, n int32) []column {
 			a.refuse("%s in a query", a.name(c))
 		}
 	})
-	return cols
+	return cols, inner
 }
 
 // lock marks every relation of the query as locked: that is a write.
@@ -98,24 +92,25 @@ func (a *analyzer) order_(s *scope, n int32, u abi.Use) {
 		if o := a.find(by, "qual_all_Op"); o != 0 {
 			a.operators(o)
 		}
-		a.byOutput(s, a.kid(by, "a_expr"), u)
+		a.byOutput(s, a.kid(by, "a_expr"), u, true)
 	}
 }
 
-func (a *analyzer) byOutput(s *scope, e int32, u abi.Use) {
+// byOutput takes an expression that can be the name or number of a column of
+// the output. GROUP BY alone prefers the column of a table: both are marked.
+func (a *analyzer) byOutput(s *scope, e int32, u abi.Use, first bool) {
 	switch leaf := a.through(e); {
 	case a.name(leaf) == "columnref":
 		if names, star, ok := a.parts(leaf); ok && !star && len(names) == 1 {
+			matched, vague := false, false
 			for _, c := range s.aliases {
-				if c.name == names[0] && !c.vague {
+				if c.name == names[0] {
 					a.use(c, u)
-					if u == abi.UseOrder {
-						return // GROUP BY prefers the column of the table: both are marked
-					}
+					matched, vague = true, c.vague
 					break
 				}
 			}
-			if u == abi.UseGroup && !a.hasColumn(s, names[0]) {
+			if matched && (first && !vague || !a.hasColumn(s, names[0])) {
 				return
 			}
 		}
@@ -145,14 +140,7 @@ func (a *analyzer) all(cols []column) []column {
 }
 
 func (a *analyzer) hasColumn(s *scope, name string) bool {
-	for _, o := range s.origins {
-		for _, c := range o.columns {
-			if c.name == name {
-				return true
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc(s.origins, func(o *origin) bool { return !o.joined && len(o.find(name)) > 0 })
 }
 
 func (a *analyzer) with(s *scope, n int32) {
@@ -160,12 +148,20 @@ func (a *analyzer) with(s *scope, n int32) {
 		s.ctes = map[string][]column{}
 	}
 	recursive := a.kid(n, "RECURSIVE") != 0
-	for _, c := range a.list(a.kid(n, "cte_list"), "common_table_expr") {
+	list := a.list(a.kid(n, "cte_list"), "common_table_expr")
+	if recursive {
+		s.later = map[string]bool{}
+		for _, c := range list {
+			s.later[a.ident(a.kid(c, "name"))] = true
+		}
+	}
+	for _, c := range list {
 		if a.kid(c, "opt_search_clause") != 0 && !a.empty(a.kid(c, "opt_search_clause")) || a.kid(c, "opt_cycle_clause") != 0 && !a.empty(a.kid(c, "opt_cycle_clause")) {
 			a.refuse("SEARCH or CYCLE in WITH")
 		}
 		name := a.ident(a.kid(c, "name"))
 		q := a.kid(c, "PreparableStmt")
+		delete(s.later, name)
 		if recursive {
 			a.recursive(s, name, q, a.names(a.kid(c, "opt_name_list")))
 			continue
@@ -179,7 +175,10 @@ func (a *analyzer) with(s *scope, n int32) {
 // lineage no longer grows.
 func (a *analyzer) recursive(s *scope, name string, q int32, names []string) {
 	defer func() { a.all(s.ctes[name]) }()
-	union := a.find(q, "simple_select")
+	union := int32(0)
+	if a.name(a.t.Nodes[q].First) == "SelectStmt" {
+		union = a.find(q, "simple_select")
+	}
 	if union == 0 || a.kid(union, "UNION") == 0 {
 		s.ctes[name] = rename(a.query(s, q), names)
 		return
@@ -192,7 +191,7 @@ func (a *analyzer) recursive(s *scope, name string, q int32, names []string) {
 		s.ctes[name] = cols
 		edits := len(a.edits)
 		next := rename(a.query(s, q), names)
-		grown := false
+		grown := len(next) != len(cols)
 		for i := range next {
 			if i < len(cols) && (len(next[i].copies) > len(cols[i].copies) || len(next[i].computed) > len(cols[i].computed)) {
 				grown = true
@@ -235,13 +234,13 @@ func (a *analyzer) simple(parent *scope, n int32) ([]column, *scope) {
 	case "SELECT":
 		return a.selectList(parent, n)
 	case "values_clause":
-		return a.values(parent, a.t.Nodes[n].First), nil
+		return a.values(parent, a.t.Nodes[n].First), &scope{parent: parent}
 	case "TABLE":
 		s := &scope{parent: parent}
-		o := a.rangeVar(s, a.kid(n, "relation_expr"), "", nil)
-		return o.columns, s
+		s.origins = []*origin{a.rangeVar(s, a.kid(n, "relation_expr"), "", nil)}
+		return visible(s.origins), s
 	case "select_clause":
-		return a.combine(parent, n, r[2]), nil
+		return a.combine(parent, n, r[2]), &scope{parent: parent}
 	}
 	a.refuse("a query of an unknown form")
 	return nil, nil
@@ -265,9 +264,20 @@ func (a *analyzer) combine(parent *scope, n int32, kind string) []column {
 	}
 	out := make([]column, len(left))
 	for i := range left {
+		a.blend(left[i])
+		a.blend(right[i])
 		out[i] = column{name: left[i].name, copies: union(left[i].copies, right[i].copies), computed: union(left[i].computed, right[i].computed), other: left[i].other || right[i].other}
 	}
 	return out
+}
+
+// blend notes that a bare column may be cast to what another one is.
+func (a *analyzer) blend(c column) {
+	for _, s := range c.copies {
+		if c := s.relation.Column(s.column); c != nil {
+			a.casts(c.Type)
+		}
+	}
 }
 
 func union(x, y []source) []source {
@@ -287,16 +297,28 @@ next:
 func (a *analyzer) values(parent *scope, n int32) []column {
 	var cols []column
 	for n != 0 {
-		i := 0
-		for _, e := range a.list(a.kid(n, "expr_list"), "a_expr") {
-			c := a.value(&scope{parent: parent}, e)
+		for i, c := range a.row(&scope{parent: parent}, a.kid(n, "expr_list")) {
 			if i == len(cols) {
 				cols = append(cols, column{name: "column" + itoa(i+1)})
 			}
+			a.blend(c)
 			cols[i].copies, cols[i].computed, cols[i].other = union(cols[i].copies, c.copies), union(cols[i].computed, c.computed), true
-			i++
 		}
 		n = a.kid(n, "values_clause")
+	}
+	return cols
+}
+
+// row takes a list of values, in which a star stands for many.
+func (a *analyzer) row(s *scope, list int32) (cols []column) {
+	for _, e := range a.list(list, "a_expr") {
+		if ref := a.through(e); a.name(ref) == "columnref" {
+			if names, star, plain := a.parts(ref); star && plain {
+				cols = append(cols, a.star(a.originOf(s, ref, names).columns)...)
+				continue
+			}
+		}
+		cols = append(cols, a.value(s, e))
 	}
 	return cols
 }
@@ -335,7 +357,7 @@ func (a *analyzer) selectList(parent *scope, n int32) ([]column, *scope) {
 	if d := a.kid(n, "distinct_clause"); d != 0 {
 		if e := a.kid(d, "expr_list"); e != 0 {
 			for _, x := range a.list(e, "a_expr") {
-				a.byOutput(s, x, abi.UseGroup)
+				a.byOutput(s, x, abi.UseGroup, true)
 			}
 		} else {
 			for _, c := range cols {
@@ -346,7 +368,7 @@ func (a *analyzer) selectList(parent *scope, n int32) ([]column, *scope) {
 	if g := a.kid(n, "group_clause"); !a.empty(g) {
 		for _, item := range a.list(a.kid(g, "group_by_list"), "group_by_item") {
 			if e := a.kid(item, "a_expr"); e != 0 {
-				a.byOutput(s, e, abi.UseGroup)
+				a.byOutput(s, e, abi.UseGroup, false)
 			} else {
 				a.expr(s, item, abi.UseGroup)
 			}
@@ -366,18 +388,12 @@ func (a *analyzer) targets(s *scope, list int32) (cols []column) {
 			if len(s.origins) == 0 {
 				a.fail("42601", el, "SELECT * with no tables specified is not valid")
 			}
-			star := s.star
-			if star == nil { // of a target alone
-				for _, o := range s.origins {
-					star = append(star, o.star()...)
-				}
-			}
-			cols = append(cols, a.spelled(el, star)...)
+			cols = append(cols, a.spelled(el, visible(s.origins))...)
 			continue
 		}
 		if ref := a.through(first); a.name(ref) == "columnref" {
 			if names, star, plain := a.parts(ref); star && plain {
-				cols = append(cols, a.spelled(ref, a.originOf(s, ref, names).star())...)
+				cols = append(cols, a.spelled(ref, a.originOf(s, ref, names).all())...)
 				continue
 			}
 		}
@@ -401,6 +417,15 @@ func (a *analyzer) targets(s *scope, list int32) (cols []column) {
 	return cols
 }
 
+// star refuses columns of which nobody knows how many there are: what comes
+// behind them would be taken for another.
+func (a *analyzer) star(cols []column) []column {
+	if slices.ContainsFunc(cols, func(c column) bool { return c.unsure }) {
+		a.refuse("every column of a function whose columns are the server's choice: name them behind its alias")
+	}
+	return cols
+}
+
 func (a *analyzer) originOf(s *scope, n int32, names []string) *origin {
 	for at := s; at != nil; at = at.parent {
 		for _, o := range at.origins {
@@ -416,34 +441,11 @@ func (a *analyzer) originOf(s *scope, n int32, names []string) *origin {
 // from takes a list of FROM elements.
 func (a *analyzer) from(s *scope, list int32) {
 	for _, ref := range a.list(list, "table_ref") {
-		origins, star := a.tableRef(s, ref)
-		s.origins, s.star = append(s.origins, origins...), append(s.star, star...)
+		s.origins = append(s.origins, a.tableRef(s, ref)...)
 	}
 }
 
-// tableRef takes one element of FROM and gives what it brings, and what * makes
-// of it.
-func (a *analyzer) tableRef(s *scope, n int32) ([]*origin, []ref) {
-	if j := a.kid(n, "joined_table"); j != 0 {
-		origins, star := a.join(s, j)
-		al := a.kid(n, "alias_clause")
-		if al == 0 {
-			return origins, star
-		}
-		one := &origin{}
-		var names []string
-		one.alias, names = a.alias(al)
-		for _, r := range star {
-			one.columns = append(one.columns, r.column())
-		}
-		one.columns = rename(one.columns, names)
-		return []*origin{one}, one.star()
-	}
-	o := a.fromItem(s, n)
-	return []*origin{o}, o.star()
-}
-
-func (a *analyzer) fromItem(s *scope, n int32) *origin {
+func (a *analyzer) tableRef(s *scope, n int32) []*origin {
 	alias := ""
 	var names []string
 	if al := a.kid(n, "opt_alias_clause"); al != 0 && !a.empty(al) {
@@ -454,15 +456,15 @@ func (a *analyzer) fromItem(s *scope, n int32) *origin {
 		if t := a.kid(n, "tablesample_clause"); t != 0 {
 			a.sample(s, t)
 		}
-		return a.rangeVar(s, a.kid(n, "relation_expr"), alias, names)
+		return []*origin{a.rangeVar(s, a.kid(n, "relation_expr"), alias, names)}
 	case a.kid(n, "select_with_parens") != 0:
 		at := &scope{parent: s.parent, ctes: s.ctes}
 		if a.kid(n, "LATERAL_P") != 0 {
 			at = &scope{parent: s}
 		}
-		return &origin{alias: alias, columns: rename(a.all(a.query(at, a.kid(n, "select_with_parens"))), names)}
+		return []*origin{{alias: alias, columns: rename(a.all(a.query(at, a.kid(n, "select_with_parens"))), names)}}
 	case a.kid(n, "func_table") != 0:
-		return a.funcTable(s, n)
+		return []*origin{a.funcTable(s, n)}
 	case a.kid(n, "xmltable") != 0 || a.kid(n, "json_table") != 0:
 		in := a.kid(n, "xmltable")
 		if in == 0 {
@@ -473,7 +475,14 @@ func (a *analyzer) fromItem(s *scope, n int32) *origin {
 			o.alias = alias
 		}
 		o.columns = rename(o.columns, names)
-		return o
+		return []*origin{o}
+	case a.kid(n, "joined_table") != 0:
+		origins := a.join(s, a.kid(n, "joined_table"))
+		if al := a.kid(n, "alias_clause"); al != 0 {
+			alias, names = a.alias(al)
+			return []*origin{{alias: alias, columns: rename(a.star(visible(origins)), names)}}
+		}
+		return origins
 	}
 	a.refuse("%s in FROM", a.name(a.t.Nodes[n].First))
 	return nil
@@ -501,7 +510,7 @@ func (a *analyzer) alias(n int32) (string, []string) {
 	return a.ident(a.kid(n, "ColId")), a.names(n)
 }
 
-func (a *analyzer) join(s *scope, n int32) ([]*origin, []ref) {
+func (a *analyzer) join(s *scope, n int32) []*origin {
 	if k := a.kid(n, "joined_table"); k != 0 {
 		return a.join(s, k)
 	}
@@ -511,16 +520,17 @@ func (a *analyzer) join(s *scope, n int32) ([]*origin, []ref) {
 			sides = append(sides, c)
 		}
 	})
-	left, leftStar := a.tableRef(s, sides[0])
+	left := a.tableRef(s, sides[0])
 	// The right side may be LATERAL: it sees the left.
 	lateral := &scope{parent: s.parent, ctes: s.ctes, origins: append(append([]*origin(nil), s.origins...), left...)}
-	right, rightStar := a.tableRef(lateral, sides[1])
+	right := a.tableRef(lateral, sides[1])
 	both := append(append([]*origin(nil), left...), right...)
+	ours, theirs := visible(left), visible(right)
 	var merged []string
 	if a.kid(n, "NATURAL") != 0 {
-		for _, l := range leftStar {
-			if name := l.column().name; slices.ContainsFunc(rightStar, func(r ref) bool { return r.column().name == name }) {
-				merged = append(merged, name)
+		for _, c := range ours {
+			if slices.ContainsFunc(theirs, func(t column) bool { return t.name == c.name }) {
+				merged = append(merged, c.name)
 			}
 		}
 	}
@@ -534,57 +544,35 @@ func (a *analyzer) join(s *scope, n int32) ([]*origin, []ref) {
 			merged = a.names(q)
 		}
 	}
+	// The columns that are merged come first, and can be either side's.
+	join := &origin{}
 	for _, name := range merged {
-		for i, o := range both {
-			for _, c := range o.columns {
-				if c.name == name {
-					a.use(c, abi.UseCondition)
-				}
-			}
-			if i >= len(left) {
-				hidden := map[string]bool{name: true}
-				for k := range o.hidden {
-					hidden[k] = true
-				}
-				o.hidden = hidden
-			}
-		}
-		// The merged column can come from either side.
-		for _, l := range left {
-			for i := range l.columns {
-				if l.columns[i].name != name {
-					continue
-				}
-				l.columns = append([]column(nil), l.columns...)
-				if l.merged == nil {
-					l.merged = map[string]bool{}
-				}
-				l.merged[name] = true
-				for _, r := range right {
-					for _, c := range r.columns {
-						if c.name == name {
-							l.columns[i].copies, l.columns[i].computed = union(l.columns[i].copies, c.copies), union(l.columns[i].computed, c.computed)
-						}
-					}
-				}
-			}
+		l, r := a.common(n, ours, name), a.common(n, theirs, name)
+		a.operator("=")
+		join.columns = append(join.columns, column{name: name, copies: union(l.copies, r.copies), computed: union(l.computed, r.computed), other: l.other || r.other})
+	}
+	for _, c := range append(ours, theirs...) {
+		if !slices.Contains(merged, c.name) {
+			join.columns = append(join.columns, c)
 		}
 	}
-	// What is merged comes first, then the rest of each side.
-	var star, rest []ref
-	for _, name := range merged {
-		for _, r := range leftStar {
-			if r.column().name == name {
-				star = append(star, r)
-			}
-		}
+	for _, o := range both {
+		o.joined = true
 	}
-	for _, r := range slices.Concat(leftStar, rightStar) {
-		if !slices.Contains(merged, r.column().name) {
-			rest = append(rest, r)
-		}
+	return append(both, join)
+}
+
+// common finds a column that a join compares.
+func (a *analyzer) common(n int32, cols []column, name string) column {
+	i := slices.IndexFunc(cols, func(c column) bool { return c.name == name })
+	if i < 0 {
+		a.fail("42703", n, "column %q specified in USING clause does not exist in one of the tables", name)
 	}
-	return both, append(star, rest...)
+	if slices.ContainsFunc(cols[i+1:], func(c column) bool { return c.name == name }) || cols[i].unsure {
+		a.fail("42702", n, "common column name %q appears more than once", name)
+	}
+	a.use(cols[i], abi.UseCondition)
+	return cols[i]
 }
 
 // rangeVar takes a table, view or WITH query that FROM names.
@@ -592,7 +580,7 @@ func (a *analyzer) rangeVar(s *scope, n int32, alias string, names []string) *or
 	q := a.find(n, "qualified_name")
 	parts, _, _ := a.parts(q)
 	if len(parts) == 1 {
-		if cols, ok := s.cte(parts[0]); ok {
+		if cols, ok := a.cte(s, parts[0]); ok {
 			if alias == "" {
 				alias = parts[0]
 			}
@@ -600,7 +588,8 @@ func (a *analyzer) rangeVar(s *scope, n int32, alias string, names []string) *or
 		}
 	}
 	r := a.relation(q)
-	o := &origin{alias: alias, columns: rename(a.columns(r), names)}
+	o := &origin{alias: alias, columns: rename(a.columns(r), names), relation: r, via: a.via, read: a.touch("select", r, a.via, abi.EffectRead)}
+	o.read.refs++
 	if alias == "" {
 		o.alias, o.schema = r.Name.Name, r.Name.Namespace
 		if len(parts) > 1 && a.via == "" { // `s.t.c` still reads as before: the alias is the bare name
@@ -609,9 +598,6 @@ func (a *analyzer) rangeVar(s *scope, n int32, alias string, names []string) *or
 	}
 	if a.kid(n, "ONLY") == 0 && a.find(n, "ONLY") == 0 {
 		a.descend("select", r, abi.EffectRead)
-	}
-	if s.origins == nil {
-		s.origins = []*origin{}
 	}
 	return o
 }
@@ -624,7 +610,7 @@ func (a *analyzer) columns(r *schema.Relation) []column {
 	}
 	cols := make([]column, len(r.Columns))
 	for i, c := range r.Columns {
-		cols[i] = column{name: c.Name, copies: []source{{r, c.Name, a.via, false}}}
+		cols[i] = column{name: c.Name, copies: []source{{relation: r, column: c.Name, via: a.via}}}
 	}
 	if r.Kind == 'v' && !r.System {
 		behind := a.view(r)
@@ -677,16 +663,12 @@ func (a *analyzer) descend(verb string, r *schema.Relation, effect abi.Effect) {
 
 // condition notes that the relations of a FROM have a condition.
 func (a *analyzer) condition(s *scope, e int32) {
-	if a.tautology(e) {
+	if a.tautology(s, e) {
 		return
 	}
 	for _, o := range s.origins {
-		if len(o.columns) == 0 {
-			continue
-		}
-		for _, src := range o.columns[0].copies {
-			op := a.touch("select", src.relation, src.via, abi.EffectRead)
-			op.Attrs |= abi.HasWhere
+		if o.read != nil {
+			o.read.conditions++
 		}
 	}
 }

@@ -2,6 +2,7 @@ package sql
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/sql/schema"
@@ -16,6 +17,8 @@ type column struct {
 	other    bool     // constants, parameters or expressions went into it
 	vague    bool     // the server may call it otherwise
 	fields   []column // of a composite value, where they are known
+	unsure   bool     // there may be no such column: which function runs is the server's choice
+	of       *origin  // behind whose alias it can be named, in a list of many; nil is its name alone
 }
 
 // source is a table column and the operation under which it is read.
@@ -23,48 +26,71 @@ type source struct {
 	relation *schema.Relation
 	column   string
 	via      string
-	picked   bool // a field of it that texts may compute with
+	picked   schema.OID // the type of the field of it that is taken, 0 where it is taken whole
 }
 
-// origin is one element of a FROM clause.
+// origin is one element of a FROM clause, or what a JOIN makes of two: that one
+// has no name, and the columns of its sides are found through it alone.
 type origin struct {
-	alias   string
-	schema  string // of a relation that was named with it
-	columns []column
-	hidden  map[string]bool // merged into one by USING or NATURAL
-	merged  map[string]bool // and the one that they are merged into
+	alias    string
+	schema   string // of a relation that was named with it
+	columns  []column
+	relation *schema.Relation // a table or view
+	via      string           // what stands between it and the text
+	joined   bool             // a side of a JOIN: only a qualified name finds its columns
+	read     *operation       // that reads the relation
 }
 
-// ref is one column of an element of FROM.
-type ref struct {
-	origin *origin
-	index  int
-}
-
-func (r ref) column() column { return r.origin.columns[r.index] }
-
-// star gives all columns of an element, in order.
-func (o *origin) star() []ref {
-	list := make([]ref, len(o.columns))
-	for i := range list {
-		list[i] = ref{o, i}
+// find gives the columns of that name. Every table has system columns.
+func (o *origin) find(name string) (found []column) {
+	for _, c := range o.columns {
+		if c.name == name {
+			found = append(found, c)
+		}
 	}
-	return list
+	if r := o.relation; len(found) == 0 && r != nil && r.Kind != 'v' && systemColumns[name] {
+		found = append(found, column{name: name, computed: []source{{relation: r, column: name, via: o.via}}, other: true})
+	}
+	return found
+}
+
+// visible gives the columns of a FROM clause, as the star does.
+func visible(origins []*origin) (cols []column) {
+	for _, o := range origins {
+		if !o.joined {
+			cols = append(cols, o.all()...)
+		}
+	}
+	return cols
+}
+
+// all gives the columns of one element, each with where it is found.
+func (o *origin) all() []column {
+	cols := slices.Clone(o.columns)
+	for i := range cols {
+		if o.alias != "" {
+			cols[i].of = o
+		}
+	}
+	return cols
 }
 
 // scope is what names mean at one place. Its parent is the query around it.
 type scope struct {
 	parent  *scope
 	origins []*origin
-	star    []ref // what * stands for, in order; nil is all of origins
 	ctes    map[string][]column
-	aliases []column // of the output, for ORDER BY and GROUP BY
+	later   map[string]bool // WITH queries that are named further on
+	aliases []column        // of the output, for ORDER BY and GROUP BY
 }
 
-func (s *scope) cte(name string) ([]column, bool) {
+func (a *analyzer) cte(s *scope, name string) ([]column, bool) {
 	for ; s != nil; s = s.parent {
 		if c, ok := s.ctes[name]; ok {
 			return c, true
+		}
+		if s.later[name] {
+			a.refuse("%s, which a recursive WITH names further on", name)
 		}
 	}
 	return nil, false
@@ -99,29 +125,24 @@ func (a *analyzer) lookup(s *scope, n int32, names []string) column {
 	}
 	for at := s; at != nil; at = at.parent {
 		var found []column
+		var where *origin
 		matched := false
 		for _, o := range at.origins {
-			if qualifier != "" && (o.alias != qualifier || namespace != "" && o.schema != namespace) {
+			if qualifier == "" && o.joined || qualifier != "" && (o.alias != qualifier || namespace != "" && o.schema != namespace) {
 				continue
 			}
 			matched = true
-			if qualifier == "" && o.hidden[col] {
-				continue
-			}
-			for _, c := range o.columns {
-				if c.name == col {
-					found = append(found, c)
-				}
-			}
-			if len(found) == 0 && systemColumns[col] && len(o.columns) > 0 && len(o.columns[0].copies) == 1 {
-				src := o.columns[0].copies[0]
-				found = append(found, column{name: col, computed: []source{{src.relation, col, src.via, false}}, other: true})
+			if here := o.find(col); len(here) > 0 {
+				found, where = append(found, here...), o
 			}
 		}
 		switch {
 		case len(found) > 1:
 			a.fail("42702", n, "column reference %q is ambiguous", col)
 		case len(found) == 1:
+			if found[0].unsure && qualifier == "" {
+				a.certain(s, where, col)
+			}
 			return found[0]
 		case qualifier != "" && matched:
 			a.fail("42703", n, "column %s.%s does not exist", qualifier, col)
@@ -131,7 +152,7 @@ func (a *analyzer) lookup(s *scope, n int32, names []string) column {
 		for at := s; at != nil; at = at.parent {
 			for _, o := range at.origins {
 				if o.alias == col {
-					return wholeRow(o)
+					return a.wholeRow(o)
 				}
 			}
 		}
@@ -141,7 +162,25 @@ func (a *analyzer) lookup(s *scope, n int32, names []string) column {
 	return column{}
 }
 
-func wholeRow(o *origin) column {
+// certain refuses a name that would mean something else if a function has no
+// column of that name after all.
+func (a *analyzer) certain(s *scope, where *origin, name string) {
+	for ; s != nil; s = s.parent {
+		for _, o := range s.origins {
+			found := o.find(name)
+			if o != where && (len(found) > 0 && !o.joined || len(found) == 0 && o.alias == name) {
+				a.refuse("the name %s, which is a function's column or something else: qualify it", name)
+			}
+		}
+	}
+}
+
+// wholeRow is a row as a value. Where it is a table's, its type is one that
+// users have made.
+func (a *analyzer) wholeRow(o *origin) column {
+	if o.relation != nil {
+		a.casts(o.relation.RowType)
+	}
 	c := column{name: o.alias, other: true, fields: o.columns}
 	for _, k := range o.columns {
 		c.computed = append(append(c.computed, k.copies...), k.computed...)
@@ -179,15 +218,40 @@ func (a *analyzer) read(s source, u abi.Use) {
 // its operators, casts and functions could run anything. Enumerations and
 // domains have none of their own.
 func (a *analyzer) computable(s source) {
-	if c := s.relation.Column(s.column); c != nil && !s.picked && !a.plainType(c.Type) {
+	typ := s.picked
+	if c := s.relation.Column(s.column); typ == 0 && c != nil {
+		typ = c.Type
+	}
+	if !a.plainType(typ) {
 		a.refuse("computing with %s, whose type is made by users", s.column)
+	}
+	a.casts(typ)
+}
+
+// casts adds the functions that users have made to cast from or to a type: a
+// value of it can meet each of them unsaid.
+func (a *analyzer) casts(oid schema.OID) {
+	for t := a.c.Schema.Types[oid]; t != nil && t.OID >= firstUser; t = a.c.Schema.Types[t.Base] {
+		for _, k := range a.c.Schema.Casts {
+			if k.Function < firstUser || k.Source != t.OID && k.Target != t.OID && (t.Array == 0 || k.Source != t.Array && k.Target != t.Array) {
+				continue
+			}
+			f := a.c.Schema.Functions[k.Function]
+			if f == nil {
+				a.refuse("a cast whose function is not known")
+			}
+			if !a.accepts(f) {
+				a.other(abi.Operation{Verb: "call", Kind: abi.KindFunction, Object: f.Name.Parts(), Via: a.via, Effect: abi.EffectWrite, Value: f.SourceHash})
+			}
+		}
 	}
 }
 
 // operation is one that is being put together.
 type operation struct {
 	abi.Operation
-	at map[string]int
+	at               map[string]int
+	refs, conditions int // how often a FROM names the relation, and how many of them have a condition
 }
 
 func (o *operation) add(column string, u abi.Use) {
@@ -207,14 +271,22 @@ type opKey struct {
 	verb      string
 	object    string
 	via       string
+	nth       int // of the commands that change rows: what is said of one is not said of another
+}
+
+// change gives the operation of a command that changes rows, of which a
+// statement can have several.
+func (a *analyzer) change(verb string, r *schema.Relation, via string) *operation {
+	a.changes++
+	return a.operation(opKey{a.statement, verb, r.Name.Namespace + "\x00" + r.Name.Name, via, a.changes}, abi.Operation{Statement: a.statement, Verb: verb, Kind: abi.KindRelation, Object: r.Name.Parts(), Via: via, Effect: abi.EffectWrite})
 }
 
 // touch gives the operation of that verb on that relation, making it once.
 func (a *analyzer) touch(verb string, r *schema.Relation, via string, effect abi.Effect) *operation {
 	if r.System {
-		return a.operation(opKey{a.statement, verb, r.Name.Namespace + "\x00" + r.Name.Name, via}, abi.Operation{Statement: a.statement, Verb: verb, Kind: abi.KindSystem, Object: r.Name.Parts(), Via: via, Effect: effect, Attrs: abi.Floor})
+		return a.operation(opKey{a.statement, verb, r.Name.Namespace + "\x00" + r.Name.Name, via, 0}, abi.Operation{Statement: a.statement, Verb: verb, Kind: abi.KindSystem, Object: r.Name.Parts(), Via: via, Effect: effect, Attrs: abi.Floor})
 	}
-	return a.operation(opKey{a.statement, verb, r.Name.Namespace + "\x00" + r.Name.Name, via}, abi.Operation{Statement: a.statement, Verb: verb, Kind: abi.KindRelation, Object: r.Name.Parts(), Via: via, Effect: effect})
+	return a.operation(opKey{a.statement, verb, r.Name.Namespace + "\x00" + r.Name.Name, via, 0}, abi.Operation{Statement: a.statement, Verb: verb, Kind: abi.KindRelation, Object: r.Name.Parts(), Via: via, Effect: effect})
 }
 
 func (a *analyzer) operation(key opKey, op abi.Operation) *operation {
@@ -234,7 +306,7 @@ func (a *analyzer) other(op abi.Operation) {
 	for _, p := range op.Object {
 		object += p + "\x00"
 	}
-	a.operation(opKey{a.statement, op.Verb + "\x00" + op.Kind, object, op.Via + "\x00" + op.Value}, op)
+	a.operation(opKey{a.statement, op.Verb + "\x00" + op.Kind, object, op.Via + "\x00" + op.Value, 0}, op)
 }
 
 // relation resolves a name as the server would along the search path.

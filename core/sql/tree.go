@@ -114,3 +114,11 @@ func (a *analyzer) through(n int32) int32 {
 	}
 	return n
 }
+
+// bare is through that looks into brackets as well.
+func (a *analyzer) bare(n int32) int32 {
+	for n = a.through(n); a.name(n) == "c_expr" && len(a.rule(n)) == 5 && a.rule(n)[1] == "'('" && a.empty(a.kid(n, "opt_indirection")); {
+		n = a.through(a.kid(n, "a_expr"))
+	}
+	return n
+}

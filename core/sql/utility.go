@@ -1,9 +1,11 @@
 package sql
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/sql/schema"
 )
 
 // utility takes every statement that is neither a query nor DML. What is not
@@ -264,8 +266,9 @@ func (a *analyzer) copy(n int32) Part {
 		return Part{Kind: Utility}
 	}
 	if q := a.kid(n, "PreparableStmt"); q != 0 {
+		outputs := len(a.outputs)
 		a.output(a.query(nil, q))
-		a.outputs = nil
+		a.outputs = a.outputs[:outputs]
 		return Part{Kind: CopyOut}
 	}
 	q := a.kid(n, "qualified_name")
@@ -284,22 +287,20 @@ func (a *analyzer) copy(n int32) Part {
 			a.refuse("COPY FROM with WHERE")
 		}
 		r := a.table(q)
-		op := a.touch("insert", r, "", abi.EffectWrite)
+		op := a.change("insert", r, a.via)
 		op.Attrs |= abi.CopyIn
 		var given []string
 		for _, c := range r.Columns {
 			if listed == nil || contains(listed, c.Name) {
-				op.add(c.Name, abi.UseWritten|a.tested(r, c.Name))
+				a.writes(op, r, c.Name)
 				given = append(given, c.Name)
 			}
 		}
 		for _, name := range listed {
 			a.known(r, q, name)
 		}
-		a.defaults(r, given, false)
-		a.triggers(r, 'i', nil)
-		a.descend("insert", r, abi.EffectWrite)
-		a.children(r, 'i', nil, nil)
+		a.defaults(r, given, a.find(n, "DEFAULT") != 0) // the option fills in those of columns that are given
+		a.follows(r, 'i', nil, nil)                     // no rule rewrites it
 		return Part{Kind: CopyIn}
 	}
 	r := a.relation(q)
@@ -330,17 +331,26 @@ func contains(list []string, s string) bool {
 
 func (a *analyzer) truncate(n int32) Part {
 	cascade := a.find(n, "CASCADE") != 0
+	if a.find(n, "RESTART") != 0 {
+		a.refuse("TRUNCATE … RESTART IDENTITY")
+	}
 	for _, re := range a.list(a.kid(n, "relation_expr_list"), "relation_expr") {
 		r := a.table(a.find(re, "qualified_name"))
 		a.touch("truncate", r, "", abi.EffectWrite)
-		a.triggers(r, 't', nil)
-		a.descend("truncate", r, abi.EffectWrite)
-		a.children(r, 't', nil, nil)
-		if cascade && len(r.Referenced) > 0 {
+		a.follows(r, 't', nil, nil)
+		if cascade && a.referenced(r) {
 			a.refuse("TRUNCATE … CASCADE")
 		}
 	}
 	return Part{Kind: Write}
+}
+
+// referenced says whether a foreign key leads to a table or to what is behind it.
+func (a *analyzer) referenced(r *schema.Relation) bool {
+	return len(r.Referenced) > 0 || slices.ContainsFunc(r.Children, func(oid schema.OID) bool {
+		child := a.c.Schema.Relations[oid]
+		return child != nil && a.referenced(child)
+	})
 }
 
 // lockTable takes LOCK TABLE. ACCESS SHARE is what reading takes anyway.

@@ -19,8 +19,6 @@ type write struct {
 	returning bool     // rows come back
 }
 
-var verbs = map[byte]string{'i': "insert", 'u': "update", 'd': "delete"}
-
 // effects adds what the server does besides: by rules, by what lies beneath a
 // view, by triggers, foreign keys, defaults and partitions.
 func (a *analyzer) effects(n int32, w write) {
@@ -31,43 +29,18 @@ func (a *analyzer) effects(n int32, w write) {
 	if a.rules(n, w) {
 		return
 	}
-	a.triggers(r, w.event, w.columns)
-	if r.Kind == 'v' {
-		if !slices.ContainsFunc(r.Triggers, func(t schema.Trigger) bool { return t.InsteadOf && t.On(w.event) }) {
-			a.beneath(n, w)
-		} else if w.event != 'i' {
-			a.behind(r)
-		}
-		return
-	}
-	if w.event != 'i' {
-		a.cascade(r, w.event, w.columns, nil)
-	}
-	a.descend(verbs[w.event], r, abi.EffectWrite)
-	a.children(r, w.event, w.columns, nil)
-}
-
-// children adds what the rows of partitions and inheriting tables set off
-// there beside what their parent has. seen are the foreign keys on the way.
-func (a *analyzer) children(r *schema.Relation, event byte, columns, seen []string) {
-	for _, oid := range r.Children {
-		child := a.c.Schema.Relations[oid]
-		if child == nil {
-			a.refuse("a partition of %s that is not known", r.Name.Name)
-		}
-		own := *child
-		own.Triggers = slices.DeleteFunc(slices.Clone(child.Triggers), func(t schema.Trigger) bool { return t.Parent })
-		a.triggers(&own, event, columns)
-		a.filled(child, nil, false)
-		if event == 'u' || event == 'd' {
-			a.cascade(child, event, columns, seen)
-		}
-		a.children(child, event, columns, seen)
+	a.follows(r, w.event, w.columns, nil)
+	switch {
+	case r.Kind != 'v':
+	case !slices.ContainsFunc(r.Triggers, func(t schema.Trigger) bool { return t.InsteadOf && t.On(w.event) }):
+		a.beneath(n, w)
+	case w.event != 'i':
+		a.shown(r)
 	}
 }
 
-// behind marks what a view's rows are made of as read.
-func (a *analyzer) behind(r *schema.Relation) {
+// shown marks what a view's rows are made of as read.
+func (a *analyzer) shown(r *schema.Relation) {
 	for _, c := range a.view(r) {
 		a.use(c, abi.UseCopied)
 	}
@@ -86,15 +59,15 @@ func (a *analyzer) beneath(n int32, w write) {
 	}
 	a.view(r) // its condition is read, and checked if it says so
 	if w.event != 'i' || w.returning {
-		a.behind(r)
+		a.shown(r)
 	}
 	for _, c := range r.Columns {
 		if w.event == 'i' && c.Default != "" && (w.word || !slices.Contains(w.columns, c.Name)) {
-			a.expression(c.Default)
+			a.expression(r, c.Default)
 			w.columns = append(slices.Clone(w.columns), c.Name)
 		}
 	}
-	op := a.touch(verb, base, "view "+r.Name.Namespace+"."+r.Name.Name, abi.EffectWrite)
+	op := a.change(verb, base, "view "+r.Name.Namespace+"."+r.Name.Name)
 	op.Attrs |= w.attrs
 	below := w
 	below.relation, below.columns = base, nil
@@ -103,11 +76,11 @@ func (a *analyzer) beneath(n int32, w write) {
 		if column == "" {
 			a.fail("0A000", n, "cannot %s column %q of view %q", verb, name, r.Name.Name)
 		}
-		op.add(column, abi.UseWritten|a.tested(base, column))
+		a.writes(op, base, column)
 		below.columns = append(below.columns, column)
-	}
-	if w.event == 'u' {
-		a.filled(base, below.columns, w.word)
+		if w.event == 'u' && w.word { // SET column = DEFAULT
+			a.expression(base, base.Column(column).Default)
+		}
 	}
 	if a.depth++; a.depth > maxViews {
 		a.refuse("views within views over %d deep", maxViews)
@@ -174,8 +147,9 @@ func (a *analyzer) base(r *schema.Relation) (*schema.Relation, map[string]string
 	return base, names
 }
 
-// keyed says whether columns that are fixed to one value hold a unique key.
-func (a *analyzer) keyed(r *schema.Relation, fixed map[string]bool) bool {
+// keyed says whether columns that are fixed to one value hold a unique key. Of
+// a parent, each child has a row for the key of its own.
+func (a *analyzer) keyed(r *schema.Relation, only bool, fixed map[string]bool) bool {
 	if r.Kind == 'v' {
 		base, names := a.base(r)
 		if base == nil {
@@ -185,9 +159,9 @@ func (a *analyzer) keyed(r *schema.Relation, fixed map[string]bool) bool {
 		for view, column := range names {
 			below[column] = below[column] || fixed[view]
 		}
-		return a.keyed(base, below)
+		return a.keyed(base, false, below)
 	}
-	return slices.ContainsFunc(r.Indexes, func(i schema.Index) bool {
+	return (only || r.Kind == 'p' || len(r.Children) == 0) && slices.ContainsFunc(r.Indexes, func(i schema.Index) bool {
 		return i.Unique && !i.Partial && !i.Expression && len(i.Columns) > 0 && !i.Nulls && !slices.ContainsFunc(i.Columns, func(num int16) bool {
 			c := r.ColumnAt(num)
 			return c == nil || !fixed[c.Name]
@@ -227,7 +201,7 @@ func (a *analyzer) rules(n int32, w write) (instead bool) {
 		if w.event != 'i' {
 			s.origins = append(s.origins, before)
 			if r.Kind == 'v' {
-				a.behind(r)
+				a.shown(r)
 			}
 		}
 		if w.event == 'd' {
@@ -263,7 +237,7 @@ func (a *analyzer) rule_(t *parse.Tree, s *scope, via string) bool {
 		}
 	}
 	walk(in.kid(rule, "RuleActionList"))
-	a.order = in.order
+	a.order, a.changes = in.order, in.changes
 	return in.empty(where)
 }
 
@@ -278,5 +252,5 @@ func (a *analyzer) changed(s *scope, with int32, r *schema.Relation) *scope {
 		names[a.rule(a.kid(o, "returning_option_kind"))[1]] = a.ident(a.kid(o, "ColId"))
 	}
 	rows := &scope{parent: s.parent, ctes: s.ctes, origins: []*origin{own(r, names["OLD"], a.via), own(r, names["NEW"], a.via)}}
-	return &scope{parent: rows, ctes: s.ctes, origins: s.origins, star: s.star}
+	return &scope{parent: rows, ctes: s.ctes, origins: s.origins}
 }

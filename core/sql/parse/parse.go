@@ -144,3 +144,13 @@ func (t *Tree) fault(pos int) error {
 	k := t.Tokens[pos]
 	return &SyntaxError{Offset: int(k.Start), Near: t.Text[k.Start:k.End], Message: "syntax error"}
 }
+
+// Statements counts the statements of a text; empty ones do not count.
+func (t *Tree) Statements() (n int) {
+	for i := 1; i < len(t.Nodes); i++ {
+		if t.Grammar.Names[t.Nodes[i].Sym] == "toplevel_stmt" && t.Nodes[i].From < t.Nodes[i].To {
+			n++
+		}
+	}
+	return n
+}

@@ -147,3 +147,23 @@ func BenchmarkParse(b *testing.B) {
 		})
 	}
 }
+
+// A bit string has no quote in it: two of them are its end and the beginning
+// of another string. Taken for one in it, they would be forwarded as an end.
+func TestPS02BitStrings(t *testing.T) {
+	for _, major := range []int{15, 17, 18} {
+		g := grammar(t, major)
+		for sql, want := range map[string]int{"B'01'": 1, "x'1f'": 1, "B'0'\n'1'": 1, "B'1'';drop table t;--'": 2, "X'1''; --'": 2, "B'1''": 0} {
+			toks, err := g.Lex(sql)
+			if want == 0 {
+				if err == nil {
+					t.Errorf("%d: %s is read as %+v", major, sql, toks)
+				}
+				continue
+			}
+			if err != nil || len(toks) != want || strings.Contains(toks[0].Value, "'") {
+				t.Errorf("%d: %s: %+v %v", major, sql, toks, err)
+			}
+		}
+	}
+}

@@ -16,7 +16,7 @@ func (l *lexer) quoted(kind string, from, open int, escapes bool) error {
 			return l.fault(from, len(l.s), "unterminated quoted string")
 		}
 		switch c := l.s[l.i]; {
-		case c == '\'' && l.at(l.i+1) == '\'':
+		case c == '\'' && l.at(l.i+1) == '\'' && kind[0] != 'B' && kind[0] != 'X': // a bit string has no quote in it
 			out = append(out, '\'')
 			l.i += 2
 		case c == '\'':

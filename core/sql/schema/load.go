@@ -109,8 +109,8 @@ func (l *loader) columns() error {
 	var c Column
 	var identity, generated string
 	return l.rows(`SELECT a.attrelid, a.attnum, a.attname::text, a.atttypid, a.attnotnull, a.attidentity::text, a.attgenerated::text,
-			coalesce(pg_get_expr(d.adbin, d.adrelid), '')
-		FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+			coalesce(pg_get_expr(d.adbin, d.adrelid), pg_get_expr(t.typdefaultbin, 0), '')
+		FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum JOIN pg_type t ON t.oid = a.atttypid
 		WHERE a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attrelid, a.attnum`,
 		[]any{&rel, &c.Num, &c.Name, &c.Type, &c.NotNull, &identity, &generated, &c.Default}, func() {
 			if r := l.s.Relations[rel]; r != nil {
@@ -141,6 +141,14 @@ func (l *loader) views() error {
 
 func (l *loader) inheritance() error {
 	var child, parent OID
+	var key []int16
+	if err := l.rows(`SELECT partrelid, partattrs::int2[] FROM pg_partitioned_table`, []any{&parent, &key}, func() {
+		if p := l.s.Relations[parent]; p != nil {
+			p.PartitionKey = slices.Clone(key)
+		}
+	}); err != nil {
+		return err
+	}
 	return l.rows(`SELECT inhrelid, inhparent FROM pg_inherits ORDER BY 1, 2`, []any{&child, &parent}, func() {
 		if c, p := l.s.Relations[child], l.s.Relations[parent]; c != nil && p != nil {
 			c.Parents, p.Children = append(c.Parents, parent), append(p.Children, child)
@@ -169,9 +177,9 @@ func (l *loader) indexes() error {
 func (l *loader) foreignKeys() error {
 	var f ForeignKey
 	var up, del string
-	return l.rows(`SELECT conname::text, conrelid, confrelid, conkey, confkey, confupdtype::text, confdeltype::text
-		FROM pg_constraint WHERE contype = 'f' ORDER BY conname`,
-		[]any{&f.Name, &f.From, &f.To, &f.FromColumns, &f.ToColumns, &up, &del}, func() {
+	return l.rows(`SELECT c.conname::text, c.conrelid, c.confrelid, c.conkey, c.confkey, c.confupdtype::text, c.confdeltype::text, p.oid IS NOT NULL
+		FROM pg_constraint c LEFT JOIN pg_constraint p ON p.oid = c.conparentid AND p.confrelid = c.confrelid WHERE c.contype = 'f' ORDER BY c.conname`,
+		[]any{&f.Name, &f.From, &f.To, &f.FromColumns, &f.ToColumns, &up, &del, &f.Partition}, func() {
 			n := f
 			n.FromColumns, n.ToColumns, n.OnUpdate, n.OnDelete = slices.Clone(f.FromColumns), slices.Clone(f.ToColumns), first(up), first(del)
 			if r := l.s.Relations[n.From]; r != nil {
@@ -203,10 +211,11 @@ func (l *loader) triggers() error {
 	var source string
 	return l.rows(`SELECT t.tgrelid, t.tgname::text, t.tgfoid, t.tgtype, t.tgattr::int2[], t.tgconstraint <> 0, t.tgparentid <> 0, p.prosrc
 		FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' ORDER BY t.tgname`,
-		[]any{&rel, &t.Name, &t.Function, &kind, &t.Columns, &t.Constraint, &t.Parent, &source}, func() {
+		[]any{&rel, &t.Name, &t.Function, &kind, &t.Columns, &t.Constraint, &t.Clone, &source}, func() {
 			if r := l.s.Relations[rel]; r != nil {
 				n := t
 				// The bits of tgtype (src/include/catalog/pg_trigger.h).
+				n.Row = kind&1 != 0
 				n.Insert, n.Delete, n.Update, n.Truncate, n.InsteadOf = kind&4 != 0, kind&8 != 0, kind&16 != 0, kind&32 != 0, kind&64 != 0
 				n.Columns, n.SourceHash = slices.Clone(t.Columns), hash(source)
 				r.Triggers = append(r.Triggers, n)
