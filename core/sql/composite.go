@@ -138,7 +138,8 @@ func (a *analyzer) outputsOf(call int32, in []source) (list []column) {
 	if !ok {
 		return nil
 	}
-	for _, f := range a.reached(parts) {
+	fs := a.reached(parts)
+	for _, f := range fs {
 		if len(f.Out) < 2 {
 			continue
 		}
@@ -147,7 +148,9 @@ func (a *analyzer) outputsOf(call int32, in []source) (list []column) {
 				return nil
 			}
 			if !slices.ContainsFunc(list, func(c column) bool { return c.name == name }) {
-				list = append(list, column{name: name, computed: in, other: true})
+				// Where another function of that name runs, a name that is no field is a call.
+				unsure := slices.ContainsFunc(fs, func(f *schema.Function) bool { return len(f.Out) < 2 || !slices.Contains(f.Out, name) })
+				list = append(list, column{name: name, computed: in, other: true, unsure: unsure})
 			}
 		}
 	}

@@ -442,6 +442,10 @@ func (a *analyzer) sameColumn(s *scope, x, y int32) bool {
 	var cols [2]column
 	for i, n := range []int32{x, y} {
 		leaf := a.bare(n)
+		if in := a.kid(leaf, "a_expr"); in != 0 && a.fielded(leaf) && a.name(a.bare(in)) == "columnref" { // (t).id is t.id
+			cols[i] = a.composite(s, leaf)
+			continue
+		}
 		if a.name(leaf) != "columnref" {
 			return false
 		}

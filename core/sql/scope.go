@@ -140,8 +140,12 @@ func (a *analyzer) lookup(s *scope, n int32, names []string) column {
 		case len(found) > 1:
 			a.fail("42702", n, "column reference %q is ambiguous", col)
 		case len(found) == 1:
-			if found[0].unsure && qualifier == "" {
+			switch {
+			case !found[0].unsure:
+			case qualifier == "":
 				a.certain(s, where, col)
+			case slices.ContainsFunc(a.reached([]string{col}), func(f *schema.Function) bool { return !a.accepts(f) }):
+				a.refuse("%s.%s, which is a function's column or a call", qualifier, col)
 			}
 			return found[0]
 		case qualifier != "" && matched:

@@ -184,11 +184,7 @@ func (a *analyzer) plainArray(c column) bool {
 
 // shapes gives what the columns of a function in FROM can be called.
 func (a *analyzer) shapes(parts []string) (shapes [][]string) {
-	name := parts[len(parts)-1]
-	for _, f := range a.c.Schema.FunctionsNamed[name] {
-		if len(parts) == 2 && f.Name.Namespace != parts[0] || len(parts) == 1 && !a.searched(f.Name.Namespace) {
-			continue
-		}
+	for _, f := range a.reached(parts) {
 		var shape []string
 		t := a.c.Schema.Types[f.Result]
 		for t != nil && t.Kind == 'd' {
@@ -209,7 +205,7 @@ func (a *analyzer) shapes(parts []string) (shapes [][]string) {
 		case t != nil && t.Kind == 'c':
 			r := a.c.Schema.Relations[t.Relation]
 			if r == nil {
-				a.refuse("%s in FROM, which returns a composite type", name)
+				a.refuse("%s in FROM, which returns a composite type", f.Name.Name)
 			}
 			for _, c := range r.Columns {
 				shape = append(shape, c.Name)

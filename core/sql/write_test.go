@@ -148,6 +148,68 @@ func TestWritingThrough(t *testing.T) {
 	}
 }
 
+// TestWritingExactly: what counts as one row of a table counts so through a
+// view, no command speaks for another there, and a field of a row is its column.
+func TestWritingExactly(t *testing.T) {
+	c := database(t, "exactly", `CREATE TABLE t (id bigint PRIMARY KEY, code varchar UNIQUE, a int, b int); CREATE VIEW v AS SELECT id AS k, code, a FROM t; CREATE VIEW vv AS SELECT k AS kk, a FROM v;
+		CREATE TABLE parent (id int PRIMARY KEY, a int); CREATE TABLE kid () INHERITS (parent); CREATE VIEW vp AS SELECT * FROM parent;
+		CREATE TABLE list (id int PRIMARY KEY, a int) PARTITION BY LIST (id); CREATE TABLE list_1 PARTITION OF list FOR VALUES IN (1); CREATE TABLE list_2 PARTITION OF list DEFAULT; CREATE VIEW vl AS SELECT * FROM list;
+		CREATE TABLE r (id int PRIMARY KEY, a int); CREATE RULE twice AS ON UPDATE TO r DO INSTEAD (UPDATE t SET a = 1 WHERE id = 1; UPDATE t SET a = 2);
+		CREATE TYPE mood AS ENUM ('sad'); CREATE FUNCTION said(mood) RETURNS text LANGUAGE sql AS $$SELECT 'x'$$; CREATE CAST (mood AS text) WITH FUNCTION said AS IMPLICIT; CREATE TYPE felt AS (m mood, x int); CREATE TABLE f (id int, x felt);
+		CREATE FUNCTION ends() RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE TABLE g (id int PRIMARY KEY, a int, twice int GENERATED ALWAYS AS (a * 2) STORED, d int DEFAULT ends()); CREATE VIEW vg AS SELECT id, a, d FROM g;
+		CREATE FUNCTION positions(int) RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE TABLE rows (s text, n int); GRANT ALL ON ALL TABLES IN SCHEMA public TO app`)
+	for text, want := range map[string][]string{
+		"update v set a = 1 where k = $1":                                {`($1::"pg_catalog"."int8")`, "update public.t(a) where:key via view public.v"},
+		"delete from vv where kk = $1":                                   {`($1::"pg_catalog"."int8")`, "delete public.t where:key via view public.v", "delete public.v where:key via view public.vv"},
+		"delete from v where code = $1":                                  {`($1::"pg_catalog"."text")`, "delete public.t where:key"},
+		"delete from v where k = 1.5::float8":                            {"delete public.v where !", "delete public.t where via"},
+		"delete from v where k in (1, 2)":                                {"delete public.t where via"},
+		"delete from v where v.k = k":                                    {"delete public.v !", "delete public.t via"},
+		"delete from vp where id = 1":                                    {"delete public.vp where !", "delete public.parent where via", "delete public.kid via parent"},
+		"update vl set a = 1 where id = 1":                               {"update public.list(a) where:key via", "update public.list_1 via parent", "update public.list_2 via parent"},
+		"update vl set id = 2 where id = 1":                              {"delete public.list_1 via parent", "insert public.list_2 via parent"},
+		"with w as (update v set a = 1 where k = 1) update v set a = 2":  {"update public.t(a) where:key via view public.v", "update public.t(a) via view public.v"},
+		"with w as (update v set a = 1) update v set a = 2 where k = 1":  {"update public.t(a) where:key via view public.v", "update public.t(a) via view public.v"},
+		"update r set a = 1 where id = 1":                                {"update public.t(a) where:key via rule public.r.twice", "update public.t(a) via rule public.r.twice"},
+		"with w as (update r set a = 1 where id = 1) update t set a = 3": {"update public.t(a) !"},
+		"delete from t where (t).id = id":                                {"delete public.t !"},
+		"delete from t where ((t)).id = (t.*).id":                        {"delete public.t !"},
+		"delete from t where (t).id = 1":                                 {"delete public.t where !"},
+		"delete from t where ctid = '(0,1)'":                             {"delete public.t where !", "select public.t(ctid)"},
+		"insert into vg (id) values (1)":                                 {"call public.ends"},
+		"update vg set d = default":                                      {"call public.ends", "update public.g(d) via view public.vg"},
+		"select upper((x).m::text) from f":                               {"call public.said"},
+		"select (x).x + 1 from f":                                        {"select public.f(x)"},
+		"select x.b from rows, rows from (unnest(string_to_array(s, ',')), generate_series(1, n)) x (a, b)": {"select public.rows(s, n)"},
+	} {
+		a, err := sql.Analyze(newer(t, c), text)
+		got := render(a, err)
+		if err == nil {
+			got += a.Statement.Canonical
+		}
+		for _, w := range want {
+			if !strings.Contains(got, w) {
+				t.Errorf("%s\n%s wants %q", text, got, w)
+			}
+		}
+	}
+	for text, want := range map[string]string{
+		"select * from rows, rows from (unnest(string_to_array(s, ',')), generate_series(1, n)) x": "server's choice",
+		"select * from rows, unnest(string_to_array(s, ','), array[1])":                            "server's choice",
+		"select x.positions from rows, unnest(string_to_array(s, ',')) x":                          "function's column or a call",
+		"select (x).m from (select x from rows, unnest(string_to_array(s, ',')) x) y":              "not known",
+		"select (y.x).lexeme from (select unnest(string_to_array(s, ',')) as x from rows) y":       "function's column or a call",
+	} {
+		if a, err := sql.Analyze(newer(t, c), text); !strings.Contains(render(a, err), want) {
+			t.Errorf("%s\n%s wants %s", text, render(a, err), want)
+		}
+	}
+	a, err := sql.Analyze(newer(t, c), "select x.b, x.a from rows, rows from (unnest(string_to_array(s, ',')), generate_series(1, n)) x (a, b)")
+	if err != nil || lineage(a) != "b=|rows.s,rows.n a=|rows.s,rows.n" {
+		t.Errorf("%v\n%s", err, render(a, err))
+	}
+}
+
 // counted gives how many rows of which table a session has written, by verb.
 func counted(t *testing.T, tx pgx.Tx) map[[2]string]int {
 	t.Helper()
