@@ -163,7 +163,11 @@ func explain(ctx context.Context, from config.Source, task, on, text string) (*e
 		return nil, err
 	}
 	opt, _ := t.Options.(*postgres.TaskOptions)
-	a, err := sql.Analyze(&sql.Context{Schema: s, Grammar: g, Introspect: opt != nil && opt.Introspect, Extensions: c.Resources[on].Extensions}, text)
+	where := &sql.Context{Schema: s, Grammar: g, Extensions: c.Resources[on].Extensions}
+	if opt != nil {
+		where.Introspect, where.StatementTimeout = opt.Introspect, opt.StatementTimeout
+	}
+	a, err := sql.Analyze(where, text)
 	if err == nil {
 		a, err = a.Resolve(sql.NoNames{}) // a name is only known where the text makes it
 	}

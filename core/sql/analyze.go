@@ -31,6 +31,7 @@ type analyzer struct {
 	order   []*operation
 	outputs []abi.Output
 	edits   []edit
+	notice  string // what the client is told of this statement
 	params  int
 	within  int             // of the function at hand, how many arguments stand in WITHIN GROUP
 	trace   map[source]bool // what an expression reads, where somebody asks
@@ -94,14 +95,15 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 		if a.unsure && !strings.HasPrefix(a.name(inner), "TransactionStmt") {
 			a.refuse("what follows the end of a transaction that may have moved search_path: send it by itself")
 		}
-		a.edits = a.edits[:0]
+		a.edits, a.notice = a.edits[:0], ""
 		before := len(a.order)
 		part := a.top(inner)
 		for _, o := range a.order[before:] {
 			part.Writes = part.Writes || o.Effect.Writes()
 		}
-		sort.Slice(a.edits, func(i, j int) bool { return a.edits[i].from < a.edits[j].from })
+		sort.SliceStable(a.edits, func(i, j int) bool { return a.edits[i].from < a.edits[j].from })
 		part.Canonical = emit(t, t.Nodes[inner].From, t.Nodes[inner].To, a.edits)
+		part.Notice = a.notice
 		whole = append(whole, part.Canonical)
 		an.Parts = append(an.Parts, part)
 		a.follow(&part)
@@ -124,6 +126,9 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 // cannot change what was judged. Functions and operators are not: once a
 // session has moved its path, every schema's are candidates.
 func (a *analyzer) searching(path []string) {
+	if path == nil {
+		path = a.c.Login
+	}
 	a.given, a.path = path, path
 	a.anywhere = a.anywhere || a.c.Anywhere || a.moved || path != nil
 	if path == nil {
@@ -186,6 +191,9 @@ func (a *analyzer) statements() []int32 {
 func (a *analyzer) top(n int32) Part {
 	switch a.name(n) {
 	case "SelectStmt":
+		if p, ok := a.movesPath(n); ok {
+			return p
+		}
 		cols := a.query(nil, n)
 		a.output(cols)
 		p := Part{Kind: Query, Rows: true}

@@ -170,6 +170,12 @@ func TestPW28Names(t *testing.T) {
 		"declare c cursor for select 1":                                 `error 42P03 cursor "c" already exists` + "\n",
 		"close c; fetch c":                                              `error 34000 cursor "c" does not exist` + "\n",
 		"close all; declare c cursor for select id from orders; fetch c": "close\nselect public.orders(id)\nselect public.orders(id)\n",
+		"explain execute p(1)":                           "delete public.orders where:key explain !\nselect public.orders(id) explain\ndelete public.items explain via fk public.items.items_order_id_fkey !\n",
+		"explain analyze execute p(1)":                   "explain analyze\ndelete public.orders where:key !\nselect public.orders(id)\ndelete public.items via fk public.items.items_order_id_fkey !\n",
+		"explain (verbose) execute q":                    "select public.customers(card) explain\n",
+		"explain execute nope":                           `error 26000 prepared statement "nope" does not exist` + "\n",
+		"explain execute u":                              `error 0A000 EXECUTE of "u", which is no query and changes no rows` + "\n",
+		"explain declare d cursor for select 1; fetch d": `error 34000 cursor "d" does not exist` + "\n",
 		"fetch p": `error 34000 cursor "p" does not exist` + "\n",
 	} {
 		raw := analyze(text)
@@ -182,7 +188,8 @@ func TestPW28Names(t *testing.T) {
 		}
 	}
 	for arg, want := range map[string]string{"1": "1", "(1)": "1", "-1::int": "-1", "int '1'": "1", "cast('1' as int)": "1", "'a'::text": "a", "+2.5": "2.5", "true": "true", "null": "", "((-(3)))": "-3",
-		"now()": "no", "1 + 1": "no", "(select 1)": "no", "array[1]": "no", "- - 1": "no"} {
+		"array[1, null, 'a\"b\\c']": `{"1",NULL,"a\"b\\c"}`, "array[[1], [2]]::int[]": `{{"1"},{"2"}}`, "array[array['x']]": `{{"x"}}`, "array[]::int[]": "{}",
+		"now()": "no", "1 + 1": "no", "(select 1)": "no", "array[now()]": "no", "array(select 1)": "no", "-array[1]": "no", "- - 1": "no"} {
 		a := analyze("execute p(" + arg + ")")
 		got := "no"
 		if len(a.Parts) == 1 {

@@ -27,44 +27,54 @@ func (a *analyzer) dml(parent *scope, n int32) []column {
 	return nil
 }
 
-// target resolves the table that a command writes.
+// target resolves the table or view that a command writes.
 func (a *analyzer) target(q int32) *schema.Relation {
 	r := a.relation(q)
 	switch {
 	case r.System:
 		a.refuse("writing to a system catalog")
-	case r.Kind == 'v':
-		a.refuse("writing through the view %s", r.Name.Name)
-	case r.Kind != 'r' && r.Kind != 'p' && r.Kind != 'f':
+	case r.Kind != 'r' && r.Kind != 'p' && r.Kind != 'f' && r.Kind != 'v':
 		a.fail("42809", q, "cannot change %q", r.Name.Name)
-	case len(r.Rules) > 0:
-		a.refuse("%s has rules, which rewrite what is written", r.Name.Name)
+	}
+	return r
+}
+
+// table is a target of a command that takes no view. No rule rewrites it.
+func (a *analyzer) table(q int32) *schema.Relation {
+	r := a.target(q)
+	if r.Kind == 'v' {
+		a.fail("42809", q, "%q is a view", r.Name.Name)
 	}
 	return r
 }
 
 func own(r *schema.Relation, alias, via string) *origin {
-	o := &origin{alias: alias, relation: r}
+	o := &origin{alias: alias, relation: r, via: via}
 	if alias == "" {
 		o.alias, o.schema = r.Name.Name, r.Name.Namespace
 	}
 	for _, c := range r.Columns {
-		o.columns = append(o.columns, column{name: c.Name, copies: []source{{r, c.Name, via}}})
+		o.columns = append(o.columns, column{name: c.Name, copies: []source{{relation: r, column: c.Name, via: via}}})
 	}
 	return o
 }
 
-func (a *analyzer) returning(s *scope, n int32, op *operation) []column {
+// returns says whether a command has RETURNING.
+func (a *analyzer) returns(n int32) bool {
 	k := a.kid(n, "returning_clause")
-	if k == 0 || a.empty(k) {
+	return k != 0 && !a.empty(k)
+}
+
+func (a *analyzer) returning(s *scope, n int32, r *schema.Relation, op *operation) []column {
+	if !a.returns(n) {
 		return nil
 	}
-	list := a.kid(k, "target_list")
-	if w := a.kid(k, "returning_with_clause"); list == 0 || w != 0 && !a.empty(w) {
-		a.refuse("RETURNING WITH")
-	}
+	k := a.kid(n, "returning_clause")
 	op.Attrs |= abi.Returning
-	return a.targets(s, list)
+	if r.Kind == 'v' {
+		a.shown(r)
+	}
+	return a.targets(a.changed(s, a.kid(k, "returning_with_clause"), r), a.kid(k, "target_list"))
 }
 
 func (a *analyzer) insert(s *scope, n int32) []column {
@@ -74,9 +84,8 @@ func (a *analyzer) insert(s *scope, n int32) []column {
 	if c := a.kid(t, "ColId"); c != 0 {
 		alias = a.ident(c)
 	}
-	op := a.change("insert", r)
+	op := a.change("insert", r, a.via)
 	rest := a.kid(n, "insert_rest")
-	given := map[string]bool{}
 	listed := a.insertColumns(rest, r)
 	width := 0
 	if q := a.kid(rest, "SelectStmt"); q != 0 {
@@ -95,17 +104,15 @@ func (a *analyzer) insert(s *scope, n int32) []column {
 		listed = nil // DEFAULT VALUES
 	}
 	for _, name := range listed {
-		given[name] = true
 		a.writes(op, r, name)
 	}
 	own_ := own(r, alias, a.via)
-	a.defaults(r, given, rest)
 	if c := a.kid(n, "opt_on_conflict"); !a.empty(c) {
-		a.conflict(s, c, r, own_)
+		a.conflict(s, c, r, own_, a.returns(n))
 	}
-	a.effects(r, 'i', nil)
+	a.effects(t, write{event: 'i', relation: r, columns: listed, word: a.find(rest, "DEFAULT") != 0, returning: a.returns(n)})
 	s.origins = []*origin{own_}
-	return a.returning(s, n, op)
+	return a.returning(s, n, r, op)
 }
 
 // insertColumns gives the columns that an insert lists; all where it lists none.
@@ -130,7 +137,7 @@ func (a *analyzer) insertColumns(n int32, r *schema.Relation) (names []string) {
 
 // conflict takes ON CONFLICT, which reads the key's columns, and DO UPDATE,
 // which is an update of its own.
-func (a *analyzer) conflict(s *scope, n int32, r *schema.Relation, mine *origin) {
+func (a *analyzer) conflict(s *scope, n int32, r *schema.Relation, mine *origin, returning bool) {
 	at := &scope{parent: s, origins: []*origin{mine}}
 	if e := a.kid(n, "opt_conf_expr"); !a.empty(e) {
 		if p := a.kid(e, "index_params"); p != 0 {
@@ -140,7 +147,7 @@ func (a *analyzer) conflict(s *scope, n int32, r *schema.Relation, mine *origin)
 					a.refuse("ON CONFLICT over an expression")
 				}
 				a.known(r, el, a.ident(c))
-				a.read(source{r, a.ident(c), a.via}, abi.UseCondition)
+				a.read(source{relation: r, column: a.ident(c), via: a.via}, abi.UseCondition)
 			}
 			if w := a.kid(e, "where_clause"); w != 0 && !a.empty(w) {
 				a.expr(at, a.kid(w, "a_expr"), abi.UseCondition)
@@ -155,15 +162,15 @@ func (a *analyzer) conflict(s *scope, n int32, r *schema.Relation, mine *origin)
 	excluded := &origin{alias: "excluded"}
 	for _, c := range r.Columns {
 		// The server asks for the right to read the column that it stands for.
-		excluded.columns = append(excluded.columns, column{name: c.Name, computed: []source{{r, c.Name, a.via}}, other: true})
+		excluded.columns = append(excluded.columns, column{name: c.Name, computed: []source{{relation: r, column: c.Name, via: a.via}}, other: true})
 	}
 	at.origins = append(at.origins, excluded)
-	op := a.change("update", r)
+	op := a.change("update", r, a.via)
 	written := a.assign(at, a.kid(n, "set_clause_list"), r, op)
 	if w := a.kid(n, "where_clause"); w != 0 && !a.empty(w) {
 		a.expr(at, a.kid(w, "a_expr"), abi.UseCondition)
 	}
-	a.effects(r, 'u', written)
+	a.effects(n, write{event: 'u', relation: r, columns: written, word: a.find(n, "DEFAULT") != 0, returning: returning})
 }
 
 // arbiter takes ON CONFLICT ON CONSTRAINT, which reads its columns too.
@@ -175,7 +182,7 @@ func (a *analyzer) arbiter(n int32, r *schema.Relation) {
 		}
 		for _, num := range i.Columns {
 			if c := r.ColumnAt(num); c != nil {
-				a.read(source{r, c.Name, a.via}, abi.UseCondition)
+				a.read(source{relation: r, column: c.Name, via: a.via}, abi.UseCondition)
 			}
 		}
 		return
@@ -235,7 +242,7 @@ func (a *analyzer) targetAlias(n int32) (q int32, alias string) {
 func (a *analyzer) update(s *scope, n int32) []column {
 	q, alias := a.targetAlias(n)
 	r := a.target(q)
-	op := a.change("update", r)
+	op := a.change("update", r, a.via)
 	mine := own(r, alias, a.via)
 	s.origins = []*origin{mine}
 	if f := a.kid(n, "from_clause"); !a.empty(f) {
@@ -243,22 +250,22 @@ func (a *analyzer) update(s *scope, n int32) []column {
 	}
 	written := a.assign(s, a.kid(n, "set_clause_list"), r, op)
 	a.where(s, n, r, mine, op)
-	a.effects(r, 'u', written)
-	return a.returning(s, n, op)
+	a.effects(q, write{event: 'u', relation: r, columns: written, attrs: op.Attrs & (abi.HasWhere | abi.WhereKey), word: a.find(a.kid(n, "set_clause_list"), "DEFAULT") != 0, returning: a.returns(n)})
+	return a.returning(s, n, r, op)
 }
 
 func (a *analyzer) delete(s *scope, n int32) []column {
 	q, alias := a.targetAlias(n)
 	r := a.target(q)
-	op := a.change("delete", r)
+	op := a.change("delete", r, a.via)
 	mine := own(r, alias, a.via)
 	s.origins = []*origin{mine}
 	if u := a.kid(n, "using_clause"); !a.empty(u) {
 		a.from(s, a.kid(u, "from_list"))
 	}
 	a.where(s, n, r, mine, op)
-	a.effects(r, 'd', nil)
-	return a.returning(s, n, op)
+	a.effects(q, write{event: 'd', relation: r, attrs: op.Attrs & (abi.HasWhere | abi.WhereKey), returning: a.returns(n)})
+	return a.returning(s, n, r, op)
 }
 
 // merge takes MERGE as the insert, update and delete that it may do. None of
@@ -276,18 +283,17 @@ func (a *analyzer) merge(s *scope, n int32) []column {
 			a.expr(s, a.kid(c, "a_expr"), abi.UseCondition)
 		}
 		if k := a.kid(w, "merge_update"); k != 0 {
-			op := a.change("update", r)
+			op := a.change("update", r, a.via)
 			written := a.assign(s, a.kid(k, "set_clause_list"), r, op)
-			a.effects(r, 'u', written)
+			a.effects(q, write{event: 'u', relation: r, columns: written, word: a.find(k, "DEFAULT") != 0, returning: a.returns(n)})
 			ops = append(ops, op)
 		}
 		if a.kid(w, "merge_delete") != 0 {
-			ops = append(ops, a.change("delete", r))
-			a.effects(r, 'd', nil)
+			ops = append(ops, a.change("delete", r, a.via))
+			a.effects(q, write{event: 'd', relation: r, returning: a.returns(n)})
 		}
 		if k := a.kid(w, "merge_insert"); k != 0 {
-			op := a.change("insert", r)
-			given := map[string]bool{}
+			op := a.change("insert", r, a.via)
 			var values []column // none with DEFAULT VALUES
 			if v := a.kid(k, "merge_values_clause"); v != 0 {
 				values = a.row(&scope{parent: s.parent, ctes: s.ctes, origins: from}, a.kid(v, "expr_list"))
@@ -296,12 +302,11 @@ func (a *analyzer) merge(s *scope, n int32) []column {
 				a.use(c, abi.UseComputed)
 			}
 			listed := a.insertColumns(k, r)
-			for _, name := range listed[:min(len(values), len(listed))] {
-				given[name] = true
+			listed = listed[:min(len(values), len(listed))]
+			for _, name := range listed {
 				a.writes(op, r, name)
 			}
-			a.defaults(r, given, k)
-			a.effects(r, 'i', nil)
+			a.effects(q, write{event: 'i', relation: r, columns: listed, word: a.find(k, "DEFAULT") != 0, returning: a.returns(n)})
 			ops = append(ops, op)
 		}
 	}
@@ -309,7 +314,7 @@ func (a *analyzer) merge(s *scope, n int32) []column {
 		ops = append(ops, a.touch("select", r, a.via, abi.EffectRead))
 	}
 	s.origins = append(from, mine) // the order in which RETURNING * has them
-	return a.returning(s, n, ops[0])
+	return a.returning(s, n, r, ops[0])
 }
 
 // where takes the condition of an UPDATE or DELETE.
@@ -327,29 +332,24 @@ func (a *analyzer) where(s *scope, n int32, r *schema.Relation, mine *origin, op
 		return
 	}
 	op.Attrs |= abi.HasWhere
-	if len(r.Children) > 0 && r.Kind != 'p' && a.find(a.kid(n, "relation_expr_opt_alias"), "ONLY") == 0 {
-		return // each child has a row for the key of its own
-	}
 	k := key{mine: mine, alone: len(s.origins) == 1, fixed: map[string]bool{}}
 	a.equalities(e, &k)
-	for _, i := range r.Indexes {
-		if !i.Unique || i.Partial || i.Expression || len(i.Columns) == 0 || i.Nulls {
-			continue
-		}
-		if !slices.ContainsFunc(i.Columns, func(num int16) bool {
-			c := r.ColumnAt(num)
-			return c == nil || !k.fixed[c.Name]
-		}) {
-			op.Attrs |= abi.WhereKey
-		}
+	if !a.keyed(r, a.find(a.kid(n, "relation_expr_opt_alias"), "ONLY") != 0, k.fixed) {
+		return
 	}
-	if op.Attrs&abi.WhereKey != 0 && a.via == "" {
+	if op.Attrs |= abi.WhereKey; a.via == "" {
 		a.edits = append(a.edits, k.edits...)
 	}
 }
 
 // tested says whether the success of writing a column depends on other rows.
 func (a *analyzer) tested(r *schema.Relation, name string) abi.Use {
+	if r.Kind == 'v' {
+		if base, names := a.base(r); base != nil && names[name] != "" {
+			return a.tested(base, names[name])
+		}
+		return 0
+	}
 	c := r.Column(name)
 	for _, i := range r.Indexes {
 		if (i.Unique || i.Exclusion) && (i.Expression || slices.Contains(i.Columns, c.Num)) {
@@ -365,11 +365,10 @@ func (a *analyzer) tested(r *schema.Relation, name string) abi.Use {
 }
 
 // defaults reads the expressions that the server fills in by itself: those of
-// columns that are not given, and of all where n has the word DEFAULT in it.
-func (a *analyzer) defaults(r *schema.Relation, given map[string]bool, n int32) {
-	word := a.find(n, "DEFAULT") != 0
+// columns that are not given, and of all where the word DEFAULT is in the text.
+func (a *analyzer) defaults(r *schema.Relation, given []string, word bool) {
 	for _, c := range r.Columns {
-		if c.Generated == 0 && (word || !given[c.Name]) {
+		if c.Generated == 0 && (word || !slices.Contains(given, c.Name)) {
 			a.expression(r, c.Default)
 		}
 	}

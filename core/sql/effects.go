@@ -9,13 +9,9 @@ import (
 
 var verbs = map[byte]string{'i': "insert", 'u': "update", 'd': "delete", 't': "truncate"}
 
-// effects adds what the server does beside changing the rows of r: triggers,
-// generated columns and foreign keys, of r and of what is behind it. event is
-// i, u, d or t.
-func (a *analyzer) effects(r *schema.Relation, event byte, written []string) {
-	a.follows(r, event, written, nil)
-}
-
+// follows adds what the server does beside changing the rows of a table:
+// triggers, generated columns and foreign keys, of r and of what is behind it.
+// event is i, u, d or t, seen are the foreign keys on the way.
 func (a *analyzer) follows(r *schema.Relation, event byte, written []string, seen []string) {
 	written = a.generated(r, event, written)
 	a.triggers(r, event, written, func(*schema.Trigger) bool { return true })
@@ -35,7 +31,7 @@ func (a *analyzer) behind(r *schema.Relation, event byte, written []string, seen
 	for _, oid := range r.Children {
 		child := a.c.Schema.Relations[oid]
 		if child == nil {
-			continue
+			a.refuse("a partition of %s that is not known", r.Name.Name)
 		}
 		if event == 'i' && r.Kind != 'p' {
 			continue // an insert stays in the table that it names
@@ -90,7 +86,7 @@ func (a *analyzer) moves(r *schema.Relation, written []string) bool {
 func (a *analyzer) triggers(r *schema.Relation, event byte, columns []string, which func(*schema.Trigger) bool) {
 	for i := range r.Triggers {
 		t := &r.Triggers[i]
-		fires := event == 'i' && t.Insert || event == 'd' && t.Delete || event == 't' && t.Truncate
+		fires := t.On(event)
 		if event == 'u' && t.Update {
 			fires = len(t.Columns) == 0
 			for _, num := range t.Columns {
@@ -142,7 +138,7 @@ func (a *analyzer) cascade(r *schema.Relation, event byte, written []string, see
 			a.refuse("a foreign key of a table that is not known")
 		}
 		if len(from.Rules) > 0 {
-			a.refuse("%s has rules, which rewrite what its foreign key does", from.Name.Name)
+			a.refuse("a foreign key of %s, which has rules that rewrite what it does", from.Name.Name)
 		}
 		via := "fk " + from.Name.Namespace + "." + from.Name.Name + "." + f.Name
 		if slices.Contains(seen, via+string(event)) {

@@ -12,6 +12,9 @@ type edit struct {
 	text     string
 }
 
+// null says whether it puts a NULL in place of what may hold data.
+func (e edit) null() bool { return strings.HasPrefix(e.text, "(NULL::") }
+
 // quoteIdent gives an identifier in double quotes.
 func quoteIdent(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
 
@@ -27,15 +30,18 @@ func quoteLiteral(s string) string {
 // emit writes the tokens [from, to) anew: no comments, one space between,
 // identifiers and strings quoted. What runs is then what was read, even where
 // another lexer would have read the client's text differently. edits are in
-// order and do not overlap.
+// order; where they overlap something was read twice, and nothing is written.
 func emit(t *parse.Tree, from, to int32, edits []edit) string {
 	var b strings.Builder
 	b.Grow(len(t.Text) + 32)
-	for i := from; i < to; {
+	for i := from; i < to || len(edits) > 0; {
 		if b.Len() > 0 {
 			b.WriteByte(' ')
 		}
-		if len(edits) > 0 && edits[0].from == i {
+		if len(edits) > 0 && edits[0].from <= i {
+			if edits[0].from < i || edits[0].to > to {
+				panic("edits that overlap")
+			}
 			b.WriteString(edits[0].text)
 			i = edits[0].to
 			edits = edits[1:]

@@ -39,7 +39,7 @@ func (a *analyzer) expr(s *scope, n int32, u abi.Use) {
 	case "columnref":
 		a.use(a.reference(s, n), u)
 		return
-	case "select_with_parens":
+	case "select_with_parens", "select_no_parens":
 		for _, c := range a.query(s, n) {
 			a.use(c, max(u, abi.UseComputed))
 		}
@@ -57,19 +57,17 @@ func (a *analyzer) expr(s *scope, n int32, u abi.Use) {
 	case "Typename", "SimpleTypename", "ConstTypename", "Numeric", "ConstDatetime", "Character", "Bit", "ConstBit", "ConstCharacter":
 		a.typeName(n)
 		return
-	case "any_name":
-		// What the server prints of its own is along an empty path.
-		if parts, _, ok := a.parts(n); !ok || (len(parts) != 2 || parts[0] != "pg_catalog") && (len(parts) != 1 || a.via == "") {
-			a.refuse("COLLATE with a collation that is not named as pg_catalog's")
-		}
+	case "any_name": // a collation only orders: which one a path leads to is no matter
 		return
 	case "func_name":
 		return // judged with its arguments
-	case "opt_indirection", "indirection":
+	case "c_expr":
+		if a.fielded(n) {
+			a.use(a.composite(s, n), u)
+			return
+		}
+	case "opt_indirection", "indirection": // elements of arrays
 		for _, el := range a.list(n, "indirection_el") {
-			if a.kid(el, "attr_name") != 0 || a.kid(el, "'*'") != 0 || a.rule(el)[1] == "'.'" {
-				a.refuse("a field of a composite value")
-			}
 			a.kids(el, func(c int32) { a.expr(s, c, u) })
 		}
 		return
@@ -77,20 +75,16 @@ func (a *analyzer) expr(s *scope, n int32, u abi.Use) {
 		a.operators(n)
 		return
 	case "func_expr_common_subexpr":
-		if first := a.rule(n)[1]; strings.HasPrefix(first, "XML") || first == "COLLATION" || first == "TREAT" {
-			a.refuse("%s", first)
+		if a.rule(n)[1] == "TREAT" {
+			a.refuse("TREAT")
 		}
 	case "AexprConst":
 		if f := a.kid(n, "func_name"); f != 0 { // type 'constant'
 			a.typeOf(f, a.t.Nodes[f].From, a.t.Nodes[f].To)
 		}
-	case "a_expr":
-		if a.kid(n, "DOCUMENT_P") != 0 {
-			a.refuse("IS DOCUMENT")
-		}
 	case "opt_sort_clause", "sort_clause":
 	default:
-		if !plain[name] {
+		if !plain[name] && !tables[name] {
 			a.refuse("%s in an expression", name)
 		}
 	}
@@ -120,7 +114,7 @@ func (a *analyzer) reference(s *scope, n int32) column {
 		a.refuse("a column name of more than three parts")
 	}
 	c := a.lookup(s, n, names)
-	c.unsure, c.nulled = false, false
+	c.unsure = false
 	if null, ok := a.nulledColumn(n, c); ok {
 		return null
 	}
@@ -138,6 +132,9 @@ func (a *analyzer) value(s *scope, n int32) column {
 	case "columnref":
 		return a.reference(s, leaf)
 	case "c_expr": // a column or subquery in parentheses
+		if a.fielded(leaf) {
+			return a.composite(s, leaf)
+		}
 		if in := a.kid(leaf, "a_expr"); in != 0 && len(a.rule(leaf)) == 5 && a.empty(a.kid(leaf, "opt_indirection")) {
 			return a.value(s, in)
 		}
@@ -147,16 +144,17 @@ func (a *analyzer) value(s *scope, n int32) column {
 			a.fail("42601", leaf, "subquery must return only one column")
 		}
 		c := cols[0]
-		c.name, c.other = "?column?", true // it is NULL where there is no row
+		c.other = true // it is NULL where there is no row
 		return c
 	}
 	// What it reads is collected under the marks of the expression itself.
 	before := a.snapshot()
 	a.expr(s, n, abi.UseComputed)
-	c := column{name: "?column?", other: true, computed: a.since(before)}
-	if f := a.find(n, "func_name"); f != 0 && a.name(leaf) == "func_expr" {
-		parts, _, _ := a.parts(f)
-		c.name = parts[len(parts)-1]
+	c := column{other: true, computed: a.since(before)}
+	if call := a.kid(leaf, "func_application"); call != 0 {
+		c.fields = a.outputsOf(call, c.computed)
+	} else if a.name(leaf) == "func_application" {
+		c.fields = a.outputsOf(leaf, c.computed)
 	}
 	return c
 }
@@ -193,18 +191,11 @@ func (a *analyzer) function(n int32, within int) {
 	if star || !ok || len(parts) > 2 {
 		a.refuse("a function name of that form")
 	}
-	if a.kid(n, "VARIADIC") != 0 {
-		a.refuse("VARIADIC")
+	args := len(a.list(a.kid(n, "func_arg_list"), "func_arg_expr")) + within
+	if a.kid(n, "VARIADIC") != 0 || a.find(n, "COLON_EQUALS") != 0 || a.find(n, "EQUALS_GREATER") != 0 {
+		args = -1 // an array of them, or by name: every number of arguments counts
 	}
-	args := 0
-	if l := a.kid(n, "func_arg_list"); l != 0 {
-		args = len(a.list(l, "func_arg_expr"))
-	}
-	args += within
-	if g := a.find(n, "COLON_EQUALS"); g != 0 {
-		args = -1 // by name: every number of arguments counts
-	}
-	var accept func(*schema.Function) bool
+	accept := a.settingCall(n, parts)
 	if a.via == "default" { // the next value of a sequence, as a default asks for it, is part of the insert
 		accept = func(f *schema.Function) bool { return f.System && f.Name.Name == "nextval" }
 	}
@@ -242,7 +233,7 @@ func (a *analyzer) candidates(n int32, parts []string, args int, accept func(*sc
 		if a.accepts(f) || accept != nil && accept(f) {
 			continue
 		}
-		if a.c.Introspect && f.Name.Namespace == "pg_catalog" && introspection[f.Name.Name] {
+		if a.c.Introspect && tells(f) {
 			continue
 		}
 		a.other(abi.Operation{Verb: "call", Kind: abi.KindFunction, Object: f.Name.Parts(), Via: a.via, Effect: abi.EffectWrite, Value: f.SourceHash})
@@ -348,7 +339,8 @@ func (a *analyzer) occurs(oid schema.OID) bool {
 		case t.Kind == 'b' && t.Category == 'A':
 			oid = t.Element
 		case t.Kind == 'c':
-			return a.c.Schema.Relations[t.Relation] != nil
+			r := a.c.Schema.Relations[t.Relation]
+			return r != nil && r.Kind != 'c'
 		default:
 			return t.Kind == 'e'
 		}
@@ -398,7 +390,7 @@ func (a *analyzer) typeOf(n, from, to int32) {
 		a.fail("42704", n, "type %q does not exist", strings.Join(parts, "."))
 	}
 	switch {
-	case t.Name.Namespace == "pg_catalog":
+	case t.Name.Namespace == "pg_catalog", t.Name.Namespace == "information_schema" && t.OID < firstUser:
 	case t.Kind == 'e', a.extended(t.Extension), a.via == "default":
 		a.casts(t.OID)
 		if a.via == "" {
@@ -407,118 +399,6 @@ func (a *analyzer) typeOf(n, from, to int32) {
 	default:
 		a.refuse("the type %s is made by users, and its functions could run anything", t.Name.Name)
 	}
-}
-
-// funcTable takes a function in FROM.
-func (a *analyzer) funcTable(s *scope, n int32) *origin {
-	ft := a.kid(n, "func_table")
-	if a.kid(ft, "ROWS") != 0 {
-		a.refuse("ROWS FROM")
-	}
-	call := a.t.Nodes[a.kid(ft, "func_expr_windowless")].First
-	if a.name(call) != "func_application" {
-		a.refuse("a function of that form in FROM")
-	}
-	parts, _, _ := a.parts(a.kid(call, "func_name"))
-	o := &origin{alias: parts[len(parts)-1]}
-	before := a.snapshot()
-	a.expr(s, a.kid(ft, "func_expr_windowless"), abi.UseComputed)
-	in := a.since(before)
-	var names []string
-	if al := a.kid(n, "func_alias_clause"); al != 0 && !a.empty(al) {
-		if a.find(al, "TableFuncElementList") != 0 {
-			a.refuse("a column definition list in FROM")
-		}
-		o.alias, names = a.alias(a.kid(al, "alias_clause"))
-	}
-	// Which function it is, and so what its columns are called, is the server's
-	// choice: a name that not all have is not sure.
-	shapes := a.shapes(parts, o.alias, a.kid(ft, "opt_ordinality") != 0 && !a.empty(a.kid(ft, "opt_ordinality")))
-	if i := slices.IndexFunc(shapes, func(s []string) bool { return len(s) > 0 && s[0] == o.alias }); i >= 0 && a.array(call) {
-		shapes = shapes[i : i+1]
-	}
-	count := map[string]int{}
-	for _, shape := range shapes {
-		for i, name := range shape {
-			if i >= len(names) {
-				if count[name]++; count[name] == 1 {
-					o.columns = append(o.columns, column{name: name, computed: in, other: true})
-				}
-			}
-		}
-	}
-	for i := range o.columns {
-		o.columns[i].unsure = count[o.columns[i].name] < len(shapes)
-	}
-	for i := len(names) - 1; i >= 0; i-- {
-		o.columns = append([]column{{name: names[i], computed: in, other: true}}, o.columns...)
-	}
-	return o
-}
-
-// array says whether a call's arguments are arrays of the server's own types,
-// so that unnest gives one column.
-func (a *analyzer) array(call int32) bool {
-	args := a.list(a.kid(call, "func_arg_list"), "func_arg_expr")
-	return a.text(a.kid(call, "func_name")) == `"unnest"` && len(args) == 1 && !slices.ContainsFunc(args, func(e int32) bool {
-		leaf := a.through(e)
-		if a.name(leaf) == "a_expr" && a.kid(leaf, "TYPECAST") != 0 {
-			b := a.kid(a.kid(leaf, "Typename"), "opt_array_bounds")
-			return b == 0 || a.empty(b)
-		}
-		return a.kid(leaf, "array_expr") == 0 || a.find(leaf, "columnref") != 0 || a.find(leaf, "select_with_parens") != 0 || a.find(leaf, "row") != 0 || a.find(leaf, "func_expr") != 0
-	})
-}
-
-// shapes gives what the columns of a function in FROM can be called.
-func (a *analyzer) shapes(parts []string, alias string, ordinality bool) (shapes [][]string) {
-	name := parts[len(parts)-1]
-	for _, f := range a.c.Schema.FunctionsNamed[name] {
-		if len(parts) == 2 && f.Name.Namespace != parts[0] || len(parts) == 1 && !a.searched(f.Name.Namespace) {
-			continue
-		}
-		var shape []string
-		t := a.c.Schema.Types[f.Result]
-		for t != nil && t.Kind == 'd' {
-			t = a.c.Schema.Types[t.Base]
-		}
-		switch {
-		case len(f.Out) > 0:
-			for i, out := range f.Out {
-				switch {
-				case out != "":
-				case len(f.Out) == 1:
-					out = alias
-				default:
-					out = "column" + itoa(i+1)
-				}
-				shape = append(shape, out)
-			}
-		case t != nil && t.Kind == 'c':
-			r := a.c.Schema.Relations[t.Relation]
-			if r == nil {
-				a.refuse("%s in FROM, which returns a composite type", name)
-			}
-			for _, c := range r.Columns {
-				shape = append(shape, c.Name)
-			}
-		case t != nil && t.Kind == 'p' && t.Category == 'P' && strings.HasPrefix(t.Name.Name, "any"): // it can be a row as well
-			shapes = append(shapes, nil)
-			shape = []string{alias}
-		default:
-			shape = []string{alias}
-		}
-		if ordinality {
-			shape = append(shape, "ordinality")
-		}
-		if !slices.ContainsFunc(shapes, func(s []string) bool { return slices.Equal(s, shape) }) {
-			shapes = append(shapes, shape)
-		}
-	}
-	if len(shapes) == 0 {
-		shapes = [][]string{{alias}}
-	}
-	return shapes
 }
 
 // tautology says whether a condition is known to hold for every row, or may
@@ -562,6 +442,10 @@ func (a *analyzer) sameColumn(s *scope, x, y int32) bool {
 	var cols [2]column
 	for i, n := range []int32{x, y} {
 		leaf := a.bare(n)
+		if in := a.kid(leaf, "a_expr"); in != 0 && a.fielded(leaf) && a.name(a.bare(in)) == "columnref" { // (t).id is t.id
+			cols[i] = a.composite(s, leaf)
+			continue
+		}
 		if a.name(leaf) != "columnref" {
 			return false
 		}

@@ -31,7 +31,7 @@ func (a *analyzer) named(n int32) (Part, bool) {
 		return Part{Kind: Declare, Name: a.cursorName(n), Hold: !a.empty(hold) && a.kid(hold, "WITH") != 0, Inner: a.inner(a.kid(n, "SelectStmt"))}, true
 	case "ExecuteStmt":
 		if a.rule(n)[1] != "EXECUTE" {
-			a.refuse("CREATE TABLE AS EXECUTE")
+			a.makesTable(n)
 		}
 		return Part{Kind: Execute, Name: a.ident(a.kid(n, "name")), Rows: true, Args: a.constants(a.kid(n, "execute_param_clause"))}, true
 	case "FetchStmt":
@@ -103,6 +103,9 @@ func (a *analyzer) constant(n int32) (p abi.Param, ok bool) {
 		n = a.through(n)
 		r := a.rule(n)
 		switch name := a.name(n); {
+		case name == "c_expr" && len(r) == 3 && r[2] == "array_expr" && sign == "":
+			text, ok := a.constantArray(a.kid(n, "array_expr"))
+			return abi.Param{Value: []byte(text)}, ok
 		case name == "a_expr" && a.kid(n, "TYPECAST") != 0: // '1'::int
 			n = a.kid(n, "a_expr")
 		case name == "c_expr" && len(r) == 5 && r[1] == "'('" && a.empty(a.kid(n, "opt_indirection")):
@@ -128,6 +131,32 @@ func (a *analyzer) constant(n int32) (p abi.Param, ok bool) {
 			return p, false
 		}
 	}
+}
+
+// constantArray gives an array of constants as the server writes it.
+func (a *analyzer) constantArray(n int32) (text string, ok bool) {
+	var parts []string
+	for _, in := range a.list(a.kid(n, "array_expr_list"), "array_expr") {
+		part, ok := a.constantArray(in)
+		if !ok {
+			return "", false
+		}
+		parts = append(parts, part)
+	}
+	for _, e := range a.list(a.kid(n, "expr_list"), "a_expr") {
+		p, ok := a.constant(e)
+		switch leaf := a.through(e); {
+		case !ok:
+			return "", false
+		case p.Null:
+			parts = append(parts, "NULL")
+		case a.name(leaf) == "c_expr" && a.kid(leaf, "array_expr") != 0: // ARRAY within ARRAY
+			parts = append(parts, string(p.Value))
+		default:
+			parts = append(parts, `"`+strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(string(p.Value))+`"`)
+		}
+	}
+	return "{" + strings.Join(parts, ",") + "}", true
 }
 
 // unresolved stands in a statement that uses names until Resolve has filled
@@ -203,13 +232,15 @@ func (an *Analysis) Resolve(names Names) (*Analysis, error) {
 			return nil, err
 		}
 		if in != nil {
-			p.Writes, p.Rows = in.Parts[0].Writes, p.Rows && in.Parts[0].Rows
+			p.Writes, p.Rows = in.Parts[0].Writes, p.Explain != Runs || p.Rows && in.Parts[0].Rows
 			for _, op := range in.Statement.Operations {
-				op.Statement = i
+				if op.Statement = i; p.Explain == Planned {
+					op.Attrs |= abi.Explain
+				}
 				st.Operations = append(st.Operations, op)
 			}
 			for _, o := range in.Statement.Outputs {
-				if o.Statement = i; p.Rows {
+				if o.Statement = i; p.Rows && p.Explain == Runs {
 					st.Outputs = append(st.Outputs, o)
 				}
 			}

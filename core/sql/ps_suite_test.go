@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -104,12 +106,7 @@ func TestPS19Corpus(t *testing.T) {
 			texts = append(texts, text)
 		}
 	}
-	for text := range kindsOf {
-		texts = append(texts, text)
-	}
-	for text := range effectsOf {
-		texts = append(texts, text)
-	}
+	texts = append(append(texts, slices.Sorted(maps.Keys(kindsOf))...), slices.Sorted(maps.Keys(effectsOf))...)
 	g := generator{Rand: rand.New(rand.NewPCG(7, 7)), major: pgtest.Major()}
 	for range 300 {
 		texts = append(texts, g.statement())

@@ -102,18 +102,15 @@ func (a *analyzer) byOutput(s *scope, e int32, u abi.Use, first bool) {
 	switch leaf := a.through(e); {
 	case a.name(leaf) == "columnref":
 		if names, star, ok := a.parts(leaf); ok && !star && len(names) == 1 {
-			matched := false
+			matched, vague := false, false
 			for _, c := range s.aliases {
 				if c.name == names[0] {
-					matched = true
-					if c.nulled {
-						a.refuse("ordering by %s, which may hold data", c.name)
-					}
 					a.use(c, u)
+					matched, vague = true, c.vague
 					break
 				}
 			}
-			if matched && (first || !a.hasColumn(s, names[0])) {
+			if matched && (first && !vague || !a.hasColumn(s, names[0])) {
 				return
 			}
 		}
@@ -336,7 +333,7 @@ func itoa(i int) string {
 func (a *analyzer) selectList(parent *scope, n int32) ([]column, *scope) {
 	s := &scope{parent: parent}
 	if into := a.kid(n, "into_clause"); !a.empty(into) {
-		a.refuse("SELECT INTO")
+		a.makesTable(into)
 	}
 	if f := a.kid(n, "from_clause"); !a.empty(f) {
 		a.from(s, a.kid(f, "from_list"))
@@ -391,22 +388,29 @@ func (a *analyzer) targets(s *scope, list int32) (cols []column) {
 			if len(s.origins) == 0 {
 				a.fail("42601", el, "SELECT * with no tables specified is not valid")
 			}
-			cols = append(cols, a.star(visible(s.origins))...)
+			cols = append(cols, a.spelled(el, visible(s.origins))...)
 			continue
 		}
 		if ref := a.through(first); a.name(ref) == "columnref" {
 			if names, star, plain := a.parts(ref); star && plain {
-				cols = append(cols, a.star(a.originOf(s, ref, names).columns)...)
+				cols = append(cols, a.spelled(ref, a.originOf(s, ref, names).all())...)
 				continue
 			}
 		}
+		if all := a.through(first); a.fielded(all) && a.rule(a.lastElement(all))[2] == "'*'" {
+			cols = append(cols, a.allFields(s, all)...)
+			continue
+		}
+		before := len(a.edits)
 		c := a.value(s, first)
-		if l := a.kid(el, "ColLabel"); l != 0 {
-			c.name = a.ident(l)
-		} else if l := a.kid(el, "BareColLabel"); l != 0 {
-			c.name = a.ident(l)
-		} else if last := len(a.edits) - 1; c.nulled && a.via == "" && a.edits[last].from == a.t.Nodes[el].From && a.edits[last].to == a.t.Nodes[el].To {
-			a.edits[last].text += " AS " + quoteIdent(c.name)
+		if c.name = a.label(el); c.name == "" {
+			var sure bool
+			c.name, sure = a.figure(first)
+			c.vague = !sure
+			if len(a.edits) > before && slices.ContainsFunc(a.edits[before:], edit.null) { // the server would call it by its type
+				at := a.t.Nodes[el].To
+				a.edits = append(a.edits, edit{at, at, "AS " + quoteIdent(c.name)})
+			}
 		}
 		cols = append(cols, c)
 	}
@@ -461,6 +465,17 @@ func (a *analyzer) tableRef(s *scope, n int32) []*origin {
 		return []*origin{{alias: alias, columns: rename(a.all(a.query(at, a.kid(n, "select_with_parens"))), names)}}
 	case a.kid(n, "func_table") != 0:
 		return []*origin{a.funcTable(s, n)}
+	case a.kid(n, "xmltable") != 0 || a.kid(n, "json_table") != 0:
+		in := a.kid(n, "xmltable")
+		if in == 0 {
+			in = a.kid(n, "json_table")
+		}
+		o := a.tableExpr(s, in)
+		if alias != "" {
+			o.alias = alias
+		}
+		o.columns = rename(o.columns, names)
+		return []*origin{o}
 	case a.kid(n, "joined_table") != 0:
 		origins := a.join(s, a.kid(n, "joined_table"))
 		if al := a.kid(n, "alias_clause"); al != 0 {
@@ -573,7 +588,7 @@ func (a *analyzer) rangeVar(s *scope, n int32, alias string, names []string) *or
 		}
 	}
 	r := a.relation(q)
-	o := &origin{alias: alias, columns: rename(a.columns(r), names), relation: r, read: a.touch("select", r, a.via, abi.EffectRead)}
+	o := &origin{alias: alias, columns: rename(a.columns(r), names), relation: r, via: a.via, read: a.touch("select", r, a.via, abi.EffectRead)}
 	o.read.refs++
 	if alias == "" {
 		o.alias, o.schema = r.Name.Name, r.Name.Namespace
@@ -595,7 +610,7 @@ func (a *analyzer) columns(r *schema.Relation) []column {
 	}
 	cols := make([]column, len(r.Columns))
 	for i, c := range r.Columns {
-		cols[i] = column{name: c.Name, copies: []source{{r, c.Name, a.via}}}
+		cols[i] = column{name: c.Name, copies: []source{{relation: r, column: c.Name, via: a.via}}}
 	}
 	if r.Kind == 'v' && !r.System {
 		behind := a.view(r)

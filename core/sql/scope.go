@@ -2,6 +2,7 @@ package sql
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/sql/schema"
@@ -14,8 +15,10 @@ type column struct {
 	copies   []source // it is a bare copy of one of these
 	computed []source // these went into it otherwise
 	other    bool     // constants, parameters or expressions went into it
+	vague    bool     // the server may call it otherwise
+	fields   []column // of a composite value, where they are known
 	unsure   bool     // there may be no such column: which function runs is the server's choice
-	nulled   bool     // NULL stands in its place in the text that is forwarded
+	of       *origin  // behind whose alias it can be named, in a list of many; nil is its name alone
 }
 
 // source is a table column and the operation under which it is read.
@@ -23,6 +26,7 @@ type source struct {
 	relation *schema.Relation
 	column   string
 	via      string
+	picked   schema.OID // the type of the field of it that is taken, 0 where it is taken whole
 }
 
 // origin is one element of a FROM clause, or what a JOIN makes of two: that one
@@ -32,6 +36,7 @@ type origin struct {
 	schema   string // of a relation that was named with it
 	columns  []column
 	relation *schema.Relation // a table or view
+	via      string           // what stands between it and the text
 	joined   bool             // a side of a JOIN: only a qualified name finds its columns
 	read     *operation       // that reads the relation
 }
@@ -43,8 +48,8 @@ func (o *origin) find(name string) (found []column) {
 			found = append(found, c)
 		}
 	}
-	if r := o.relation; len(found) == 0 && r != nil && r.Kind != 'v' && systemColumns[name] && o.read != nil {
-		found = append(found, column{name: name, computed: []source{{r, name, o.read.Via}}, other: true})
+	if r := o.relation; len(found) == 0 && r != nil && r.Kind != 'v' && systemColumns[name] {
+		found = append(found, column{name: name, computed: []source{{relation: r, column: name, via: o.via}}, other: true})
 	}
 	return found
 }
@@ -53,7 +58,18 @@ func (o *origin) find(name string) (found []column) {
 func visible(origins []*origin) (cols []column) {
 	for _, o := range origins {
 		if !o.joined {
-			cols = append(cols, o.columns...)
+			cols = append(cols, o.all()...)
+		}
+	}
+	return cols
+}
+
+// all gives the columns of one element, each with where it is found.
+func (o *origin) all() []column {
+	cols := slices.Clone(o.columns)
+	for i := range cols {
+		if o.alias != "" {
+			cols[i].of = o
 		}
 	}
 	return cols
@@ -124,8 +140,12 @@ func (a *analyzer) lookup(s *scope, n int32, names []string) column {
 		case len(found) > 1:
 			a.fail("42702", n, "column reference %q is ambiguous", col)
 		case len(found) == 1:
-			if found[0].unsure && qualifier == "" {
+			switch {
+			case !found[0].unsure:
+			case qualifier == "":
 				a.certain(s, where, col)
+			case slices.ContainsFunc(a.reached([]string{col}), func(f *schema.Function) bool { return !a.accepts(f) }):
+				a.refuse("%s.%s, which is a function's column or a call", qualifier, col)
 			}
 			return found[0]
 		case qualifier != "" && matched:
@@ -165,7 +185,7 @@ func (a *analyzer) wholeRow(o *origin) column {
 	if o.relation != nil {
 		a.casts(o.relation.RowType)
 	}
-	c := column{name: o.alias, other: true}
+	c := column{name: o.alias, other: true, fields: o.columns}
 	for _, k := range o.columns {
 		c.computed = append(append(c.computed, k.copies...), k.computed...)
 	}
@@ -192,7 +212,7 @@ func (a *analyzer) read(s source, u abi.Use) {
 	if u&^abi.UseCopied != 0 {
 		a.computable(s)
 	}
-	if s.relation.System && catalogs[s.relation.Name.Name][s.column] {
+	if s.hides() {
 		a.refuse("the column %s of %s may hold data", s.column, s.relation.Name.Name)
 	}
 	a.touch("select", s.relation, s.via, abi.EffectRead).add(s.column, u)
@@ -202,18 +222,14 @@ func (a *analyzer) read(s source, u abi.Use) {
 // its operators, casts and functions could run anything. Enumerations and
 // domains have none of their own.
 func (a *analyzer) computable(s source) {
-	c := s.relation.Column(s.column)
-	if c == nil || c.Type < firstUser {
-		return
+	typ := s.picked
+	if c := s.relation.Column(s.column); typ == 0 && c != nil {
+		typ = c.Type
 	}
-	t := a.c.Schema.Types[c.Type]
-	for t != nil && t.Kind == 'd' { // computed with as what it is made of
-		t = a.c.Schema.Types[t.Base]
-	}
-	if t == nil || t.OID >= firstUser && t.Kind != 'e' && !a.extendedType(t.OID) {
+	if !a.plainType(typ) {
 		a.refuse("computing with %s, whose type is made by users", s.column)
 	}
-	a.casts(c.Type)
+	a.casts(typ)
 }
 
 // casts adds the functions that users have made to cast from or to a type: a
@@ -264,9 +280,9 @@ type opKey struct {
 
 // change gives the operation of a command that changes rows, of which a
 // statement can have several.
-func (a *analyzer) change(verb string, r *schema.Relation) *operation {
+func (a *analyzer) change(verb string, r *schema.Relation, via string) *operation {
 	a.changes++
-	return a.operation(opKey{a.statement, verb, r.Name.Namespace + "\x00" + r.Name.Name, a.via, a.changes}, abi.Operation{Statement: a.statement, Verb: verb, Kind: abi.KindRelation, Object: r.Name.Parts(), Via: a.via, Effect: abi.EffectWrite})
+	return a.operation(opKey{a.statement, verb, r.Name.Namespace + "\x00" + r.Name.Name, via, a.changes}, abi.Operation{Statement: a.statement, Verb: verb, Kind: abi.KindRelation, Object: r.Name.Parts(), Via: via, Effect: abi.EffectWrite})
 }
 
 // touch gives the operation of that verb on that relation, making it once.

@@ -6,6 +6,7 @@ package sql
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/sql/parse"
@@ -18,11 +19,14 @@ type Context struct {
 	Schema     *schema.Schema
 	Grammar    *parse.Grammar
 	SearchPath []string               // as it would stand when the text runs; nil is the login's own
+	Login      []string               // the path that the session began with; nil is the login's own
 	Anywhere   bool                   // the path may be another one: a function or operator can be any schema's
 	Dirty      map[schema.Name]bool   // relations that the open transaction made or changed: unknown until it ends
 	Introspect bool                   // the task may read the system catalogs' names
 	Extensions []string               // whose types and immutable functions any text may use, as the server's own
 	Settings   func(name string) bool // further settings that the task may change; nil has none
+
+	StatementTimeout time.Duration // the task's limit, 0 where it has none
 }
 
 // Analysis is what Analyze found out about one text. It is immutable.
@@ -43,8 +47,10 @@ type Part struct {
 	Local     bool   // SET LOCAL
 	All       bool   // DEALLOCATE, CLOSE, RESET, DISCARD ALL
 	Hold      bool   // DECLARE WITH HOLD
+	Notice    string // what the client is told when it is done
+	Explain   Explain
 
-	Path  []string    // what the search path is set to; nil is the login's own
+	Path  []string    // what the search path is set to; nil is what the session began with
 	Args  []abi.Param // of EXECUTE
 	Inner *Analysis   // what PREPARE and DECLARE give a name to, as a text of its own
 }
@@ -81,6 +87,16 @@ const (
 	Fetch   // FETCH and MOVE
 	CloseCursor
 	Discard
+)
+
+// Explain says whether EXECUTE runs, or is only planned, or runs and tells how.
+type Explain uint8
+
+// The ways of EXPLAIN EXECUTE.
+const (
+	Runs Explain = iota
+	Planned
+	Analyzed
 )
 
 // Error is an answer in PostgreSQL's own words: what is outside the grammar,

@@ -22,11 +22,7 @@ func (a *analyzer) utility(n int32) Part {
 	case "VariableResetStmt":
 		return a.reset(n)
 	case "VariableShowStmt":
-		a.other(abi.Operation{Verb: "show", Kind: abi.KindSetting, Effect: abi.EffectRead, Attrs: abi.Floor, Object: []string{strings.ToLower(a.text(n))}})
-		if a.kid(n, "ALL") != 0 {
-			a.refuse("SHOW ALL")
-		}
-		return Part{Kind: Show, Rows: true}
+		return a.show(n)
 	case "ExplainStmt":
 		return a.explain(n)
 	case "CopyStmt":
@@ -47,20 +43,45 @@ func (a *analyzer) utility(n int32) Part {
 			a.floor("discard all")
 			return Part{Kind: Discard, All: true}
 		}
-		if a.kid(n, "PLANS") != 0 {
-			a.floor("discard plans")
-			return Part{Kind: Discard}
+		a.floor(strings.ToLower(a.text(n))) // plans, and what the session alone has: its temporary tables, its last values of sequences
+		return Part{Kind: Discard}
+	case "CallStmt":
+		return a.call(n)
+	case "CreateStmt", "CreateAsStmt":
+		if a.name(n) == "CreateAsStmt" || !a.empty(a.kid(n, "OptTemp")) {
+			a.makesTable(n)
 		}
 	case "ConstraintsSetStmt":
-		a.floor("set constraints")
-		if l := a.kid(a.kid(n, "constraints_set_list"), "qualified_name_list"); l != 0 {
-			a.refuse("SET CONSTRAINTS by name") // that would be looked up along the search path
-		}
+		a.floor("set constraints") // whichever names are meant: all of them may be set
 		return Part{Kind: Utility}
 	}
 	verb := a.words(n)
 	a.other(abi.Operation{Verb: verb, Kind: abi.KindStatement, Effect: abi.EffectUnknown})
 	return Part{Kind: Utility}
+}
+
+// makesTable refuses what makes a table for a session's own use.
+func (a *analyzer) makesTable(n int32) {
+	panic(&Error{Code: "0A000", Message: "making a table is refused, temporary ones too: this gateway runs no DDL yet", Offset: int(a.token(n).Start),
+		Hint: "name what comes between by WITH … AS MATERIALIZED, keep a result open with DECLARE … WITH HOLD, or take it away with COPY (SELECT …) TO STDOUT"})
+}
+
+// call takes CALL of a procedure: whichever of that name it is, since OUT
+// arguments count in no catalog.
+func (a *analyzer) call(n int32) Part {
+	f := a.kid(n, "func_application")
+	name := a.kid(f, "func_name")
+	parts, star, plain := a.parts(name)
+	if star || !plain || len(parts) > 2 {
+		a.refuse("a procedure name of that form")
+	}
+	a.kids(f, func(c int32) {
+		if c != name {
+			a.expr(&scope{}, c, abi.UseComputed)
+		}
+	})
+	a.candidates(name, parts, -1, nil)
+	return Part{Kind: Utility, Rows: true}
 }
 
 // words gives the leading keywords of a statement: "drop table", "do".
@@ -123,73 +144,6 @@ func (a *analyzer) transaction(n int32) Part {
 	return Part{}
 }
 
-// settings are those that every task may set, with the values that are
-// allowed; none listed is any. What is not here is refused: search_path, role,
-// row_security and many others change what a text means.
-var settings = map[string][]string{
-	"application_name": nil, "datestyle": nil, "intervalstyle": nil, "timezone": nil, "extra_float_digits": nil, "bytea_output": nil,
-	"client_encoding": {"utf8", "utf-8", "unicode"}, "standard_conforming_strings": {"on", "true", "1"}, "escape_string_warning": nil,
-	"client_min_messages": {"notice", "warning", "error"}, "default_transaction_isolation": nil, "default_transaction_read_only": nil,
-	"transaction_isolation": nil, "transaction_read_only": nil, "synchronize_seqscans": nil, "lock_timeout": nil,
-}
-
-func (a *analyzer) set(name, value string, local bool) Part {
-	lower := strings.ToLower(name)
-	allowed, ok := settings[lower]
-	fits := len(allowed) == 0
-	for _, v := range allowed {
-		fits = fits || strings.EqualFold(v, value)
-	}
-	if !ok && a.c.Settings != nil && a.c.Settings(lower) {
-		ok, fits = true, true
-	}
-	op := abi.Operation{Verb: "set", Kind: abi.KindSetting, Object: []string{lower}, Value: value, Effect: abi.EffectWrite}
-	if ok && fits {
-		op.Effect, op.Attrs = abi.EffectRead, abi.Floor
-	}
-	a.other(op)
-	return Part{Kind: Set, Name: lower, Value: value, Local: local}
-}
-
-func (a *analyzer) setting(n int32) Part {
-	local := a.kid(n, "LOCAL") != 0
-	rest := a.kid(n, "set_rest")
-	if a.kid(rest, "transaction_mode_list") != 0 {
-		a.other(abi.Operation{Verb: "set", Kind: abi.KindSetting, Object: []string{"transaction"}, Effect: abi.EffectRead, Attrs: abi.Floor})
-		return Part{Kind: Set, Name: "transaction", Local: a.kid(rest, "SESSION") == 0}
-	}
-	more := a.kid(rest, "set_rest_more")
-	if g := a.kid(more, "generic_set"); g != 0 {
-		name := strings.ReplaceAll(a.text(a.kid(g, "var_name")), `"`, "")
-		value := "default"
-		if strings.EqualFold(name, "search_path") {
-			return a.setPath(a.kid(g, "var_list"), local)
-		}
-		if v := a.kid(g, "var_list"); v != 0 {
-			var words []string
-			for i := a.t.Nodes[v].From; i < a.t.Nodes[v].To; i++ {
-				words = append(words, a.t.Tokens[i].Value)
-			}
-			value = strings.Join(words, "")
-		}
-		return a.set(strings.ReplaceAll(name, " ", ""), value, local)
-	}
-	switch r := a.rule(more); r[1] {
-	case "SCHEMA":
-		return a.searchPath([]string{a.token(a.kid(more, "Sconst")).Value}, local)
-	case "TIME":
-		return a.set("timezone", a.text(a.kid(more, "zone_value")), local)
-	case "NAMES":
-		value := "default"
-		if e := a.kid(more, "opt_encoding"); !a.empty(e) {
-			value = a.token(e).Value
-		}
-		return a.set("client_encoding", value, local)
-	default:
-		return a.set(strings.ToLower(strings.Trim(r[1], "_P")), "", local)
-	}
-}
-
 // setPath takes SET search_path; no list is DEFAULT. Schemas that do not exist
 // are skipped, as the server does.
 func (a *analyzer) setPath(list int32, local bool) Part {
@@ -226,13 +180,17 @@ func (a *analyzer) searchPath(names []string, local bool) Part {
 }
 
 func (a *analyzer) reset(n int32) Part {
-	if v := a.find(n, "var_name"); v != 0 && strings.EqualFold(strings.Trim(a.text(v), `"`), "search_path") {
+	if v := a.find(n, "var_name"); v != 0 && a.varName(v) == "search_path" {
 		return a.setPath(0, false)
 	} else if v != 0 {
-		return a.set(strings.ReplaceAll(a.text(v), `"`, ""), "default", false)
+		return a.set(a.varName(v), "default", 0, false)
 	}
 	if a.find(n, "TIME") != 0 {
-		return a.set("timezone", "default", false)
+		return a.set("timezone", "default", 0, false)
+	}
+	if a.find(n, "SESSION") != 0 && a.c.Schema.Role.Itself {
+		a.floor("reset session authorization") // nothing can have changed it
+		return Part{Kind: Utility}
 	}
 	if a.find(n, "ALL") != 0 {
 		a.floor("reset all") // back to what the session began with: limits are part of that
@@ -258,10 +216,26 @@ func (a *analyzer) explain(n int32) Part {
 	inner := a.t.Nodes[a.kid(n, "ExplainableStmt")].First
 	before := len(a.order)
 	switch a.name(inner) {
-	case "SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt":
+	case "SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt", "DeclareCursorStmt":
 		outputs := len(a.outputs)
-		a.top(inner)
+		if k := a.kid(inner, "SelectStmt"); k != 0 { // DECLARE makes no cursor here
+			inner = k
+		}
+		if a.name(inner) == "SelectStmt" {
+			a.output(a.query(nil, inner)) // set_config of a path is a call here: who knows whether it runs
+		} else {
+			a.output(a.dml(nil, inner))
+		}
 		a.outputs = a.outputs[:outputs]
+	case "ExecuteStmt":
+		p, _ := a.named(inner)
+		if p.Explain = Planned; analyze {
+			a.other(abi.Operation{Verb: "explain analyze", Kind: abi.KindStatement, Effect: abi.EffectRead})
+			p.Explain = Analyzed
+		}
+		return p
+	case "CreateAsStmt":
+		a.makesTable(inner)
 	default:
 		a.refuse("EXPLAIN of %s", a.words(inner))
 	}
@@ -312,21 +286,21 @@ func (a *analyzer) copy(n int32) Part {
 		if w := a.kid(n, "where_clause"); w != 0 && !a.empty(w) {
 			a.refuse("COPY FROM with WHERE")
 		}
-		r := a.target(q)
-		op := a.change("insert", r)
+		r := a.table(q)
+		op := a.change("insert", r, a.via)
 		op.Attrs |= abi.CopyIn
-		given := map[string]bool{}
+		var given []string
 		for _, c := range r.Columns {
 			if listed == nil || contains(listed, c.Name) {
 				a.writes(op, r, c.Name)
-				given[c.Name] = true
+				given = append(given, c.Name)
 			}
 		}
 		for _, name := range listed {
 			a.known(r, q, name)
 		}
-		a.defaults(r, given, n) // the option DEFAULT fills in those of columns that are given
-		a.effects(r, 'i', nil)
+		a.defaults(r, given, a.find(n, "DEFAULT") != 0) // the option fills in those of columns that are given
+		a.follows(r, 'i', nil, nil)                     // no rule rewrites it
 		return Part{Kind: CopyIn}
 	}
 	r := a.relation(q)
@@ -361,9 +335,9 @@ func (a *analyzer) truncate(n int32) Part {
 		a.refuse("TRUNCATE … RESTART IDENTITY")
 	}
 	for _, re := range a.list(a.kid(n, "relation_expr_list"), "relation_expr") {
-		r := a.target(a.find(re, "qualified_name"))
+		r := a.table(a.find(re, "qualified_name"))
 		a.touch("truncate", r, "", abi.EffectWrite)
-		a.effects(r, 't', nil)
+		a.follows(r, 't', nil, nil)
 		if cascade && a.referenced(r) {
 			a.refuse("TRUNCATE … CASCADE")
 		}

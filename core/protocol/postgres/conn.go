@@ -30,6 +30,7 @@ type conn struct {
 	superuser      string // whose session it is, as the server said at login
 	authorization  string
 	parametersSeen [][]byte
+	told           string // about what was given at connect
 	state          *resourceState
 	known          uint64 // the version of the schema that the last text was read under
 
@@ -112,7 +113,8 @@ func (c *conn) run() error {
 	c.toClient, c.toUpstream = newOutput(c.client), newOutput(c.upstream)
 	c.queue, c.status = c.ring[:0], 'I'
 	c.prepared, c.portals = map[string]*prepared{}, map[string]*portal{}
-	c.names = names{cursors: map[string]*declared{}, resolved: map[use]*sql.Analysis{}}
+	path := c.names.login // where the client has given one, at connect
+	c.names = names{cursors: map[string]*declared{}, resolved: map[use]*sql.Analysis{}, login: path, path: path, lasting: path, before: path, moved: path != nil}
 	stop := context.AfterFunc(ctx, c.interrupt)
 	defer stop()
 	served := make(chan error, 1)

@@ -17,6 +17,7 @@ import (
 type names struct {
 	cursors    map[string]*declared
 	path       []string // as it stands; nil is the login's own
+	login      []string // as the session began with it
 	lasting    []string // as it stands once the transaction is committed
 	before     []string // as it stood before the transaction
 	savepoints []savepoint
@@ -103,6 +104,9 @@ func (c *conn) learn(e *entry, tag string) error {
 		return unasked('C')
 	}
 	p := &e.analysis.Parts[i]
+	if p.Notice != "" {
+		c.in = append(c.in, notice("01000", p.Notice)...)
+	}
 	switch p.Kind {
 	case sql.Begin, sql.Commit, sql.Rollback, sql.Savepoint, sql.Release, sql.RollbackTo, sql.SetPath, sql.Reset,
 		sql.Prepare, sql.Deallocate, sql.Declare, sql.CloseCursor, sql.Discard:
@@ -148,17 +152,20 @@ func (c *conn) take(l learned) {
 		}
 	case sql.SetPath:
 		n.moved = true
-		if n.path = p.Path; !p.Local {
-			n.lasting = p.Path
+		if n.path = p.Path; p.Path == nil {
+			n.path = n.login
+		}
+		if !p.Local {
+			n.lasting = n.path
 		}
 	case sql.Reset:
 		if p.All {
 			n.moved = true
-			n.path, n.lasting = nil, nil
+			n.path, n.lasting = n.login, n.login
 		}
 	case sql.Discard:
 		if p.All {
-			n.path, n.lasting = nil, nil
+			n.path, n.lasting = n.login, n.login
 			clear(n.cursors)
 			for name := range c.portals {
 				c.dropLocked(name)

@@ -60,6 +60,15 @@ var pathTricks = map[string]struct {
 	ready int
 }{
 	"the path itself":         {join(query("set search_path = evil"), query("select lower(5)")), 2},
+	"by a call":               {join(query("select set_config('search_path', 'evil', false)"), query("select lower(5)")), 2},
+	"by a call, half fetched": {join(parseMsg("", "select set_config('search_path', 'evil', false)"), bindMsg("", ""), frame('E', []byte{0, 0, 0, 0, 1}), sync_(), query("select lower(5)")), 2},
+	"by a call, unfinished":   {join(query("begin"), parseMsg("", "select pg_catalog.set_config('search_path', 'evil', true)"), bindMsg("p", ""), frame('E', []byte{'p', 0, 0, 0, 0, 1}), parseMsg("", "select lower(5)"), bindMsg("", ""), executeMsg(""), sync_(), query("rollback")), 3},
+	"by a call, prepared":     {join(query("prepare p as select set_config('search_path', 'evil', false)"), query("execute p"), query("select lower(5)")), 3},
+	"by a call, declared":     {join(query("begin"), query("declare c cursor for select set_config('search_path', 'evil', false)"), query("fetch c"), query("select lower(5)"), query("rollback")), 5},
+	"by a call, explained":    {join(query("explain analyze select set_config('search_path', 'evil', false)"), query("select lower(5)")), 2},
+	"by a call, within":       {join(query("with x as (select set_config('search_path', 'evil', false)) select * from x"), query("select lower(5)")), 2},
+	"by a call, copied":       {join(query("copy (select set_config('search_path', 'evil', false)) to stdout"), query("select lower(5)")), 2},
+	"by a call, in one text":  {query("select set_config('search_path', 'evil', false); select lower(5)"), 1},
 	"behind a commit":         {join(query("set search_path = evil"), query("begin"), query("set local search_path = default"), query("commit; select lower(5)")), 4},
 	"behind a rollback":       {join(query("set search_path = evil"), query("begin"), query("set local search_path = default"), parseMsg("a", "rollback"), bindMsg("", "a"), executeMsg(""), parseMsg("", "select lower(5)"), bindMsg("", ""), executeMsg(""), sync_()), 4},
 	"behind a savepoint":      {join(query("set search_path = evil"), query("begin"), query("savepoint s"), query("set search_path = default"), query("rollback to s; select lower(5)")), 5},

@@ -245,6 +245,9 @@ func (c *conn) answer(ctx context.Context, kind byte, m []byte) error {
 			c.finish(ctx, gate.Outcome{State: gate.Completed})
 		}
 	case kind == 's' && e.kind == 'E':
+		if err := c.learn(e, ""); err != nil { // SELECT set_config(…) has run by its first row
+			return err
+		}
 		if c.stopped != nil {
 			code, err := c.overLimit(ctx, e)
 			if err == nil {

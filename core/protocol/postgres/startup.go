@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
+	"regexp"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -16,7 +18,10 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/gate"
+	"github.com/taskgate/taskgate/core/sql"
+	"github.com/taskgate/taskgate/core/sql/parse"
 )
 
 // The request codes of the first message ("Message Formats").
@@ -220,7 +225,21 @@ func (c *conn) login(ctx context.Context, g *gate.Gate) error {
 		return refused
 	}
 	c.attach()
-	if err := c.connect(ctx, given); err != nil {
+	ex, err := c.judgeSettings(ctx, given)
+	if err != nil {
+		return err
+	}
+	err = c.connect(ctx, given)
+	if ex != nil {
+		o := gate.Outcome{State: gate.Completed}
+		if err != nil {
+			o.State = gate.Failed
+		}
+		if e := ex.Done(ctx, o); err == nil {
+			err = e
+		}
+	}
+	if err != nil {
 		return err
 	}
 	if err := c.fit(ctx); err != nil {
@@ -427,61 +446,122 @@ func (c *conn) credential() ([]byte, error) {
 	return b, nil
 }
 
-// allowedAtStart are the parameters of a startup packet that go upstream.
-// Every other is refused: some of them (role, search_path by options, …)
-// change what a text means.
-var allowedAtStart = map[string]string{
-	"application_name": "", "datestyle": "", "timezone": "", "intervalstyle": "", "extra_float_digits": "", "bytea_output": "",
-	"client_encoding": "UTF8", "standard_conforming_strings": "on",
-	authSetting: "", // for the gateway itself: it does not go upstream
-}
-
+// startupSettings gives the settings of a startup packet, in small letters.
 func startupSettings(params map[string]string) (map[string]string, error) {
 	given := map[string]string{}
 	take := func(name, value string) error {
 		lower := strings.ToLower(name)
-		want, ok := allowedAtStart[lower]
-		if !ok {
-			return &fatal{code: "42501", message: fmt.Sprintf("the setting %q may not be given at connect", name)}
-		}
-		if want == "UTF8" && !strings.EqualFold(value, "UTF8") && !strings.EqualFold(value, "UTF-8") && !strings.EqualFold(value, "'utf-8'") && !strings.EqualFold(value, "UNICODE") {
-			return &fatal{code: "42501", message: fmt.Sprintf("client_encoding %q: this gateway reads UTF8 alone", value), hint: "set PGCLIENTENCODING=UTF8"}
-		}
-		if want == "UTF8" {
-			value = "UTF8"
-		}
-		if want == "on" && !slices.Contains([]string{"on", "true", "yes", "1"}, strings.ToLower(value)) {
-			return &fatal{code: "42501", message: "standard_conforming_strings has to be on"}
-		}
 		if lower == authSetting && !strings.EqualFold(value, "password") && !strings.EqualFold(value, oauthbearer) {
 			return &fatal{code: "42501", message: fmt.Sprintf("%s %q: password or %s is expected", authSetting, value, strings.ToLower(oauthbearer))}
 		}
-		if strings.ContainsRune(value, 0) || len(value) > 1024 {
+		if lower == "role" || lower == "session_authorization" { // nobody, and nobody is asked
+			return &fatal{code: "42501", message: fmt.Sprintf("the setting %q may not be given at connect", name)}
+		}
+		if len(value) > 1024 || len(name) > 128 {
 			return &fatal{code: "42501", message: fmt.Sprintf("the value of %q is not allowed", name)}
 		}
-		given[lower] = value
+		given[lower] = value // of a name that comes twice in options the last counts, as at the server
 		return nil
+	}
+	if words, err := splitOptions(params["options"]); err != nil {
+		return nil, err
+	} else {
+		for _, w := range words {
+			if err := take(w[0], w[1]); err != nil {
+				return nil, err
+			}
+		}
 	}
 	for name, value := range params {
 		switch name {
-		case "user", "database", "replication":
-		case "options":
-			words, err := splitOptions(value)
-			if err != nil {
-				return nil, err
-			}
-			for _, w := range words {
-				if err := take(w[0], w[1]); err != nil {
-					return nil, err
-				}
-			}
-		default:
+		case "user", "database", "replication", "options":
+		default: // counts more than what stands in options
 			if err := take(name, value); err != nil {
 				return nil, err
 			}
 		}
 	}
+	if v, ok := given["client_encoding"]; ok && !sql.Setting("client_encoding", v) {
+		return nil, &fatal{code: "42501", message: fmt.Sprintf("client_encoding %q: this gateway reads UTF8 alone", v), hint: "set PGCLIENTENCODING=UTF8"}
+	}
+	if v, ok := given["standard_conforming_strings"]; ok && !sql.Setting("standard_conforming_strings", v) {
+		return nil, &fatal{code: "42501", message: "standard_conforming_strings has to be on"}
+	}
+	delete(given, "client_encoding")
+	delete(given, "standard_conforming_strings")
 	return given, nil
+}
+
+// judgeSettings judges what is given at connect as a SET of it would be. What
+// every task may set passes as it is; search_path, and what only this task may
+// set, is asked for and recorded. It gives the exchange of that, nil where there
+// is none.
+func (c *conn) judgeSettings(ctx context.Context, given map[string]string) (*gate.Exchange, error) {
+	_, task := c.session.Resource()
+	if o, ok := taskOptions(task); ok && o.StatementTimeout > 0 {
+		asked, ok := given["statement_timeout"]
+		if !ok {
+			asked = fmt.Sprint(o.StatementTimeout.Milliseconds())
+		}
+		value, told, ok := sql.Timeout(asked, o.StatementTimeout)
+		if !ok {
+			return nil, &fatal{code: "22023", message: fmt.Sprintf("invalid value for parameter \"statement_timeout\": %q", asked)}
+		}
+		given["statement_timeout"], c.told = value, told
+	}
+	var texts []string
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		if !settingName.MatchString(name) {
+			return nil, &fatal{code: "42501", message: fmt.Sprintf("the setting %q may not be given at connect", name)}
+		}
+		switch value := given[name]; {
+		case name == "search_path":
+			path, ok := parse.Path(value)
+			if !ok {
+				return nil, &fatal{code: "22023", message: fmt.Sprintf("invalid value for parameter \"search_path\": %q", value)}
+			}
+			quoted := make([]string, len(path))
+			for i, p := range path {
+				if quoted[i] = p; !settingName.MatchString(p) || strings.Contains(p, ".") {
+					quoted[i] = `"` + strings.ReplaceAll(p, `"`, `""`) + `"`
+				}
+			}
+			given[name] = strings.Join(quoted, ", ")
+			texts = append(texts, fmt.Sprintf("SELECT pg_catalog.set_config('search_path', '%s', false)", strings.ReplaceAll(given[name], "'", "''")))
+		case !sql.Setting(name, value):
+			texts = append(texts, fmt.Sprintf("SET %s TO '%s'", name, strings.ReplaceAll(value, "'", "''")))
+		}
+	}
+	if len(texts) == 0 {
+		return nil, nil
+	}
+	a, err := c.understand(strings.Join(texts, "; "), nil)
+	var ex *gate.Exchange
+	if err == nil && a.Statement.Incomplete != "" {
+		err = &sql.Error{Code: "42501", Message: a.Statement.Incomplete, Offset: -1}
+	}
+	if err == nil {
+		ex, err = c.session.Submit(ctx, &abi.Command{Phase: abi.Execute, Statement: a.Statement}, nil)
+	}
+	if err != nil {
+		if r, ok := refuse("", err); ok {
+			return nil, &fatal{code: r.code, message: "at connect: " + r.message, hint: r.hint, cause: err}
+		}
+		return nil, c.unreachable(err)
+	}
+	for i := range a.Parts {
+		if a.Parts[i].Kind == sql.SetPath {
+			c.names.login = a.Parts[i].Path
+		}
+	}
+	return ex, nil
+}
+
+// settingName is how the name of a setting looks.
+var settingName = regexp.MustCompile(`^[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?$`)
+
+func notice(code, message string) []byte {
+	return encode(&pgproto3.NoticeResponse{Severity: "NOTICE", SeverityUnlocalized: "NOTICE", Code: code, Message: message})
 }
 
 // splitOptions reads `-c name=value` and `--name=value`, a backslash escaping
@@ -547,7 +627,10 @@ func (c *conn) welcome() error {
 	c.parametersSeen = nil
 	b = append(b, c.p.register(c)...)
 	if n := c.session.Notice(); n != "" {
-		b = append(b, encode(&pgproto3.NoticeResponse{Severity: "NOTICE", SeverityUnlocalized: "NOTICE", Code: "00000", Message: n})...)
+		b = append(b, notice("00000", n)...)
+	}
+	if c.told != "" {
+		b = append(b, notice("01000", c.told)...)
 	}
 	b = append(b, 'Z', 0, 0, 0, 5, 'I')
 	_, err := c.client.Write(b)

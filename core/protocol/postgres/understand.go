@@ -41,6 +41,7 @@ type textKey struct {
 	text       string
 	introspect bool
 	path       string
+	timeout    time.Duration
 }
 
 const (
@@ -56,7 +57,10 @@ func (c *conn) understand(text string, path []string) (*sql.Analysis, error) {
 		return nil, &gate.Denied{Guard: "gate", Reason: abi.Reason{Code: "gate.no-task", Message: "the task is gone"}}
 	}
 	o, ok := taskOptions(task)
-	introspect := ok && o.Introspect
+	introspect, timeout := ok && o.Introspect, time.Duration(0)
+	if ok {
+		timeout = o.StatementTimeout
+	}
 	s, err := c.schema(c.session.Context())
 	if err != nil {
 		return nil, err
@@ -66,7 +70,7 @@ func (c *conn) understand(text string, path []string) (*sql.Analysis, error) {
 	if ro, ok := resource.Options.(*ResourceOptions); ok {
 		extensions = ro.Extensions
 	}
-	key := textKey{text, introspect, pathKey(path, c.names.moved) + "\x00\x00" + strings.Join(extensions, "\x00")}
+	key := textKey{text, introspect, pathKey(path, c.names.moved) + "\x00\x00" + pathKey(c.names.login, false) + "\x00\x00" + strings.Join(extensions, "\x00"), timeout}
 	c.state.mu.Lock()
 	a := c.state.texts[key]
 	same := c.state.schema == s
@@ -78,7 +82,7 @@ func (c *conn) understand(text string, path []string) (*sql.Analysis, error) {
 	if err != nil {
 		return nil, &sql.Error{Code: "0A000", Message: err.Error(), Offset: -1}
 	}
-	a, err = sql.Analyze(&sql.Context{Schema: s, Grammar: g, SearchPath: path, Anywhere: c.names.moved, Introspect: introspect, Extensions: extensions}, text)
+	a, err = sql.Analyze(&sql.Context{Schema: s, Grammar: g, SearchPath: path, Login: c.names.login, Anywhere: c.names.moved, Introspect: introspect, Extensions: extensions, StatementTimeout: timeout}, text)
 	if err != nil {
 		return nil, err
 	}

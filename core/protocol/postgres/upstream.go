@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,11 +57,20 @@ func (c *conn) connect(ctx context.Context, given map[string]string) error {
 			_ = nc.SetDeadline(time.Time{})
 		}
 	}
+	var said *fatal
+	if errors.As(err, &said) {
+		return err
+	}
 	if err != nil {
-		c.p.log(c.session.ID(), "session of "+c.session.About().Resource, err)
-		return &fatal{code: "08006", message: fmt.Sprintf("the resource %s cannot be reached (session %s)", c.session.About().Resource, c.session.ID()), cause: err}
+		return c.unreachable(err)
 	}
 	return nil
+}
+
+// unreachable tells the client no more than that, and the operator why.
+func (c *conn) unreachable(err error) error {
+	c.p.log(c.session.ID(), "session of "+c.session.About().Resource, err)
+	return &fatal{code: "08006", message: fmt.Sprintf("the resource %s cannot be reached (session %s)", c.session.About().Resource, c.session.ID()), cause: err}
 }
 
 // secureUpstream asks the server for TLS where the resource wants it. Nothing
@@ -108,14 +119,8 @@ func (c *conn) enter(up gate.Upstream, given map[string]string) error {
 	put("user", up.User)
 	put("database", up.Database)
 	put("client_encoding", "UTF8")
-	for _, name := range []string{"application_name", "datestyle", "timezone", "intervalstyle", "extra_float_digits", "bytea_output"} {
-		if v, ok := given[name]; ok {
-			put(name, v)
-		}
-	}
-	_, task := c.session.Resource()
-	if o, ok := taskOptions(task); ok && o.StatementTimeout > 0 {
-		put("statement_timeout", fmt.Sprint(o.StatementTimeout.Milliseconds()))
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		put(name, given[name])
 	}
 	m = append(m, 0)
 	binary.BigEndian.PutUint32(m, uint32(len(m)))
@@ -147,7 +152,11 @@ func (c *conn) enter(up gate.Upstream, given map[string]string) error {
 			if err := e.Decode(body); err != nil {
 				return err
 			}
-			return fmt.Errorf("upstream: %s (SQLSTATE %s)", e.Message, e.Code)
+			err := fmt.Errorf("upstream: %s (SQLSTATE %s)", e.Message, e.Code)
+			if auth.done && (e.Code == "22023" || e.Code == "42704") { // of a setting that the client has given
+				return &fatal{code: e.Code, message: e.Message, cause: err}
+			}
+			return err
 		case 'N', 'v':
 		case 'S':
 			if !auth.done {

@@ -59,9 +59,9 @@ func (l *loader) session() error {
 	}
 	var version int
 	var path string
-	err := l.tx.QueryRow(l.ctx, `SELECT current_setting('server_version_num')::int, current_database()::text, r.rolname::text, r.rolsuper, r.rolbypassrls,
+	err := l.tx.QueryRow(l.ctx, `SELECT current_setting('server_version_num')::int, current_database()::text, r.rolname::text, current_user = session_user, r.rolsuper, r.rolbypassrls,
 		coalesce((SELECT reset_val FROM pg_settings WHERE name = 'search_path'), '')
-		FROM pg_roles r WHERE r.rolname = current_user`).Scan(&version, &l.s.Database, &l.s.Role.Name, &l.s.Role.Superuser, &l.s.Role.BypassRLS, &path)
+		FROM pg_roles r WHERE r.rolname = current_user`).Scan(&version, &l.s.Database, &l.s.Role.Name, &l.s.Role.Itself, &l.s.Role.Superuser, &l.s.Role.BypassRLS, &path)
 	if err != nil {
 		return err
 	}
@@ -94,12 +94,15 @@ func (l *loader) relations() error {
 				WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e' LIMIT 1), ''),
 			pg_has_role(c.relowner, 'USAGE')
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-		WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND n.nspname !~ '^pg_(toast|temp)' ORDER BY n.nspname, c.relname`,
+		WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c') AND n.nspname !~ '^pg_(toast|temp)' ORDER BY n.nspname, c.relname`,
 		[]any{&r.OID, &r.Name.Namespace, &r.Name.Name, &kind, &r.Owner, &r.RowLevel, &r.Persistent, &r.RowType, &r.System, &r.Extension, &owned}, func() {
 			n := r
 			n.Kind = kind[0]
-			l.s.Relations[n.OID], l.s.RelationByName[n.Name] = &n, &n
-			if owned && !n.System && n.Kind != 'S' {
+			l.s.Relations[n.OID] = &n
+			if n.Kind != 'c' { // a composite type: FROM cannot name it
+				l.s.RelationByName[n.Name] = &n
+			}
+			if owned && !n.System && n.Kind != 'S' && n.Kind != 'c' {
 				l.s.Role.Owns = append(l.s.Role.Owns, n.Name)
 			}
 		})
@@ -231,7 +234,7 @@ func (l *loader) rules() error {
 	var x Rule
 	var event string
 	return l.rows(`SELECT ev_class, rulename::text, ev_type::text, is_instead, pg_get_ruledef(oid) FROM pg_rewrite
-		WHERE rulename <> '_RETURN' AND oid >= 16384 ORDER BY rulename`, []any{&rel, &x.Name, &event, &x.Instead, &x.Text}, func() {
+		WHERE rulename <> '_RETURN' AND oid >= 16384 AND ev_enabled IN ('O', 'A') ORDER BY rulename`, []any{&rel, &x.Name, &event, &x.Instead, &x.Text}, func() {
 		if r := l.s.Relations[rel]; r != nil {
 			n := x
 			n.Event = first(event) - '0'
@@ -244,15 +247,17 @@ func (l *loader) functions() error {
 	var f Function
 	var kind, volatility, source string
 	var out []string
+	var types []OID
 	return l.rows(`SELECT p.oid, n.nspname::text, p.proname::text, p.proargtypes::oid[], p.pronargdefaults::int, p.provariadic, p.prorettype, p.proretset,
 			p.prokind::text, p.provolatile::text, p.prosecdef, p.proowner, g.lanname::text, CASE WHEN p.oid < 16384 THEN '' ELSE p.prosrc END, n.nspname = 'pg_catalog' AND p.oid < 16384,
 			coalesce((SELECT array_agg(coalesce(p.proargnames[i], '')::text ORDER BY i) FROM generate_subscripts(p.proargmodes, 1) i WHERE p.proargmodes[i] IN ('o', 'b', 't')), '{}'),
+			coalesce((SELECT array_agg(p.proallargtypes[i] ORDER BY i) FROM generate_subscripts(p.proargmodes, 1) i WHERE p.proargmodes[i] IN ('o', 'b', 't')), '{}'),
 			coalesce((SELECT e.extname::text FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
 				WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e' LIMIT 1), '')
 		FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language g ON g.oid = p.prolang`,
-		[]any{&f.OID, &f.Name.Namespace, &f.Name.Name, &f.Args, &f.Defaults, &f.Variadic, &f.Result, &f.ReturnsSet, &kind, &volatility, &f.Definer, &f.Owner, &f.Language, &source, &f.System, &out, &f.Extension}, func() {
+		[]any{&f.OID, &f.Name.Namespace, &f.Name.Name, &f.Args, &f.Defaults, &f.Variadic, &f.Result, &f.ReturnsSet, &kind, &volatility, &f.Definer, &f.Owner, &f.Language, &source, &f.System, &out, &types, &f.Extension}, func() {
 			n := f
-			n.Args, n.Out, n.Kind, n.Volatility = slices.Clone(f.Args), slices.Clone(out), first(kind), first(volatility)
+			n.Args, n.Out, n.OutTypes, n.Kind, n.Volatility = slices.Clone(f.Args), slices.Clone(out), slices.Clone(types), first(kind), first(volatility)
 			if source != "" {
 				n.SourceHash = hash(source)
 			}

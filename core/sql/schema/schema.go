@@ -41,6 +41,7 @@ func (n Name) Parts() []string { return []string{n.Namespace, n.Name} }
 // Role is who the gateway's login is at the server.
 type Role struct {
 	Name      string
+	Itself    bool // the login's own: no setting has put another in its place
 	Superuser bool
 	BypassRLS bool
 	Owns      []Name // tables and views that it owns, itself or by membership
@@ -66,7 +67,7 @@ func (r *Role) Privileged() string {
 type Relation struct {
 	OID          OID
 	Name         Name
-	Kind         byte // relkind: r table, p partitioned, v view, m materialised view, f foreign, S sequence
+	Kind         byte // relkind: r table, p partitioned, v view, m materialised view, f foreign, S sequence, c composite type (by OID alone)
 	Owner        OID
 	Columns      []Column // by attnum, dropped ones left out
 	View         string   // pg_get_viewdef under an empty search_path, else empty
@@ -160,6 +161,12 @@ type Trigger struct {
 	Columns    []int16 // UPDATE OF
 	Constraint bool
 	SourceHash string // SHA-256 of the function's source, hexadecimal
+}
+
+// On says whether it may fire for an event: i insert, u update, d delete,
+// t truncate.
+func (t *Trigger) On(event byte) bool {
+	return event == 'i' && t.Insert || event == 'u' && t.Update || event == 'd' && t.Delete || event == 't' && t.Truncate
 }
 
 // Rule is a row of pg_rewrite that is not a view's own.

@@ -289,21 +289,24 @@ func (t *Task) nothing(o *abi.Operation) *miss {
 	return m
 }
 
-// effect judges what stands behind a view, a parent, a foreign key, a trigger
-// or a default. It gives why not.
+// beneath are the words for what makes a command write elsewhere.
+var beneath = map[string]string{"fk": "foreign key", "rule": "rule", "view": "view"}
+
+// effect judges what stands behind a view, a parent, a foreign key, a rule, a
+// trigger or a default. It gives why not.
 func (t *Task) effect(o *abi.Operation, used []*Rule) string {
 	how, what, _ := strings.Cut(o.Via, " ")
 	switch {
 	case how == "view" && o.Effect == abi.EffectRead, how == "parent":
 		return "" // whoever lists a view or parent lists what is behind it
-	case how == "fk":
+	case beneath[how] != "" && o.Kind == abi.KindRelation:
 		if r, m := t.match(&abi.Operation{Verb: o.Verb, Kind: o.Kind, Object: o.Object, Columns: o.Columns, Effect: o.Effect}); m == nil && r != nil && !r.conditional() {
 			return ""
 		}
 		if slices.ContainsFunc(used, func(r *Rule) bool { return slices.Contains(r.Effects, table(o)) }) {
 			return ""
 		}
-		return "the server would also " + o.Verb + " rows of " + table(o) + " by the foreign key " + what
+		return "the server would also " + o.Verb + " rows of " + table(o) + " by the " + beneath[how] + " " + what
 	case how == "trigger":
 		how := "the server would also run the trigger " + what
 		for _, r := range used {

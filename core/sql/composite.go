@@ -1,0 +1,168 @@
+package sql
+
+import (
+	"slices"
+
+	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/sql/schema"
+)
+
+// fielded says whether an expression takes a field of a composite value:
+// (value).field, however many.
+func (a *analyzer) fielded(n int32) bool {
+	if a.name(n) != "c_expr" {
+		return false
+	}
+	return slices.ContainsFunc(a.list(a.indirection(n), "indirection_el"), func(el int32) bool { return a.rule(el)[1] == "'.'" })
+}
+
+func (a *analyzer) indirection(n int32) int32 {
+	if i := a.kid(n, "indirection"); i != 0 {
+		return i
+	}
+	return a.kid(n, "opt_indirection")
+}
+
+// composite gives what (value).field stands for. A field of a whole row is that
+// column; where the value's fields are not known nothing is. Picking one runs
+// no code, but `(value).name` is a call of name where there is no such field.
+func (a *analyzer) composite(s *scope, n int32) column {
+	return a.picked(s, n, a.list(a.indirection(n), "indirection_el"))
+}
+
+func (a *analyzer) lastElement(n int32) int32 {
+	els := a.list(a.indirection(n), "indirection_el")
+	return els[len(els)-1]
+}
+
+// allFields gives what (value).* stands for in a list of results.
+func (a *analyzer) allFields(s *scope, n int32) []column {
+	els := a.list(a.indirection(n), "indirection_el")
+	fields := a.fields(a.picked(s, n, els[:len(els)-1]))
+	if fields == nil {
+		a.refuse("all fields of a value whose type is not known")
+	}
+	if slices.ContainsFunc(fields, a.hidden) {
+		a.refuse("all fields of a row that may hold data: name them")
+	}
+	return a.star(fields)
+}
+
+// picked follows an indirection from the value before it.
+func (a *analyzer) picked(s *scope, n int32, els []int32) (c column) {
+	switch {
+	case a.kid(n, "select_with_parens") != 0:
+		c = a.value(s, a.kid(n, "select_with_parens"))
+	case a.kid(n, "a_expr") != 0:
+		c = a.value(s, a.kid(n, "a_expr"))
+	default:
+		a.refuse("a field of a parameter, whose type is not known")
+	}
+	for _, el := range els {
+		at := a.kid(el, "attr_name")
+		switch {
+		case at != 0:
+			fields := a.fields(c)
+			i := slices.IndexFunc(fields, func(f column) bool { return f.name == a.ident(at) })
+			if fields == nil {
+				a.refuse("the field %s of a value whose type is not known", a.ident(at))
+			}
+			if i < 0 {
+				a.fail("42703", at, "column %q not found in data type", a.ident(at))
+			}
+			if fields[i].unsure {
+				a.refuse("the field %s, which is a function's column or a call", a.ident(at))
+			}
+			c = fields[i]
+		case a.rule(el)[1] == "'.'":
+			a.refuse("all fields of a value, anywhere but in a list of results")
+		default: // an element of an array
+			a.kids(el, func(k int32) { a.expr(s, k, abi.UseComputed) })
+			c = column{name: c.name, computed: union(c.computed, c.copies), other: true}
+		}
+	}
+	return c
+}
+
+// fields gives the fields of a value, nil where they are not known.
+func (a *analyzer) fields(c column) []column {
+	if c.fields != nil {
+		return c.fields
+	}
+	if len(c.copies) != 1 || len(c.computed) > 0 {
+		return nil
+	}
+	src := c.copies[0]
+	col := src.relation.Column(src.column)
+	if col == nil || src.hides() {
+		return nil
+	}
+	return a.fieldsOf(col.Type, src)
+}
+
+// fieldsOf gives the fields of a composite type, as picked from a source. One
+// that is of a type that users have made in turn cannot be computed with.
+func (a *analyzer) fieldsOf(typ schema.OID, from source) (list []column) {
+	t := a.c.Schema.Types[typ]
+	for t != nil && t.Kind == 'd' {
+		t = a.c.Schema.Types[t.Base]
+	}
+	if t == nil || t.Relation == 0 || a.c.Schema.Relations[t.Relation] == nil {
+		return nil
+	}
+	for _, f := range a.c.Schema.Relations[t.Relation].Columns {
+		src := from
+		src.picked = f.Type
+		list = append(list, column{name: f.Name, computed: []source{src}, other: true})
+	}
+	return list
+}
+
+// plainType says whether texts may compute with values of a type: its
+// operators, casts and functions are the server's own, or accepted.
+func (a *analyzer) plainType(oid schema.OID) bool {
+	if oid < firstUser {
+		return true
+	}
+	t := a.c.Schema.Types[oid]
+	for t != nil && t.Kind == 'd' { // computed with as what it is made of
+		t = a.c.Schema.Types[t.Base]
+	}
+	return t != nil && (t.OID < firstUser || t.Kind == 'e' || a.extendedType(t.OID))
+}
+
+// outputs gives the columns that a call of the server's own returns by their
+// names, each computed from what went in; nil where it has none.
+func (a *analyzer) outputsOf(call int32, in []source) (list []column) {
+	parts, _, ok := a.parts(a.kid(call, "func_name"))
+	if !ok {
+		return nil
+	}
+	fs := a.reached(parts)
+	for _, f := range fs {
+		if len(f.Out) < 2 {
+			continue
+		}
+		for i, name := range f.Out {
+			if i >= len(f.OutTypes) || !a.plainType(f.OutTypes[i]) {
+				return nil
+			}
+			if !slices.ContainsFunc(list, func(c column) bool { return c.name == name }) {
+				// Where another function of that name runs, a name that is no field is a call.
+				unsure := slices.ContainsFunc(fs, func(f *schema.Function) bool { return len(f.Out) < 2 || !slices.Contains(f.Out, name) })
+				list = append(list, column{name: name, computed: in, other: true, unsure: unsure})
+			}
+		}
+	}
+	return list
+}
+
+// reached are the functions of that name that the path can lead to.
+func (a *analyzer) reached(parts []string) (list []*schema.Function) {
+	for _, f := range a.c.Schema.FunctionsNamed[parts[len(parts)-1]] {
+		if len(parts) == 2 && f.Name.Namespace == parts[0] || len(parts) == 1 && a.searched(f.Name.Namespace) {
+			list = append(list, f)
+		}
+	}
+	return list
+}

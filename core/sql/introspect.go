@@ -1,0 +1,204 @@
+package sql
+
+import (
+	"slices"
+
+	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/sql/schema"
+)
+
+// introspection are the functions of pg_catalog that a task with introspection
+// may call: they tell names, and nothing that a table holds.
+var introspection = set(`format_type pg_table_is_visible pg_type_is_visible pg_function_is_visible pg_operator_is_visible pg_get_userbyid
+	pg_encoding_to_char pg_char_to_encoding pg_client_encoding getdatabaseencoding quote_ident array_to_string current_schema current_schemas pg_relation_is_publishable
+	has_schema_privilege has_table_privilege has_column_privilege has_any_column_privilege has_database_privilege has_function_privilege has_sequence_privilege
+	has_type_privilege has_language_privilege has_tablespace_privilege pg_has_role row_security_active aclexplode acldefault
+	pg_get_function_identity_arguments pg_get_function_result pg_my_temp_schema pg_is_other_temp_schema pg_get_serial_sequence pg_get_keywords
+	to_regclass to_regtype to_regnamespace to_regproc to_regprocedure to_regoper to_regoperator to_regrole to_regcollation
+	pg_partition_ancestors pg_partition_root pg_collation_is_visible pg_statistics_obj_is_visible
+	pg_conversion_is_visible pg_opclass_is_visible pg_opfamily_is_visible pg_ts_config_is_visible pg_ts_dict_is_visible pg_ts_parser_is_visible pg_ts_template_is_visible
+	pg_get_partkeydef pg_size_pretty pg_get_publication_tables pg_is_in_recovery pg_backend_pid pg_postmaster_start_time pg_typeof pg_column_is_updatable pg_relation_is_updatable`)
+
+// standardFunctions are those of information_schema.
+var standardFunctions = set(`_pg_expandarray _pg_index_position _pg_truetypid _pg_truetypmod _pg_char_max_length _pg_char_octet_length
+	_pg_numeric_precision _pg_numeric_precision_radix _pg_numeric_scale _pg_datetime_precision _pg_interval_type`)
+
+// tells says whether a task with introspection may call a function.
+func tells(f *schema.Function) bool {
+	switch f.Name.Namespace {
+	case "pg_catalog":
+		return introspection[f.Name.Name]
+	case "information_schema":
+		return f.OID < firstUser && standardFunctions[f.Name.Name]
+	}
+	return false
+}
+
+// nulled are the functions that could print data or somebody's text: a task
+// with introspection may ask for them and is answered NULL, of their type.
+var nulled = map[string]string{
+	"pg_get_expr": "text", "pg_get_constraintdef": "text", "pg_get_indexdef": "text", "pg_get_viewdef": "text", "pg_get_triggerdef": "text",
+	"pg_get_ruledef": "text", "pg_get_functiondef": "text", "pg_get_function_arguments": "text", "pg_get_function_arg_default": "text", "pg_get_function_sqlbody": "text",
+	"pg_get_statisticsobjdef_columns": "text", "pg_get_statisticsobjdef": "text", "pg_get_partition_constraintdef": "text",
+	"obj_description": "text", "col_description": "text", "shobj_description": "text", "pg_table_size": "int8", "pg_relation_size": "int8",
+	"pg_total_relation_size": "int8", "pg_database_size": "int8", "pg_indexes_size": "int8", "pg_tablespace_size": "int8", "pg_sequence_last_value": "int8",
+}
+
+// catalogs are the relations of pg_catalog that such a task may read, and the
+// columns of them that hold data or text with data in it: those are NULL. What
+// columns there are, testdata/catalogs.txt has: a new one has to be looked at.
+var catalogs = map[string]map[string]bool{
+	"pg_class": set("relpartbound reloptions relacl"), "pg_namespace": set("nspacl"), "pg_attribute": set("attmissingval attoptions attfdwoptions attacl"),
+	"pg_type": set("typdefault typdefaultbin typacl"), "pg_am": {}, "pg_index": set("indexprs indpred"), "pg_constraint": set("conbin"), "pg_inherits": {},
+	"pg_collation": {}, "pg_enum": {}, "pg_range": {}, "pg_extension": set("extconfig extcondition"), "pg_language": set("lanacl"), "pg_tablespace": set("spcoptions spcacl"),
+	"pg_roles": set("rolpassword rolconfig"), "pg_user": set("passwd useconfig"), "pg_group": {}, "pg_proc": set("prosrc probin prosqlbody proargdefaults proconfig proacl"),
+	"pg_attrdef": set("adbin"), "pg_policy": set("polqual polwithcheck"), "pg_statistic_ext": set("stxexprs"), "pg_publication": {}, "pg_publication_rel": set("prqual"),
+	"pg_publication_namespace": {}, "pg_trigger": set("tgargs tgqual"), "pg_rewrite": set("ev_qual ev_action"), "pg_sequence": {}, "pg_depend": {}, "pg_database": set("datacl"),
+	"pg_auth_members": {}, "pg_foreign_table": set("ftoptions"), "pg_foreign_server": set("srvoptions srvacl"), "pg_foreign_data_wrapper": set("fdwoptions fdwacl"), "pg_partitioned_table": set("partexprs"),
+	"pg_description": set("description"), "pg_shdescription": set("description"), "pg_operator": {}, "pg_opclass": {}, "pg_opfamily": {}, "pg_amop": {}, "pg_amproc": {}, "pg_cast": {}, "pg_conversion": {}, "pg_event_trigger": {},
+	"pg_ts_config": {}, "pg_ts_dict": set("dictinitoption"), "pg_ts_parser": {}, "pg_ts_template": {}, "pg_aggregate": set("agginitval aggminitval"), "pg_default_acl": set("defaclacl"), "pg_subscription": set("subconninfo"),
+	"pg_tables": {}, "pg_views": set("definition"), "pg_matviews": set("definition"), "pg_indexes": set("indexdef"), "pg_sequences": set("last_value"), "pg_policies": set("qual with_check"), "pg_rules": set("definition"),
+	"pg_timezone_names": {}, "pg_timezone_abbrevs": {},
+}
+
+// standard are the views of information_schema, likewise. Those that are not
+// here hold options, which may be passwords.
+var standard = map[string]map[string]bool{
+	"information_schema_catalog_name": {}, "schemata": {}, "tables": {}, "columns": set("column_default generation_expression"), "views": set("view_definition"),
+	"table_constraints": {}, "key_column_usage": {}, "constraint_column_usage": {}, "constraint_table_usage": {}, "referential_constraints": {},
+	"check_constraints": set("check_clause"), "check_constraint_routine_usage": {}, "domain_constraints": {}, "domains": set("domain_default"), "domain_udt_usage": {},
+	"column_column_usage": {}, "column_domain_usage": {}, "column_udt_usage": {}, "data_type_privileges": {}, "element_types": set("domain_default"),
+	"attributes": set("attribute_default"), "user_defined_types": {}, "routines": set("routine_definition external_name"), "parameters": set("parameter_default"),
+	"routine_column_usage": {}, "routine_routine_usage": {}, "routine_sequence_usage": {}, "routine_table_usage": {}, "sequences": {},
+	"triggers": set("action_condition action_statement"), "triggered_update_columns": {}, "view_column_usage": {}, "view_routine_usage": {}, "view_table_usage": {},
+	"character_sets": {}, "collations": {}, "collation_character_set_applicability": {},
+	"applicable_roles": {}, "administrable_role_authorizations": {}, "enabled_roles": {}, "column_privileges": {}, "table_privileges": {}, "routine_privileges": {},
+	"udt_privileges": {}, "usage_privileges": {}, "role_column_grants": {}, "role_table_grants": {}, "role_routine_grants": {}, "role_udt_grants": {}, "role_usage_grants": {},
+	"foreign_data_wrappers": {}, "foreign_servers": {}, "foreign_tables": {},
+	"sql_features": {}, "sql_implementation_info": {}, "sql_parts": {}, "sql_sizing": {},
+}
+
+// told gives the columns of a system relation that are NULL to a task with
+// introspection; false is a relation that it may not read.
+func told(n schema.Name) (hidden map[string]bool, ok bool) {
+	switch n.Namespace {
+	case "pg_catalog":
+		hidden, ok = catalogs[n.Name]
+	case "information_schema":
+		hidden, ok = standard[n.Name]
+	}
+	return hidden, ok
+}
+
+// hides says whether a source is a column of a system relation that may hold data.
+func (s source) hides() bool {
+	if !s.relation.System {
+		return false
+	}
+	hidden, ok := told(s.relation.Name)
+	return !ok || hidden[s.column]
+}
+
+// null writes a NULL of a type in place of a node, in the text that is forwarded.
+func (a *analyzer) null(n int32, namespace, typ string) column {
+	if a.via == "" {
+		a.edits = append(a.edits, edit{a.t.Nodes[n].From, a.t.Nodes[n].To, nullOf(namespace, typ)})
+	}
+	return column{name: typ, other: true}
+}
+
+func nullOf(namespace, typ string) string {
+	return "(NULL::" + quoteIdent(namespace) + "." + quoteIdent(typ) + ")"
+}
+
+// nulledCall replaces a call that is answered NULL. What its arguments read is
+// never read.
+func (a *analyzer) nulledCall(n int32) bool {
+	if !a.c.Introspect {
+		return false
+	}
+	parts, _, ok := a.parts(a.kid(n, "func_name"))
+	if !ok || len(parts) == 2 && parts[0] != "pg_catalog" || len(parts) > 2 {
+		return false
+	}
+	typ := nulled[parts[len(parts)-1]]
+	if typ == "" {
+		return false
+	}
+	for _, f := range a.c.Schema.FunctionsNamed[parts[len(parts)-1]] {
+		if !f.System && len(parts) == 1 {
+			return false // the path may lead to another one
+		}
+	}
+	a.null(n, "pg_catalog", typ)
+	return true
+}
+
+// nulledColumn replaces a column of a system relation that may hold data.
+func (a *analyzer) nulledColumn(n int32, c column) (column, bool) {
+	if !a.hidden(c) {
+		return c, false
+	}
+	a.touch("select", c.copies[0].relation, c.copies[0].via, abi.EffectRead)
+	t := a.typeOfColumn(c.copies[0])
+	out := a.null(n, t.Namespace, t.Name)
+	out.name = c.name
+	return out, true
+}
+
+// hidden says whether a column is one that a task with introspection reads as
+// NULL.
+func (a *analyzer) hidden(c column) bool {
+	return len(c.copies) == 1 && a.c.Introspect && c.copies[0].hides()
+}
+
+func (a *analyzer) typeOfColumn(s source) schema.Name {
+	if c := s.relation.Column(s.column); c != nil {
+		if t := a.c.Schema.Types[c.Type]; t != nil {
+			return t.Name
+		}
+	}
+	return schema.Name{Namespace: "pg_catalog", Name: "text"}
+}
+
+// spelled gives the columns that a * stands for. Where one of them is of a
+// system relation and may hold data, they are written in its place, that one
+// as NULL.
+func (a *analyzer) spelled(n int32, cols []column) []column {
+	if a.star(cols); a.via != "" || !slices.ContainsFunc(cols, a.hidden) {
+		return cols
+	}
+	text := ""
+	for i, c := range cols {
+		if i > 0 {
+			text += " , "
+		}
+		o, name := c.of, quoteIdent(c.name)
+		switch {
+		case a.hidden(c):
+			a.touch("select", c.copies[0].relation, c.copies[0].via, abi.EffectRead)
+			t := a.typeOfColumn(c.copies[0])
+			text += nullOf(t.Namespace, t.Name) + " AS " + name
+			cols[i] = column{name: c.name, other: true}
+		case o == nil:
+			text += name
+		case o.schema != "":
+			text += quoteIdent(o.schema) + "." + quoteIdent(o.alias) + "." + name
+		default:
+			text += quoteIdent(o.alias) + "." + name
+		}
+	}
+	a.edits = append(a.edits, edit{a.t.Nodes[n].From, a.t.Nodes[n].To, text})
+	return cols
+}
+
+// system lets a task with introspection read a system relation, and refuses
+// every other.
+func (a *analyzer) system(r *schema.Relation) {
+	if !a.c.Introspect {
+		a.refuse("the system relation %s: this task has no introspection", r.Name.Name)
+	}
+	if _, ok := told(r.Name); !ok {
+		a.refuse("the system relation %s may hold what others do", r.Name.Name)
+	}
+}
