@@ -5,6 +5,7 @@
 //	upstream.go  (*gate.Session).Dial, TLS, SCRAM
 //	frame.go     whole messages out of what was read
 //	client.go    message -> command -> Submit -> upstream
+//	extended.go  the same for Parse, Bind, Describe, Execute, Close
 //	queue.go     what the client has been promised, in order
 //	server.go    answer -> Result -> client
 //	refuse.go    refusals, errors and notices in PostgreSQL's words
