@@ -252,19 +252,36 @@ func TestPW12Matrix(t *testing.T) {
 	}
 }
 
-// dribble is an upstream whose answers come a byte at a time.
+// dribble is an upstream whose answers come a byte at a time, but for the
+// schema, which is long.
 type dribble struct{ dialer }
 
 func (d dribble) Dial(ctx context.Context, r *gate.Resource, login string) (gate.Upstream, error) {
 	up, err := plainDialer{server.Addr(), "app", d.database}.Dial(ctx, r, login)
-	up.Conn = drop{up.Conn}
+	up.Conn = &drop{Conn: up.Conn}
 	return up, err
 }
 
-type drop struct{ net.Conn }
+type drop struct {
+	net.Conn
+	whole, begun bool
+}
 
-func (d drop) Read(b []byte) (int, error) { return d.Conn.Read(b[:min(1, len(b))]) }
-func (d drop) CloseWrite() error          { return d.Conn.(*net.TCPConn).CloseWrite() }
+func (d *drop) Write(b []byte) (int, error) {
+	if !d.begun { // the gateway's own connection says who it is
+		d.begun, d.whole = true, bytes.Contains(b, []byte("application_name\x00taskgate\x00"))
+	}
+	return d.Conn.Write(b)
+}
+
+func (d *drop) Read(b []byte) (int, error) {
+	if d.whole {
+		return d.Conn.Read(b)
+	}
+	return d.Conn.Read(b[:min(1, len(b))])
+}
+
+func (d *drop) CloseWrite() error { return d.Conn.(*net.TCPConn).CloseWrite() }
 
 // TestPW16SplitAnswers: the server's answers cut at every byte give the same.
 func TestPW16SplitAnswers(t *testing.T) {

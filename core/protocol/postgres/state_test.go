@@ -463,9 +463,10 @@ func TestPW39NothingStays(t *testing.T) {
 // policy says by then, and its locks are gone.
 func TestPW40AlwaysBack(t *testing.T) {
 	nothing := &rules{allow: func(*abi.Command) bool { return false }}
+	g := serve(t, nothing)
 	for name, c := range map[string]struct{ end, tag string }{"rollback": {"rollback", "ROLLBACK"}, "abort": {"abort", "ROLLBACK"}, "commit": {"commit", "ROLLBACK"}} {
 		for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeSimpleProtocol, pgx.QueryExecModeExec} {
-			g := serve(t, &rules{allow: noDelete})
+			g.Swap(generation(&rules{allow: noDelete}))
 			conn := g.connect(t)
 			for text, want := range []string{"<nil>", "<nil>", "42501"} {
 				texts := []string{"begin", "update orders set status = 'locked' where id = 1", "delete from orders"}
@@ -487,7 +488,7 @@ func TestPW40AlwaysBack(t *testing.T) {
 		}
 	}
 	// Only taking back passes: what stands beside it in the text is judged.
-	g := serve(t, nothing)
+	g.Swap(generation(nothing))
 	converseWith(t, g, map[string]conversation{
 		"alone":           {query("rollback"), 1, "C ZI"},
 		"with more":       {query("rollback; select 1"), 1, "E42501 ZI"},
