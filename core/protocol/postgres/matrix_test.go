@@ -77,12 +77,13 @@ func TestPW07StartupMatrix(t *testing.T) {
 		"PW10 3.3": {version(3, 3), "v3.2 R"}, "PW10 3.9999": {version(3, 9999), "v3.2 R"}, "PW10 4.0": {version(4, 0), "E0A000 ."}, "PW10 0.0": {version(0, 0), "E0A000 ."},
 		"PW10 an option": {packet(v30 + who + "_pq_.x\x00y\x00\x00"), "v3.0 R"}, "PW10 an option of 3.2": {packet("\x00\x03\x00\x02" + who + "_pq_.x\x00y\x00\x00"), "v3.2 R"},
 
-		"PW08 a path": {option("-c search_path=evil"), "E42501 ."}, "PW08 a role": {option("-c role=owner"), "E42501 ."}, "PW08 long": {option("--role=owner"), "E42501 ."}, "PW08 dashes": {option("--session-authorization=x"), "E42501 ."},
-		"PW08 together": {option("-csearch_path=evil"), "E42501 ."}, "PW08 escaped": {option(`-c\ search_path=evil`), "E42501 ."}, "PW08 escaped name": {option(`-c search\_path=evil`), "E42501 ."},
-		"PW08 capitals": {option("-c Search_Path=evil"), "E42501 ."}, "PW08 a letter": {option("-d 5"), "E42501 ."}, "PW08 no name": {option("-c =x"), "E42501 ."}, "PW08 behind one that is allowed": {option("-c geqo=off"), "E42501 ."},
-		"PW08 and another": {option("-c timezone=UTC -c search_path=evil"), "E42501 ."}, "PW08 tabs": {option("-c\ttimezone=UTC\n-c\tsearch_path=evil"), "E42501 ."}, "PW08 -c alone": {option("-c"), "E42501 ."},
-		"PW08 allowed": {option("-c timezone=UTC --extra-float-digits=2"), "R"}, "PW08 strings": {option("-c standard_conforming_strings=off"), "E42501 ."}, "PW08 strings, short": {option("-c standard_conforming_strings=of"), "E42501 ."},
-		"PW09 replication": {packet(v30 + who + "replication\x00database\x00\x00"), "E0A000 ."}, "PW09 by option": {option("-c replication=true"), "E42501 ."},
+		// What a SET may say too is judged once it is known who asks: startup_test.go.
+		"PW08 a role": {option("-c role=owner"), "E42501 ."}, "PW08 long": {option("--role=owner"), "E42501 ."}, "PW08 dashes": {option("--session-authorization=x"), "E42501 ."},
+
+		"PW08 a letter": {option("-d 5"), "E42501 ."}, "PW08 no name": {option("-c =x"), "E42501 ."},
+		"PW08 -c alone": {option("-c"), "E42501 ."},
+		"PW08 allowed":  {option("-c timezone=UTC --extra-float-digits=2"), "R"}, "PW08 strings": {option("-c standard_conforming_strings=off"), "E42501 ."}, "PW08 strings, short": {option("-c standard_conforming_strings=of"), "E42501 ."},
+		"PW09 replication": {packet(v30 + who + "replication\x00database\x00\x00"), "E0A000 ."},
 
 		"PW06 a second one": {join(packet(v30+who+"\x00"), packet(v30+who+"\x00")), "R E08P01 ."}, "PW13 a query": {join(packet(v30+who+"\x00"), query("select 1")), "R E08P01 ."},
 		"PW06 TLS asked for late": {join(packet(v30+who+"\x00"), packet(askTLS)), "R E08P01 ."}, "PW13 a password first": {frame('p', []byte("token\x00")), "."},
