@@ -21,7 +21,7 @@ var may = map[string][]string{
 	"core":                   {},
 	"abi":                    {},
 	"core/audit":             {"abi", "core/gate"},
-	"core/auth":              {"core/gate"},
+	"core/auth":              {"abi", "core/gate"},
 	"core/devidp":            {},
 	"core/catalog":           {"core/strict", "plugins/tasks/policy"}, // the compiled form is the guard's own type: one truth
 	"core/config":            {"core/strict"},

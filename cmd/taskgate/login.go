@@ -203,7 +203,7 @@ func tokenCommand() *cobra.Command {
 	var task, on string
 	var from []string
 	lasts := 15 * time.Minute
-	c := &cobra.Command{Use: "token", Short: "print a token: a password for tools that know nothing of taskgate", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+	c := &cobra.Command{Use: "token", Short: "print a token: a password for tools that know nothing of taskgate", Long: "Prints a token for one task on one resource (--task, --on), for 15 minutes unless --for says otherwise. Without them it prints your login's own token: whoever has it is you, for all of your tasks.", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		k, err := loadKept()
 		if err != nil {
 			return err
@@ -234,7 +234,7 @@ func tokenCommand() *cobra.Command {
 
 func psqlCommand() *cobra.Command {
 	task, lasts := "", 8*time.Hour
-	c := &cobra.Command{Use: "psql RESOURCE [-- PSQL ARGUMENTS]", Short: "run psql on a resource, for a task", Args: cobra.MinimumNArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+	c := &cobra.Command{Use: "psql RESOURCE [-- PSQL ARGUMENTS]", Short: "run psql on a resource, for a task", Args: psqlArgs, RunE: func(cmd *cobra.Command, args []string) error {
 		k, err := loadKept()
 		if err != nil {
 			return err
@@ -287,6 +287,24 @@ func psqlCommand() *cobra.Command {
 	return c
 }
 
+// psqlArgs takes one resource; what is psql's own stands behind --.
+func psqlArgs(cmd *cobra.Command, args []string) error {
+	const how = "taskgate psql RESOURCE --task TASK -- -c 'select 1'"
+	ours := cmd.ArgsLenAtDash()
+	if ours < 0 {
+		ours = len(args)
+	}
+	switch {
+	case cmd.Flags().Changed("config") || cmd.Flags().Changed("set"):
+		return hinted{errors.New("psql reads no configuration of the gateway"), "psql's own flags go behind --: " + how}
+	case ours == 0:
+		return hinted{errors.New("the resource is missing"), how}
+	case ours > 1:
+		return hinted{fmt.Errorf("one resource is expected, and %q stands there too", args[1]), "the task goes by --task, and what is psql's own behind --: " + how}
+	}
+	return nil
+}
+
 // mine completes with something of the tasks that one has.
 func mine(of func(server.TaskStatus) []string) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, _ []string, _ string) (names []string, _ cobra.ShellCompDirective) {
@@ -322,7 +340,7 @@ func chooseTask(m *server.Me, task, resource string) (string, error) {
 	case len(cover) == 1:
 		return cover[0], nil
 	case len(cover) == 0:
-		return "", hinted{fmt.Errorf("no task of yours covers the resource %q", resource), "`taskgate whoami` lists your tasks"}
+		return "", hinted{fmt.Errorf("no task of yours covers the resource %q", resource), "`taskgate whoami` lists your tasks and their resources"}
 	}
 	return "", hinted{fmt.Errorf("several of your tasks cover the resource %q", resource), "name one with --task: " + strings.Join(cover, ", ")}
 }

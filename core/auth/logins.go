@@ -23,6 +23,7 @@ import (
 	"golang.org/x/oauth2"
 	"golang.org/x/sync/singleflight"
 
+	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/gate"
 )
 
@@ -269,7 +270,8 @@ func (l *Logins) Authenticate(ctx context.Context, in gate.Login) (gate.Grant, e
 		return gate.Grant{}, err
 	}
 	if t.Task != "" && t.Task != in.Task || t.Resource != "" && t.Resource != in.Resource {
-		return gate.Grant{}, fmt.Errorf("auth: %s: the token is for task %q on %q", r.Subject, t.Task, t.Resource)
+		return gate.Grant{Issuer: r.Issuer, Subject: r.Subject}, &gate.Denied{Guard: "gate", Reason: abi.Reason{Code: "auth.narrow",
+			Message: fmt.Sprintf("this token is for task %q on %q", t.Task, t.Resource), Hint: fmt.Sprintf("user=%s dbname=%s", t.Task, t.Resource)}}
 	}
 	return gate.Grant{Issuer: r.Issuer, Subject: r.Subject, Groups: r.Groups, Expires: t.Expires, Source: "login", Login: r.ID}, nil
 }

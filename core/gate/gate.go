@@ -66,7 +66,8 @@ type Dialer interface {
 	Dial(ctx context.Context, r *Resource, login string) (Upstream, error)
 }
 
-// Identity turns a login into a grant.
+// Identity turns a login into a grant. A *Denied that comes with a grant is told
+// to the client, who has shown that subject; any other error is for the log.
 type Identity interface {
 	Authenticate(ctx context.Context, l Login) (Grant, error)
 }

@@ -124,7 +124,10 @@ func (g *Gate) Open(ctx context.Context, l Login) (*Session, error) {
 	}
 	grant, err := g.Identity.Authenticate(ctx, l)
 	if err != nil {
-		return nil, g.refuseLogin(ctx, l, Grant{}, err)
+		if _, told := err.(*Denied); !told {
+			grant = Grant{} // whoever it is, they have not shown it
+		}
+		return nil, g.refuseLogin(ctx, l, grant, err)
 	}
 	s := &Session{gate: g, grant: grant, started: g.now(), judged: map[act]*judged{}, texts: map[*abi.Statement]*written{}}
 	s.abi = &abi.Session{ID: newID(), Issuer: grant.Issuer, Subject: grant.Subject, Groups: grant.Groups, Task: l.Task, Resource: l.Resource, Address: l.Address, Protocol: l.Protocol}

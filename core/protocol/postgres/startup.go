@@ -217,7 +217,7 @@ func (c *conn) login(ctx context.Context, g *gate.Gate) error {
 		if errors.As(err, &e) && e.Shutdown {
 			return &fatal{code: "57P03", message: "the gateway is shutting down", cause: err}
 		}
-		refused := &fatal{code: "28P01", message: "login refused", hint: "the password is a token: run `taskgate login`, then `taskgate token`", cause: err}
+		refused := &fatal{code: "28P01", message: "login refused", hint: "the password is a token that holds here and now: `taskgate token --task TASK --on RESOURCE` makes one for 15 minutes, after `taskgate login`", cause: err}
 		if byToken {
 			refused.code = "28000"
 			return c.discover(refused)
