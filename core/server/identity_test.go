@@ -218,7 +218,7 @@ func TestIdentity(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, c := range []struct{ token, task, want string }{
-			{narrow.Token, "look", ""}, {narrow.Token, "other", "invalid_token"},
+			{narrow.Token, "look", ""}, {narrow.Token, "other", `this token is for task "look" on "shop"`},
 			{ada, "look", ""}, {ada, "other", ""},
 			{raw, "look", ""}, {raw, "other", "no such task for you"},
 			{elsewhere, "look", "invalid_token"},
