@@ -33,6 +33,7 @@ type analyzer struct {
 	edits   []edit
 	notice  string // what the client is told of this statement
 	params  int
+	work    *int            // what the reading has cost so far, of all texts within texts
 	within  int             // of the function at hand, how many arguments stand in WITHIN GROUP
 	trace   map[source]bool // what an expression reads, where somebody asks
 }
@@ -55,7 +56,7 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 	if err != nil {
 		return nil, &Error{Code: "54001", Message: err.Error(), Offset: -1}
 	}
-	a := &analyzer{c: c, g: c.Grammar, t: t, ops: map[opKey]*operation{}}
+	a := &analyzer{c: c, g: c.Grammar, t: t, ops: map[opKey]*operation{}, work: new(int)}
 	a.searching(c.SearchPath)
 	an = &Analysis{Statement: &abi.Statement{Protocol: "postgres", Text: text}}
 	defer func() {
@@ -119,6 +120,35 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 	fp := sha256.Sum256([]byte(fingerprint(t)))
 	st.Fingerprint = fmt.Sprintf("%x", fp[:8])
 	return an, nil
+}
+
+// maxWork bounds what reading one text may cost: a short text can stand for
+// billions of columns, or ask for one part of it to be read over and over.
+const maxWork = 4_000_000
+
+// maxTargets is how many columns the server lets a query have.
+const maxTargets = 1664
+
+// spend counts the cost of a step: a token that is read is 1, a column that is
+// kept 8.
+func (a *analyzer) spend(n int) {
+	if *a.work += n; *a.work > maxWork {
+		a.refuse("a text that takes too long to understand")
+	}
+}
+
+// kept counts columns that are kept.
+func (a *analyzer) kept(cols []column) []column {
+	a.spend(8 * len(cols))
+	return cols
+}
+
+// fits holds a list of results to what the server takes.
+func (a *analyzer) fits(n int32, cols []column) []column {
+	if len(cols) > maxTargets {
+		a.fail("54011", n, "target lists can have at most %d entries", maxTargets)
+	}
+	return cols
 }
 
 // searching makes path the one that names are looked up along. Relations and

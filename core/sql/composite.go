@@ -131,6 +131,23 @@ func (a *analyzer) plainType(oid schema.OID) bool {
 	return t != nil && (t.OID < firstUser || t.Kind == 'e' || a.extendedType(t.OID))
 }
 
+// GivenType says whether a client may give a parameter a type by its number, as
+// a text may name it: one whose operators, casts and functions are known.
+func GivenType(c *Context, oid schema.OID) bool {
+	a := &analyzer{c: c}
+	t := c.Schema.Types[oid]
+	if t != nil && t.OID >= firstUser && t.Category == 'A' && t.Element != 0 {
+		oid = t.Element
+	}
+	if oid < firstUser {
+		return true
+	}
+	return a.plainType(oid) && !slices.ContainsFunc(c.Schema.Casts, func(k schema.Cast) bool {
+		f := c.Schema.Functions[k.Function]
+		return k.Function >= firstUser && (k.Source == oid || k.Target == oid) && (f == nil || !a.accepts(f))
+	})
+}
+
 // outputs gives the columns that a call of the server's own returns by their
 // names, each computed from what went in; nil where it has none.
 func (a *analyzer) outputsOf(call int32, in []source) (list []column) {

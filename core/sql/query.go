@@ -19,6 +19,7 @@ func (a *analyzer) query(parent *scope, n int32) []column {
 // body gives the scope as well in which an ORDER BY behind it is read: one
 // behind brackets means what stands within them.
 func (a *analyzer) body(parent *scope, n int32) ([]column, *scope) {
+	a.spend(int(a.t.Nodes[n].To - a.t.Nodes[n].From))
 	switch a.name(n) {
 	case "SelectStmt", "select_clause", "PreparableStmt":
 		inner := a.t.Nodes[n].First
@@ -60,7 +61,7 @@ func (a *analyzer) selectNoParens(parent *scope, n int32) ([]column, *scope) {
 			a.expr(&scope{parent: inner.parent, ctes: inner.ctes}, c, abi.UseCondition)
 		case "for_locking_clause", "opt_for_locking_clause":
 			if k := a.find(c, "for_locking_items"); k != 0 {
-				a.lock(at)
+				a.lock(at.origins)
 			}
 		case "simple_select", "select_clause", "with_clause":
 		default:
@@ -70,9 +71,13 @@ func (a *analyzer) selectNoParens(parent *scope, n int32) ([]column, *scope) {
 	return cols, inner
 }
 
-// lock marks every relation of the query as locked: that is a write.
-func (a *analyzer) lock(s *scope) {
-	for _, o := range s.origins {
+// lock marks every relation of the query as locked: that is a write. It goes
+// through subqueries, whatever they show of it.
+func (a *analyzer) lock(origins []*origin) {
+	for _, o := range origins {
+		if a.lock(o.under); o.read != nil {
+			o.read.Effect, o.read.Attrs = abi.EffectWrite, o.read.Attrs|abi.RowLock
+		}
 		for _, c := range o.columns {
 			for _, src := range append(c.copies, c.computed...) {
 				op := a.touch("select", src.relation, src.via, abi.EffectRead)
@@ -238,7 +243,7 @@ func (a *analyzer) simple(parent *scope, n int32) ([]column, *scope) {
 	case "TABLE":
 		s := &scope{parent: parent}
 		s.origins = []*origin{a.rangeVar(s, a.kid(n, "relation_expr"), "", nil)}
-		return visible(s.origins), s
+		return a.kept(a.fits(n, visible(s.origins))), s
 	case "select_clause":
 		return a.combine(parent, n, r[2]), &scope{parent: parent}
 	}
@@ -312,9 +317,10 @@ func (a *analyzer) values(parent *scope, n int32) []column {
 // row takes a list of values, in which a star stands for many.
 func (a *analyzer) row(s *scope, list int32) (cols []column) {
 	for _, e := range a.list(list, "a_expr") {
+		a.fits(list, cols)
 		if ref := a.through(e); a.name(ref) == "columnref" {
 			if names, star, plain := a.parts(ref); star && plain {
-				cols = append(cols, a.star(a.originOf(s, ref, names).columns)...)
+				cols = append(cols, a.kept(a.star(a.originOf(s, ref, names).columns))...)
 				continue
 			}
 		}
@@ -382,18 +388,20 @@ func (a *analyzer) selectList(parent *scope, n int32) ([]column, *scope) {
 
 // targets takes a target list.
 func (a *analyzer) targets(s *scope, list int32) (cols []column) {
+	defer func() { a.fits(list, cols) }()
 	for _, el := range a.list(list, "target_el") {
+		a.fits(list, cols)
 		first := a.t.Nodes[el].First
 		if a.name(first) != "a_expr" { // *
 			if len(s.origins) == 0 {
 				a.fail("42601", el, "SELECT * with no tables specified is not valid")
 			}
-			cols = append(cols, a.spelled(el, visible(s.origins))...)
+			cols = append(cols, a.spelled(el, a.kept(visible(s.origins)))...)
 			continue
 		}
 		if ref := a.through(first); a.name(ref) == "columnref" {
 			if names, star, plain := a.parts(ref); star && plain {
-				cols = append(cols, a.spelled(ref, a.originOf(s, ref, names).all())...)
+				cols = append(cols, a.spelled(ref, a.kept(a.originOf(s, ref, names).all()))...)
 				continue
 			}
 		}
@@ -462,7 +470,8 @@ func (a *analyzer) tableRef(s *scope, n int32) []*origin {
 		if a.kid(n, "LATERAL_P") != 0 {
 			at = &scope{parent: s}
 		}
-		return []*origin{{alias: alias, columns: rename(a.all(a.query(at, a.kid(n, "select_with_parens"))), names)}}
+		cols, inner := a.body(at, a.kid(n, "select_with_parens"))
+		return []*origin{{alias: alias, columns: rename(a.all(a.kept(cols)), names), under: inner.origins}}
 	case a.kid(n, "func_table") != 0:
 		return []*origin{a.funcTable(s, n)}
 	case a.kid(n, "xmltable") != 0 || a.kid(n, "json_table") != 0:
@@ -480,7 +489,7 @@ func (a *analyzer) tableRef(s *scope, n int32) []*origin {
 		origins := a.join(s, a.kid(n, "joined_table"))
 		if al := a.kid(n, "alias_clause"); al != 0 {
 			alias, names = a.alias(al)
-			return []*origin{{alias: alias, columns: rename(a.star(visible(origins)), names)}}
+			return []*origin{{alias: alias, columns: rename(a.star(a.kept(visible(origins))), names), under: origins}}
 		}
 		return origins
 	}
@@ -525,9 +534,10 @@ func (a *analyzer) join(s *scope, n int32) []*origin {
 	lateral := &scope{parent: s.parent, ctes: s.ctes, origins: append(append([]*origin(nil), s.origins...), left...)}
 	right := a.tableRef(lateral, sides[1])
 	both := append(append([]*origin(nil), left...), right...)
-	ours, theirs := visible(left), visible(right)
+	ours, theirs := a.kept(visible(left)), a.kept(visible(right))
 	var merged []string
 	if a.kid(n, "NATURAL") != 0 {
+		a.spend(len(ours) * len(theirs) / 8)
 		for _, c := range ours {
 			if slices.ContainsFunc(theirs, func(t column) bool { return t.name == c.name }) {
 				merged = append(merged, c.name)
@@ -584,11 +594,11 @@ func (a *analyzer) rangeVar(s *scope, n int32, alias string, names []string) *or
 			if alias == "" {
 				alias = parts[0]
 			}
-			return &origin{alias: alias, columns: rename(cols, names)}
+			return &origin{alias: alias, columns: rename(a.kept(cols), names)}
 		}
 	}
 	r := a.relation(q)
-	o := &origin{alias: alias, columns: rename(a.columns(r), names), relation: r, via: a.via, read: a.touch("select", r, a.via, abi.EffectRead)}
+	o := &origin{alias: alias, columns: rename(a.kept(a.columns(r)), names), relation: r, via: a.via, read: a.touch("select", r, a.via, abi.EffectRead)}
 	o.read.refs++
 	if alias == "" {
 		o.alias, o.schema = r.Name.Name, r.Name.Namespace

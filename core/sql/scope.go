@@ -39,6 +39,7 @@ type origin struct {
 	via      string           // what stands between it and the text
 	joined   bool             // a side of a JOIN: only a qualified name finds its columns
 	read     *operation       // that reads the relation
+	under    []*origin        // what a subquery or a JOIN with an alias is made of
 }
 
 // find gives the columns of that name. Every table has system columns.
@@ -132,6 +133,7 @@ func (a *analyzer) lookup(s *scope, n int32, names []string) column {
 				continue
 			}
 			matched = true
+			a.spend(1 + len(o.columns)/8)
 			if here := o.find(col); len(here) > 0 {
 				found, where = append(found, here...), o
 			}
@@ -186,8 +188,15 @@ func (a *analyzer) wholeRow(o *origin) column {
 		a.casts(o.relation.RowType)
 	}
 	c := column{name: o.alias, other: true, fields: o.columns}
+	seen := map[source]bool{}
 	for _, k := range o.columns {
-		c.computed = append(append(c.computed, k.copies...), k.computed...)
+		a.spend(1 + len(k.copies) + len(k.computed))
+		for _, s := range append(k.copies[:len(k.copies):len(k.copies)], k.computed...) {
+			if !seen[s] {
+				seen[s] = true
+				c.computed = append(c.computed, s)
+			}
+		}
 	}
 	return c
 }

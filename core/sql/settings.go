@@ -162,7 +162,7 @@ func (a *analyzer) settingCall(call int32, parts []string) func(*schema.Function
 	if len(args) == 0 || a.via != "" {
 		return nil
 	}
-	name, ok := a.constant(args[0])
+	name, ok := a.written(args[0])
 	lower := strings.ToLower(string(name.Value))
 	if !ok || name.Null {
 		return nil
@@ -181,14 +181,37 @@ func (a *analyzer) settingCall(call int32, parts []string) func(*schema.Function
 	return nil
 }
 
+// same are the types that a cast to which leaves a text or a truth as it is.
+var same = set("text varchar charactervarying bool boolean pg_catalog.text pg_catalog.varchar pg_catalog.bool")
+
+// written gives the value of a constant that no cast makes another: '29999us'
+// as varchar(5) has lost its unit.
+func (a *analyzer) written(n int32) (abi.Param, bool) {
+	for at := n; ; at = a.kid(at, "a_expr") {
+		at = a.bare(at)
+		r := a.rule(at)
+		switch name := a.name(at); {
+		case name == "a_expr" && len(r) == 3 && (r[1] == "'-'" || r[1] == "'+'"):
+		case name == "a_expr" && a.kid(at, "TYPECAST") != 0, name == "func_expr_common_subexpr" && r[1] == "CAST":
+			if !same[strings.NewReplacer(`"`, "", " ", "").Replace(strings.ToLower(a.text(a.kid(at, "Typename"))))] {
+				return abi.Param{}, false
+			}
+		case a.t.Nodes[at].To != a.t.Nodes[at].From+1:
+			return abi.Param{}, false
+		default:
+			return a.constant(n)
+		}
+	}
+}
+
 // configured gives the constants of set_config: the value, and whether it is
 // for the transaction alone.
 func (a *analyzer) configured(args []int32) (value string, local, ok bool) {
 	if len(args) != 3 {
 		return "", false, false
 	}
-	v, ok1 := a.constant(args[1])
-	l, ok2 := a.constant(args[2])
+	v, ok1 := a.written(args[1])
+	l, ok2 := a.written(args[2])
 	if !ok1 || !ok2 || v.Null || l.Null {
 		return "", false, false
 	}
@@ -229,7 +252,7 @@ func (a *analyzer) movesPath(n int32) (Part, bool) {
 		slices.ContainsFunc(a.reached(parts), func(f *schema.Function) bool { return !f.System }) || len(a.reached(parts)) == 0 {
 		return Part{}, false
 	}
-	name, ok := a.constant(args[0])
+	name, ok := a.written(args[0])
 	value, local, ok2 := a.configured(args)
 	if !ok || !ok2 || !strings.EqualFold(string(name.Value), "search_path") {
 		return Part{}, false

@@ -39,6 +39,11 @@ func (c *conn) parse(ctx context.Context, m []byte, body cursor) error {
 		_ = ex.Done(ctx, gate.Outcome{State: gate.Failed})
 		err = &sql.Error{Code: "42P05", Message: "the name " + name + " is reserved", Offset: -1}
 	}
+	if err == nil {
+		if err = c.givenTypes(types); err != nil {
+			_ = ex.Done(ctx, gate.Outcome{State: gate.Failed})
+		}
+	}
 	if err != nil {
 		r, ok := refuse(text, err)
 		if !ok {
@@ -49,7 +54,7 @@ func (c *conn) parse(ctx context.Context, m []byte, body cursor) error {
 		c.failingParse()
 		return nil
 	}
-	e.after = &prepared{analysis: a, group: c.group, read: reading{c.known, c.names.moved}, path: c.names.path}
+	e.after = &prepared{analysis: a, group: c.group, read: c.readUnder(c.known), path: c.names.path}
 	e.exchange = ex
 	c.prepared[name] = e.after
 	c.push(e)
@@ -60,6 +65,25 @@ func (c *conn) parse(ctx context.Context, m []byte, body cursor) error {
 	c.out = binary.BigEndian.AppendUint16(c.out, uint16(len(types)/4))
 	c.out = append(c.out, types...)
 	binary.BigEndian.PutUint32(c.out[at+1:], uint32(len(c.out)-at-1))
+	return nil
+}
+
+// givenTypes refuses parameters of types that users have made and no text may
+// name: what reads or computes with them could run anything.
+func (c *conn) givenTypes(types []byte) error {
+	for i := 0; i+4 <= len(types); i += 4 {
+		oid := binary.BigEndian.Uint32(types[i:])
+		if oid < 16384 { // the server's own
+			continue
+		}
+		s, err := c.schema(c.session.Context())
+		if err != nil {
+			return err
+		}
+		if !sql.GivenType(&sql.Context{Schema: s, Extensions: c.extensions()}, oid) {
+			return &sql.Error{Code: "42501", Message: fmt.Sprintf("the type of parameter $%d is made by users, and its functions could run anything", i/4+1), Hint: "leave the type to the server", Offset: -1}
+		}
+	}
 	return nil
 }
 
@@ -163,7 +187,7 @@ func (c *conn) renew(st *prepared) error {
 	if err != nil {
 		return err
 	}
-	now := reading{s.Version, c.names.moved}
+	now := c.readUnder(s.Version)
 	if st.read == now {
 		return nil
 	}

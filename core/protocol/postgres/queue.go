@@ -40,11 +40,19 @@ type prepared struct {
 	confirmed bool // the server has it
 }
 
-// reading is what a text was read under: the version of the schema, and
-// whether the search path may be another than the login's.
+// reading is what a text was read under: the version of the schema, what the
+// task and the resource say of texts, and whether the search path may be another
+// than the login's.
 type reading struct {
-	schema uint64
-	moved  bool
+	schema   uint64
+	task     *gate.Task
+	resource *gate.Resource
+	moved    bool
+}
+
+func (c *conn) readUnder(schema uint64) reading {
+	resource, task := c.session.Resource()
+	return reading{schema, task, resource, c.names.moved}
 }
 
 // unread is what no text was read under.

@@ -66,10 +66,7 @@ func (c *conn) understand(text string, path []string) (*sql.Analysis, error) {
 		return nil, err
 	}
 	c.known = s.Version
-	var extensions []string
-	if ro, ok := resource.Options.(*ResourceOptions); ok {
-		extensions = ro.Extensions
-	}
+	extensions := c.extensions()
 	key := textKey{text, introspect, pathKey(path, c.names.moved) + "\x00\x00" + pathKey(c.names.login, false) + "\x00\x00" + strings.Join(extensions, "\x00"), timeout}
 	c.state.mu.Lock()
 	a := c.state.texts[key]
@@ -95,6 +92,16 @@ func (c *conn) understand(text string, path []string) (*sql.Analysis, error) {
 		c.state.texts[key] = a
 	}
 	return a, nil
+}
+
+// extensions are those that the resource accepts.
+func (c *conn) extensions() []string {
+	if r, _ := c.session.Resource(); r != nil {
+		if o, ok := r.Options.(*ResourceOptions); ok {
+			return o.Extensions
+		}
+	}
+	return nil
 }
 
 // schema gives the resource's schema, reading it where it is not known or Run
