@@ -1,6 +1,7 @@
 package wasm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -261,7 +262,7 @@ func (m *Module) enter(ctx context.Context, s *abi.Session) (call, error) {
 		return c, context.Cause(ctx)
 	}
 	now := time.Now()
-	c.deadline = now.Add(callDeadline)
+	c.deadline = now.Add(cmp.Or(m.set.host.Deadline, callDeadline))
 	c.pool = m.pools.of(m.partition(s), now)
 	var err error
 	if c.in, err = c.pool.take(ctx, c.hint, c.deadline); err != nil {

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/tetratelabs/wazero"
@@ -32,6 +33,8 @@ import (
 type Host struct {
 	Version string                    // told to modules
 	Log     func(module, line string) // what modules log; nil drops it
+
+	Deadline time.Duration // wall-clock end of one call, behind its budget of ticks; 0 is a second
 
 	dir       string
 	cache     wazero.CompilationCache

@@ -41,6 +41,7 @@ var shared = sync.OnceValues(func() (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
+	h.Deadline = time.Minute // what is looked at is the budget, on machines of any speed
 	raw, err := built()
 	if err != nil {
 		return nil, err

@@ -32,7 +32,7 @@ type conn struct {
 	parametersSeen [][]byte
 	told           string // about what was given at connect
 	state          *resourceState
-	known          uint64 // the version of the schema that the last text was read under
+	known          reading // what the last text was read under
 
 	// Of the client's side.
 	out      []byte // for the upstream, not yet sent

@@ -54,7 +54,7 @@ func (c *conn) parse(ctx context.Context, m []byte, body cursor) error {
 		c.failingParse()
 		return nil
 	}
-	e.after = &prepared{analysis: a, group: c.group, read: c.readUnder(c.known), path: c.names.path}
+	e.after = &prepared{analysis: a, group: c.group, read: c.known, path: c.names.path}
 	e.exchange = ex
 	c.prepared[name] = e.after
 	c.push(e)
@@ -187,7 +187,8 @@ func (c *conn) renew(st *prepared) error {
 	if err != nil {
 		return err
 	}
-	now := c.readUnder(s.Version)
+	resource, task := c.session.Resource()
+	now := reading{s.Version, task, resource, c.names.moved}
 	if st.read == now {
 		return nil
 	}
@@ -198,7 +199,7 @@ func (c *conn) renew(st *prepared) error {
 	if a.Statement.Incomplete != "" || a.Statement.Canonical != st.analysis.Statement.Canonical {
 		return &sql.Error{Code: "0A000", Message: "the schema has changed under the prepared statement", Hint: "prepare it again", Offset: -1}
 	}
-	st.analysis, st.read = a, now
+	st.analysis, st.read = a, c.known
 	return nil
 }
 

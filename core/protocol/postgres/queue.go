@@ -50,11 +50,6 @@ type reading struct {
 	moved    bool
 }
 
-func (c *conn) readUnder(schema uint64) reading {
-	resource, task := c.session.Resource()
-	return reading{schema, task, resource, c.names.moved}
-}
-
 // unread is what no text was read under.
 var unread = reading{schema: ^uint64(0)}
 

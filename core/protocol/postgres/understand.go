@@ -65,7 +65,7 @@ func (c *conn) understand(text string, path []string) (*sql.Analysis, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.known = s.Version
+	c.known = reading{s.Version, task, resource, c.names.moved}
 	extensions := c.extensions()
 	key := textKey{text, introspect, pathKey(path, c.names.moved) + "\x00\x00" + pathKey(c.names.login, false) + "\x00\x00" + strings.Join(extensions, "\x00"), timeout}
 	c.state.mu.Lock()
