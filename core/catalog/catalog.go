@@ -348,11 +348,13 @@ func (c *Catalog) rule(n strict.Node, review bool) (policy.Rule, bool) {
 		"columns": func(v strict.Node) {
 			columns = true
 			if !v.IsList() {
-				switch v.One("all", "*") {
-				case "all":
+				switch s := v.String(); {
+				case s == "all":
 					r.Columns = []string{"*"}
-				case "*":
+				case s == "*":
 					star = true
+				case v.IsText():
+					v.Fault("a list is expected: [%s], or '*', or all", s)
 				}
 				return
 			}

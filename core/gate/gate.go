@@ -97,6 +97,13 @@ type Grant struct {
 	Notice  string    // for the client at login, may be empty
 }
 
+// Credential is an error of the gateway's own login at a resource: it cannot be
+// had, or is not taken there.
+type Credential struct{ Err error }
+
+func (c *Credential) Error() string { return c.Err.Error() }
+func (c *Credential) Unwrap() error { return c.Err }
+
 // Upstream is a connection to a resource and what opens it. Its String is
 // redacted.
 type Upstream struct {

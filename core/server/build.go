@@ -35,29 +35,9 @@ import (
 // reported together; nothing that runs is touched. The catalog comes with
 // faults too, where it could be read.
 func Build(ctx context.Context, host *wasm.Host, c *config.Config) (*gate.Generation, *catalog.Catalog, error) {
-	faults := c.Missing()
-	cat, err := catalog.Load(c.Catalog)
-	faults = append(faults, strict.Of(err)...)
-	gen := &gate.Generation{Tasks: map[string]*gate.Task{}, Resources: map[string]*gate.Resource{}}
-	logins := map[string][]string{}
-	for name, r := range c.Resources {
-		res, err := resource(r)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) { // that is among the missing
-			faults = append(faults, strict.Of(fmt.Errorf("resource %s: %w", name, err))...)
-		}
-		gen.Resources[name] = res
-		logins[name] = slices.Collect(maps.Keys(r.Logins))
-	}
-	if cat == nil {
-		return nil, nil, faults.Err()
-	}
-	faults = append(faults, cat.Against(logins)...)
-	if err := faults.Err(); err != nil {
+	gen, cat, err := plan(c)
+	if err != nil {
 		return nil, cat, err
-	}
-	for name, t := range cat.Tasks {
-		gen.Tasks[name] = &gate.Task{Name: name, Groups: t.Groups, Resources: t.Resources, Login: t.LoginAt(logins), Session: t.Session, Digest: t.Digest(),
-			Options: &postgres.TaskOptions{StatementTimeout: t.Timeout, Introspect: t.Introspect, Channels: t.Channels}}
 	}
 	rules, digest, err := cat.Compile()
 	if err != nil {
@@ -85,6 +65,38 @@ func Build(ctx context.Context, host *wasm.Host, c *config.Config) (*gate.Genera
 		fmt.Fprintln(sum, g.Name(), g.Digest())
 	}
 	gen.Digest = fmt.Sprintf("%x", sum.Sum(nil))
+	return gen, cat, nil
+}
+
+// plan is what a generation is without its guards. It reads, and makes nothing.
+func plan(c *config.Config) (*gate.Generation, *catalog.Catalog, error) {
+	faults := c.Missing()
+	missing := slices.ContainsFunc(faults, func(f strict.Fault) bool { return f.Path == "catalog" })
+	cat, err := catalog.Load(c.Catalog)
+	if cat != nil || !missing {
+		faults = append(faults, strict.Of(err)...)
+	}
+	gen := &gate.Generation{Tasks: map[string]*gate.Task{}, Resources: map[string]*gate.Resource{}}
+	logins := map[string][]string{}
+	for name, r := range c.Resources {
+		res, err := resource(r)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // that is among the missing
+			faults = append(faults, strict.Of(fmt.Errorf("resource %s: %w", name, err))...)
+		}
+		gen.Resources[name] = res
+		logins[name] = slices.Collect(maps.Keys(r.Logins))
+	}
+	if cat == nil {
+		return nil, nil, faults.Err()
+	}
+	faults = append(faults, cat.Against(logins)...)
+	if err := faults.Err(); err != nil {
+		return nil, cat, err
+	}
+	for name, t := range cat.Tasks {
+		gen.Tasks[name] = &gate.Task{Name: name, Groups: t.Groups, Resources: t.Resources, Login: t.LoginAt(logins), Session: t.Session, Digest: t.Digest(),
+			Options: &postgres.TaskOptions{StatementTimeout: t.Timeout, Introspect: t.Introspect, Channels: t.Channels}}
+	}
 	return gen, cat, nil
 }
 
@@ -209,7 +221,7 @@ func (Dialer) Dial(ctx context.Context, r *gate.Resource, login string) (gate.Up
 	l := t.logins[login]
 	password, err := l.Password.Resolve()
 	if err != nil {
-		return gate.Upstream{}, fmt.Errorf("server: resource %s: login %s: %w", r.Name, login, err)
+		return gate.Upstream{}, &gate.Credential{Err: fmt.Errorf("server: resource %s: login %s: %w", r.Name, login, err)}
 	}
 	d := net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
 	nc, err := d.DialContext(ctx, "tcp", r.Address)

@@ -32,7 +32,7 @@ func CheckLive(ctx context.Context, c *config.Config, cat *catalog.Catalog) (*Li
 				continue // Build names it
 			}
 			if err := l.read(ctx, r, t); err != nil {
-				return nil, fmt.Errorf("resource %s: %w", name, err)
+				return nil, fmt.Errorf("resource %s at %s: %w", name, r.Address, err)
 			}
 		}
 		for _, w := range t.Written {

@@ -69,6 +69,13 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if _, _, err := plan(c); err != nil { // before anything is made
+		return err
+	}
+	certs, err := certificates(c)
+	if err != nil {
+		return err
+	}
 	if err := ownData(c.Data); err != nil {
 		return err
 	}
@@ -82,6 +89,15 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	s.host.Version = s.Version
 	s.host.Log = func(module, line string) { s.Log.Info().Str("module", module).Msg(clean(line)) }
 	defer s.host.Close()
+	gen, _, err := Build(ctx, s.host, c)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if s.gate == nil {
+			gen.Close()
+		}
+	}()
 	s.metrics = s.newMetrics()
 	var found audit.Recovery
 	if s.audit, found, err = audit.Open(filepath.Join(c.Data, "audit"), audit.Options{Sync: audit.Sync(c.Audit.Sync), Witness: c.Audit.Witness,
@@ -117,16 +133,8 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	}
 	defer s.logins.Close()
 	s.gate = &gate.Gate{Identity: s.logins, Dialer: Dialer{}, Log: s.audit, Recorder: recorder, Judged: s.judged, Refused: s.refusedLogin}
-	gen, _, err := Build(ctx, s.host, c)
-	if err != nil {
-		return err
-	}
 	s.gate.Swap(gen)
 	defer s.gate.Swap(&gate.Generation{})
-	certs, err := certificates(c)
-	if err != nil {
-		return err
-	}
 	opened, err := s.open(c)
 	if err != nil {
 		return fmt.Errorf("server: %w", err)

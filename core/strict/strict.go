@@ -240,6 +240,7 @@ func advice(text string) string {
 		{"found character '\t'", " (indent with spaces, not with tabs)"},
 		{"mapping value is not allowed", " (a text with a colon in it needs quotes)"},
 		{"value is not allowed in this", " (is the indentation that of the lines above?)"},
+		{"unexpected scalar value type", " (a text that begins with * needs quotes: '*')"},
 		{"undefined alias", " (a text that begins with * needs quotes)"},
 		{"is a reserved character", " (a text that begins with it needs quotes)"},
 		{"unexpected directive value", " (a text that begins with % needs quotes)"},
@@ -463,6 +464,10 @@ func (n Node) List() (out []Node) {
 		s, ok = &ast.SequenceNode{}, true
 	}
 	if !ok {
+		if n.IsText() {
+			n.Fault("a list is expected: [%s]", n.String())
+			return nil
+		}
 		n.Fault("a list is expected, not %s", kind(n.node))
 		return nil
 	}

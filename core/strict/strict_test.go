@@ -23,6 +23,7 @@ func TestX17Texts(t *testing.T) {
 		"a:\n\tb: x\n":                      "f:2:1: found character '\ufffd' that cannot start any token (indent with spaces, not with tabs)",
 		"a: b: c\n":                         "f:1:4: mapping value is not allowed in this context (a text with a colon in it needs quotes)",
 		"a:\n  b: x\n c: y\n":               "f:3:2: value is not allowed in this context (is the indentation that of the lines above?)",
+		"a: {b: *}\n":                       "f:1:9: unexpected scalar value type (a text that begins with * needs quotes: '*')",
 		"a: *\n":                            "f:1:4: undefined alias name (a text that begins with * needs quotes)",
 		"a: @x\n":                           "needs quotes)",
 		"a: [x, y\nb: z\n":                  "(is a bracket or a brace not closed?)",

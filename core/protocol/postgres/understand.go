@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -313,7 +314,13 @@ func (s *resourceState) connect(ctx context.Context) (*pgx.Conn, error) {
 		up.Conn.Close()
 		return nil, err
 	}
-	config.Host, config.Port = "127.0.0.1", 1 // never used: the connection is made already
+	config.Host, config.Port = up.Conn.RemoteAddr().String(), 1 // for errors alone: the connection is made already
+	if host, port, err := net.SplitHostPort(config.Host); err == nil {
+		if n, err := strconv.ParseUint(port, 10, 16); err == nil {
+			config.Host, config.Port = host, uint16(n)
+		}
+	}
+	config.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
 	config.User, config.Password, config.Database, config.TLSConfig, config.Fallbacks = up.User, up.Password, up.Database, nil, nil
 	config.RuntimeParams = map[string]string{"application_name": "taskgate"}
 	config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return secureUpstream(ctx, up) }

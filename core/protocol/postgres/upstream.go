@@ -70,7 +70,13 @@ func (c *conn) connect(ctx context.Context, given map[string]string) error {
 // unreachable tells the client no more than that, and the operator why.
 func (c *conn) unreachable(err error) error {
 	c.p.log(c.session.ID(), "session of "+c.session.About().Resource, err)
-	return &fatal{code: "08006", message: fmt.Sprintf("the resource %s cannot be reached (session %s)", c.session.About().Resource, c.session.ID()), cause: err}
+	f := &fatal{code: "08006", message: fmt.Sprintf("the resource %s cannot be reached (session %s)", c.session.About().Resource, c.session.ID()), cause: err}
+	var own *gate.Credential
+	if errors.As(err, &own) {
+		f.message = fmt.Sprintf("the gateway could not log in to the resource %s (session %s)", c.session.About().Resource, c.session.ID())
+		f.hint = tellOperator
+	}
+	return f
 }
 
 // secureUpstream asks the server for TLS where the resource wants it. Nothing
@@ -140,7 +146,7 @@ func (c *conn) enter(up gate.Upstream, given map[string]string) error {
 		case 'R':
 			reply, err := auth.step(body)
 			if err != nil {
-				return fmt.Errorf("upstream: authentication: %w", err)
+				return &gate.Credential{Err: fmt.Errorf("upstream: authentication: %w", err)}
 			}
 			if reply != nil {
 				if _, err := c.upstream.Write(reply); err != nil {
@@ -155,6 +161,9 @@ func (c *conn) enter(up gate.Upstream, given map[string]string) error {
 			err := fmt.Errorf("upstream: %s (SQLSTATE %s)", e.Message, e.Code)
 			if auth.done && (e.Code == "22023" || e.Code == "42704") { // of a setting that the client has given
 				return &fatal{code: e.Code, message: e.Message, cause: err}
+			}
+			if strings.HasPrefix(e.Code, "28") || e.Code == "3D000" {
+				return &gate.Credential{Err: err}
 			}
 			return err
 		case 'N', 'v':
