@@ -42,7 +42,8 @@ type Config struct {
 	Audit     Audit
 	Record    string // none, head (default), full
 
-	files []file
+	files   []file
+	configs map[string]strict.Node // of the plugins, by name; the plugin where there is none
 }
 
 // Listeners are where the gateway listens.
@@ -211,6 +212,11 @@ type file struct {
 	dir  bool
 }
 
+// OfPlugin is a fault of a plugin's own configuration, at a path in it.
+func (c *Config) OfPlugin(name string, path []string, message string) strict.Fault {
+	return c.configs[name].Under(path).Wrong("%s", message)
+}
+
 // Missing are the faults of files that have to be there for the configuration to
 // count. Secrets are not among them: each is read when it is needed.
 func (c *Config) Missing() (faults strict.Faults) {
@@ -336,13 +342,14 @@ func Parse(path string, b []byte, layers ...strict.Layer) (*Config, error) {
 	if !slices.ContainsFunc(c.Plugins, func(p Plugin) bool { return slices.Contains(p.May, "allow") }) {
 		n.Fault("no plugin that may allow, so that everything is refused: plugins: [{name: tasks, path: …, may: [allow, deny, review]}]")
 	}
-	c.files = p.files
+	c.files, c.configs = p.files, p.configs
 	return c, faults.Err()
 }
 
 type parser struct {
-	dir   string
-	files []file
+	dir     string
+	files   []file
+	configs map[string]strict.Node // of the plugins, by name; the plugin where there is none
 }
 
 func (p *parser) needs(n strict.Node, path string, dir bool) {
@@ -520,6 +527,7 @@ func (p *parser) resource(name string, n strict.Node) *Resource {
 }
 
 func (p *parser) plugin(n strict.Node) Plugin {
+	config := n
 	pl := Plugin{May: []string{"deny", "review", "mask"}, Isolation: "task"}
 	n.Fields(map[string]func(strict.Node){
 		"name":   func(v strict.Node) { pl.Name = v.String() },
@@ -535,6 +543,7 @@ func (p *parser) plugin(n strict.Node) Plugin {
 		"cache":        func(v strict.Node) { pl.Cache = v.Bool() },
 		"capabilities": func(v strict.Node) { pl.Capabilities = v.Strings() },
 		"config": func(v strict.Node) {
+			config = v
 			b, err := json.Marshal(v.JSON())
 			if err != nil {
 				v.Fault("%v", err)
@@ -545,6 +554,10 @@ func (p *parser) plugin(n strict.Node) Plugin {
 	if pl.Name == "" {
 		n.Fault("no name")
 	}
+	if p.configs == nil {
+		p.configs = map[string]strict.Node{}
+	}
+	p.configs[pl.Name] = config
 	if pl.Path == "" {
 		n.Fault("no path: path: FILE.wasm")
 	}

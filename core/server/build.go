@@ -57,7 +57,7 @@ func Build(ctx context.Context, host *wasm.Host, c *config.Config) (*gate.Genera
 	}
 	set, err := host.Load(ctx, sources)
 	if err != nil {
-		return nil, cat, err
+		return nil, cat, placed(c, err)
 	}
 	gen.Guards = set.Guards()
 	gen.Close = func() { _ = set.Close() }
@@ -66,6 +66,26 @@ func Build(ctx context.Context, host *wasm.Host, c *config.Config) (*gate.Genera
 	}
 	gen.Digest = fmt.Sprintf("%x", sum.Sum(nil))
 	return gen, cat, nil
+}
+
+// placed says where in the configuration the faults of modules are.
+func placed(c *config.Config, err error) error {
+	var of *wasm.ConfigError
+	if !errors.As(err, &of) {
+		return err
+	}
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		var faults strict.Faults
+		for _, e := range many.Unwrap() {
+			faults = append(faults, strict.Of(placed(c, e))...)
+		}
+		return faults.Err()
+	}
+	var faults strict.Faults
+	for _, f := range of.Faults {
+		faults = append(faults, c.OfPlugin(of.Plugin, f.Path, f.Message))
+	}
+	return faults.Err()
 }
 
 // plan is what a generation is without its guards. It reads, and makes nothing.

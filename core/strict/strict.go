@@ -358,6 +358,32 @@ func (n Node) child(step string, v ast.Node) Node {
 	return n.beneath(strings.Trim(step, "[]"), c)
 }
 
+// Under gives the value at a path of keys and indexes, or the nearest above it
+// that the file has.
+func (n Node) Under(path []string) Node {
+	if len(path) == 0 {
+		return n
+	}
+	found := n
+	if n.IsList() {
+		for i, v := range n.List() {
+			if strconv.Itoa(i) == path[0] {
+				found = v.Under(path[1:])
+			}
+		}
+		return found
+	}
+	switch n.node.(type) {
+	case *ast.MappingNode, *ast.MappingValueNode:
+		n.Each(func(key string, v Node) {
+			if key == path[0] {
+				found = v.Under(path[1:])
+			}
+		})
+	}
+	return found
+}
+
 // Each calls f with each key and value of a mapping, in order.
 func (n Node) Each(f func(key string, v Node)) {
 	var values []*ast.MappingValueNode

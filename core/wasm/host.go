@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 
@@ -317,6 +318,9 @@ func (s *Set) load(ctx context.Context, src Source) (*Module, error) {
 	m.impure = len(granted) > 0
 	m.keeps = src.Cache && !m.impure && m.inputs&abi.InputTime == 0
 	if err := checkConfig(man.ConfigSchema, src.Config); err != nil {
+		if of, ok := errors.AsType[*ConfigError](err); ok {
+			of.Plugin = src.Name
+		}
 		return nil, err
 	}
 	m.configure = (&abi.Configure{Config: src.Config, Host: s.host.Version, Capabilities: granted}).AppendTo(nil)
@@ -414,7 +418,47 @@ func checkConfig(schema, config json.RawMessage) error {
 		return fmt.Errorf("config: %w", err)
 	}
 	if err := sch.Validate(value); err != nil {
-		return fmt.Errorf("config: %s", strings.Join(strings.Fields(err.Error()), " ")) // it comes in lines
+		fault := &ConfigError{}
+		if v, ok := errors.AsType[*jsonschema.ValidationError](err); ok {
+			fault.add(v)
+		}
+		return fault
 	}
 	return nil
+}
+
+// ConfigError is of a configuration that its module's schema does not allow.
+type ConfigError struct {
+	Plugin string
+	Faults []ConfigFault
+}
+
+// ConfigFault is one value of it.
+type ConfigFault struct {
+	Path    []string // keys, and indexes of lists
+	Message string
+}
+
+func (e *ConfigError) Error() string {
+	lines := make([]string, len(e.Faults))
+	for i, f := range e.Faults {
+		lines[i] = strings.Join(append([]string{"config"}, f.Path...), ".") + ": " + f.Message
+	}
+	return strings.Join(lines, "; ")
+}
+
+func (e *ConfigError) add(v *jsonschema.ValidationError) {
+	for _, cause := range v.Causes {
+		e.add(cause)
+	}
+	if len(v.Causes) > 0 {
+		return
+	}
+	if unknown, ok := v.ErrorKind.(*kind.AdditionalProperties); ok {
+		for _, key := range unknown.Properties {
+			e.Faults = append(e.Faults, ConfigFault{append(slices.Clone(v.InstanceLocation), key), "unknown key"})
+		}
+		return
+	}
+	e.Faults = append(e.Faults, ConfigFault{v.InstanceLocation, v.BasicOutput().Error.String()})
 }
