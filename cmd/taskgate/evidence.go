@@ -49,6 +49,9 @@ func auditCommand() *cobra.Command {
 			}
 			pub = string(b)
 		}
+		if err := logged(dir); err != nil && !asJSON {
+			return err
+		}
 		rep, err := audit.Verify(filepath.Join(dir, "audit"), pub, witness)
 		if asJSON {
 			return errors.Join(verified(rep, err), err)
@@ -77,6 +80,9 @@ func auditCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if err := logged(dir); err != nil {
+			return err
+		}
 		enc := json.NewEncoder(os.Stdout)
 		return audit.Read(filepath.Join(dir, "audit"), func(r audit.Record) error {
 			e, err := gate.ReadEvent(r.Payload)
@@ -96,6 +102,17 @@ func auditCommand() *cobra.Command {
 	c.AddCommand(verify, export)
 	return c
 }
+
+// logged says that there is no audit log in a data directory.
+func logged(data string) error {
+	if _, err := os.Stat(filepath.Join(data, "audit")); errors.Is(err, fs.ErrNotExist) {
+		return hinted{fmt.Errorf("no audit log in %s", data), dataHint}
+	}
+	return nil
+}
+
+// dataHint helps where the data directory is not there.
+const dataHint = "name the data directory with --data, or the configuration with -c; `taskgate serve` makes it"
 
 // verified prints what a verification found, for programs.
 func verified(rep audit.Report, err error) error {
@@ -181,7 +198,7 @@ func recordings(cmd *cobra.Command) (string, error) {
 	}
 	dir := filepath.Join(data, "recordings")
 	if _, err := os.ReadDir(dir); errors.Is(err, fs.ErrNotExist) {
-		return "", hinted{fmt.Errorf("no recordings in %s", data), "name the data directory with --data, or the configuration with -c; `taskgate serve` makes it"}
+		return "", hinted{fmt.Errorf("no recordings in %s", data), dataHint}
 	} else if err != nil {
 		return "", err
 	}

@@ -35,19 +35,25 @@ func main() {
 	root.PersistentFlags().StringArray("set", nil, "KEY.KEY=VALUE lies over the file, as TASKGATE_KEY__KEY does")
 	root.AddCommand(serveCommand(), checkCommand(), schemaCommand(), reloadCommand(), statusCommand(), killCommand(), explainCommand(),
 		sessionsCommand(), replayCommand(), auditCommand(), pluginCommand(),
-		loginCommand(), whoamiCommand(), tokenCommand(), psqlCommand(), logoutCommand(), devIDPCommand(), devConfirmCommand())
+		loginCommand(), whoamiCommand(), tokenCommand(), psqlCommand(), logoutCommand(), devIDPCommand(), devConfirmCommand(),
+		&cobra.Command{Use: "version", Short: "the version of this program", Args: cobra.NoArgs, Run: func(*cobra.Command, []string) { fmt.Println("taskgate version " + version) }})
 	called, err := root.ExecuteC()
 	if errors.Is(err, errQuiet) {
 		os.Exit(1)
 	}
 	if err != nil {
-		for line := range strings.Lines(err.Error()) {
+		said, near, _ := strings.Cut(err.Error(), "\n\nDid you mean this?\n")
+		for line := range strings.Lines(said) {
 			fmt.Fprintf(os.Stderr, "taskgate: %s\n", strings.TrimRight(line, "\n"))
 		}
 		var h hinted
 		switch {
 		case errors.As(err, &h):
 			fmt.Fprintf(os.Stderr, "hint: %s\n", h.hint)
+		case near != "":
+			fmt.Fprintf(os.Stderr, "hint: did you mean %s?\n", strings.Join(strings.Fields(near), " or "))
+		case called == root && strings.HasPrefix(said, "unknown command"):
+			fmt.Fprintln(os.Stderr, "hint: `taskgate --help` lists the commands")
 		case called != nil && (strings.Contains(err.Error(), "arg(s)") || strings.HasPrefix(err.Error(), "required flag") || strings.HasPrefix(err.Error(), "unknown")):
 			fmt.Fprintf(os.Stderr, "usage: %s\n", called.UseLine())
 		case errors.Is(err, fs.ErrNotExist) && strings.HasPrefix(err.Error(), "config: open"):

@@ -134,6 +134,16 @@ func testPlugin(file, config string, tasks []string) error {
 			return fmt.Errorf("--config: %w", err)
 		}
 	}
+	if st, err := os.Stat(file); err == nil && st.IsDir() { // where `plugin build` leaves it
+		abs, err := filepath.Abs(file)
+		if err != nil {
+			return err
+		}
+		dir := file
+		if file = filepath.Join(dir, filepath.Base(abs)+".wasm"); !isFile(file) {
+			return hinted{fmt.Errorf("%s is a directory, without %s in it", dir, filepath.Base(file)), "`taskgate plugin build " + dir + "` makes it; a module of another name is named itself"}
+		}
+	}
 	cache, err := os.MkdirTemp("", "taskgate-plugin")
 	if err != nil {
 		return err
@@ -150,6 +160,11 @@ func testPlugin(file, config string, tasks []string) error {
 	}
 	fmt.Printf("ok: %s keeps the laws of a guard\n", g.Name())
 	return nil
+}
+
+func isFile(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.Mode().IsRegular()
 }
 
 //go:embed template
@@ -186,6 +201,9 @@ func newPlugin(dir, checkout string) error {
 	}
 	for file, text := range files {
 		f, err := os.OpenFile(filepath.Join(dir, file), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+		if errors.Is(err, fs.ErrExist) {
+			return hinted{err, "nothing is written over: name a directory that is not there yet"}
+		}
 		if err != nil {
 			return err
 		}
