@@ -110,7 +110,7 @@ type fatal struct {
 }
 
 func (f *fatal) Error() string {
-	if f.cause != nil {
+	if f.cause != nil && !strings.HasSuffix(f.message, f.cause.Error()) {
 		return f.message + ": " + f.cause.Error()
 	}
 	return f.message
