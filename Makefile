@@ -23,7 +23,8 @@ test: ## all tests, against servers 15 and 18 (installs them where they are miss
 	go test -timeout 25m ./...
 	TASKGATE_TEST_MAJOR=18 go test -timeout 15m ./core/sql ./core/protocol/postgres
 	TASKGATE_TEST_MAJOR=18 go test -timeout 15m -run Scripts ./cmd/taskgate
-	go test -race -timeout 25m ./core/gate/... ./core/wasm ./core/auth ./core/audit ./core/record ./core/protocol/postgres ./core/server
+	go test -race -timeout 25m ./core/gate/...
+	go test -race -timeout 15m -run 'Conversations|Laws|PW37' ./core/protocol/postgres
 
 suite: ## the parser against PostgreSQL's own regression suites of 15 and 18 (downloads their Debian sources)
 	@echo "make suite: downloads the Debian source packages postgresql-15 and postgresql-18 into a temporary directory"
