@@ -96,6 +96,7 @@ type Operation struct {
 type Source struct {
 	Relation []string
 	Column   string
+	View     bool // the relation is a view, and what it shows is listed beside it
 }
 
 // Output is the lineage of one column of a result.
@@ -105,7 +106,8 @@ type Output struct {
 	Name      string
 	Copies    []Source // bare copies
 	Computed  []Source // everything else that it is computed from
-	Other     bool     // constants, parameters or expressions feed it too
+	Other     bool     // constants, parameters or expressions feed it too; NULL alone does not count
+	Type      uint32   // the protocol's number of its type where it is a bare copy, else 0; never sent to a module
 }
 
 // Statement is what a text does, as its protocol's parser understood it. It is
@@ -119,6 +121,11 @@ type Statement struct {
 	Operations  []Operation
 	Outputs     []Output
 	Incomplete  string // what could not be understood, else empty
+
+	// Kin are, by the name of a relation (its parts joined by dots), those that
+	// share its columns by inheritance or partitioning: what protects a column of
+	// one protects it in all. Never sent to a module.
+	Kin map[string][][]string
 }
 
 // Writes is true unless every operation is proven to read.
@@ -182,4 +189,18 @@ type Command struct {
 	// Open says that a transaction is open in which it runs, so that nothing
 	// of it lasts before that commits. Never sent to a module.
 	Open bool
+	// Bound is what its meaning depends on beside what is here, as the protocol
+	// has it: role, search path. An approval holds for it alone. Never sent to a
+	// module.
+	Bound string
+	// Rows tells, for who has to approve, how many rows it would touch. It may be
+	// nil. Never sent to a module.
+	Rows func() Rows
+}
+
+// Rows is how many rows a command would change, asked beforehand. -1 is not
+// known.
+type Rows struct {
+	Estimated int64 // by the planner
+	Counted   int64 // by reading, at that moment
 }

@@ -143,7 +143,8 @@ func appendSources(b []byte, num int, list []Source) []byte {
 		for _, p := range list[i].Relation {
 			b = AppendElement(b, 1, p)
 		}
-		b = end(AppendString(b, 2, list[i].Column), at)
+		b = AppendString(b, 2, list[i].Column)
+		b = end(AppendUint(b, 3, bit(list[i].View)), at)
 	}
 	return b
 }
@@ -395,6 +396,8 @@ func (s *Source) decode(message []byte) error {
 			s.Relation = append(s.Relation, view(r.Bytes))
 		case 2:
 			s.Column = view(r.Bytes)
+		case 3:
+			s.View = r.Uint != 0
 		}
 	}
 	return r.Err()

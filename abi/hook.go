@@ -11,6 +11,8 @@ const (
 	HookSessionClose Hook = 4
 	HookCommand      Hook = 5
 	HookResultSchema Hook = 6
+	HookResultBatch  Hook = 7
+	HookApproval     Hook = 8
 )
 
 // Status is the low word of a reply without bytes; anything else reads as

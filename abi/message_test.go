@@ -14,7 +14,7 @@ func sample() *Command {
 				{Verb: "update", Kind: KindRelation, Object: []string{"public", "orders"}, Columns: []Column{{Name: "status", Use: UseWritten}}, Effect: EffectWrite, Attrs: HasWhere | WhereKey},
 				{Statement: 1, Verb: "select", Kind: KindRelation, Object: []string{"public", "orders"}, Columns: []Column{{Name: "id", Use: UseCondition}}, Via: "view public.v", Effect: EffectRead, Value: "v"},
 			},
-			Outputs: []Output{{Index: 1, Name: "o", Copies: []Source{{[]string{"public", "orders"}, "id"}}, Computed: []Source{{[]string{"public", "orders"}, "status"}}, Other: true}},
+			Outputs: []Output{{Index: 1, Name: "o", Copies: []Source{{[]string{"public", "orders"}, "id", true}}, Computed: []Source{{[]string{"public", "orders"}, "status", false}}, Other: true}},
 		},
 		Params: []Param{{Type: 23, Binary: true, Value: []byte{0, 0, 0, 1}}, {Null: true}},
 		Input:  Input{Kind: InputSpooled, Size: 3, Digest: []byte("d"), Head: []byte("abc")},
@@ -74,7 +74,7 @@ func TestSymbolsAreExact(t *testing.T) {
 
 func TestVerdictRoundTrip(t *testing.T) {
 	want := Verdict{Decision: Review, Reason: Reason{"c", "m", "cl", "h", "d", "u"},
-		Protect: []Protect{{Relation: []string{"public", "c"}, Column: "email", Kind: MaskKeep, Arg: "@", Filter: true, Unlisted: true}},
+		Protect: []Protect{{Relation: []string{"public", "c"}, Column: "email", Kind: MaskKeep, Arg: "@", Filter: true, Unlisted: true, Nulls: true}},
 		Review:  Requirement{Groups: []string{"dba"}, People: 1, Within: 900, Summary: "s", Justify: true},
 		Terms:   Terms{RowsReturned: 1, RowsWritten: 2, OnHold: "keep", Payload: "unseen", Blind: true, Oracle: []string{"a"}},
 		Needs:   []string{"n"}, ShowErrors: true, Limits: Limits{1, 2}, CacheFor: 3, Cookie: []byte("k"), Tags: []string{"t"}, Risk: 4}

@@ -270,7 +270,7 @@ func vectors(t *testing.T) map[string][]byte {
 // golden are the messages behind the vectors.
 func golden() map[string]any {
 	verdict := &Verdict{Decision: Review, Reason: Reason{"c", "m", "cl", "h", "d", "u"},
-		Protect: []Protect{{Relation: []string{"public", "c"}, Column: "email", Kind: MaskKeep, Arg: "@", Filter: true, Unlisted: true}},
+		Protect: []Protect{{Relation: []string{"public", "c"}, Column: "email", Kind: MaskKeep, Arg: "@", Filter: true, Unlisted: true, Nulls: true}},
 		Review:  Requirement{Groups: []string{"dba"}, People: 1, Within: 900, Summary: "s", Justify: true},
 		Terms:   Terms{RowsReturned: 1, RowsWritten: 2, OnHold: "keep", Payload: "unseen", Blind: true, Oracle: []string{"a"}},
 		Needs:   []string{"n"}, ShowErrors: true, Limits: Limits{1, 2}, CacheFor: 3, Cookie: []byte("k"), Tags: []string{"t"}, Risk: 4}

@@ -31,9 +31,10 @@ type Protect struct {
 	Relation []string
 	Column   string
 	Kind     MaskKind
-	Arg      string // of the mask
+	Arg      string // of the mask, as SPEC.md has it
 	Filter   bool   // may stand in `column = $1` at the top of a condition
-	Unlisted bool   // not listed for reading in this task
+	Unlisted bool   // not listed for reading in this task; the column "*" is whatever the relation has
+	Nulls    bool   // the mask leaves NULL as it is, and so shows where it stands
 }
 
 // MaskKind is a native mask. An unknown number reads as MaskNull.
@@ -69,7 +70,7 @@ type Terms struct {
 	OnHold       string // "refuse" (default) or "keep"
 	Payload      string // "" or "unseen"
 	Blind        bool
-	Oracle       []string
+	Oracle       []string // "accept": what a constraint tells of a masked column; "refuse": also of one that is not listed
 }
 
 // Limits are the strictest that apply. 0 is none.
@@ -92,12 +93,39 @@ type ResultColumn struct {
 	Type     uint32   // the protocol's number of its type
 	Relation []string // origin, empty where unknown
 	Column   string
+	Class    Class // of the type: what a mask can do with it; never sent to a module
 }
 
 // ResultSchema is what RESULT_SCHEMA is given.
 type ResultSchema struct {
-	Columns []ResultColumn
+	Statement int // index of the statement in the command's text; never sent to a module
+	Columns   []ResultColumn
 }
+
+// Class is what masks tell types apart by. A type that is in none has only
+// MaskNull.
+type Class uint8
+
+// The classes of types of ABI version 1.
+const (
+	ClassOther Class = iota
+	ClassText        // text, varchar, char, name, citext: bytes in UTF-8, the same in text and binary
+	ClassInt2
+	ClassInt4
+	ClassInt8
+	ClassNumeric
+	ClassFloat4
+	ClassFloat8
+	ClassBool
+	ClassDate
+	ClassTimestamp
+	ClassTimestampTZ
+	ClassUUID
+	ClassBytea
+	ClassJSON
+	ClassJSONB
+	ClassEnum
+)
 
 // MaskPlan is what RESULT_SCHEMA answers: one entry a column, and Default for
 // those whose origin is not known. The zero value masks everything.

@@ -38,7 +38,8 @@ func (v *Verdict) AppendTo(b []byte) []byte {
 		b = AppendUint(b, 3, uint64(p.Kind))
 		b = AppendString(b, 4, p.Arg)
 		b = AppendUint(b, 5, bit(p.Filter))
-		b = end(AppendUint(b, 6, bit(p.Unlisted)), at)
+		b = AppendUint(b, 6, bit(p.Unlisted))
+		b = end(AppendUint(b, 7, bit(p.Nulls)), at)
 	}
 	if v.Decision == Review {
 		b, at = begin(b, 4)
@@ -196,6 +197,8 @@ func (p *Protect) decode(message []byte) error {
 			p.Filter = r.Uint != 0
 		case 6:
 			p.Unlisted = r.Uint != 0
+		case 7:
+			p.Nulls = r.Uint != 0
 		}
 	}
 	return r.Err()

@@ -25,11 +25,14 @@ const (
 	EventClose      EventKind = 8  // a session ended
 	EventNote       EventKind = 9  // something an operator did, or the gateway itself
 	EventInput      EventKind = 10 // part of what a client sends into a command, in recordings alone
+	EventRequest    EventKind = 11 // people are asked to approve a command
+	EventDecision   EventKind = 12 // what one of them said
+	EventSettled    EventKind = 13 // how a request ended that was not used
 )
 
 // String gives the event's word.
 func (k EventKind) String() string {
-	names := [...]string{"unknown", "open", "refused", "generation", "text", "command", "result", "done", "close", "note", "input"}
+	names := [...]string{"unknown", "open", "refused", "generation", "text", "command", "result", "done", "close", "note", "input", "request", "decision", "settled"}
 	if int(k) < len(names) {
 		return names[k]
 	}
@@ -79,6 +82,17 @@ type Event struct {
 	First   uint64        `json:"first,omitempty"`
 	Last    uint64        `json:"last,omitempty"`
 
+	Masked []Masked `json:"masked,omitempty"`
+
+	Request   string   `json:"request,omitempty"` // the id of an approval request
+	Needs     []string `json:"needs,omitempty"`   // what its guards ask for
+	Voices    []Voice  `json:"voices,omitempty"`
+	Binding   string   `json:"binding,omitempty"`
+	Until     string   `json:"until,omitempty"`
+	Estimated *int64   `json:"estimated_rows,omitempty"`
+	Counted   *int64   `json:"counted_rows,omitempty"`
+	Payload   *Payload `json:"payload,omitempty"`
+
 	Why   string `json:"why,omitempty"`
 	Frame []byte `json:"-"` // of a result or input: frames of the protocol
 }
@@ -98,6 +112,29 @@ type GuardVerdict struct {
 	Closest  string `json:"closest,omitempty"`
 	Hint     string `json:"hint,omitempty"`
 	Detail   string `json:"detail,omitempty"`
+}
+
+// Masked is what was masked in one column of an answer.
+type Masked struct {
+	Column string `json:"column"`
+	Rule   string `json:"rule"`
+	Cells  uint64 `json:"cells"`
+}
+
+// Voice is what one person said to a request.
+type Voice struct {
+	Issuer  string    `json:"issuer"`
+	Subject string    `json:"subject"`
+	Groups  []string  `json:"groups,omitempty"`
+	Approve bool      `json:"approve"`
+	Reason  string    `json:"reason,omitempty"`
+	At      time.Time `json:"at"`
+}
+
+// Payload is a stream that was spooled before people were asked.
+type Payload struct {
+	Size   uint64 `json:"size"`
+	Digest string `json:"sha256"`
 }
 
 // maxParam bounds what a recording keeps of one parameter, in bytes.
@@ -200,7 +237,11 @@ func appendVerdicts(b []byte, text [16]byte, gen *Generation, d abi.Decision, wh
 
 // hidden are the parameters whose values are not written.
 func appendCommand(b []byte, s *Session, seq uint64, c *abi.Command, verdicts []byte, hidden []int) []byte {
-	b = abi.AppendUint(b, 1, uint64(EventCommand))
+	return appendAct(b, EventCommand, s, seq, c, verdicts, hidden)
+}
+
+func appendAct(b []byte, kind EventKind, s *Session, seq uint64, c *abi.Command, verdicts []byte, hidden []int) []byte {
+	b = abi.AppendUint(b, 1, uint64(kind))
 	b = abi.AppendUint(b, 2, uint64(c.Time))
 	b = abi.AppendString(b, 3, s.abi.ID)
 	b = abi.AppendUint(b, 4, seq)
@@ -254,7 +295,74 @@ func appendDone(b []byte, e *Exchange, o Outcome, now time.Time) []byte {
 	b = abi.AppendUint(b, 32, uint64(max(0, now.Sub(e.began))))
 	b = abi.AppendUint(b, 33, uint64(o.Settles))
 	b = abi.AppendUint(b, 34, o.First)
-	return abi.AppendUint(b, 35, o.Last)
+	b = abi.AppendUint(b, 35, o.Last)
+	for i := range e.cells {
+		m := abi.AppendString(nil, 1, e.cells[i].column)
+		m = abi.AppendString(m, 2, e.cells[i].rule)
+		b = abi.AppendElement(b, 42, abi.AppendUint(m, 3, e.cells[i].cells))
+	}
+	return abi.AppendString(b, 36, e.held)
+}
+
+// appendRequest writes what people are asked: the command as it would run, and
+// what an approval is bound to.
+func appendRequest(b []byte, s *Session, r *Request, c *abi.Command, verdicts []byte, hidden []int) []byte {
+	b = appendAct(b, EventRequest, s, s.seq, c, verdicts, hidden)
+	b = abi.AppendString(b, 36, r.ID)
+	for i := range r.Needs {
+		b = abi.AppendElement(b, 38, r.Needs[i].String())
+	}
+	b = abi.AppendString(b, 40, r.Binding[:])
+	b = abi.AppendUint(b, 41, uint64(r.Until.UnixNano()))
+	b = abi.AppendUint(b, 43, uint64(r.Rows.Estimated+1))
+	b = abi.AppendUint(b, 44, uint64(r.Rows.Counted+1))
+	if c.Input.Kind == abi.InputSpooled {
+		p := abi.AppendUint(nil, 1, c.Input.Size)
+		b = abi.AppendElement(b, 45, abi.AppendString(p, 2, c.Input.Digest))
+	}
+	return b
+}
+
+// appendApproved writes by whom a command was approved.
+func appendApproved(b []byte, r *Request, d Decided) []byte {
+	b = abi.AppendString(b, 36, r.ID)
+	for i := range d.Voices {
+		b = abi.AppendElement(b, 39, appendVoice(nil, &d.Voices[i]))
+	}
+	return abi.AppendString(b, 40, r.Binding[:])
+}
+
+func appendVoice(b []byte, v *abi.Voice) []byte {
+	b = abi.AppendString(b, 1, v.Issuer)
+	b = abi.AppendString(b, 2, v.Subject)
+	for _, g := range v.Groups {
+		b = abi.AppendElement(b, 3, g)
+	}
+	b = abi.AppendUint(b, 4, bit(v.Approve))
+	b = abi.AppendString(b, 5, v.Reason)
+	return abi.AppendUint(b, 6, uint64(v.At))
+}
+
+func bit(v bool) uint64 {
+	if v {
+		return 1
+	}
+	return 0
+}
+
+// Decision gives the bytes of what one person said, for the log.
+func Decision(at time.Time, r *Request, v *abi.Voice) []byte {
+	b := appendHead(nil, EventDecision, r.Session.ID, at)
+	b = abi.AppendString(b, 36, r.ID)
+	b = abi.AppendElement(b, 39, appendVoice(nil, v))
+	return abi.AppendString(b, 40, r.Binding[:])
+}
+
+func appendSettled(b []byte, s *Session, at time.Time, r *Request, state RequestState, why string) []byte {
+	b = appendHead(b, EventSettled, s.abi.ID, at)
+	b = abi.AppendString(b, 15, why)
+	b = abi.AppendString(b, 36, r.ID)
+	return abi.AppendString(b, 37, string(state))
 }
 
 func appendClose(b []byte, s *Session, at time.Time, why error) []byte {
@@ -282,7 +390,7 @@ func Ends(record []byte) bool {
 		return false
 	}
 	switch EventKind(min(r.Uint, 255)) {
-	case EventDone, EventClose, EventNote:
+	case EventDone, EventClose, EventNote, EventSettled:
 		return true
 	}
 	return false
@@ -383,12 +491,60 @@ func ReadEvent(record []byte) (*Event, error) {
 			e.First = r.Uint
 		case 35:
 			e.Last = r.Uint
+		case 36:
+			e.Request = s
+		case 37:
+			e.State = s
+		case 38:
+			e.Needs = append(e.Needs, s)
+		case 39:
+			v, err := readVoice(r.Bytes)
+			if err != nil {
+				return nil, err
+			}
+			e.Voices = append(e.Voices, v)
+		case 40:
+			e.Binding = hex.EncodeToString(r.Bytes)
+		case 41:
+			e.Until = time.Unix(0, int64(r.Uint)).UTC().Format(time.RFC3339)
+		case 42:
+			var m Masked
+			in := abi.Read(r.Bytes)
+			for in.Next() {
+				switch in.Num {
+				case 1:
+					m.Column = string(in.Bytes)
+				case 2:
+					m.Rule = string(in.Bytes)
+				case 3:
+					m.Cells = in.Uint
+				}
+			}
+			if in.Err() != nil {
+				return nil, fmt.Errorf("gate: event: %w", in.Err())
+			}
+			e.Masked = append(e.Masked, m)
+		case 43:
+			e.Estimated = known(r.Uint)
+		case 44:
+			e.Counted = known(r.Uint)
+		case 45:
+			e.Payload = &Payload{}
+			in := abi.Read(r.Bytes)
+			for in.Next() {
+				switch in.Num {
+				case 1:
+					e.Payload.Size = in.Uint
+				case 2:
+					e.Payload.Digest = hex.EncodeToString(in.Bytes)
+				}
+			}
 		}
 	}
 	if err := r.Err(); err != nil {
 		return nil, fmt.Errorf("gate: event: %w", err)
 	}
-	if e.Kind == EventCommand {
+	if e.Kind == EventCommand || e.Kind == EventRequest {
 		e.Guard = "gate"
 		if n := int(e.Last); n > 0 && n <= len(e.Verdicts) {
 			e.Guard = e.Verdicts[n-1].Guard
@@ -397,6 +553,37 @@ func ReadEvent(record []byte) (*Event, error) {
 	}
 	e.Name = e.Kind.String()
 	return e, nil
+}
+
+// known reads a number that is written one higher, so that none is none.
+func known(n uint64) *int64 {
+	v := int64(n) - 1
+	if v < 0 {
+		return nil
+	}
+	return &v
+}
+
+func readVoice(b []byte) (v Voice, err error) {
+	r := abi.Read(b)
+	for r.Next() {
+		s := string(r.Bytes)
+		switch r.Num {
+		case 1:
+			v.Issuer = s
+		case 2:
+			v.Subject = s
+		case 3:
+			v.Groups = append(v.Groups, s)
+		case 4:
+			v.Approve = r.Uint != 0
+		case 5:
+			v.Reason = s
+		case 6:
+			v.At = time.Unix(0, int64(r.Uint)).UTC()
+		}
+	}
+	return v, r.Err()
 }
 
 func readVerdict(b []byte) (v GuardVerdict, err error) {

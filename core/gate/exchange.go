@@ -3,9 +3,11 @@ package gate
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/mask"
 )
 
 // Exchange is one allowed command and its answer. Only Submit makes one.
@@ -14,9 +16,21 @@ type Exchange struct {
 	gen     *Generation
 	seq     uint64
 	verdict *abi.Verdict
+	guarded *protection // nil where nothing is protected
+	plan    *Plan       // of the result at hand, fixed by Schema
+	scratch []byte      // of Rows
+	cells   []hiding    // what was masked so far
+	held    string      // the request by which it was approved
+	written int64       // how many rows it may change, -1 is no limit
 	began   time.Time
 	ambient bool
 	done    bool
+
+	statement *abi.Statement
+	phase     abi.Phase
+	before    *Exchange // of the session's open ones
+	after     *Exchange
+	resting   atomic.Bool // nothing of it runs just now
 
 	rows  uint64
 	bytes uint64
@@ -44,8 +58,27 @@ func (e *Exchange) Generation() uint64 {
 	return e.gen.Number
 }
 
-// WantsSchema says whether Schema has to be called before the first row.
-func (e *Exchange) WantsSchema() bool { return e.gen != nil && e.gen.results }
+// WantsSchema says whether Schema has to be called before the first row: a
+// column is masked, a guard looks at results, or the answer has to be held
+// against what was judged.
+func (e *Exchange) WantsSchema() bool {
+	return e.gen != nil && (e.gen.results || e.guarded != nil && e.guarded.reached)
+}
+
+// Masks says whether any output of the command is masked.
+func (e *Exchange) Masks() bool { return e.guarded != nil && len(e.guarded.outputs) > 0 }
+
+// Guarded says whether the command reaches what is protected: until the
+// transaction ends, errors and notices may show nothing of it.
+func (e *Exchange) Guarded() bool { return e.guarded != nil && e.guarded.reached }
+
+// OneCode says whether integrity violations (SQLSTATE class 23) have to look
+// alike.
+func (e *Exchange) OneCode() bool { return e.guarded != nil && e.guarded.oracle }
+
+// RowsWritten is how many rows the command may change: the protocol sees to it
+// before they are committed. False is no limit.
+func (e *Exchange) RowsWritten() (uint64, bool) { return uint64(max(e.written, 0)), e.written >= 0 }
 
 // WantsParams says whether a guard that judged it looks at parameters.
 func (e *Exchange) WantsParams() bool { return e.gen != nil && e.gen.inputs&abi.InputParams != 0 }
@@ -64,19 +97,83 @@ func (e *Exchange) Schema(ctx context.Context, c *abi.Command, schema *abi.Resul
 	if e.ambient {
 		return nil
 	}
+	p := &Plan{verdict: e.verdict, columns: make([]planned, len(schema.Columns))}
+	for i := range p.columns {
+		p.columns[i].name, p.columns[i].typ = schema.Columns[i].Name, schema.Columns[i].Type
+	}
+	if e.guarded != nil {
+		if err := e.guarded.check(c.Statement, schema); err != nil {
+			return err
+		}
+		for _, m := range e.guarded.outputs {
+			if m.statement == schema.Statement && m.index < len(p.columns) {
+				p.columns[m.index].mask(m.rule, m.guard, m.column)
+			}
+		}
+	}
 	for _, guard := range e.gen.Guards {
 		if !guard.Results() {
 			continue
 		}
-		plan, err := guard.ResultSchema(ctx, c, schema)
+		said, err := guard.ResultSchema(ctx, c, schema)
 		if err != nil {
 			return &Denied{Decision: abi.Deny, Guard: guard.Name(), Reason: abi.Reason{Code: "gate.guard-failed", Message: "the guard " + quote(guard.Name()) + " failed on the result", Detail: err.Error()}}
 		}
-		if plan == nil || !plan.Clean(len(schema.Columns)) {
-			return &Denied{Decision: abi.Deny, Guard: guard.Name(), Reason: abi.Reason{Code: "gate.protect", Message: "the guard " + quote(guard.Name()) + " wants the result masked, which this gateway cannot do yet"}}
+		p.add(said, guard, schema)
+	}
+	p.compile(schema, func(name string) []byte { return e.s.maskKey(name) })
+	e.plan = p
+	return nil
+}
+
+// hiding is what was masked in one column of an answer.
+type hiding struct {
+	column, rule string
+	cells        uint64
+}
+
+// count notes how many cells of a column were masked.
+func (e *Exchange) count(p *planned) {
+	rule := p.rule.String()
+	if p.custom != nil {
+		rule = "custom (" + p.custom.Name() + ")"
+	}
+	for i := range e.cells {
+		if e.cells[i].column == p.source && e.cells[i].rule == rule {
+			e.cells[i].cells += p.cells
+			return
 		}
 	}
-	return nil
+	e.cells = append(e.cells, hiding{p.source, rule, p.cells})
+}
+
+// Fixed gives the plan that Schema has fixed, nil before it.
+func (e *Exchange) Fixed() *Plan { return e.plan }
+
+// Again uses a plan that was fixed for another execution of the same prepared
+// statement, and says whether it may: the verdict is the same, and no guard
+// looks at results.
+func (e *Exchange) Again(p *Plan) bool {
+	if p == nil || e.gen == nil || e.gen.results || p.verdict != e.verdict {
+		return false
+	}
+	e.plan = p
+	return true
+}
+
+// Rows is Result for a run of rows: it masks them as the plan says, and leaves
+// in r.Frames what may reach the client, valid until the next call. rw knows how
+// they are framed.
+func (e *Exchange) Rows(ctx context.Context, r *abi.Result, rw mask.Rewriter) error {
+	if e.plan == nil && e.WantsSchema() && e.Masks() {
+		return &Alarm{"rows came before the columns that they have"}
+	}
+	if e.plan != nil && e.plan.masks > 0 {
+		if err := e.plan.rewrite(ctx, e, r, rw); err != nil {
+			return err
+		}
+	}
+	return e.result(r)
 }
 
 // Result takes a run of the answer before it goes to the client: it counts
@@ -84,6 +181,13 @@ func (e *Exchange) Schema(ctx context.Context, c *abi.Command, schema *abi.Resul
 // recording. *Denied means that a limit is passed and that nothing of this run
 // may reach the client. What r points to is not kept.
 func (e *Exchange) Result(ctx context.Context, r *abi.Result) error {
+	if r.Rows > 0 && (e.Masks() || e.plan != nil && e.plan.masks > 0) {
+		return &Alarm{"rows that have to be masked came as if they had not"}
+	}
+	return e.result(r)
+}
+
+func (e *Exchange) result(r *abi.Result) error {
 	e.rows += uint64(r.Rows)
 	e.bytes += uint64(len(r.Frames))
 	if v := e.verdict; v != nil {
@@ -183,6 +287,7 @@ func (e *Exchange) Done(ctx context.Context, o Outcome) error {
 	e.done = true
 	s := e.s
 	s.mu.Lock()
+	s.unlink(e)
 	s.buf = appendDone(s.buf[:0], e, o, s.gate.now())
 	var err error
 	if s.broken == nil && s.gate.Log.TryAppend(s.buf) {

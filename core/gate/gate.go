@@ -36,6 +36,13 @@ type Guard interface {
 	// Results says whether the guard looks at results; ResultSchema gives its plan for one.
 	Results() bool
 	ResultSchema(ctx context.Context, c *abi.Command, s *abi.ResultSchema) (*abi.MaskPlan, error)
+	// ResultBatch masks the cells of the columns that a plan of its own calls
+	// CUSTOM. What it answers is valid until it is called again.
+	ResultBatch(ctx context.Context, s *abi.Session, b *abi.Batch) (*abi.Batch, error)
+	// Approvals says whether the guard wants to be asked about requests that its
+	// REVIEW is a part of; Approval gives Deny where such a one has to end.
+	Approvals() bool
+	Approval(ctx context.Context, a *abi.Approval) (*abi.Verdict, error)
 }
 
 // A Log keeps the chained record of decisions. The record has been handed to
@@ -168,6 +175,9 @@ type Gate struct {
 	Now      func() time.Time                                                  // nil is time.Now
 	Judged   func(guard string, d abi.Decision, took time.Duration, err error) // is told what each guard said; may be nil
 	Refused  func(l Login, why error)                                          // is told of each failed login that is recorded singly; may be nil
+	Approver Approver                                                          // nil refuses what has to be approved
+	Refresh  func(ctx context.Context, login string) error                     // asks for the groups of a login now, and tells Regroup; may be nil
+	MaskKey  func(task, name string) []byte                                    // the key of a mask by name, of the task where that is empty
 
 	current  atomic.Pointer[Generation]
 	number   atomic.Uint64

@@ -41,6 +41,12 @@ func (g *guard) ResultSchema(context.Context, *abi.Command, *abi.ResultSchema) (
 	return g.plan, nil
 }
 
+func (*guard) ResultBatch(context.Context, *abi.Session, *abi.Batch) (*abi.Batch, error) {
+	return nil, nil
+}
+func (*guard) Approvals() bool                                               { return false }
+func (*guard) Approval(context.Context, *abi.Approval) (*abi.Verdict, error) { return nil, nil }
+
 // sink is both log and recorder; it can fail.
 type sink struct {
 	mu      sync.Mutex
@@ -236,7 +242,7 @@ func TestCombined(t *testing.T) {
 		"held":                         {[]Guard{&guard{name: "a", may: all, answer: allow}, &guard{name: "b", may: closed, answer: say(abi.Review)}}, abi.Review, abi.Execute},
 		"held at prepare":              {[]Guard{&guard{name: "a", may: all, answer: allow}, &guard{name: "b", may: closed, answer: say(abi.Review)}}, abi.Allow, abi.Prepare},
 		"need":                         {[]Guard{&guard{name: "a", may: all, answer: say(abi.Need)}}, abi.Deny, abi.Execute},
-		"protect without masks":        {[]Guard{&guard{name: "a", may: all, answer: protect}}, abi.Deny, abi.Execute},
+		"protect without the grant":    {[]Guard{&guard{name: "a", may: abi.May{Allow: true, Review: true}, answer: protect}}, abi.Deny, abi.Execute},
 		"unknown phase":                {[]Guard{&guard{name: "a", may: all, answer: allow}}, abi.Deny, 9},
 	} {
 		g, log := newGate(t, c.guards...)
@@ -468,7 +474,10 @@ func TestResultSchemaCannotBeIgnored(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if ex.Schema(t.Context(), c, &abi.ResultSchema{Columns: make([]abi.ResultColumn, 1)}) == nil {
+	if err := ex.Schema(t.Context(), c, &abi.ResultSchema{Columns: make([]abi.ResultColumn, 1)}); err != nil {
+		t.Fatal(err)
+	}
+	if ex.Result(t.Context(), &abi.Result{Frames: []byte("x"), Rows: 1}) == nil {
 		t.Error("a column that a guard wants masked passed in the clear")
 	}
 	_ = ex.Done(t.Context(), Outcome{})

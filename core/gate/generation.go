@@ -57,7 +57,9 @@ func (g *Gate) Swap(next *Generation) {
 	for _, s := range g.Sessions() {
 		if err := next.Permits(s.abi.Task, s.abi.Resource, s.abi.Groups); err != nil {
 			s.End(&Ended{Reason: err.Error()})
+			continue
 		}
+		s.rejudge(next)
 	}
 	if old != nil {
 		old.release()

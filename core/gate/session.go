@@ -31,8 +31,10 @@ type Session struct {
 	seq     uint64 // of the last command
 	spoke   uint64 // the last command when something came outside of commands
 	denied  uint64
-	wrote   bool   // an open transaction has writes that no COMMIT has settled
-	opened  uint64 // the generation whose SESSION_OPEN was asked
+	wrote   bool             // an open transaction has writes that no COMMIT has settled
+	earlier []*abi.Statement // those writes
+	open    *Exchange        // the open exchanges, newest first
+	opened  uint64           // the generation whose SESSION_OPEN was asked
 	judged  map[act]*judged
 	texts   map[*abi.Statement]*written
 	broken  error // the log or the recording failed: nothing passes any more
@@ -52,6 +54,7 @@ type judged struct {
 	generation uint64
 	until      time.Time // the zero time is no end
 	verdict    abi.Verdict
+	guarded    *protection
 	record     []byte // the part of the command's event that does not change
 	hidden     []int  // parameters that are not written down
 }

@@ -3,20 +3,12 @@ package gate
 import (
 	"context"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
 	"github.com/taskgate/taskgate/abi"
 )
-
-// Pending is what a held command's client is told.
-type Pending struct {
-	ID      string
-	Summary string
-	Groups  []string
-	Since   time.Time
-	Until   time.Time
-}
 
 // Submit asks every guard of the present generation about c, writes down what
 // they said, and gives an Exchange where c may go upstream. It returns *Denied
@@ -33,7 +25,7 @@ func (s *Session) Submit(ctx context.Context, c *abi.Command, hold func(Pending)
 	if gen == nil {
 		return nil, &Denied{Decision: abi.Deny, Guard: "gate", Reason: abi.Reason{Code: "gate.closed", Message: "the gateway has no policy"}}
 	}
-	ex, err := s.submit(ctx, gen, c)
+	ex, err := s.submit(ctx, gen, c, hold)
 	if err != nil {
 		gen.release()
 		return nil, err
@@ -96,7 +88,35 @@ func (s *Session) trySubmit(gen *Generation, c *abi.Command) *Exchange {
 	s.seq++
 	s.gate.commands.Add(1)
 	s.note(c)
-	return &Exchange{s: s, gen: gen, seq: s.seq, verdict: &j.verdict, began: now}
+	return s.exchange(gen, c, &j.verdict, j.guarded, now)
+}
+
+// exchange makes the exchange of the command that was written last, which runs
+// until the protocol says otherwise. The caller holds mu.
+func (s *Session) exchange(gen *Generation, c *abi.Command, v *abi.Verdict, p *protection, now time.Time) *Exchange {
+	e := &Exchange{s: s, gen: gen, seq: s.seq, verdict: v, guarded: p, written: -1, began: now, statement: c.Statement, phase: c.Phase}
+	if n := v.Terms.RowsWritten; n > 0 {
+		e.written = int64(min(n, math.MaxInt64))
+	}
+	if e.after = s.open; e.after != nil {
+		e.after.before = e
+	}
+	s.open = e
+	return e
+}
+
+// unlink takes an exchange off the list of open ones. The caller holds mu.
+func (s *Session) unlink(e *Exchange) {
+	switch {
+	case e.before != nil:
+		e.before.after = e.after
+	case s.open == e:
+		s.open = e.after
+	}
+	if e.after != nil {
+		e.after.before = e.before
+	}
+	e.before, e.after = nil, nil
 }
 
 // durable says whether the decision must be on disk before c goes upstream:
@@ -116,9 +136,12 @@ func (s *Session) note(c *abi.Command) {
 	switch {
 	case c.Phase != abi.Execute:
 	case !c.Open || commits(c.Statement):
-		s.wrote = false
+		s.wrote, s.earlier = false, s.earlier[:0]
 	case c.Statement.Writes():
 		s.wrote = true
+		if len(s.earlier) < maxEarlier {
+			s.earlier = append(s.earlier, c.Statement)
+		}
 	}
 }
 
@@ -138,11 +161,13 @@ func takesBack(st *abi.Statement) bool {
 		!strings.Contains(st.Canonical, ";") // nothing beside it, not even what needs no operation
 }
 
-func (s *Session) submit(ctx context.Context, gen *Generation, c *abi.Command) (*Exchange, error) {
+func (s *Session) submit(ctx context.Context, gen *Generation, c *abi.Command, hold func(Pending) error) (*Exchange, error) {
 	now := s.gate.now()
 	c.Time, c.Session = now.UnixNano(), s.abi
-	verdict, guard, asked := s.judge(ctx, gen, c)
-
+	verdict, guard, asked, guarded := s.judge(ctx, gen, c)
+	if verdict.Decision == abi.Review && s.gate.Approver != nil {
+		return s.held(ctx, gen, c, verdict, asked, guarded, hold)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.broken != nil {
@@ -172,7 +197,7 @@ func (s *Session) submit(ctx context.Context, gen *Generation, c *abi.Command) (
 		return nil, &Denied{Decision: verdict.Decision, Guard: guard, Reason: verdict.Reason}
 	}
 	s.note(c)
-	j := &judged{generation: gen.Number, verdict: verdict, record: record, hidden: text.hidden}
+	j := &judged{generation: gen.Number, verdict: verdict, guarded: guarded, record: record, hidden: text.hidden}
 	if verdict.CacheFor > 0 {
 		j.until = now.Add(time.Duration(verdict.CacheFor) * time.Second)
 	}
@@ -182,7 +207,7 @@ func (s *Session) submit(ctx context.Context, gen *Generation, c *abi.Command) (
 		}
 		s.judged[act{c.Statement, c.Phase}] = j
 	}
-	return &Exchange{s: s, gen: gen, seq: s.seq, verdict: &j.verdict, began: now}, nil
+	return s.exchange(gen, c, &j.verdict, guarded, now), nil
 }
 
 // writeText writes a statement's text and operations the first time it is met.
@@ -221,7 +246,7 @@ func combine(all []asked) (abi.Decision, int) {
 
 // judge asks all guards, none left out, and joins what they say. The verdict
 // it gives is either Allow with the strictest of all limits, or a refusal.
-func (s *Session) judge(ctx context.Context, gen *Generation, c *abi.Command) (abi.Verdict, string, []asked) {
+func (s *Session) judge(ctx context.Context, gen *Generation, c *abi.Command) (abi.Verdict, string, []asked, *protection) {
 	s.mu.Lock()
 	reopened := s.opened == gen.Number
 	s.mu.Unlock()
@@ -229,15 +254,15 @@ func (s *Session) judge(ctx context.Context, gen *Generation, c *abi.Command) (a
 		if err := s.reopen(ctx, gen); err != nil {
 			d := err.(*Denied)
 			v := &abi.Verdict{Decision: abi.Deny, Reason: d.Reason}
-			return *v, d.Guard, []asked{{verdict: v, read: abi.Deny}}
+			return *v, d.Guard, []asked{{verdict: v, read: abi.Deny}}, nil
 		}
 	}
 	if c.Statement == nil || c.Phase != abi.Prepare && c.Phase != abi.Execute {
-		return abi.Verdict{Decision: abi.Deny, Reason: abi.Reason{Code: "gate.unknown", Message: "not a command that is known"}}, "gate", nil
+		return abi.Verdict{Decision: abi.Deny, Reason: abi.Reason{Code: "gate.unknown", Message: "not a command that is known"}}, "gate", nil, nil
 	}
 	if takesBack(c.Statement) {
 		v := abi.Verdict{Decision: abi.Allow}
-		return v, "gate", []asked{{verdict: &v, read: abi.Allow}}
+		return v, "gate", []asked{{verdict: &v, read: abi.Allow}}, nil
 	}
 	all := make([]asked, len(gen.Guards))
 	for i, guard := range gen.Guards {
@@ -250,34 +275,40 @@ func (s *Session) judge(ctx context.Context, gen *Generation, c *abi.Command) (a
 		switch {
 		case err != nil || v == nil:
 			all[i].verdict = &abi.Verdict{Decision: abi.Deny, Reason: abi.Reason{Code: "gate.guard-failed", Message: "the guard " + quote(guard.Name()) + " failed, and what cannot be judged is refused"}}
-		case len(v.Protect) > 0:
-			// Until the gateway masks, what a guard wants protected does not pass.
-			all[i].verdict = &abi.Verdict{Decision: abi.Deny, Reason: abi.Reason{Code: "gate.protect", Message: "the guard " + quote(guard.Name()) + " wants columns protected, which this gateway cannot do yet"}}
+		case len(v.Protect) > 0 && !guard.May().Mask:
+			all[i].verdict = &abi.Verdict{Decision: abi.Deny, Reason: abi.Reason{Code: "gate.protect", Message: "the guard " + quote(guard.Name()) + " wants columns protected, which it may not", Hint: "your operator gives it that: may: [mask]"}}
 		default:
 			all[i].read = guard.May().Limit(v.Decision)
 		}
 	}
 	decision, who := combine(all)
 	if who < 0 {
-		return abi.Verdict{Decision: abi.Deny, Reason: abi.Reason{Code: "gate.nobody", Message: "no guard allows it", Hint: "ask your operator for a task that covers it"}}, "gate", all
+		return abi.Verdict{Decision: abi.Deny, Reason: abi.Reason{Code: "gate.nobody", Message: "no guard allows it", Hint: "ask your operator for a task that covers it"}}, "gate", all, nil
 	}
 	v := *all[who].verdict
 	name := all[who].guard.Name()
 	switch {
-	case decision == abi.Allow, c.Phase == abi.Prepare && (decision == abi.Review || decision == abi.Need):
-		return s.tighten(v, all), name, all
-	case decision == abi.Review:
-		v.Decision = abi.Review
-		if v.Reason.Message == "" {
-			v.Reason.Message = "held: this needs the approval of other people"
+	case decision == abi.Allow, decision == abi.Review, c.Phase == abi.Prepare && decision == abi.Need:
+		guarded, denied := protect(c.Statement, all)
+		if denied != nil {
+			v.Decision, v.Reason = abi.Deny, denied.Reason
+			return v, denied.Guard, append(all, asked{verdict: &abi.Verdict{Decision: abi.Deny, Reason: denied.Reason}, read: abi.Deny}), nil
 		}
+		v = s.tighten(v, all)
+		if decision == abi.Review && c.Phase != abi.Prepare {
+			v.Decision = abi.Review
+			if v.Reason.Message == "" {
+				v.Reason.Message = "held: this needs the approval of other people"
+			}
+		}
+		return v, name, all, guarded
 	case decision == abi.Need:
 		v.Decision = abi.Deny
 		v.Reason = abi.Reason{Code: "gate.need", Message: "the guard " + quote(name) + " needs facts that this gateway cannot fetch"}
 	default:
 		v.Decision = abi.Deny
 	}
-	return v, name, all
+	return v, name, all, nil
 }
 
 func decisionOf(v *abi.Verdict) abi.Decision {

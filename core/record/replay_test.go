@@ -54,6 +54,12 @@ func (guard) ResultSchema(context.Context, *abi.Command, *abi.ResultSchema) (*ab
 	return nil, nil
 }
 
+func (guard) ResultBatch(context.Context, *abi.Session, *abi.Batch) (*abi.Batch, error) {
+	return nil, nil
+}
+func (guard) Approvals() bool                                               { return false }
+func (guard) Approval(context.Context, *abi.Approval) (*abi.Verdict, error) { return nil, nil }
+
 func start(t *testing.T, head int) *script {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "recordings")

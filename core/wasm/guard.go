@@ -286,3 +286,16 @@ func (m *Module) leave(c call, err error) {
 	}
 	c.pool.put(c.in, c.hint)
 }
+
+// ResultBatch implements gate.Guard.
+func (m *Module) ResultBatch(ctx context.Context, s *abi.Session, b *abi.Batch) (*abi.Batch, error) {
+	return nil, m.named(errSilent)
+}
+
+// Approvals implements gate.Guard.
+func (m *Module) Approvals() bool { return m.hooks[abi.HookApproval] }
+
+// Approval implements gate.Guard.
+func (m *Module) Approval(ctx context.Context, a *abi.Approval) (*abi.Verdict, error) {
+	return nil, m.named(errSilent)
+}

@@ -54,6 +54,12 @@ func (b *bad) ResultSchema(context.Context, *abi.Command, *abi.ResultSchema) (*a
 	return nil, nil
 }
 
+func (*bad) ResultBatch(context.Context, *abi.Session, *abi.Batch) (*abi.Batch, error) {
+	return nil, nil
+}
+func (*bad) Approvals() bool                                               { return false }
+func (*bad) Approval(context.Context, *abi.Approval) (*abi.Verdict, error) { return nil, nil }
+
 type said []string
 
 func (s *said) Helper()                           {}

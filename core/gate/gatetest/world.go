@@ -55,6 +55,12 @@ func (j *judge) ResultSchema(context.Context, *abi.Command, *abi.ResultSchema) (
 	return nil, nil
 }
 
+func (*judge) ResultBatch(context.Context, *abi.Session, *abi.Batch) (*abi.Batch, error) {
+	return nil, nil
+}
+func (*judge) Approvals() bool                                               { return false }
+func (*judge) Approval(context.Context, *abi.Approval) (*abi.Verdict, error) { return nil, nil }
+
 func allow(*abi.Command) (*abi.Verdict, error) { return &abi.Verdict{Decision: abi.Allow}, nil }
 
 // denying refuses every text that has the mark in it.

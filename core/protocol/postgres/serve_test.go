@@ -90,6 +90,12 @@ func (r *rules) ResultSchema(context.Context, *abi.Command, *abi.ResultSchema) (
 	return r.plan, nil
 }
 
+func (*rules) ResultBatch(context.Context, *abi.Session, *abi.Batch) (*abi.Batch, error) {
+	return nil, nil
+}
+func (*rules) Approvals() bool                                               { return false }
+func (*rules) Approval(context.Context, *abi.Approval) (*abi.Verdict, error) { return nil, nil }
+
 // noDelete allows all that is understood but deletes, drops and unknown calls.
 func noDelete(c *abi.Command) bool {
 	for _, o := range c.Statement.Operations {
