@@ -129,7 +129,7 @@ func (s *Server) start() error {
 		return err
 	}
 	data := filepath.Join(s.Dir, "data")
-	if err := s.run("initdb", "-D", data, "-U", "postgres", "--auth=scram-sha-256", "--pwfile="+pw, "-E", "UTF8", "--locale=C.UTF-8", "-N"); err != nil {
+	if err := s.run("initdb", "-D", data, "-U", "postgres", "--auth-host=scram-sha-256", "--auth-local=trust", "--pwfile="+pw, "-E", "UTF8", "--locale=C.UTF-8", "-N"); err != nil {
 		return err
 	}
 	if err := s.certificates(data); err != nil {
@@ -142,7 +142,7 @@ func (s *Server) start() error {
 	s.Port = l.Addr().(*net.TCPAddr).Port
 	l.Close()
 	s.cmd = s.command("postgres", "-D", data, "-p", strconv.Itoa(s.Port), "-k", s.Dir, "-c", "listen_addresses=127.0.0.1",
-		"-c", "fsync=off", "-c", "ssl=on", "-c", "max_connections=200", "-c", "shared_buffers=64MB")
+		"-c", "fsync=off", "-c", "wal_level=logical", "-c", "ssl=on", "-c", "max_connections=200", "-c", "shared_buffers=64MB")
 	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
 	if err := s.cmd.Start(); err != nil {
 		return err
