@@ -21,6 +21,8 @@ type guard struct {
 	plan    *abi.MaskPlan
 	calls   int
 	openErr error
+	batch   func(*abi.Batch) (*abi.Batch, error)
+	agrees  func(*abi.Approval) (*abi.Verdict, error)
 }
 
 func (g *guard) Name() string       { return g.name }
@@ -41,11 +43,13 @@ func (g *guard) ResultSchema(context.Context, *abi.Command, *abi.ResultSchema) (
 	return g.plan, nil
 }
 
-func (*guard) ResultBatch(context.Context, *abi.Session, *abi.Batch) (*abi.Batch, error) {
-	return nil, nil
+func (g *guard) ResultBatch(_ context.Context, _ *abi.Session, b *abi.Batch) (*abi.Batch, error) {
+	return g.batch(b)
 }
-func (*guard) Approvals() bool                                               { return false }
-func (*guard) Approval(context.Context, *abi.Approval) (*abi.Verdict, error) { return nil, nil }
+func (g *guard) Approvals() bool { return g.agrees != nil }
+func (g *guard) Approval(_ context.Context, a *abi.Approval) (*abi.Verdict, error) {
+	return g.agrees(a)
+}
 
 // sink is both log and recorder; it can fail.
 type sink struct {

@@ -138,8 +138,7 @@ func (s *Session) held(ctx context.Context, gen *Generation, c *abi.Command, v a
 		return nil, err
 	}
 	if err := s.gate.Approver.Ask(ctx, r); err != nil {
-		err = fmt.Errorf("it cannot be asked: %w", err)
-		return nil, errors.Join(denied("gate.hold", "this needs the approval of other people, who cannot be asked now", "try again later"), s.settle(r, Withdrawn, err.Error()))
+		return nil, s.withdraw(r, Decided{}, fmt.Errorf("%w: %w", denied("gate.hold", "this needs the approval of other people, who cannot be asked now", "try again later"), err))
 	}
 	decided, err := s.wait(ctx, r, v, hold)
 	if err == nil && decided.State == Approved {
