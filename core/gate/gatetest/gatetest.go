@@ -289,6 +289,52 @@ var laws = []struct {
 		}
 		l.ends()
 	}},
+	{"a held command goes when it is approved, and not before", func(l *law) {
+		l.judge(reviewing("mark11"))
+		c := l.connect()
+		done := l.later(c, l.p.Write("mark11"))
+		l.untouched("mark11")
+		if l.count(gate.EventRequest) != 1 {
+			l.Error("the log does not say that it waits")
+		}
+		l.decided <- gate.Decided{State: gate.Approved}
+		if err := <-done; err != nil {
+			l.Errorf("approved, and it does not run: %v", err)
+		}
+		if s := l.p.State(l); s != "mark11" {
+			l.Errorf("what was approved has not run: %q", s)
+		}
+		l.goesOn(c)
+		c.Close()
+		wait(func() bool { return l.count(gate.EventClose) == 1 })
+		l.ends()
+	}},
+	{"a held command that is denied never goes, and the session goes on", func(l *law) {
+		l.judge(reviewing("mark12"))
+		c := l.connect()
+		done := l.later(c, l.p.Write("mark12"))
+		l.decided <- gate.Decided{State: gate.Refused, Reason: "no"}
+		if err := <-done; !l.p.Refused(err) {
+			l.Errorf("not refused: %v", err)
+		}
+		l.untouched("mark12")
+		l.goesOn(c)
+	}},
+	{"a held command goes with its client", func(l *law) {
+		l.judge(reviewing("mark13"))
+		c := l.connect()
+		done := l.later(c, l.p.Write("mark13"))
+		c.Drop()
+		<-done
+		if !wait(func() bool { return l.count(gate.EventSettled) == 1 && l.count(gate.EventClose) == 1 }) {
+			l.Error("the request stays, though its client has gone")
+		}
+		select {
+		case l.decided <- gate.Decided{State: gate.Approved}: // too late
+		default:
+		}
+		l.untouched("mark13")
+	}},
 	{"an upstream that vanishes ends the session", func(l *law) {
 		c := l.connect()
 		l.goesOn(c)
@@ -301,6 +347,20 @@ var laws = []struct {
 		}
 		l.ends()
 	}},
+}
+
+// later does a text beside the law, which goes on when it waits for people.
+func (l *law) later(c Client, text string) (done chan error) {
+	l.Helper()
+	done = make(chan error, 1)
+	go func() {
+		_, err := c.Do(text)
+		done <- err
+	}()
+	if !wait(l.waits) {
+		l.Fatal("nobody is asked")
+	}
+	return done
 }
 
 // ends holds that every command that was let through has exactly one end, that
@@ -322,7 +382,7 @@ func (l *law) ends() {
 				l.Errorf("command %d follows %d", e.Command, last[e.Session])
 			}
 			last[e.Session] = e.Command
-			if e.Decision == abi.Allow.String() {
+			if runs(e) {
 				begun[k] = true
 			}
 		case gate.EventDone:

@@ -95,8 +95,26 @@ func (p toy) session(s *gate.Session, nc net.Conn, in *bufio.Scanner) error {
 	}
 	fmt.Fprintln(nc, "hello")
 	answers, known := bufio.NewScanner(up.Conn), map[string]*abi.Statement{}
-	for in.Scan() {
-		text := in.Text()
+	held, gone := context.WithCancelCause(ctx)
+	lines, over := make(chan string), make(chan bool)
+	var reading sync.WaitGroup
+	reading.Go(func() { // beside what waits, so that the client's end is seen
+		defer close(lines)
+		for in.Scan() {
+			select {
+			case lines <- in.Text():
+			case <-over:
+				return
+			}
+		}
+		if p.bug != "does not see its client go" {
+			gone(errors.New("the client has gone"))
+		}
+	})
+	defer reading.Wait()
+	defer nc.Close()
+	defer close(over)
+	for text := range lines {
 		if known[text] == nil {
 			known[text] = &abi.Statement{Protocol: "toy", Text: text, Canonical: text, Operations: []abi.Operation{{Verb: "do", Kind: abi.KindStatement}}}
 		} else if p.bug == "remembers what was allowed" {
@@ -112,10 +130,18 @@ func (p toy) session(s *gate.Session, nc net.Conn, in *bufio.Scanner) error {
 		ex, ok := s.TrySubmit(cmd)
 		var err error
 		if !ok {
-			ex, err = s.Submit(ctx, cmd, nil)
+			ex, err = s.Submit(held, cmd, func(gate.Pending) error {
+				if p.bug == "sends what is held" {
+					fmt.Fprintln(up.Conn, text)
+				}
+				return nil
+			})
 		}
 		var denied *gate.Denied
 		if errors.As(err, &denied) {
+			if p.bug == "ends on a denial" && denied.Reason.Code == "gate.denied" {
+				return nil
+			}
 			if p.bug == "sends what is refused" {
 				fmt.Fprintln(up.Conn, text)
 				answers.Scan()
@@ -268,6 +294,9 @@ func TestLawsFind(t *testing.T) {
 		"forgets the end":            "every command has one end",
 		"does not count":             "rows are counted",
 		"asks the upstream first":    "nobody is let in without the right",
+		"sends what is held":         "a held command goes when it is approved, and not before",
+		"ends on a denial":           "a held command that is denied never goes, and the session goes on",
+		"does not see its client go": "a held command goes with its client",
 		"never closes":               "an upstream that vanishes ends the session",
 	} {
 		t.Run(bug, func(t *testing.T) {

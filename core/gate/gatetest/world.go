@@ -31,6 +31,8 @@ type world struct {
 	watch    func()       // is called when something has gone upstream
 	conns    []net.Conn   // the upstream's, of all connections
 	open     int          // how many of them
+	asked    string       // the request that waits
+	decided  chan gate.Decided
 }
 
 // judge is the guard: what it says is set by the law.
@@ -40,7 +42,7 @@ type judge struct {
 
 func (j *judge) Name() string       { return "judge" }
 func (j *judge) Digest() string     { return "native" }
-func (j *judge) May() abi.May       { return abi.May{Allow: true} }
+func (j *judge) May() abi.May       { return abi.May{Allow: true, Review: true} }
 func (j *judge) Inputs() abi.Inputs { return abi.InputOperations | abi.InputText }
 func (j *judge) SessionOpen(context.Context, *abi.Session) (*abi.Verdict, error) {
 	return &abi.Verdict{Decision: abi.Allow}, nil
@@ -73,10 +75,20 @@ func denying(mark string) func(c *abi.Command) (*abi.Verdict, error) {
 	}
 }
 
+// reviewing wants every text held that has the mark in it.
+func reviewing(mark string) func(c *abi.Command) (*abi.Verdict, error) {
+	return func(c *abi.Command) (*abi.Verdict, error) {
+		if strings.Contains(c.Statement.Text, mark) {
+			return &abi.Verdict{Decision: abi.Review, Review: abi.Requirement{Groups: []string{"dba"}, People: 1, Within: 60}}, nil
+		}
+		return allow(c)
+	}
+}
+
 func start(t testing.TB, p Protocol) *world {
 	t.Helper()
-	w := &world{p: p, texts: map[string]string{}}
-	w.gate = &gate.Gate{Identity: w, Log: w, Recorder: w, Dialer: w}
+	w := &world{p: p, texts: map[string]string{}, decided: make(chan gate.Decided, 1)}
+	w.gate = &gate.Gate{Identity: w, Log: w, Recorder: w, Dialer: w, Approver: w}
 	w.judge(allow)
 	var err error
 	if w.tap, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
@@ -201,11 +213,16 @@ func (w *world) went(mark string) bool {
 // one that may run. The caller holds mu.
 func (w *world) allowed(mark string) bool {
 	for _, e := range w.events {
-		if e.Kind == gate.EventCommand && e.Decision == abi.Allow.String() && strings.Contains(w.texts[e.Digest], mark) {
+		if runs(e) && strings.Contains(w.texts[e.Digest], mark) {
 			return true
 		}
 	}
 	return false
+}
+
+// runs says whether an event is of a command that may run: allowed, or approved.
+func runs(e *gate.Event) bool {
+	return e.Kind == gate.EventCommand && (e.Decision == abi.Allow.String() || e.Request != "")
 }
 
 func (w *world) count(kind gate.EventKind) (n int) {
@@ -273,6 +290,39 @@ func (w *world) Dial(ctx context.Context, _ *gate.Resource, _ string) (gate.Upst
 	w.mu.Unlock()
 	u := w.p.Upstream
 	return gate.Upstream{Conn: nc, User: u.User, Password: u.Password, Database: u.Database}, nil
+}
+
+// Ask implements gate.Approver.
+func (w *world) Ask(_ context.Context, r *gate.Request) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.asked = r.ID
+	return nil
+}
+
+// Wait implements gate.Approver.
+func (w *world) Wait(ctx context.Context, _ string) (gate.Decided, error) {
+	select {
+	case d := <-w.decided:
+		return d, nil
+	case <-ctx.Done():
+		return gate.Decided{}, ctx.Err()
+	}
+}
+
+// Spend implements gate.Approver.
+func (w *world) Spend(context.Context, string) (gate.Decided, error) {
+	return gate.Decided{State: gate.Used}, nil
+}
+
+// Withdraw implements gate.Approver.
+func (w *world) Withdraw(context.Context, string, string) error { return nil }
+
+// waits says whether a request has been made.
+func (w *world) waits() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.asked != ""
 }
 
 type tape struct{}
