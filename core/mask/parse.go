@@ -159,3 +159,9 @@ func distance(a, b string) int {
 	}
 	return row[len(b)]
 }
+
+// word is how a task file names a mask, without its argument.
+func (r Rule) word() string {
+	name, _, _ := strings.Cut(r.String(), "(")
+	return name
+}
