@@ -5,7 +5,8 @@ package mask
 
 import "github.com/taskgate/taskgate/abi"
 
-// Rule is what masks a column.
+// Rule is what masks a column. Arg is in the form that abi/SPEC.md gives, and
+// no other.
 type Rule struct {
 	Kind  abi.MaskKind
 	Arg   string

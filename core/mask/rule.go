@@ -1,20 +1,41 @@
 package mask
 
-import (
-	"fmt"
-
-	"github.com/taskgate/taskgate/abi"
-)
+import "github.com/taskgate/taskgate/abi"
 
 // Join gives what masks a column that two rules mask: NULL > FIXED > TOKENIZE
 // > HASH, and of any other two that differ NULL.
 func Join(a, b Rule) Rule {
 	nulls := a.Nulls && b.Nulls
 	a.Nulls, b.Nulls = nulls, nulls
-	if a == b {
+	low, high := rank(a), rank(b)
+	switch {
+	case low == top || high == top:
+	case a == b:
+		return a
+	case low > 0 && high > low:
+		return b
+	case high > 0 && low > high:
 		return a
 	}
 	return Rule{Kind: abi.MaskNull}
+}
+
+// top is the rank of what shows nothing at all.
+const top = 4
+
+// rank orders the rules of which the stronger counts; others have none.
+func rank(r Rule) int {
+	switch r.Kind {
+	case abi.MaskPass, abi.MaskKeep, abi.MaskBucket, abi.MaskTruncDate, abi.MaskCustom:
+		return 0
+	case abi.MaskHash:
+		return 1
+	case abi.MaskTokenize:
+		return 2
+	case abi.MaskFixed:
+		return 3
+	}
+	return top // NULL, and what reads as it
 }
 
 // Pure says whether what stands in a cell's place tells whether two cells are
@@ -22,20 +43,3 @@ func Join(a, b Rule) Rule {
 func (r Rule) Pure() bool {
 	return r.Kind == abi.MaskHash || r.Kind == abi.MaskTokenize || r.Kind == abi.MaskCustom
 }
-
-// String is the rule as a task file writes it.
-func (r Rule) String() string { return fmt.Sprint(r.Kind, "(", r.Arg, ")") }
-
-// Keys gives the key of a name; the empty name is the task's own.
-type Keys func(name string) []byte
-
-// Op is a rule for one class of types.
-type Op struct{}
-
-// Compile makes the Op. A pair that is not in the table of abi/SPEC.md makes
-// one that gives NULL; Check says so beforehand.
-func Compile(r Rule, c abi.Class, keys Keys) *Op { return &Op{} }
-
-// Append appends what stands in the cell's place, and says whether that is
-// NULL.
-func (o *Op) Append(dst, cell []byte, null, binary bool) ([]byte, bool) { return dst, true }
