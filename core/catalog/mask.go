@@ -1,12 +1,14 @@
 package catalog
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/mask"
 	"github.com/taskgate/taskgate/core/strict"
+	"github.com/taskgate/taskgate/plugins/tasks/policy"
 )
 
 // Mask is what a task masks.
@@ -75,7 +77,9 @@ func (t *Task) mask(list []strict.Node) {
 		default:
 			named[m.Name()] = n.At()
 			t.Masks = append(t.Masks, m)
-			t.written(&m)
+			if at := t.Writes(m.Table(), m.Column); at != "" && m.Rule.Pure() {
+				n.Fault("%s", m.Written(at))
+			}
 		}
 	}
 }
@@ -101,23 +105,24 @@ func (m *Mask) column(v strict.Node) bool {
 	return true
 }
 
-// written holds a mask that tells equal values apart against the rules that
-// write its column: who may write a guess could compare what comes of it.
-func (t *Task) written(m *Mask) {
-	if !m.Rule.Pure() {
-		return
-	}
+// Writes gives the first rule that writes a column, or nothing.
+func (t *Task) Writes(table, column string) string {
 	for i := range t.Rules {
 		r := &t.Rules[i]
-		if (slices.Contains(r.Verbs, "insert") || slices.Contains(r.Verbs, "update")) && lists(r.Tables, r.Columns, m) {
-			m.Fault("the rule at %s writes %s, which the gateway would refuse: beside %s a value that is chosen could be compared with those that are masked. Leave the column out of the rule, or mask it with keep, fixed or null", r.At, m.Name(), m.Rule)
-			return
+		if (slices.Contains(r.Verbs, "insert") || slices.Contains(r.Verbs, "update")) && lists(r, table, column) {
+			return r.At
 		}
 	}
+	return ""
 }
 
-func lists(tables, columns []string, m *Mask) bool {
-	return slices.Contains(tables, m.Table()) && (slices.Contains(columns, "*") || slices.Contains(columns, m.Column))
+// Written says why the mask has no place beside a rule that writes its column.
+func (m *Mask) Written(at string) string {
+	return fmt.Sprintf("the rule at %s writes %s, which the gateway would refuse: beside %s a value that is chosen could be compared with those that are masked. Leave the column out of the rule, or mask it with keep, fixed or null", at, m.Name(), m.Rule)
+}
+
+func lists(r *policy.Rule, table, column string) bool {
+	return slices.Contains(r.Tables, table) && (slices.Contains(r.Columns, "*") || slices.Contains(r.Columns, column))
 }
 
 // pointless says which masks mask nothing, and what lies beside them.
@@ -127,7 +132,7 @@ func (t *Task) pointless() (warnings strict.Faults) {
 		read := false
 		for j := range t.Rules {
 			r := &t.Rules[j]
-			read = read || slices.Contains(r.Verbs, "select") && lists(r.Tables, r.Columns, m)
+			read = read || slices.Contains(r.Verbs, "select") && lists(r, m.Table(), m.Column)
 		}
 		if !read {
 			warnings = append(warnings, m.Wrong("no select rule lists %s: it masks nothing but what a view or a parent table shows of it", m.Name()))
@@ -147,11 +152,11 @@ func (t *Task) pointless() (warnings strict.Faults) {
 	return warnings
 }
 
-// Masked are the columns that the task masks, each as schema, table, column.
-func (t *Task) Masked() (list [][3]string) {
+// Masked are the columns that the task masks.
+func (t *Task) Masked() (list []abi.Source) {
 	for i := range t.Masks {
 		m := &t.Masks[i]
-		list = append(list, [3]string{m.Relation[0], m.Relation[1], m.Column})
+		list = append(list, abi.Source{Relation: m.Relation[:], Column: m.Column})
 	}
 	return list
 }
