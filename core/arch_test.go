@@ -38,7 +38,7 @@ var may = map[string][]string{
 	"core/strict/stricttest": {},
 	"core/sql":               {"abi", "core/sql/parse", "core/sql/schema"},
 	"core/sql/parse":         {},
-	"core/sql/schema":        {},
+	"core/sql/schema":        {"abi"},
 	"core/wasm":              {"abi", "core/gate", "core/wasm/meter"},
 	"core/wasm/build":        {"core/wasm"},
 	"core/wasm/meter":        {},

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/strict"
 	"github.com/taskgate/taskgate/plugins/tasks/policy"
 )
@@ -52,6 +53,8 @@ type Task struct {
 	Channels    []string // those that it may listen to, whose payloads it sees
 	Rules       []policy.Rule
 	Written     []Written // the rules as the file has them
+	Masks       []Mask
+	Oracle      string // accept, refuse, or empty
 	File        string
 
 	resources []strict.Node
@@ -68,13 +71,15 @@ type Written struct {
 // verbs are all that a rule may list, with what they are for.
 var verbs = []string{"select", "insert", "update", "delete", "truncate", "lock", "call", "listen", "notify"}
 
-// maxTimeout is the longest that PostgreSQL knows of.
-const maxTimeout = 24 * 24 * time.Hour
+const (
+	maxTimeout = 24 * 24 * time.Hour // the longest that PostgreSQL knows of
+	maxWithin  = 7 * 24 * time.Hour  // the longest that the gateway holds a command
+)
 
 // later are fields of the format that this version does not carry out. They
 // are refused rather than ignored: a rule that is not kept is a hole.
 var later = map[string]string{
-	"mask": "masking", "blind": "masking", "oracle": "masking", "budget": "budgets",
+	"blind": "masking before the server", "budget": "budgets",
 	"exec": "hosts", "files": "hosts", "kube": "clusters",
 }
 
@@ -124,7 +129,7 @@ func Read(dir string) (*Catalog, error) {
 		if t.Name != "" && c.Tasks[t.Name] == nil {
 			c.Tasks[t.Name] = t
 		}
-		c.Warnings = append(c.Warnings, t.overlaps()...)
+		c.Warnings = append(append(c.Warnings, t.overlaps()...), t.pointless()...)
 	}
 	if !found && len(faults) == 0 {
 		return nil, fmt.Errorf("catalog: no task files (*.yaml) in %s", dir)
@@ -191,7 +196,7 @@ func (o *Written) covers(w *Written) bool {
 	all := func(of, in []string) bool {
 		return !slices.ContainsFunc(of, func(s string) bool { return !slices.Contains(in, s) })
 	}
-	if a.Review != nil || a.Where != "" && a.Where != b.Where || len(b.Verbs) == 0 {
+	if a.Review != nil || a.Where != "" && a.Where != b.Where || a.Rows > 0 && (b.Rows == 0 || b.Rows > a.Rows) || len(b.Verbs) == 0 {
 		return false
 	}
 	every := slices.Contains(a.Columns, "*")
@@ -202,6 +207,7 @@ func (o *Written) covers(w *Written) bool {
 func (c *Catalog) task(path string, n strict.Node) *Task {
 	t := &Task{File: path, Introspect: true}
 	var rules []strict.Node
+	var masks []strict.Node
 	review, named, placed, ruled := map[int]bool{}, false, false, false
 	fields := map[string]func(strict.Node){
 		"task": func(v strict.Node) {
@@ -257,6 +263,8 @@ func (c *Catalog) task(path string, n strict.Node) *Task {
 			}
 		},
 	}
+	fields["mask"] = func(v strict.Node) { masks = v.List() }
+	fields["oracle"] = func(v strict.Node) { t.Oracle = v.One("accept", "refuse") }
 	for name, what := range later {
 		fields[name] = func(v strict.Node) {
 			v.Fault("this version has no %s yet, and does not ignore what it cannot keep", what)
@@ -284,6 +292,7 @@ func (c *Catalog) task(path string, n strict.Node) *Task {
 			t.Channels = append(t.Channels, w.Rule.Channels...)
 		}
 	}
+	t.mask(masks)
 	return t
 }
 
@@ -329,7 +338,9 @@ func (c *Catalog) locked(t *Task, w Written) []policy.Rule {
 
 func (c *Catalog) rule(n strict.Node, review bool) (policy.Rule, bool) {
 	r := policy.Rule{At: filepath.Base(n.At())} // the engineer is told the file, not where the operator keeps it
-	columns, star, verbless, tables := false, false, true, false
+	columns, star, verbless, tables, by := false, false, true, false, false
+	held := policy.Review{People: 1, Within: 900}
+	var asks []strict.Node // what only a review rule has
 	fields := map[string]func(strict.Node){
 		"verbs": func(v strict.Node) {
 			verbless = len(v.List()) == 0
@@ -382,34 +393,36 @@ func (c *Catalog) rule(n strict.Node, review bool) (policy.Rule, bool) {
 			}
 		},
 		"rows": func(v strict.Node) {
-			v.Fault("this version cannot limit written rows yet, and does not ignore what it cannot keep")
+			if r.Rows = uint64(v.Int(1 << 40)); r.Rows == 0 {
+				v.Fault("at least 1 is expected: a rule that may write no row can never match")
+			}
 		},
 		"by": func(v strict.Node) {
-			if !review {
-				v.Fault("only a review rule says by whom")
-				return
-			}
-			r.Review = &policy.Review{People: 1, Within: 900}
-			v.Fields(map[string]func(strict.Node){
-				"groups": func(v strict.Node) { r.Review.Groups = v.Strings() },
-				"people": func(v strict.Node) { r.Review.People = uint32(v.Int(100)) },
-				"within": func(v strict.Node) {
-					d := v.Duration()
-					if d != 0 && (d < time.Second || d > maxTimeout) {
-						v.Fault("a time from 1s to %s is expected", maxTimeout)
-					}
-					r.Review.Within = uint32(d / time.Second)
-				},
-			})
-			if len(r.Review.Groups) == 0 || r.Review.People == 0 {
-				v.Fault("by names the groups and how many people: by: {groups: [dba], people: 1}")
-			}
+			by = true
+			who(v, &held)
 		},
+		"summary": func(v strict.Node) { held.Summary, asks = v.String(), append(asks, v) },
+		"on_hold": func(v strict.Node) { held.OnHold, asks = v.One("refuse", "keep"), append(asks, v) },
+		"payload": func(v strict.Node) { held.Payload, asks = v.One("unseen"), append(asks, v) },
 	}
 	for name, what := range later {
 		fields[name] = func(v strict.Node) { v.Fault("this version has no %s yet", what) }
 	}
+	for _, name := range []string{"mask", "oracle"} {
+		fields[name] = func(v strict.Node) { v.Fault("it stands beside allow, for the whole task: %s", example[name]) }
+	}
 	n.Fields(fields)
+	switch {
+	case review && by:
+		r.Review = &held
+	case by:
+		n.Fault("by: only a review rule says by whom: list the rule under review")
+	case !review:
+		for _, v := range asks {
+			v.Fault("it is for rules that are held: list the rule under review")
+		}
+	}
+	writes := slices.ContainsFunc(r.Verbs, func(v string) bool { return v == "insert" || v == "update" || v == "delete" })
 	reads := slices.ContainsFunc(r.Verbs, func(v string) bool { return v == "select" || v == "insert" || v == "update" })
 	call := slices.Contains(r.Verbs, "call")
 	channel := slices.ContainsFunc(r.Verbs, func(v string) bool { return v == "listen" || v == "notify" })
@@ -431,10 +444,31 @@ func (c *Catalog) rule(n strict.Node, review bool) (policy.Rule, bool) {
 		n.Fault("columns is required: name them, or say columns: '*' for those that %s has", LockFile)
 	case r.Where != "" && (slices.Contains(r.Verbs, "select") || slices.Contains(r.Verbs, "insert") || slices.Contains(r.Verbs, "truncate") || slices.Contains(r.Verbs, "lock") || call || channel):
 		n.Fault("where is for update and delete: no other verb can meet it")
-	case review && r.Review == nil:
+	case r.Rows > 0 && (!writes || slices.ContainsFunc(r.Verbs, func(v string) bool { return v != "insert" && v != "update" && v != "delete" })):
+		n.Fault("rows is for insert, update and delete: no other verb says how many rows it has written")
+	case review && !by:
 		n.Fault("a review rule says by whom: by: {groups: [dba], people: 1}")
 	}
 	return r, star
+}
+
+// who reads by whom something is approved.
+func who(n strict.Node, r *policy.Review) {
+	n.Fields(map[string]func(strict.Node){
+		"groups":  func(v strict.Node) { r.Groups = v.Strings() },
+		"people":  func(v strict.Node) { r.People = uint32(v.Int(100)) },
+		"justify": func(v strict.Node) { r.Justify = v.Bool() },
+		"within": func(v strict.Node) {
+			d := v.Duration()
+			if d != 0 && (d < time.Second || d > maxWithin) {
+				v.Fault("a time from 1s to %s is expected", maxWithin)
+			}
+			r.Within = uint32(d / time.Second)
+		},
+	})
+	if len(r.Groups) == 0 || slices.Contains(r.Groups, "") || r.People == 0 {
+		n.Fault("by names the groups and how many people: by: {groups: [dba], people: 1}")
+	}
 }
 
 // qualified reads names with their schema. Each is one name: there are no
@@ -462,7 +496,12 @@ func dotted(s string) bool {
 
 // compiled is what the tasks guard is told of a task.
 func (t *Task) compiled() *policy.Task {
-	return &policy.Task{Rules: t.Rules, Rows: uint64(t.Rows), Timeout: uint32(t.Timeout / time.Millisecond), ShowErrors: t.ShowErrors, Settings: t.Settings}
+	p := &policy.Task{Rules: t.Rules, Rows: uint64(t.Rows), Timeout: uint32(t.Timeout / time.Millisecond), ShowErrors: t.ShowErrors, Settings: t.Settings, Oracle: t.Oracle}
+	for i := range t.Masks {
+		m := &t.Masks[i]
+		p.Masks = append(p.Masks, abi.Protect{Relation: m.Relation[:], Column: m.Column, Kind: m.Rule.Kind, Arg: m.Rule.Arg, Nulls: m.Rule.Nulls})
+	}
+	return p
 }
 
 // Digest is over all that a task's file says but its description.

@@ -41,6 +41,7 @@ type Config struct {
 	Plugins   []Plugin
 	Audit     Audit
 	Record    string // none, head (default), full
+	Approvals Approvals
 
 	files   []file
 	configs map[string]strict.Node // of the plugins, by name; the plugin where there is none
@@ -83,12 +84,14 @@ type Issuer struct {
 	RawTokens bool     // its ID tokens are taken as passwords, default true
 	Scopes    []string // asked for at a login through the gateway, besides openid and offline_access
 	Secret    *Secret  // of the client; nil for a public one
+
+	Roles map[string][]string // approver, auditor, operator: the groups that have it here; nobody has one that is not named
 }
 
 // Digest is over all that is written of an issuer. A secret counts as what it
 // refers to.
 func (i Issuer) Digest() string {
-	return fmt.Sprintf("%q %q %q %q %q %t %q %v", i.URL, i.ClientID, i.Subject, i.Groups, i.MayAssert, i.RawTokens, i.Scopes, i.Secret)
+	return fmt.Sprintf("%q %q %q %q %q %t %q %v %q", i.URL, i.ClientID, i.Subject, i.Groups, i.MayAssert, i.RawTokens, i.Scopes, i.Secret, i.Roles)
 }
 
 // Resource is a database behind the gateway.
@@ -101,13 +104,14 @@ type Resource struct {
 	Logins   map[string]*Login
 
 	Extensions []string // whose types and immutable functions every text may use
+	Drift      string   // poll (default), strict: how a schema that others change is noticed
 }
 
 // Digest is over all that is written of a resource. A secret counts as what it
 // refers to.
 func (r *Resource) Digest() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%q %q %q %q %q", r.Address, r.Database, r.TLS, r.CA, r.Extensions)
+	fmt.Fprintf(&b, "%q %q %q %q %q %q", r.Address, r.Database, r.TLS, r.CA, r.Extensions, r.Drift)
 	for _, name := range slices.Sorted(maps.Keys(r.Logins)) {
 		fmt.Fprintf(&b, " %q %q %q %t", name, r.Logins[name].User, r.Logins[name].Password, r.Logins[name].Privileged)
 	}
@@ -132,6 +136,18 @@ type Plugin struct {
 	Cache        bool
 	Capabilities []string
 	Config       json.RawMessage
+}
+
+// Approvals is how people are asked.
+type Approvals struct {
+	Webhooks []Webhook
+}
+
+// Webhook is told of requests and of what came of them.
+type Webhook struct {
+	URL     string
+	Secret  Secret // that what is sent, and what is sent back, is signed with
+	Actions string // url of the issuer whose subjects it may speak for; empty is none
 }
 
 // Audit is how the audit log is kept.
@@ -259,7 +275,7 @@ func environment(env []string) (layers []strict.Layer) {
 		name, value, _ := strings.Cut(e, "=")
 		keys, ok := strings.CutPrefix(name, "TASKGATE_")
 		path := strings.Split(strings.ToLower(keys), "__")
-		if !ok || len(path) == 1 && !slices.Contains([]string{"data", "catalog", "listeners", "issuers", "resources", "plugins", "audit", "record"}, path[0]) {
+		if !ok || len(path) == 1 && !slices.Contains([]string{"data", "catalog", "listeners", "issuers", "resources", "plugins", "audit", "record", "approvals"}, path[0]) {
 			continue
 		}
 		layers = append(layers, strict.Layer{Origin: name, Path: path, Value: value, Fold: true})
@@ -278,6 +294,7 @@ func Parse(path string, b []byte, layers ...strict.Layer) (*Config, error) {
 		return nil, faults.Err()
 	}
 	n = n.With(layers)
+	var hooks []strict.Node
 	n.Fields(map[string]func(strict.Node){
 		"data": func(v strict.Node) { c.Data = p.path(v.String()) },
 		"catalog": func(v strict.Node) {
@@ -323,6 +340,9 @@ func Parse(path string, b []byte, layers ...strict.Layer) (*Config, error) {
 				"witness": func(v strict.Node) { c.Audit.Witness = p.file(v) },
 			})
 		},
+		"approvals": func(v strict.Node) {
+			v.Fields(map[string]func(strict.Node){"webhooks": func(v strict.Node) { hooks = v.List() }})
+		},
 		"record": func(v strict.Node) {
 			v.Fields(map[string]func(strict.Node){"results": func(v strict.Node) { c.Record = v.One("none", "head", "full") }})
 		},
@@ -340,7 +360,10 @@ func Parse(path string, b []byte, layers ...strict.Layer) (*Config, error) {
 		n.Fault("no resources")
 	}
 	if !slices.ContainsFunc(c.Plugins, func(p Plugin) bool { return slices.Contains(p.May, "allow") }) {
-		n.Fault("no plugin that may allow, so that everything is refused: plugins: [{name: tasks, path: …, may: [allow, deny, review]}]")
+		n.Fault("no plugin that may allow, so that everything is refused: plugins: [{name: tasks, path: …, may: [allow, deny, review, mask]}]")
+	}
+	for _, h := range hooks { // the issuers are there by now
+		c.Approvals.Webhooks = append(c.Approvals.Webhooks, p.webhook(h, c))
 	}
 	c.files, c.configs = p.files, p.configs
 	return c, faults.Err()
@@ -460,9 +483,19 @@ func (p *parser) issuer(n strict.Node) Issuer {
 			secret := p.secret(v)
 			i.Secret = &secret
 		},
+		"roles": func(v strict.Node) {
+			i.Roles = map[string][]string{}
+			role := func(name string) func(strict.Node) {
+				return func(v strict.Node) {
+					if i.Roles[name] = v.Strings(); slices.ContainsFunc(i.Roles[name], func(g string) bool { return g == "" || strings.Contains(g, "*") }) || v.IsEmpty() {
+						v.Fault("a list of groups is expected, any of which gives the role; a role that is left out nobody has")
+					}
+				}
+			}
+			v.Fields(map[string]func(strict.Node){"approver": role("approver"), "auditor": role("auditor"), "operator": role("operator")})
+		},
 	})
-	u, err := url.Parse(i.URL)
-	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && (u.Scheme != "http" || !loopback(net.JoinHostPort(u.Hostname(), "1"))) {
+	if !reachable(i.URL) {
 		n.Fault("url: https is expected (http on loopback alone), not %q", i.URL)
 	}
 	if i.ClientID == "" && named {
@@ -479,8 +512,62 @@ func (p *parser) issuer(n strict.Node) Issuer {
 	return i
 }
 
+// reachable says whether a url is one that nobody can listen to: https, or http
+// on loopback. What stands before an @ would be a secret.
+func reachable(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && u.Hostname() != "" && u.User == nil && (u.Scheme == "https" || u.Scheme == "http" && loopback(net.JoinHostPort(u.Hostname(), "1")))
+}
+
+func (p *parser) webhook(n strict.Node, c *Config) Webhook {
+	h := Webhook{}
+	placed, signed := false, false
+	n.Fields(map[string]func(strict.Node){
+		"url": func(v strict.Node) {
+			h.URL, placed = v.String(), true
+			switch {
+			case h.URL == "" && !v.IsText(): // it has its fault
+			case !reachable(h.URL):
+				v.Fault("https is expected (http on loopback alone), without a password in it")
+			case slices.ContainsFunc(c.Approvals.Webhooks, func(o Webhook) bool { return o.URL == h.URL }):
+				v.Fault("another webhook has this url")
+			}
+		},
+		"secret": func(v strict.Node) { h.Secret, signed = p.secret(v), true },
+		"actions": func(v strict.Node) {
+			v.Fields(map[string]func(strict.Node){"issuer": func(v strict.Node) {
+				if h.Actions = v.String(); h.Actions == "" || slices.ContainsFunc(c.Issuers, func(i Issuer) bool { return i.URL == h.Actions }) {
+					return
+				}
+				known := func(yield func(string) bool) {
+					for _, i := range c.Issuers {
+						if !yield(i.URL) {
+							return
+						}
+					}
+				}
+				hint := "known are " + strings.Join(slices.Collect(known), ", ")
+				if near := strict.Nearest(h.Actions, known); near != "" {
+					hint = fmt.Sprintf("did you mean %q?", near)
+				}
+				v.Fault("no issuer has this url, whose people it could speak for (%s)", hint)
+			}})
+			if h.Actions == "" {
+				v.Fault("for whom? actions: {issuer: URL}")
+			}
+		},
+	})
+	if !placed {
+		n.Fault("no url")
+	}
+	if !signed {
+		n.Fault("no secret: whoever gets it could not tell that it is from here: secret: file:PATH, env:NAME or command:TEXT")
+	}
+	return h
+}
+
 func (p *parser) resource(name string, n strict.Node) *Resource {
-	r := &Resource{Name: name, TLS: "verify-full", Logins: map[string]*Login{}}
+	r := &Resource{Name: name, TLS: "verify-full", Drift: "poll", Logins: map[string]*Login{}}
 	addressed := false
 	n.Fields(map[string]func(strict.Node){
 		"protocol":   func(v strict.Node) { v.One("postgres") },
@@ -489,7 +576,7 @@ func (p *parser) resource(name string, n strict.Node) *Resource {
 		"tls":        func(v strict.Node) { r.TLS = v.One("verify-full", "disable") },
 		"ca":         func(v strict.Node) { r.CA = p.file(v); p.needs(v, r.CA, false) },
 		"extensions": func(v strict.Node) { r.Extensions = v.Strings() },
-		"drift":      func(v strict.Node) { v.One("poll") },
+		"drift":      func(v strict.Node) { r.Drift = v.One("poll", "strict") },
 		"logins": func(v strict.Node) {
 			v.Each(func(name string, v strict.Node) {
 				l, given := &Login{}, false

@@ -38,6 +38,9 @@ func CheckLive(ctx context.Context, c *config.Config, cat *catalog.Catalog) (*Li
 		for _, w := range t.Written {
 			l.rule(t, w)
 		}
+		for i := range t.Masks {
+			l.mask(t, &t.Masks[i])
+		}
 	}
 	l.out.Drift = cat.Lock.Drift(l.out.Lock)
 	return l.out, nil
@@ -148,15 +151,20 @@ func (l *live) any(t *catalog.Task, f func(*schema.Schema) bool) bool {
 func (l *live) lock(resource, table string, s *schema.Schema, r *schema.Relation) {
 	columns := map[string]string{}
 	for _, c := range r.Columns {
-		name := fmt.Sprintf("type %d", c.Type)
-		if t := s.Types[c.Type]; t != nil {
-			if name = t.Name.Name; t.Name.Namespace != "pg_catalog" {
-				name = t.Name.Namespace + "." + name
-			}
-		}
-		columns[c.Name] = name
+		columns[c.Name] = typeName(s, c.Type)
 	}
 	l.out.Lock.Resource(resource).Relations[table] = columns
+}
+
+func typeName(s *schema.Schema, oid schema.OID) string {
+	switch t := s.Types[oid]; {
+	case t == nil:
+		return fmt.Sprintf("type %d", oid)
+	case t.Name.Namespace == "pg_catalog":
+		return t.Name.Name
+	default:
+		return t.Name.Namespace + "." + t.Name.Name
+	}
 }
 
 // trigger notes the source of schema.table.name, and says whether there is one.

@@ -71,7 +71,7 @@ resources:
   shop: {protocol: postgres, address: "localhost:$PORT", database: shop, ca: "file:$CA", logins: {app: {user: app, password: "file:password"}}}
 catalog: ./tasks
 plugins:
-  - {name: tasks, path: $root/build/tasks.wasm, may: [allow, deny, review], isolation: shared, cache: true}
+  - {name: tasks, path: $root/build/tasks.wasm, may: [allow, deny, review, mask], isolation: shared, cache: true}
 YAML
 "$root/build/taskgate" -c "$dir/gateway.yaml" serve >"$dir/addresses" 2>"$dir/gateway.log" &
 gateway=$!

@@ -23,6 +23,9 @@ type Task struct {
 	Timeout    uint32   `json:"timeout,omitempty"` // of one command, in ms
 	ShowErrors bool     `json:"show_errors,omitempty"`
 	Settings   []string `json:"settings,omitempty"`
+
+	Masks  []abi.Protect `json:"masks,omitempty"`
+	Oracle string        `json:"oracle,omitempty"` // accept, refuse
 }
 
 // Rule lists operations that a task may do, or may do once approved.
@@ -34,6 +37,7 @@ type Rule struct {
 	Functions []string            `json:"functions,omitempty"`
 	Channels  []string            `json:"channels,omitempty"` // of LISTEN and NOTIFY
 	Where     string              `json:"where,omitempty"`    // key, required
+	Rows      uint64              `json:"rows,omitempty"`     // written by one command, 0 is no limit
 	Effects   []string            `json:"effects,omitempty"`
 	Pinned    map[string][]string `json:"pinned,omitempty"` // of triggers in Effects: the sources that are accepted
 	Review    *Review             `json:"review,omitempty"`
@@ -44,9 +48,22 @@ type Review struct {
 	Groups []string `json:"groups"`
 	People uint32   `json:"people"`
 	Within uint32   `json:"within"` // seconds
+
+	Justify bool   `json:"justify,omitempty"`
+	Summary string `json:"summary,omitempty"` // empty is the task and the rule
+	OnHold  string `json:"on_hold,omitempty"` // refuse, keep
+	Payload string `json:"payload,omitempty"` // unseen
 }
 
-func (r *Rule) conditional() bool { return r.Where != "" || r.Review != nil }
+// same says whether two rules ask the same of the same people.
+func (r *Review) same(o *Review) bool {
+	has := func(a, b []string) bool {
+		return !slices.ContainsFunc(b, func(g string) bool { return !slices.Contains(a, g) })
+	}
+	return r == o || r.People == o.People && r.Within == o.Within && r.Justify == o.Justify && has(r.Groups, o.Groups) && has(o.Groups, r.Groups)
+}
+
+func (r *Rule) conditional() bool { return r.Where != "" || r.Rows > 0 || r.Review != nil }
 
 func (r *Rule) holds(o *abi.Operation) bool {
 	switch r.Where {
@@ -85,6 +102,9 @@ func (r *Rule) String() string {
 	case "required":
 		s += " with a condition"
 	}
+	if r.Rows > 0 {
+		s += ", at most " + strconv.FormatUint(r.Rows, 10) + " rows"
+	}
 	if r.Review != nil {
 		s += " after approval"
 	}
@@ -112,8 +132,8 @@ func (c *Config) Judge(cmd *abi.Command, v *abi.Verdict) {
 		v.Reason = abi.Reason{Code: "tasks.incomplete", Message: "not understood, and so refused: " + st.Incomplete, Hint: t.hint(name, "")}
 		return
 	}
-	var review *Rule
-	var used []*Rule
+	var first [8]*Rule
+	used := first[:0]
 	for i := range st.Operations {
 		if o := &st.Operations[i]; o.Via == "" {
 			r, m := t.match(o)
@@ -121,11 +141,8 @@ func (c *Config) Judge(cmd *abi.Command, v *abi.Verdict) {
 				v.Reason = abi.Reason{Code: "tasks.not-allowed", Message: m.what, Closest: m.closest, Hint: t.hint(name, table(o))}
 				return
 			}
-			if r != nil {
+			if r != nil && !slices.Contains(used, r) {
 				used = append(used, r)
-			}
-			if r != nil && r.Review != nil && review == nil {
-				review = r
 			}
 		}
 	}
@@ -140,11 +157,119 @@ func (c *Config) Judge(cmd *abi.Command, v *abi.Verdict) {
 	v.Decision = abi.Allow
 	v.ShowErrors = t.ShowErrors
 	v.Terms.RowsReturned, v.Limits.StatementTimeout = t.Rows, t.Timeout
-	if review != nil {
-		v.Decision = abi.Review
-		v.Review = abi.Requirement{Groups: review.Review.Groups, People: review.Review.People, Within: review.Review.Within, Summary: name + ": " + review.String()}
-		v.Reason = abi.Reason{Code: "tasks.review", Message: "held: this needs the approval of " + strings.Join(review.Review.Groups, " or "), Closest: "rule " + review.At + ": " + review.String()}
+	for _, r := range used {
+		v.Terms.RowsWritten = abi.Tighten(v.Terms.RowsWritten, r.Rows)
 	}
+	t.protect(st, v)
+	t.review(name, used, v)
+}
+
+// review says who has to approve what the rules hold. There is one requirement
+// a guard, so that two which differ cannot both be asked for.
+func (t *Task) review(name string, used []*Rule, v *abi.Verdict) {
+	var first *Rule
+	keep, unseen := true, true
+	summary := ""
+	for _, r := range used {
+		if r.Review == nil {
+			continue
+		}
+		if first == nil {
+			first = r
+		}
+		if !r.Review.same(first.Review) {
+			*v = abi.Verdict{Decision: abi.Deny, Reason: abi.Reason{Code: "tasks.two-reviews",
+				Message: "this needs two approvals that differ, by rule " + first.At + " and rule " + r.At + ", and one command asks for one",
+				Closest: "rule " + r.At + ": " + r.String(), Hint: "do it in commands of their own, each of which one rule holds"}}
+			return
+		}
+		keep, unseen = keep && r.Review.OnHold == "keep", unseen && r.Review.Payload == "unseen"
+		said := r.Review.Summary
+		if said == "" {
+			said = name + ": " + r.String()
+		}
+		if summary != "" {
+			summary += "; "
+		}
+		summary += said
+	}
+	if first == nil {
+		return
+	}
+	w := first.Review
+	v.Decision = abi.Review
+	v.Review = abi.Requirement{Groups: w.Groups, People: w.People, Within: w.Within, Justify: w.Justify, Summary: summary}
+	if keep {
+		v.Terms.OnHold = "keep"
+	}
+	if unseen {
+		v.Terms.Payload = "unseen"
+	}
+	v.Reason = abi.Reason{Code: "tasks.review", Message: "held: this needs the approval of " + strings.Join(w.Groups, " or "), Closest: "rule " + first.At + ": " + first.String()}
+}
+
+// protect names what is masked, and what the task does not list for reading
+// where errors or constraints could tell of it. What that means for the
+// command the core derives.
+func (t *Task) protect(st *abi.Statement, v *abi.Verdict) {
+	closed := t.Oracle == "refuse"
+	for i := range st.Operations {
+		o := &st.Operations[i]
+		if o.Kind != abi.KindRelation {
+			continue
+		}
+		if v.Protect == nil && len(t.Masks) > 0 {
+			v.Protect = t.Masks[:len(t.Masks):len(t.Masks)] // what is added gets a place of its own
+		}
+		if t.ShowErrors && !t.reads(o, "*") { // an error prints the whole row
+			v.Protect = unlisted(v.Protect, o, "*")
+		}
+		for j := range o.Columns {
+			if c := &o.Columns[j]; closed && c.Use&abi.UseTested != 0 && !t.reads(o, c.Name) {
+				v.Protect = unlisted(v.Protect, o, c.Name)
+			}
+		}
+	}
+	switch t.Oracle {
+	case "accept":
+		v.Terms.Oracle = accept
+	case "refuse":
+		v.Terms.Oracle = refuse
+	}
+}
+
+var accept, refuse = []string{"accept"}, []string{"refuse"}
+
+// reads says whether a rule without condition lists a column for reading; "*"
+// is every one.
+func (t *Task) reads(o *abi.Operation, column string) bool {
+	for i := range t.Rules {
+		r := &t.Rules[i]
+		if r.conditional() || !slices.Contains(r.Verbs, "select") || !r.lists(column) {
+			continue
+		}
+		for _, name := range r.Tables {
+			if called(o, name) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// called says whether an operation is on schema.name, without joining it.
+func called(o *abi.Operation, name string) bool {
+	schema, rest, _ := strings.Cut(name, ".")
+	return len(o.Object) == 2 && o.Object[0] == schema && o.Object[1] == rest
+}
+
+func unlisted(list []abi.Protect, o *abi.Operation, column string) []abi.Protect {
+	for i := range list {
+		if p := &list[i]; p.Unlisted && p.Column == column && slices.Equal(p.Relation, o.Object) {
+			return list
+		}
+	}
+	return append(list, abi.Protect{Relation: o.Object, Column: column, Unlisted: true})
 }
 
 func table(o *abi.Operation) string { return strings.Join(o.Object, ".") }
@@ -224,7 +349,7 @@ func (t *Task) relation(o *abi.Operation) (*Rule, *miss) {
 	if first != nil {
 		m = miss{what: "column " + missing + " of " + name + " is not in this task for " + o.Verb, closest: "closest is rule " + first.At + ": " + first.String(), score: 1}
 	}
-	var review *Rule
+	var allow, review *Rule
 	for _, r := range matching {
 		if !r.conditional() {
 			continue
@@ -249,11 +374,16 @@ func (t *Task) relation(o *abi.Operation) (*Rule, *miss) {
 			if m.score < 3 {
 				m = miss{what: o.Verb + " on " + name + " needs " + what, closest: "closest is rule " + r.At + ": " + r.String(), score: 3}
 			}
-		case r.Review == nil:
-			return r, nil
-		case review == nil:
-			review = r
+		case r.Review != nil:
+			if review == nil {
+				review = r
+			}
+		case allow == nil || allow.Rows > 0 && (r.Rows == 0 || r.Rows > allow.Rows): // any of them is enough
+			allow = r
 		}
+	}
+	if allow != nil {
+		return allow, nil
 	}
 	if review != nil {
 		return review, nil

@@ -1,0 +1,34 @@
+package schema
+
+import "github.com/taskgate/taskgate/abi"
+
+// classes are those of PostgreSQL's own types, whose numbers never change.
+// "char" is in none: its binary form is a byte of any kind.
+var classes = map[OID]abi.Class{
+	16: abi.ClassBool, 17: abi.ClassBytea, 19: abi.ClassText /* name */, 20: abi.ClassInt8, 21: abi.ClassInt2, 23: abi.ClassInt4,
+	25: abi.ClassText, 114: abi.ClassJSON, 700: abi.ClassFloat4, 701: abi.ClassFloat8, 1042: abi.ClassText /* char(n) */, 1043: abi.ClassText, /* varchar */
+	1082: abi.ClassDate, 1114: abi.ClassTimestamp, 1184: abi.ClassTimestampTZ, 1700: abi.ClassNumeric, 2950: abi.ClassUUID, 3802: abi.ClassJSONB,
+}
+
+// Class says what masks can do with a type: that of a domain is its base's. Of
+// a type that nobody knows it is ClassOther.
+func (s *Schema) Class(oid OID) abi.Class {
+	if c, ok := classes[oid]; ok {
+		return c
+	}
+	for range 64 { // domains over domains end long before
+		t := s.Types[oid]
+		switch {
+		case t == nil:
+			return abi.ClassOther
+		case t.Kind == 'e':
+			return abi.ClassEnum
+		case t.Extension == "citext" && t.Name.Name == "citext":
+			return abi.ClassText
+		case t.Kind != 'd':
+			return classes[t.OID]
+		}
+		oid = t.Base
+	}
+	return abi.ClassOther
+}
