@@ -5,7 +5,16 @@ package abi
 type Batch struct {
 	Rows    int
 	Columns []BatchColumn
+
+	answer  *Batch
+	message []byte // what the columns alias where Copy made them
 }
+
+// The bounds of a batch.
+const (
+	MaxRows    = 1 << 20
+	MaxColumns = 4096
+)
 
 // BatchColumn is one column of a batch. Cell i is Bytes[Offsets[i]:Offsets[i+1]],
 // and NULL where bit i of Valid (byte i/8, from the lowest bit) is not set.
@@ -30,6 +39,15 @@ func (c *BatchColumn) Cell(i int) (cell []byte, ok bool) {
 
 // Add appends a cell as the next row's. The first call makes room.
 func (c *BatchColumn) Add(cell []byte, null bool) {
+	if !null {
+		c.Bytes = append(c.Bytes, cell...)
+	}
+	c.End(null)
+}
+
+// End makes what has been appended to Bytes since the last cell the next row's
+// cell.
+func (c *BatchColumn) End(null bool) {
 	if len(c.Offsets) == 0 {
 		c.Offsets = append(c.Offsets, 0)
 	}
@@ -37,15 +55,45 @@ func (c *BatchColumn) Add(cell []byte, null bool) {
 	if i/8 == len(c.Valid) {
 		c.Valid = append(c.Valid, 0)
 	}
-	if !null {
+	if null {
+		c.Bytes = c.Bytes[:c.Offsets[i]]
+	} else {
 		c.Valid[i/8] |= 1 << (i % 8)
-		c.Bytes = append(c.Bytes, cell...)
 	}
 	c.Offsets = append(c.Offsets, uint32(len(c.Bytes)))
 }
 
 // Reset empties the column and keeps its room.
-func (c *BatchColumn) Reset() { c.Valid, c.Offsets, c.Bytes = c.Valid[:0], c.Offsets[:0], c.Bytes[:0] }
+func (c *BatchColumn) Reset() {
+	c.Valid, c.Offsets, c.Bytes = c.Valid[:0], append(c.Offsets[:0], 0), c.Bytes[:0]
+}
+
+// Answer gives an answer to b that has its rows and columns, and no cells yet.
+// It is the same with every call, so that its room is used again.
+func (b *Batch) Answer() *Batch {
+	if b.answer == nil {
+		b.answer = &Batch{}
+	}
+	out := b.answer
+	out.Rows, out.Columns = b.Rows, out.Columns[:0]
+	for i := range b.Columns {
+		var c *BatchColumn
+		out.Columns, c = grow(out.Columns)
+		from := &b.Columns[i]
+		c.Index, c.Name, c.Type, c.Binary, c.Arg = from.Index, from.Name, from.Type, from.Binary, from.Arg
+		c.Reset()
+	}
+	return out
+}
+
+// Fill makes every cell NULL that has not been added.
+func (b *Batch) Fill() {
+	for i := range b.Columns {
+		for c := &b.Columns[i]; len(c.Offsets) <= b.Rows; {
+			c.End(true)
+		}
+	}
+}
 
 // Fits says whether an answer has the rows, columns, types and formats of what
 // was asked, is whole, and at most four times as large.

@@ -125,6 +125,12 @@ func FuzzDecode(f *testing.F) {
 		var p MaskPlan
 		var s ResultSchema
 		_, _ = p.Decode(b), s.Decode(b)
+		var a Approval
+		if a.Decode(b) == nil {
+			if err := new(Approval).Decode(a.AppendTo(nil, allInputs)); err != nil {
+				t.Fatalf("what was written is not read: %v", err)
+			}
+		}
 	})
 }
 

@@ -329,9 +329,13 @@ func (p *MaskPlan) Decode(message []byte) error {
 					arg = string(f.Bytes)
 				}
 			}
-			if f.Err() != nil {
+			err := f.Err()
+			if len(p.Kinds) == MaxColumns || len(arg) > MaxReason {
+				err = ErrVerdict
+			}
+			if err != nil {
 				*p = MaskPlan{Default: MaskNull}
-				return f.Err()
+				return err
 			}
 			p.Kinds, p.Args = append(p.Kinds, kind), append(p.Args, arg)
 		case 2:

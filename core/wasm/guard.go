@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -36,9 +37,12 @@ func (m *Module) Inputs() abi.Inputs {
 const MaxInput = 16 << 20
 
 var (
-	errSilent = errors.New("the guard said nothing")
-	errInput  = fmt.Errorf("the command has more than the %d bytes that a guard can be given", MaxInput)
-	errNobody = errors.New("a call for nobody")
+	errSilent  = errors.New("the guard said nothing")
+	errInput   = fmt.Errorf("the command has more than the %d bytes that a guard can be given", MaxInput)
+	errNobody  = errors.New("a call for nobody")
+	errNoBatch = errors.New("the guard wants to mask cells itself (CUSTOM), and its manifest does not name the hook result_batch")
+	errCells   = fmt.Errorf("the rows have more cells than a guard can be given at once: %d bytes, %d rows", MaxInput, abi.MaxRows)
+	errBatch   = errors.New("the reply has not the rows, columns, types and formats of what was asked, or over four times its bytes")
 )
 
 // SessionOpen implements gate.Guard.
@@ -46,7 +50,7 @@ func (m *Module) SessionOpen(ctx context.Context, s *abi.Session) (*abi.Verdict,
 	if !m.hooks[abi.HookSessionOpen] {
 		return m.abstain, nil
 	}
-	c, err := m.enter(ctx, s)
+	c, err := m.enter(ctx, s, abi.HookSessionOpen)
 	if err != nil {
 		return nil, m.named(err)
 	}
@@ -67,7 +71,7 @@ func (m *Module) SessionClose(s *abi.Session) {
 	if !m.hooks[abi.HookSessionClose] {
 		return
 	}
-	c, err := m.enter(context.Background(), s)
+	c, err := m.enter(context.Background(), s, abi.HookSessionClose)
 	if err != nil {
 		return
 	}
@@ -102,7 +106,7 @@ func (m *Module) Command(ctx context.Context, c *abi.Command) (*abi.Verdict, err
 	if m.inputs&abi.InputTime != 0 {
 		wall = c.Time
 	}
-	in, err := m.enter(ctx, c.Session)
+	in, err := m.enter(ctx, c.Session, abi.HookCommand)
 	if err != nil {
 		return nil, m.named(err)
 	}
@@ -146,20 +150,90 @@ func (m *Module) ResultSchema(ctx context.Context, c *abi.Command, s *abi.Result
 	if !m.hooks[abi.HookResultSchema] {
 		return nil, nil
 	}
-	in, err := m.enter(ctx, c.Session)
+	input := s.AppendTo(nil)
+	if len(input) > MaxInput {
+		return nil, m.named(errInput)
+	}
+	in, err := m.enter(ctx, c.Session, abi.HookResultSchema)
 	if err != nil {
 		return nil, m.named(err)
 	}
-	reply, err := in.in.run(abi.HookResultSchema, s.AppendTo(nil), callFuel, in.deadline, 0)
+	reply, err := in.in.run(abi.HookResultSchema, input, fuelFor(input), in.deadline, 0)
 	p := &abi.MaskPlan{}
 	if err == nil {
 		err = p.Decode(reply)
+	}
+	if err == nil && slices.ContainsFunc(p.Args, func(arg string) bool { return !plain(arg) }) {
+		err = errText
 	}
 	m.leave(in, err)
 	if err != nil {
 		return nil, m.named(err)
 	}
 	return p, nil
+}
+
+// ResultBatch implements gate.Guard. The instances that are given cells serve
+// no other hook: what they remember reaches no verdict and no log.
+func (m *Module) ResultBatch(ctx context.Context, s *abi.Session, b *abi.Batch) (*abi.Batch, error) {
+	if !m.hooks[abi.HookResultBatch] {
+		return nil, m.named(errNoBatch)
+	}
+	out := b.Answer()
+	if b.Rows == 0 {
+		return out, nil
+	}
+	buf := m.buffer()
+	defer m.release(buf)
+	*buf = b.AppendTo((*buf)[:0])
+	if len(*buf) > MaxInput || b.Rows > abi.MaxRows {
+		return nil, m.named(errCells)
+	}
+	in, err := m.enter(ctx, s, abi.HookResultBatch)
+	if err != nil {
+		return nil, m.named(err)
+	}
+	reply, err := in.in.run(abi.HookResultBatch, *buf, fuelFor(*buf), in.deadline, 0)
+	switch {
+	case err != nil:
+	case reply == nil:
+		err = errSilent
+	case out.Copy(reply) != nil || !out.Fits(b):
+		err = errBatch
+	}
+	m.leave(in, err)
+	if err != nil {
+		return nil, m.named(err)
+	}
+	return out, nil
+}
+
+// Approvals implements gate.Guard.
+func (m *Module) Approvals() bool { return m.hooks[abi.HookApproval] }
+
+// Approval implements gate.Guard.
+func (m *Module) Approval(ctx context.Context, a *abi.Approval) (*abi.Verdict, error) {
+	if !m.hooks[abi.HookApproval] {
+		return m.abstain, nil
+	}
+	input := a.AppendTo(nil, m.inputs)
+	if len(input) > MaxInput {
+		return nil, m.named(errInput)
+	}
+	in, err := m.enter(ctx, a.Session, abi.HookApproval)
+	if err != nil {
+		return nil, m.named(err)
+	}
+	reply, err := in.in.run(abi.HookApproval, input, fuelFor(input), in.deadline, 0)
+	v := &abi.Verdict{}
+	if err == nil {
+		err = decode(v, reply)
+	}
+	m.leave(in, err)
+	if err != nil {
+		return nil, m.named(err)
+	}
+	return v, nil
 }
 
 // decode reads a verdict where there has to be one.
@@ -216,9 +290,9 @@ func (m *Module) partition(s *abi.Session) partition {
 	case Shared:
 		return partition{}
 	case BySubject:
-		return partition{s.Issuer, s.Subject}
+		return partition{issuer: s.Issuer, name: s.Subject}
 	}
-	return partition{"", s.Task}
+	return partition{name: s.Task}
 }
 
 // buffer gives room for a projected command, release takes it back.
@@ -247,7 +321,7 @@ type call struct {
 }
 
 // enter checks an instance of the right partition out; leave gives it back.
-func (m *Module) enter(ctx context.Context, s *abi.Session) (call, error) {
+func (m *Module) enter(ctx context.Context, s *abi.Session, hook abi.Hook) (call, error) {
 	if s == nil {
 		return call{}, errNobody
 	}
@@ -263,7 +337,9 @@ func (m *Module) enter(ctx context.Context, s *abi.Session) (call, error) {
 	}
 	now := time.Now()
 	c.deadline = now.Add(cmp.Or(m.set.host.Deadline, callDeadline))
-	c.pool = m.pools.of(m.partition(s), now)
+	part := m.partition(s)
+	part.cells = hook == abi.HookResultBatch
+	c.pool = m.pools.of(part, now)
 	var err error
 	if c.in, err = c.pool.take(ctx, c.hint, c.deadline); err != nil {
 		if !errors.Is(err, errBusy) && !errors.Is(err, errClosed) && ctx.Err() == nil {
@@ -285,17 +361,4 @@ func (m *Module) leave(c call, err error) {
 		}
 	}
 	c.pool.put(c.in, c.hint)
-}
-
-// ResultBatch implements gate.Guard.
-func (m *Module) ResultBatch(ctx context.Context, s *abi.Session, b *abi.Batch) (*abi.Batch, error) {
-	return nil, m.named(errSilent)
-}
-
-// Approvals implements gate.Guard.
-func (m *Module) Approvals() bool { return m.hooks[abi.HookApproval] }
-
-// Approval implements gate.Guard.
-func (m *Module) Approval(ctx context.Context, a *abi.Approval) (*abi.Verdict, error) {
-	return nil, m.named(errSilent)
 }

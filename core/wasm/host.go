@@ -300,7 +300,11 @@ func (s *Set) load(ctx context.Context, src Source) (*Module, error) {
 	m := &Module{Manifest: man, set: s, source: src, digest: digest, hooks: map[abi.Hook]bool{}, abstain: &abi.Verdict{Decision: abi.Abstain},
 		skipped: &abi.Verdict{Decision: abi.Abstain, Reason: abi.Reason{Code: "wasm.skipped", Detail: "not asked, as its manifest wants it"}}}
 	for _, h := range man.Hooks {
-		m.hooks[hookNames[h]] = true
+		hook := hookNames[h]
+		if (hook == abi.HookResultSchema || hook == abi.HookResultBatch) && !src.May.Mask {
+			return nil, fmt.Errorf("has the hook %q, which is shown results, and may not mask: add mask to the may of the plugin (may: [deny, mask]) or do without the module", h)
+		}
+		m.hooks[hook] = true
 	}
 	if m.inputs, err = man.inputs(); err != nil {
 		return nil, err

@@ -102,10 +102,9 @@ func text(in *instance, mod api.Module, at, n uint64) string {
 
 func clip(s string, n int) string { return s[:min(len(s), n)] }
 
-// log hands a line on. A guard that is given parameters has no log: it would
-// show what it was given.
+// log hands a line on.
 func (in *instance) log(line string) {
-	if in.m.inputs&abi.InputParams != 0 && in.hook != abi.HookConfigure {
+	if in.mute() {
 		return
 	}
 	to := in.m.set.host.Log

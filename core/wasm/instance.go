@@ -66,6 +66,10 @@ var (
 
 func fuelFor(input []byte) int64 { return callFuel + byteFuel*int64(len(input)) }
 
+// mostCells bounds what RESULT_BATCH may answer to an input of n bytes: four
+// times its cells, which (*abi.Batch).Fits counts, and what stands around them.
+func mostCells(n int) int { return 5*n + 1024 }
+
 // instantiate makes an instance and configures it.
 func (m *Module) instantiate() (*instance, error) {
 	if !m.set.begin() {
@@ -198,8 +202,12 @@ func (in *instance) run(hook abi.Hook, input []byte, fuel int64, deadline time.T
 		}
 		return nil, &Failed{Status: abi.Status(n), Text: in.words()}
 	}
-	if n > maxReply {
-		return nil, fmt.Errorf("a reply of %d bytes: at most %d", n, maxReply)
+	most := maxReply
+	if hook == abi.HookResultBatch {
+		most = mostCells(len(input))
+	}
+	if int64(n) > int64(most) {
+		return nil, fmt.Errorf("a reply of at most %d bytes is taken, and this one has more", most) // how many more is a number that the guest has chosen
 	}
 	reply, ok := in.memory.Read(at, n)
 	if !ok {
@@ -208,10 +216,15 @@ func (in *instance) run(hook abi.Hook, input []byte, fuel int64, deadline time.T
 	return reply, nil
 }
 
-// words are what the guest says of its own failure: in one line, and nothing
-// where it is given parameters, which they could show.
+// mute says that nothing which the guest says gets out: it is given parameters
+// or cells of a result, which that could show.
+func (in *instance) mute() bool {
+	return in.hook == abi.HookResultBatch || in.m.inputs&abi.InputParams != 0 && in.hook != abi.HookConfigure
+}
+
+// words are what the guest says of its own failure, in one line.
 func (in *instance) words() string {
-	if in.m.inputs&abi.InputParams != 0 && in.hook != abi.HookConfigure {
+	if in.mute() {
 		return ""
 	}
 	return sentence(in.fail)

@@ -58,6 +58,7 @@ const HostMinor = 0
 var hookNames = map[string]abi.Hook{
 	"configure": abi.HookConfigure, "session_open": abi.HookSessionOpen, "session_close": abi.HookSessionClose,
 	"command": abi.HookCommand, "result_schema": abi.HookResultSchema,
+	"result_batch": abi.HookResultBatch, "approval": abi.HookApproval,
 }
 
 // ReadManifest finds the manifest in a module's custom sections. Fields that

@@ -25,9 +25,12 @@ var (
 	errClosed = errors.New("the guard's generation is closed")
 )
 
-// partition is whom one instance may serve: a task, a subject, or, where it is
-// the zero value, everyone.
-type partition struct{ issuer, name string }
+// partition is whom one instance may serve: a task, a subject, or, where it has
+// no name, everyone; with cells of results or without.
+type partition struct {
+	issuer, name string
+	cells        bool
+}
 
 // pool keeps the idle instances of one module for one partition. Slots rather
 // than a channel: two callers on two cores do not meet.

@@ -43,9 +43,26 @@ type SessionCloser interface {
 }
 
 // ResultSchemer is a guard that looks at the columns of results. The plan it
-// is given passes nothing.
+// is given passes nothing: it takes a kind for each column, and Default for
+// those whose origin is not known.
 type ResultSchemer interface {
 	ResultSchema(s *abi.ResultSchema, p *abi.MaskPlan)
+}
+
+// ResultBatcher is a guard that masks cells itself, those of the columns that
+// it has called CUSTOM. out has the columns of in and takes a cell for each row,
+// by Add, or appended to Bytes and ended with End; what is missing is NULL. What
+// stands in a cell's place may depend on that cell and its column alone, since
+// where one batch ends and the next begins is chance. While it runs Log is mute.
+type ResultBatcher interface {
+	ResultBatch(in, out *abi.Batch)
+}
+
+// Approver is a guard that looks at who has approved before a command runs that
+// it wanted reviewed: it keeps the request with Allow or Abstain and ends it with
+// Deny.
+type Approver interface {
+	Approval(a *abi.Approval, v *abi.Verdict)
 }
 
 var (
@@ -54,6 +71,8 @@ var (
 	session    abi.Session
 	verdict    abi.Verdict
 	schema     abi.ResultSchema
+	batch      abi.Batch
+	approval   abi.Approval
 	output     []byte
 )
 
@@ -104,6 +123,28 @@ func Call(hook abi.Hook, input []byte) (reply []byte, status abi.Status, err err
 		r.ResultSchema(&schema, &p)
 		output = p.AppendTo(output[:0])
 		return output, abi.StatusNothing, nil
+	case abi.HookResultBatch:
+		r, ok := registered.(ResultBatcher)
+		if !ok {
+			return nil, abi.StatusNotImplemented, nil
+		}
+		if err := batch.Decode(input); err != nil {
+			return nil, abi.StatusBadInput, err
+		}
+		out := batch.Answer()
+		r.ResultBatch(&batch, out)
+		out.Fill()
+		output = out.AppendTo(output[:0])
+		return output, abi.StatusNothing, nil
+	case abi.HookApproval:
+		a, ok := registered.(Approver)
+		if !ok {
+			return nil, abi.StatusNotImplemented, nil
+		}
+		if err := approval.Decode(input); err != nil {
+			return nil, abi.StatusBadInput, err
+		}
+		a.Approval(&approval, &verdict)
 	default:
 		return nil, abi.StatusNotImplemented, nil
 	}

@@ -106,3 +106,58 @@ func Ask(t testing.TB, g gate.Guard, c *abi.Command) *abi.Verdict {
 	}
 	return v
 }
+
+// Plan gives the guard's plan for a result of those columns.
+func Plan(t testing.TB, g gate.Guard, columns ...abi.ResultColumn) *abi.MaskPlan {
+	t.Helper()
+	p, err := g.ResultSchema(context.Background(), Command("look"), &abi.ResultSchema{Columns: columns})
+	if err != nil {
+		t.Fatalf("%s: %v", g.Name(), err)
+	}
+	return p
+}
+
+// Mask gives what the guard makes of the cells of a column that it calls CUSTOM.
+// nil is NULL.
+func Mask(t testing.TB, g gate.Guard, column abi.BatchColumn, cells ...[]byte) [][]byte {
+	t.Helper()
+	b := batch(column, cells)
+	out, err := g.ResultBatch(context.Background(), Command("look").Session, b)
+	if err != nil {
+		t.Fatalf("%s: %v", g.Name(), err)
+	}
+	if !out.Fits(b) {
+		t.Fatalf("%s does not answer with the rows, columns, types and formats that it was asked, or with too much", g.Name())
+	}
+	return answers(out)
+}
+
+func batch(column abi.BatchColumn, cells [][]byte) *abi.Batch {
+	column.Reset()
+	for _, cell := range cells {
+		column.Add(cell, cell == nil)
+	}
+	return &abi.Batch{Rows: len(cells), Columns: []abi.BatchColumn{column}}
+}
+
+// answers are the cells of a batch of one column.
+func answers(b *abi.Batch) [][]byte {
+	list := make([][]byte, b.Rows)
+	for i := range list {
+		if cell, ok := b.Columns[0].Cell(i); ok {
+			list[i] = append([]byte{}, cell...)
+		}
+	}
+	return list
+}
+
+// Approval gives what the guard says of a request of ada's for which all
+// requirements are met by what these people have said.
+func Approval(t testing.TB, g gate.Guard, voices ...abi.Voice) *abi.Verdict {
+	t.Helper()
+	v, err := g.Approval(context.Background(), &abi.Approval{ID: "r1", Session: Command("look").Session, Voices: voices, Met: true})
+	if err != nil {
+		t.Fatalf("%s: %v", g.Name(), err)
+	}
+	return v
+}
