@@ -86,10 +86,25 @@ func (b *bucketFloat) mask(dst, cell []byte, bin bool) ([]byte, bool) {
 		return dst, false
 	}
 	bucket := math.Floor(v * b.unit / b.by)
+	switch { // a quotient is rounded: the bucket is the one whose start is not above v
+	case b.start(bucket+1) <= v:
+		bucket++
+	case b.start(bucket) > v:
+		bucket--
+	}
 	if math.Abs(bucket) >= b.most {
 		return dst, false
 	}
-	return appendFloat(dst, bucket*b.by/b.unit+0, b.class, bin), true
+	return appendFloat(dst, b.start(bucket), b.class, bin), true
+}
+
+// start is where a bucket begins, as the type can have it; never -0.
+func (b *bucketFloat) start(bucket float64) float64 {
+	v := bucket*b.by/b.unit + 0
+	if b.class == abi.ClassFloat4 {
+		return float64(float32(v))
+	}
+	return v
 }
 
 func (b *bucketFloat) blank(dst []byte, bin bool) []byte { return appendFloat(dst, 0, b.class, bin) }

@@ -15,6 +15,7 @@ func (k *keep) mask(dst, cell []byte, _ bool) ([]byte, bool) {
 	if !utf8.Valid(cell) {
 		return dst, false
 	}
+	cell = trim(cell)
 	if utf8.RuneCount(cell) <= k.first+k.last {
 		return append(dst, stars...), true
 	}
@@ -27,9 +28,21 @@ func (k *keep) mask(dst, cell []byte, _ bool) ([]byte, bool) {
 		_, n := utf8.DecodeLastRune(cell[:tail])
 		tail -= n
 	}
+	return show(dst, cell, head, tail), true
+}
+
+// trim cuts the blanks that pad a char(n): they are no part of the value.
+func trim(cell []byte) []byte { return bytes.TrimRight(cell, " ") }
+
+// show hides what is between head and tail. Where that is blank nothing would
+// be hidden, and nothing shows.
+func show(dst, cell []byte, head, tail int) []byte {
+	if len(trim(cell[head:tail])) == 0 {
+		return append(dst, stars...)
+	}
 	dst = append(dst, cell[:head]...)
 	dst = append(dst, stars...)
-	return append(dst, cell[tail:]...), true
+	return append(dst, cell[tail:]...)
 }
 
 func (k *keep) blank(dst []byte, _ bool) []byte { return append(dst, stars...) }
@@ -41,11 +54,12 @@ func (k *keepTail) mask(dst, cell []byte, _ bool) ([]byte, bool) {
 	if !utf8.Valid(cell) {
 		return dst, false
 	}
-	dst = append(dst, stars...)
-	if at := bytes.LastIndex(cell, k.sep); at > 0 { // at the beginning it would hide nothing
-		dst = append(dst, cell[at:]...)
+	cell = trim(cell)
+	at := bytes.LastIndex(cell, k.sep)
+	if at < 0 {
+		return append(dst, stars...), true
 	}
-	return dst, true
+	return show(dst, cell, 0, at), true
 }
 
 func (k *keepTail) blank(dst []byte, _ bool) []byte { return append(dst, stars...) }
