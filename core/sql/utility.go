@@ -239,6 +239,9 @@ func (a *analyzer) explain(n int32) Part {
 	default:
 		a.refuse("EXPLAIN of %s", a.words(inner))
 	}
+	for _, o := range a.order[before:] {
+		measured(o.Columns)
+	}
 	if analyze {
 		a.other(abi.Operation{Verb: "explain analyze", Kind: abi.KindStatement, Effect: abi.EffectRead})
 		return Part{Kind: ExplainAnalyze, Rows: true}
@@ -247,6 +250,16 @@ func (a *analyzer) explain(n int32) Part {
 		o.Attrs |= abi.Explain
 	}
 	return Part{Kind: ExplainPlan, Rows: true}
+}
+
+// measured are the columns of what EXPLAIN explains: it shows none of them, and
+// how wide they are.
+func measured(columns []abi.Column) {
+	for i := range columns {
+		if c := &columns[i]; c.Use&abi.UseCopied != 0 {
+			c.Use = c.Use&^abi.UseCopied | abi.UseComputed
+		}
+	}
 }
 
 // isOff says whether the word behind an option switches it off.
