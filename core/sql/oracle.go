@@ -21,6 +21,9 @@ func (a *analyzer) tests(op *operation, r *schema.Relation, event byte, written 
 		c := &r.Columns[i]
 		// An insert also gives what has a default. That of a sequence nobody chooses.
 		given[c.Num] = slices.Contains(written, c.Name) || event == 'i' && c.Default != "" && !strings.HasPrefix(c.Default, "nextval(")
+		if c.Generated != 0 && event == 'u' { // it changes with what it is made of
+			given[c.Num] = slices.ContainsFunc(a.made(r, c.Name), func(s source) bool { return slices.Contains(written, s.column) })
+		}
 		if given[c.Num] && a.checked(c.Type) {
 			op.add(c.Name, abi.UseTested)
 		}

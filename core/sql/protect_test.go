@@ -264,8 +264,8 @@ func TestPM13NonInterference(t *testing.T) {
 	for i := range conns {
 		name := "blind_" + strconv.Itoa(i)
 		c = database(t, name, interfering+fmt.Sprintf(`
-			INSERT INTO p SELECT i, i, i %% 2, (i * %[1]d) %% 7 + 10 * i, -i FROM generate_series(1, 5) i; INSERT INTO q SELECT id + 1, b, a, d, c * %[1]d FROM p; INSERT INTO r TABLE q;
-			INSERT INTO kid SELECT 9, 1, 2, 3, %[1]d; INSERT INTO part SELECT id, a, b, c, d FROM p; INSERT INTO a (id, p, x, d) SELECT id, a, b, %[1]d + id FROM p; REFRESH MATERIALIZED VIEW b`, 3+2*i))
+			INSERT INTO p SELECT i, i, i %% 2, abs(%[1]d - i), -i FROM generate_series(1, 5) i; INSERT INTO q SELECT id + 1, b, a, d, c FROM p; INSERT INTO r TABLE q;
+			INSERT INTO kid SELECT 9, 1, 2, 3, %[1]d; INSERT INTO part SELECT id, a, b, c, d FROM p; INSERT INTO a (id, p, x, d) SELECT id, a, b, c FROM p; REFRESH MATERIALIZED VIEW b`, 6*i))
 		var err error
 		if conns[i], err = pgx.Connect(context.Background(), server.URL("postgres", name)); err != nil {
 			t.Fatal(err)
@@ -278,7 +278,7 @@ func TestPM13NonInterference(t *testing.T) {
 	}
 	c.Schema = first
 	s := kept(t, &keeper{}, "public.p.c", "public.q.d", "public.r.d", "public.part.c", "public.a.d")
-	texts, seed := 2500, uint64(7)
+	texts, seed := 1200, uint64(7)
 	if n, err := strconv.Atoi(os.Getenv("TASKGATE_BLIND")); err == nil { // a long run by hand: how many texts
 		texts, seed = n, rand.Uint64()
 		t.Log("seed ", seed)
@@ -302,9 +302,9 @@ func TestPM13NonInterference(t *testing.T) {
 				hide := make([]bool, len(r.FieldDescriptions))
 				if len(hide) > 0 && i == 0 {
 					hide = masked(t, first, cmd, e, n, r)
-				} else if len(hide) > 0 {
+				} else if p := e.Fixed(); p != nil { // else the other has failed, and that is to be seen
 					for j := range hide {
-						hide[j] = e.Fixed().Masked(j)
+						hide[j] = p.Masked(j)
 					}
 				}
 				for _, row := range r.Rows {
@@ -344,11 +344,11 @@ func TestPM13NonInterference(t *testing.T) {
 // interfering has constraints, views and inheritance of every kind over what
 // is masked: p.c, q.d, r.d, part.c and a.d.
 const interfering = `CREATE TABLE p (id int PRIMARY KEY, a int, b int, c int UNIQUE, d int);
-	CREATE TABLE q (id int PRIMARY KEY, a int, b int, c int, d int, CHECK (c < 100 OR d > 0));
-	CREATE TABLE r (id int PRIMARY KEY, a int, b int, c int, d int); CREATE UNIQUE INDEX ON r (abs(d), a); CREATE UNIQUE INDEX ON r (b, id) WHERE d > 20;
+	CREATE TABLE q (id int PRIMARY KEY, a int, b int, c int, d int, CHECK (c < 5 OR d > 2));
+	CREATE TABLE r (id int PRIMARY KEY, a int, b int, c int, d int); CREATE UNIQUE INDEX ON r (abs(d), a); CREATE UNIQUE INDEX ON r (b, id) WHERE d > 2;
 	CREATE TABLE kid () INHERITS (q);
 	CREATE TABLE part (id int, a int, b int, c int, d int) PARTITION BY LIST (id); CREATE TABLE part_1 PARTITION OF part FOR VALUES IN (1, 2); CREATE TABLE part_2 PARTITION OF part DEFAULT;
-	ALTER TABLE part_2 ADD CHECK (c <> a + 14);
+	ALTER TABLE part_2 ADD CHECK (c <> a + 1);
 	CREATE TABLE a (id int, p int, x int, d int, made int GENERATED ALWAYS AS (d * 2) STORED);
 	CREATE TABLE n (p int REFERENCES p (c), c int);
 	CREATE VIEW w AS SELECT id, c + 1 AS d, c AS x, a FROM p WHERE b = 1;
