@@ -13,6 +13,7 @@ import (
 // behind it: of a view and a materialised one what its text shows, of a
 // generated column what it is made of.
 func (a *analyzer) copies(r *schema.Relation, via string) []column {
+	a.policed(r)
 	cols := make([]column, len(r.Columns))
 	var shown []column
 	if isView(r) {
@@ -88,8 +89,8 @@ func (a *analyzer) evaluate(r *schema.Relation) {
 	}
 }
 
-// reads gives the columns of a table that a text of the server's own reads of
-// it: all of them where it is not understood.
+// reads gives the columns that a text of the server's own reads for a row of a
+// table: all of the table's where it is not understood.
 func (a *analyzer) reads(r *schema.Relation, text, via string) (list []source) {
 	all := func() {
 		list = nil
@@ -115,9 +116,31 @@ func (a *analyzer) reads(r *schema.Relation, text, via string) (list []source) {
 	in.quiet, in.trace = true, map[source]bool{}
 	in.evaluate(r)
 	for _, s := range in.since(nil) {
-		list = append(list, source{relation: r, column: s.column, via: via})
+		list = append(list, source{relation: s.relation, column: s.column, via: via, behind: s.behind})
 	}
 	return list
+}
+
+// policed marks what row-level security reads: which rows there are, and
+// whether one may be written, depends on it.
+func (a *analyzer) policed(r *schema.Relation) {
+	if !r.RowLevel {
+		return
+	}
+	if a.depth++; a.depth > maxViews {
+		a.refuse("policies within views and policies over %d deep", maxViews)
+	}
+	defer func() { a.depth-- }()
+	for _, p := range r.Policies {
+		for _, text := range []string{p.Using, p.Check} {
+			if text == "" {
+				continue
+			}
+			for _, s := range a.reads(r, text, "policy "+r.Name.Namespace+"."+r.Name.Name+"."+p.Name) {
+				a.mark(s, abi.UseCondition)
+			}
+		}
+	}
 }
 
 // alone gives the SELECT that a text is, 0 where it is made of several or of

@@ -29,6 +29,8 @@ const layered = `CREATE TABLE u (id int PRIMARY KEY, name text NOT NULL, ssn tex
 	CREATE MATERIALIZED VIEW mv AS SELECT id, ssn AS s FROM plain;
 	CREATE TABLE old () INHERITS (u); CREATE TABLE older (more int) INHERITS (old);
 	CREATE TABLE log (at int, what text) PARTITION BY RANGE (at); CREATE TABLE log_1 PARTITION OF log FOR VALUES FROM (0) TO (9);
+	CREATE TABLE own (id int PRIMARY KEY, who text, ssn text, note text); ALTER TABLE own ENABLE ROW LEVEL SECURITY;
+	CREATE POLICY mine ON own USING (who = current_user AND EXISTS (SELECT FROM u WHERE u.mail = own.note));
 	CREATE FUNCTION mine(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1';
 	CREATE FUNCTION logged() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; CREATE TRIGGER told AFTER UPDATE ON pair FOR EACH ROW EXECUTE FUNCTION logged();
 	GRANT ALL ON ALL TABLES IN SCHEMA public TO app`
@@ -114,6 +116,8 @@ func TestPM01Lineage(t *testing.T) {
 		"update plain set name = 'y' where id = 1":                  {"plain.id condition, plain.name written, u.id condition, u.name written", ""},
 		"update plain set name = 'y' where ssn = 'x' returning ssn": {"plain.name written, plain.ssn copied condition, u.name written, u.ssn copied condition", "plain.ssn* u.ssn||25"},
 		"insert into u (id, ssn) values (1, 'x') returning ssn":     {"u.id written tested, u.ssn copied written", "u.ssn||25"},
+		"select id from own":                                        {"own.id copied, own.note condition, own.who condition, u.mail condition", "own.id||23"},
+		"insert into own (id) values (1)":                           {"own.id written tested, own.note condition, own.who condition, u.mail condition", ""},
 		"select more from older":                                    {"older.more copied", "older.more||23"},
 	} {
 		a, err := sql.Analyze(c, text)

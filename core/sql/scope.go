@@ -217,14 +217,18 @@ func (a *analyzer) use(c column, u abi.Use) {
 }
 
 func (a *analyzer) read(s source, u abi.Use) {
-	if a.trace != nil {
-		a.trace[s] = true
-	}
 	if u&^abi.UseCopied != 0 {
 		a.computable(s)
 	}
 	if s.hides() {
 		a.refuse("the column %s of %s may hold data", s.column, s.relation.Name.Name)
+	}
+	a.mark(s, u)
+}
+
+func (a *analyzer) mark(s source, u abi.Use) {
+	if a.trace != nil {
+		a.trace[s] = true
 	}
 	if a.quiet {
 		return

@@ -24,6 +24,7 @@ type write struct {
 // view, by triggers, foreign keys, defaults and partitions.
 func (a *analyzer) effects(n int32, w write) {
 	r := w.relation
+	a.policed(r)
 	if w.event == 'i' && (r.Kind != 'v' || len(r.Rules) > 0) {
 		a.defaults(r, w.columns, w.word)
 	}

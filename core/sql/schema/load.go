@@ -26,7 +26,7 @@ func Load(ctx context.Context, conn *pgx.Conn) (*Schema, error) {
 		read func() error
 	}{
 		{"session", l.session}, {"relations", l.relations}, {"columns", l.columns}, {"views", l.views}, {"inheritance", l.inheritance},
-		{"indexes", l.indexes}, {"foreign keys", l.foreignKeys}, {"checks", l.checks}, {"triggers", l.triggers}, {"rules", l.rules},
+		{"indexes", l.indexes}, {"foreign keys", l.foreignKeys}, {"checks", l.checks}, {"triggers", l.triggers}, {"rules", l.rules}, {"policies", l.policies},
 		{"functions", l.functions}, {"operators", l.operators}, {"types", l.types}, {"casts", l.casts}, {"extensions", l.extensions},
 	} {
 		if err := step.read(); err != nil {
@@ -243,6 +243,17 @@ func (l *loader) rules() error {
 			r.Rules = append(r.Rules, n)
 		}
 	})
+}
+
+func (l *loader) policies() error {
+	var rel OID
+	var p Policy
+	return l.rows(`SELECT polrelid, polname::text, coalesce(pg_get_expr(polqual, polrelid), ''), coalesce(pg_get_expr(polwithcheck, polrelid), '') FROM pg_policy ORDER BY polname`,
+		[]any{&rel, &p.Name, &p.Using, &p.Check}, func() {
+			if r := l.s.Relations[rel]; r != nil {
+				r.Policies = append(r.Policies, p)
+			}
+		})
 }
 
 func (l *loader) functions() error {

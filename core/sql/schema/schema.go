@@ -81,6 +81,7 @@ type Relation struct {
 	Triggers     []Trigger
 	Rules        []Rule // other than a view's own
 	RowLevel     bool   // row-level security is on
+	Policies     []Policy
 	Persistent   bool   // neither temporary nor unlogged
 	System       bool   // in pg_catalog or information_schema
 	RowType      OID
@@ -179,6 +180,9 @@ type Rule struct {
 	Instead bool
 	Text    string // pg_get_ruledef
 }
+
+// Policy is a row of pg_policy.
+type Policy struct{ Name, Using, Check string }
 
 // Function is a row of pg_proc.
 type Function struct {
