@@ -347,12 +347,17 @@ func TestBatchesBelongToWhoAsked(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	small := &abi.Batch{Rows: 1, Columns: make([]abi.BatchColumn, 1)}
+	small.Columns[0].Add(nil, true)
 	big := &abi.Batch{Rows: 1, Columns: []abi.BatchColumn{{Type: 25}}}
 	big.Columns[0].Add(make([]byte, MaxInput), false)
 	if _, err := m.ResultBatch(t.Context(), ask("ada", "").Session, big); !errors.Is(err, errCells) {
 		t.Error(err)
 	}
-	if _, err := m.ResultBatch(t.Context(), nil, &abi.Batch{Rows: 1, Columns: make([]abi.BatchColumn, 1)}); !errors.Is(err, errNobody) {
+	if _, err := m.ResultBatch(t.Context(), ask("ada", "").Session, &abi.Batch{Rows: 2, Columns: small.Columns}); !errors.Is(err, errUneven) {
+		t.Error("cells of one row for two:", err)
+	}
+	if _, err := m.ResultBatch(t.Context(), nil, small); !errors.Is(err, errNobody) {
 		t.Error(err)
 	}
 }
