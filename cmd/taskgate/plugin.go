@@ -109,6 +109,11 @@ func inspect(path string, asJSON bool) error {
 	for _, c := range m.Capabilities {
 		fmt.Printf("asks for  %s: %s\n", c.Name, record.Escape(c.Reason))
 	}
+	for _, h := range m.Hooks {
+		if h == "result_schema" || h == "result_batch" {
+			fmt.Printf("asks for  may: [mask]: %s is shown results\n", h)
+		}
+	}
 	for _, im := range imports {
 		fmt.Printf("imports   %s\n", record.Escape(im))
 	}

@@ -42,6 +42,7 @@ var (
 	errNobody  = errors.New("a call for nobody")
 	errNoBatch = errors.New("the guard wants to mask cells itself (CUSTOM), and its manifest does not name the hook result_batch")
 	errCells   = fmt.Errorf("the rows have more cells than a guard can be given at once: %d bytes, %d rows", MaxInput, abi.MaxRows)
+	errUneven  = errors.New("the rows have not as many cells as they should")
 	errBatch   = errors.New("the reply has not the rows, columns, types and formats of what was asked, or over four times its bytes")
 )
 
@@ -186,8 +187,11 @@ func (m *Module) ResultBatch(ctx context.Context, s *abi.Session, b *abi.Batch) 
 	buf := m.buffer()
 	defer m.release(buf)
 	*buf = b.AppendTo((*buf)[:0])
-	if len(*buf) > MaxInput || b.Rows > abi.MaxRows {
+	switch {
+	case len(*buf) > MaxInput || b.Rows > abi.MaxRows:
 		return nil, m.named(errCells)
+	case !b.Fits(b):
+		return nil, m.named(errUneven)
 	}
 	in, err := m.enter(ctx, s, abi.HookResultBatch)
 	if err != nil {

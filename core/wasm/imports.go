@@ -50,7 +50,7 @@ var bodies = map[string]map[string]function{
 	},
 	clockModule: {"now": func(in *instance, _ api.Module, s []uint64) {
 		in.impure = true
-		if s[0] == 0 {
+		if uint32(s[0]) == 0 {
 			s[0] = uint64(time.Now().UnixNano())
 		} else {
 			s[0] = uint64(time.Since(started))
@@ -191,7 +191,7 @@ func badf(_ *instance, _ api.Module, s []uint64) { s[0] = errnoBadf }
 // moves a little with each look, since a guest's collector waits for it.
 func clock(in *instance, mod api.Module, s []uint64) {
 	v := uint64(in.wall)
-	if s[0] != 0 {
+	if uint32(s[0]) != 0 { // what stands above an i32 is anything
 		in.mono += 50_000
 		v = uint64(in.mono)
 	}

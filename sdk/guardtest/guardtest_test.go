@@ -32,8 +32,11 @@ func TestOurGuards(t *testing.T) {
 
 // bad is a guard that breaks a law.
 type bad struct {
-	asked  int
-	answer func(b *bad, c *abi.Command) (*abi.Verdict, error)
+	asked   int
+	answer  func(b *bad, c *abi.Command) (*abi.Verdict, error)
+	plan    func(columns int) (*abi.MaskPlan, error)
+	mask    func(in, out *abi.Batch) error
+	approve func(a *abi.Approval) (*abi.Verdict, error)
 }
 
 func (b *bad) Name() string       { return "bad" }
@@ -49,16 +52,17 @@ func (b *bad) Command(_ context.Context, c *abi.Command) (*abi.Verdict, error) {
 	return b.answer(b, c)
 }
 func (b *bad) TryCommand(*abi.Command) (*abi.Verdict, bool) { return nil, false }
-func (b *bad) Results() bool                                { return false }
-func (b *bad) ResultSchema(context.Context, *abi.Command, *abi.ResultSchema) (*abi.MaskPlan, error) {
-	return nil, nil
+func (b *bad) Results() bool                                { return b.plan != nil }
+func (b *bad) ResultSchema(_ context.Context, _ *abi.Command, s *abi.ResultSchema) (*abi.MaskPlan, error) {
+	return b.plan(len(s.Columns))
 }
-
-func (*bad) ResultBatch(context.Context, *abi.Session, *abi.Batch) (*abi.Batch, error) {
-	return nil, nil
+func (b *bad) ResultBatch(_ context.Context, _ *abi.Session, asked *abi.Batch) (*abi.Batch, error) {
+	out := asked.Answer()
+	err := b.mask(asked, out)
+	return out, err
 }
-func (*bad) Approvals() bool                                               { return false }
-func (*bad) Approval(context.Context, *abi.Approval) (*abi.Verdict, error) { return nil, nil }
+func (b *bad) Approvals() bool                                                   { return b.approve != nil }
+func (b *bad) Approval(_ context.Context, a *abi.Approval) (*abi.Verdict, error) { return b.approve(a) }
 
 type said []string
 
@@ -124,5 +128,83 @@ func TestLawsFind(t *testing.T) {
 	}}, nil)
 	if len(s) > 0 {
 		t.Errorf("a guard that keeps the laws: %q", s)
+	}
+}
+
+// custom plans every column as the guard's own.
+func custom(columns int) (*abi.MaskPlan, error) {
+	p := &abi.MaskPlan{Default: abi.MaskPass}
+	for range columns {
+		p.Kinds = append(p.Kinds, abi.MaskCustom)
+	}
+	return p, nil
+}
+
+// copied answers with what each gives for a cell.
+func copied(each func(cell []byte, row int) []byte) func(in, out *abi.Batch) error {
+	return func(in, out *abi.Batch) error {
+		for i := range in.Columns {
+			for row := range in.Rows {
+				if cell, ok := in.Columns[i].Cell(row); ok {
+					out.Columns[i].Add(each(cell, row), false)
+				} else {
+					out.Columns[i].Add(nil, true)
+				}
+			}
+		}
+		return nil
+	}
+}
+
+// TestLawsOfMasks: so are the laws about results and requests.
+func TestLawsOfMasks(t *testing.T) {
+	deny := func(*bad, *abi.Command) (*abi.Verdict, error) {
+		return &abi.Verdict{Decision: abi.Deny, Reason: abi.Reason{Code: "x", Message: "y"}}, nil
+	}
+	same := copied(func(cell []byte, _ int) []byte { return cell })
+	calls := 0
+	for name, c := range map[string]struct {
+		g    bad
+		want string // "" is none
+	}{
+		"keeps them": {bad{plan: custom, mask: same, approve: func(*abi.Approval) (*abi.Verdict, error) { return &abi.Verdict{Decision: abi.Abstain}, nil }}, ""},
+		"short plan": {bad{plan: func(n int) (*abi.MaskPlan, error) { return custom(n / 2) }, mask: same}, "an entry for each of 2 columns"},
+		"no plan":    {bad{plan: func(int) (*abi.MaskPlan, error) { return nil, nil }}, "no plan"},
+		"plan fails": {bad{plan: func(int) (*abi.MaskPlan, error) { return nil, fmt.Errorf("no") }}, "fails on a result of 0 columns"},
+		"other plan": {bad{plan: func(n int) (*abi.MaskPlan, error) {
+			calls++
+			p, _ := custom(n)
+			p.Args = []string{fmt.Sprint(calls)}
+			return p, nil
+		}, mask: same}, "otherwise the second time"},
+		"fails":        {bad{plan: custom, mask: func(_, _ *abi.Batch) error { return fmt.Errorf("out of budget") }}, "fails on"},
+		"fewer rows":   {bad{plan: custom, mask: func(_, _ *abi.Batch) error { return nil }}, "as many of the same type"},
+		"another type": {bad{plan: custom, mask: func(in, out *abi.Batch) error { out.Columns[0].Type++; return same(in, out) }}, "as many of the same type"},
+		"much more":    {bad{plan: custom, mask: copied(func([]byte, int) []byte { return make([]byte, 5000) })}, "four times the bytes"},
+		"no text":      {bad{plan: custom, mask: copied(func(cell []byte, _ int) []byte { return cell[:min(len(cell), 1)] })}, "what is no text"},
+		"NUL":          {bad{plan: custom, mask: copied(func([]byte, int) []byte { return []byte{0} })}, "what is no text"},
+		"by its place": {bad{plan: custom, mask: copied(func(cell []byte, row int) []byte { return []byte(fmt.Sprint(row)) })}, "where others stand beside it"},
+		"by protect": {bad{answer: func(*bad, *abi.Command) (*abi.Verdict, error) {
+			return &abi.Verdict{Decision: abi.Abstain, Protect: []abi.Protect{{Column: "c", Kind: abi.MaskCustom}}}, nil
+		}, mask: func(_, _ *abi.Batch) error { return fmt.Errorf("out of budget") }}, "fails on"},
+		"agreeing fails": {bad{approve: func(*abi.Approval) (*abi.Verdict, error) { return nil, fmt.Errorf("no") }}, "fails on a request"},
+		"asks again":     {bad{approve: func(*abi.Approval) (*abi.Verdict, error) { return &abi.Verdict{Decision: abi.Review}, nil }}, "kept with allow or abstain"},
+		"forgets":        {bad{approve: func(*abi.Approval) (*abi.Verdict, error) { return &abi.Verdict{}, nil }}, "kept with allow or abstain"},
+		"does not say":   {bad{approve: func(*abi.Approval) (*abi.Verdict, error) { return &abi.Verdict{Decision: abi.Deny}, nil }}, "does not say why"},
+		"by who was first": {bad{approve: func(a *abi.Approval) (*abi.Verdict, error) {
+			if len(a.Voices) > 1 && a.Voices[0].Approve {
+				return &abi.Verdict{Decision: abi.Allow}, nil
+			}
+			return deny(nil, nil)
+		}}, "in another order"},
+	} {
+		if c.g.answer == nil {
+			c.g.answer = deny
+		}
+		var s said
+		Laws(&s, &c.g, nil)
+		if c.want == "" && len(s) > 0 || c.want != "" && !strings.Contains(strings.Join(s, "\n"), c.want) {
+			t.Errorf("%s: %q", name, s)
+		}
 	}
 }
