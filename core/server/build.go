@@ -268,6 +268,13 @@ func Warnings(c *config.Config, cat *catalog.Catalog) []string {
 			out = append(out, fmt.Sprintf("%s: nobody can do the task: no issuer may assert %s (issuers: may_assert)", t.File, strings.Join(t.Groups, " or ")))
 		}
 	}
+	for _, p := range c.Plugins {
+		for _, t := range cat.Tasks {
+			if p.Name == "tasks" && len(t.Masks) > 0 && !slices.Contains(p.May, "mask") {
+				out = append(out, fmt.Sprintf("plugins: the guard tasks may not mask, and the task %s does: all that touches a table is refused: may: [%s, mask]", t.Name, strings.Join(p.May, ", ")))
+			}
+		}
+	}
 	if certs, err := certificates(c); err == nil {
 		for name, t := range certs {
 			if end := t.Certificates[0].Leaf.NotAfter; time.Until(end) < 14*24*time.Hour {
