@@ -257,7 +257,7 @@ func (Dialer) Dial(ctx context.Context, r *gate.Resource, login string) (gate.Up
 
 // Warnings say what stops nobody now, and will be in somebody's way.
 func Warnings(c *config.Config, cat *catalog.Catalog) []string {
-	var out []string
+	out := unreached(c, cat)
 	for _, w := range cat.Warnings {
 		out = append(out, w.Error())
 	}
