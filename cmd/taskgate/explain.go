@@ -27,10 +27,34 @@ type explained struct {
 	Canonical  string   `json:"canonical,omitempty"`
 	Operations []string `json:"operations"`
 	Outputs    []string `json:"outputs,omitempty"`
+	Masks      []masked `json:"masks,omitempty"`
 	Incomplete string   `json:"incomplete,omitempty"`
 	Error      string   `json:"error,omitempty"`
 	Decision   string   `json:"decision"`
 	Reasons    []reason `json:"reasons,omitempty"`
+	Needs      []needed `json:"needs,omitempty"` // who has to approve what is held
+	Returned   uint64   `json:"rows_returned,omitempty"`
+	Written    uint64   `json:"rows_written,omitempty"`
+	Oracle     bool     `json:"oracle,omitempty"` // a constraint may tell of a masked column, as the task accepts
+}
+
+// masked is an output that is shown through a mask.
+type masked struct {
+	Statement int    `json:"statement"` // from 1
+	Output    int    `json:"output"`    // from 1
+	Name      string `json:"name"`
+	Rule      string `json:"rule"`
+	Column    string `json:"column"`
+}
+
+// needed is what one guard asks for before the text may run.
+type needed struct {
+	Guard   string   `json:"guard"`
+	Groups  []string `json:"groups"`
+	People  uint32   `json:"people"`
+	Within  string   `json:"within"`
+	Justify bool     `json:"justify,omitempty"`
+	Summary string   `json:"summary,omitempty"`
 }
 
 // reason is why a guard says what it says.
@@ -68,6 +92,12 @@ func explainCommand() *cobra.Command {
 			for _, o := range out.Outputs {
 				say("output", o)
 			}
+			for _, m := range out.Masks {
+				say("masked", m.String())
+			}
+			if out.Oracle {
+				say("oracle", "a constraint may tell of a masked column, as the task accepts")
+			}
 			if out.Incomplete != "" {
 				say("unknown", out.Incomplete)
 			}
@@ -83,6 +113,17 @@ func explainCommand() *cobra.Command {
 					if line != "" {
 						say("", line)
 					}
+				}
+			}
+			for _, n := range out.Needs {
+				say("needs", n.String())
+			}
+			for _, l := range []struct {
+				rows uint64
+				what string
+			}{{out.Returned, "are shown"}, {out.Written, "are written, or it is rolled back"}} {
+				if l.rows > 0 {
+					say("limit", fmt.Sprintf("at most %d rows %s", l.rows, l.what))
 				}
 			}
 			return over
@@ -189,23 +230,62 @@ func explain(ctx context.Context, from config.Source, task, on, text string) (*e
 	}
 	command := &abi.Command{Phase: abi.Execute, Time: time.Now().UnixNano(), Statement: a.Statement,
 		Session: &abi.Session{ID: "explain", Task: task, Resource: on, Login: t.Login, Groups: t.Groups, Protocol: "postgres"}}
-	var decisions []abi.Decision
+	var said []*abi.Verdict
 	for _, guard := range gen.Guards {
 		v, err := guard.Command(ctx, command)
 		if err != nil {
 			v = &abi.Verdict{Decision: abi.Deny, Reason: abi.Reason{Message: err.Error()}}
 		}
-		decisions = append(decisions, guard.May().Limit(v.Decision))
+		said = append(said, v)
 		if r := v.Reason; r.Message != "" {
 			out.Reasons = append(out.Reasons, reason{guard.Name(), r.Code, r.Message, r.Closest, r.Hint})
 		}
 	}
-	d, _ := abi.Combine(decisions)
-	if a.Statement.Incomplete != "" {
-		d = abi.Deny
-	}
-	out.Decision = d.String()
+	out.judged(gate.Explain(a.Statement, gen.Guards, said), a.Statement)
 	return out, nil
+}
+
+// judged takes over what the gate makes of the guards' answers.
+func (out *explained) judged(e *gate.Explained, st *abi.Statement) {
+	out.Decision = e.Verdict.Decision.String()
+	if e.Refused != nil {
+		r := e.Refused.Reason
+		out.Reasons = append(out.Reasons, reason{e.Refused.Guard, r.Code, r.Message, r.Closest, r.Hint})
+	}
+	for _, m := range e.Masks {
+		name := ""
+		for i := range st.Outputs {
+			if o := &st.Outputs[i]; o.Statement == m.Statement && o.Index == m.Index {
+				name = o.Name
+			}
+		}
+		out.Masks = append(out.Masks, masked{m.Statement + 1, m.Index + 1, name, m.Rule.String(), m.Column})
+	}
+	for _, n := range e.Needs {
+		out.Needs = append(out.Needs, needed{n.Guard, n.Groups, max(n.People, 1), (time.Duration(n.Within) * time.Second).String(), n.Justify, n.Summary})
+	}
+	if out.Oracle = e.Oracle; out.Decision != abi.Deny.String() {
+		out.Returned, out.Written = e.Verdict.Terms.RowsReturned, e.Verdict.Terms.RowsWritten
+	}
+}
+
+func (m *masked) String() string {
+	s := fmt.Sprintf("output %d %s: masked by %s because of %s", m.Output, m.Name, m.Rule, m.Column)
+	if m.Statement > 1 {
+		s = fmt.Sprintf("statement %d, %s", m.Statement, s)
+	}
+	return s
+}
+
+func (n *needed) String() string {
+	s := fmt.Sprintf("the approval of %d of %s within %s", n.People, strings.Join(n.Groups, " or "), n.Within)
+	if n.Justify {
+		s += ", with a reason"
+	}
+	if n.Summary != "" {
+		s += ": " + n.Summary
+	}
+	return s
 }
 
 func sources(list []abi.Source) string {

@@ -129,7 +129,7 @@ func lists(r *policy.Rule, table, column string) bool {
 func (t *Task) pointless() (warnings strict.Faults) {
 	for i := range t.Masks {
 		m := &t.Masks[i]
-		read := false
+		read := t.Writes(m.Table(), m.Column) != "" // it closes an oracle
 		for j := range t.Rules {
 			r := &t.Rules[j]
 			read = read || slices.Contains(r.Verbs, "select") && lists(r, m.Table(), m.Column)

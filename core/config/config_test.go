@@ -42,8 +42,8 @@ func TestX17(t *testing.T) {
 		"audit: {":                         {"data: x\naudit: {", "already defined"},
 		"catalog: ":                        {"catalog: *x # ", ""},
 		"http://127.0.0.1:5556\"":          {"http://127.0.0.1:80@idp.example\"", "https is expected"},
-		`may_assert: ["task:*"]`:           {`may_assert: ["*:x"]`, "a * at the end"},
-		`["task:*"]`:                       {`[]`, "none of its subjects has a task"},
+		`may_assert: ["task:*", dba]`:      {`may_assert: ["*:x"]`, "a * at the end"},
+		`["task:*", dba]`:                  {`[]`, "none of its subjects has a task"},
 		"127.0.0.1:8443":                   {"127.0.0.1:6432", "the same address"},
 		"127.0.0.1:8443\", plain: true":    {"127.0.0.1:8443\", plain: true, tls: {cert: \"file:c\", key: \"file:k\"}", "not both"},
 		"[allow, deny, review, mask]":      {"[deny]", "no plugin that may allow"},
@@ -51,6 +51,18 @@ func TestX17(t *testing.T) {
 		"  - {url:":                        {"  - {url: \"http://127.0.0.1:5556\", client_id: x}\n  - {url:", "another issuer has the url"},
 		"record: {results: head}":          {"record:", "nothing stands here"},
 		"127.0.0.1:6432\"":                 {"127.0.0.1:postgres\"", "host:port is expected"},
+		"{approver: [dba]}":                {"{aprover: [dba]}", `unknown key (did you mean "approver"?)`},
+		"approver: [dba]":                  {"approver: []", "a role that is left out nobody has"},
+		"approver: [dba]}":                 {"approver: ['d*']}", "issuers[0].roles.approver: a list of groups is expected"},
+		"tls: disable, logins":             {"tls: disable, drift: watch, logins", "one of poll, strict is expected"},
+		"record: ":                         {"approvals: {webhooks: [{secret: \"env:X\"}]}\nrecord: ", "approvals.webhooks[0]: no url"},
+		"record: {":                        {"approvals: {webhooks: [{url: \"https://h.example\"}]}\nrecord: {", "no secret: whoever gets it could not tell"},
+		"record: {r":                       {"approvals: {webhooks: [{url: \"http://h.example\", secret: hunter2}]}\nrecord: {r", "approvals.webhooks[0].url: https is expected"},
+		"record: {re":                      {"approvals: {webhooks: [{url: \"https://x:hunter2@h.example\", secret: \"env:X\"}]}\nrecord: {re", "without a password in it"},
+		"record: {res":                     {"approvals: {webhooks: [{url: \"https://h\", secret: \"env:X\"}, {url: \"https://h\", secret: \"env:X\"}]}\nrecord: {res", "approvals.webhooks[1].url: another webhook has this url"},
+		"record: {resu":                    {"approvals: {webhooks: [{url: \"https://h\", secret: \"env:X\", actions: {issuer: \"http://127.0.0.1:5557\"}}]}\nrecord: {resu", `no issuer has this url, whose people it could speak for (did you mean "http://127.0.0.1:5556"?)`},
+		"record: {resul":                   {"approvals: {webhooks: [{url: \"https://h\", secret: \"env:X\", actions: {}}]}\nrecord: {resul", "actions: {issuer: URL}"},
+		"record: {result":                  {"approvals: {webhook: []}\nrecord: {result", `did you mean "webhooks"?`},
 	} {
 		text := strings.Replace(string(raw), from, c[0], 1)
 		if text == string(raw) {
@@ -166,7 +178,7 @@ func TestOperatingGuide(t *testing.T) {
 	}
 	_, text, ok := strings.Cut(string(b), "```yaml\n")
 	text, _, end := strings.Cut(text, "```")
-	if c, err := Parse("operating.md", []byte(text)); !ok || !end || err != nil || c.Audit.Witness != "/mnt/elsewhere/witness" {
+	if c, err := Parse("operating.md", []byte(text)); !ok || !end || err != nil || c.Audit.Witness != "/mnt/elsewhere/witness" || c.Resources["orders"].Drift != "strict" || c.Issuers[0].Roles["approver"][0] != "dba" || c.Approvals.Webhooks[0].Actions != c.Issuers[0].URL {
 		t.Errorf("%v", err)
 	}
 }

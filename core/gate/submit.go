@@ -275,10 +275,11 @@ func (s *Session) judge(ctx context.Context, gen *Generation, c *abi.Command) (a
 		switch {
 		case err != nil || v == nil:
 			all[i].verdict = &abi.Verdict{Decision: abi.Deny, Reason: abi.Reason{Code: "gate.guard-failed", Message: "the guard " + quote(guard.Name()) + " failed, and what cannot be judged is refused"}}
-		case len(v.Protect) > 0 && !guard.May().Mask:
-			all[i].verdict = &abi.Verdict{Decision: abi.Deny, Reason: abi.Reason{Code: "gate.protect", Message: "the guard " + quote(guard.Name()) + " wants columns protected, which it may not", Hint: "your operator gives it that: may: [mask]"}}
 		default:
 			all[i].read = guard.May().Limit(v.Decision)
+			if d := unmaskable(guard, v); d != nil {
+				all[i].verdict, all[i].read = d, abi.Deny
+			}
 		}
 	}
 	decision, who := combine(all)
@@ -294,7 +295,7 @@ func (s *Session) judge(ctx context.Context, gen *Generation, c *abi.Command) (a
 			v.Decision, v.Reason = abi.Deny, denied.Reason
 			return v, denied.Guard, append(all, asked{verdict: &abi.Verdict{Decision: abi.Deny, Reason: denied.Reason}, read: abi.Deny}), nil
 		}
-		v = s.tighten(v, all)
+		v = tighten(v, all)
 		if decision == abi.Review && c.Phase != abi.Prepare {
 			v.Decision = abi.Review
 			if v.Reason.Message == "" {
@@ -309,6 +310,14 @@ func (s *Session) judge(ctx context.Context, gen *Generation, c *abi.Command) (a
 		v.Decision = abi.Deny
 	}
 	return v, name, all, nil
+}
+
+// unmaskable gives the refusal of a guard that protects what it may not.
+func unmaskable(guard Guard, v *abi.Verdict) *abi.Verdict {
+	if len(v.Protect) == 0 || guard.May().Mask {
+		return nil
+	}
+	return &abi.Verdict{Decision: abi.Deny, Reason: abi.Reason{Code: "gate.protect", Message: "the guard " + quote(guard.Name()) + " wants columns protected, which it may not", Hint: "your operator gives it that: may: [mask]"}}
 }
 
 func decisionOf(v *abi.Verdict) abi.Decision {
@@ -340,7 +349,7 @@ func (s *Session) reopen(ctx context.Context, gen *Generation) error {
 // tighten gives the verdict that holds for an allowed command: the strictest
 // limits of all guards, and upstream errors in full only if every guard that
 // allows says so.
-func (s *Session) tighten(v abi.Verdict, all []asked) abi.Verdict {
+func tighten(v abi.Verdict, all []asked) abi.Verdict {
 	v.Decision = abi.Allow
 	v.ShowErrors = true
 	for i := range all {

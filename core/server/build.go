@@ -257,7 +257,7 @@ func (Dialer) Dial(ctx context.Context, r *gate.Resource, login string) (gate.Up
 
 // Warnings say what stops nobody now, and will be in somebody's way.
 func Warnings(c *config.Config, cat *catalog.Catalog) []string {
-	var out []string
+	out := unreached(c, cat)
 	for _, w := range cat.Warnings {
 		out = append(out, w.Error())
 	}
@@ -266,6 +266,13 @@ func Warnings(c *config.Config, cat *catalog.Catalog) []string {
 			return slices.ContainsFunc(issuers(c), func(i auth.Issuer) bool { return i.May(g) })
 		}) {
 			out = append(out, fmt.Sprintf("%s: nobody can do the task: no issuer may assert %s (issuers: may_assert)", t.File, strings.Join(t.Groups, " or ")))
+		}
+	}
+	for _, p := range c.Plugins {
+		for _, t := range cat.Tasks {
+			if p.Name == "tasks" && len(t.Masks) > 0 && !slices.Contains(p.May, "mask") {
+				out = append(out, fmt.Sprintf("plugins: the guard tasks may not mask, and the task %s does: all that touches a table is refused: may: [%s, mask]", t.Name, strings.Join(p.May, ", ")))
+			}
 		}
 	}
 	if certs, err := certificates(c); err == nil {

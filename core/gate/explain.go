@@ -1,0 +1,75 @@
+package gate
+
+import (
+	"time"
+
+	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/mask"
+)
+
+// Explained is what would be done with a command, for whoever asks beforehand.
+type Explained struct {
+	Verdict abi.Verdict // with the strictest limits of all guards
+	Masks   []Masking
+	Needs   []Need  // who has to approve it, where it is held
+	Oracle  bool    // a constraint may tell of a masked column, as the task accepts
+	Refused *Denied // what the gate itself refuses of what the guards let through
+}
+
+// Masking is one output that is masked.
+type Masking struct {
+	Statement, Index int
+	Column           string // because of which
+	Rule             mask.Rule
+}
+
+// Explain joins what guards have said of a command, one verdict each, as judging
+// it in a session would, and derives what protects it.
+func Explain(st *abi.Statement, guards []Guard, said []*abi.Verdict) *Explained {
+	all := make([]asked, len(guards))
+	var may *Denied
+	for i, g := range guards {
+		all[i] = asked{guard: g, verdict: said[i], read: g.May().Limit(said[i].Decision)}
+		if d := unmaskable(g, said[i]); d != nil {
+			all[i].verdict, all[i].read = d, abi.Deny
+			may = &Denied{Decision: abi.Deny, Guard: g.Name(), Reason: d.Reason}
+		}
+	}
+	decision, who := combine(all)
+	switch {
+	case st.Incomplete != "":
+		return &Explained{Verdict: abi.Verdict{Decision: abi.Deny}}
+	case who < 0:
+		return &Explained{Verdict: abi.Verdict{Decision: abi.Deny}, Refused: denied("gate.nobody", "no guard allows it", "ask your operator for a task that covers it")}
+	}
+	e := &Explained{Verdict: *all[who].verdict}
+	e.Verdict.Decision = decision
+	if decision != abi.Allow && decision != abi.Review {
+		e.Refused = may
+		return e
+	}
+	p, d := protect(st, all)
+	if d != nil {
+		e.Verdict.Decision, e.Verdict.Reason, e.Refused = abi.Deny, d.Reason, d
+		return e
+	}
+	e.Verdict = tighten(e.Verdict, all)
+	e.Verdict.Decision = decision
+	if decision == abi.Review {
+		e.Needs = needs(all)
+		for i := range e.Needs {
+			if n := &e.Needs[i]; n.Within == 0 {
+				n.Within = uint32(within / time.Second)
+			}
+		}
+	}
+	if p == nil {
+		return e
+	}
+	e.Oracle = p.oracle
+	for i := range p.outputs {
+		m := &p.outputs[i]
+		e.Masks = append(e.Masks, Masking{m.statement, m.index, m.column, m.rule})
+	}
+	return e
+}
