@@ -19,14 +19,16 @@ func (o *Operation) String() string {
 		b.WriteByte(' ')
 		b.WriteString(strings.Join(o.Object, "."))
 	}
-	if len(o.Columns) > 0 {
-		b.WriteByte('(')
-		for i := range o.Columns {
-			if i > 0 {
-				b.WriteString(", ")
-			}
-			b.WriteString(o.Columns[i].Name)
+	sep := "("
+	for i := range o.Columns {
+		if o.Columns[i].Use == UseTested && o.Verb != "test" {
+			continue // it is neither read nor written
 		}
+		b.WriteString(sep)
+		b.WriteString(o.Columns[i].Name)
+		sep = ", "
+	}
+	if sep != "(" {
 		b.WriteByte(')')
 	}
 	for _, a := range attrWords {

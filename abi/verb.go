@@ -5,7 +5,7 @@ package abi
 // words ("drop table") are none: no module can know them all.
 func VerbMinor(verb string) (minor int, known bool) {
 	switch verb {
-	case "select", "insert", "update", "delete", "merge", "truncate", "lock", "call",
+	case "select", "insert", "update", "delete", "merge", "truncate", "lock", "call", "test",
 		"begin", "commit", "rollback", "savepoint", "release", "rollback to", "set constraints",
 		"set", "reset", "show", "listen", "notify", "unlisten", "deallocate", "close", "discard all", "discard plans":
 		return 0, true

@@ -33,9 +33,13 @@ type analyzer struct {
 	edits   []edit
 	notice  string // what the client is told of this statement
 	params  int
-	work    *int            // what the reading has cost so far, of all texts within texts
-	within  int             // of the function at hand, how many arguments stand in WITHIN GROUP
-	trace   map[source]bool // what an expression reads, where somebody asks
+	work    *int               // what the reading has cost so far, of all texts within texts
+	within  int                // of the function at hand, how many arguments stand in WITHIN GROUP
+	trace   map[source]bool    // what an expression reads, where somebody asks
+	quiet   bool               // what is read is only traced: it is not known yet whether it is used
+	lazy    int32              // the SELECT whose columns are read only where somebody uses them, 0 for none
+	shows   map[string]*column // what columns of views show and generated ones are made of, by their names
+	beyond  bool               // something runs that is an extension's, and not the server's own
 }
 
 // maxViews bounds views within views.
@@ -56,7 +60,7 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 	if err != nil {
 		return nil, &Error{Code: "54001", Message: err.Error(), Offset: -1}
 	}
-	a := &analyzer{c: c, g: c.Grammar, t: t, ops: map[opKey]*operation{}, work: new(int)}
+	a := &analyzer{c: c, g: c.Grammar, t: t, ops: map[opKey]*operation{}, work: new(int), shows: map[string]*column{}}
 	a.searching(c.SearchPath)
 	an = &Analysis{Statement: &abi.Statement{Protocol: "postgres", Text: text}}
 	defer func() {
@@ -96,7 +100,7 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 		if a.unsure && !strings.HasPrefix(a.name(inner), "TransactionStmt") {
 			a.refuse("what follows the end of a transaction that may have moved search_path: send it by itself")
 		}
-		a.edits, a.notice = a.edits[:0], ""
+		a.edits, a.notice, a.beyond = a.edits[:0], "", false
 		before := len(a.order)
 		part := a.top(inner)
 		for _, o := range a.order[before:] {
@@ -104,6 +108,9 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 		}
 		sort.SliceStable(a.edits, func(i, j int) bool { return a.edits[i].from < a.edits[j].from })
 		part.Canonical = emit(t, t.Nodes[inner].From, t.Nodes[inner].To, a.edits)
+		if part.Plain = a.plain(a.order[before:]); part.Plain {
+			part.Count = a.count(inner)
+		}
 		part.Notice = a.notice
 		whole = append(whole, part.Canonical)
 		an.Parts = append(an.Parts, part)
@@ -114,6 +121,7 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 	st := an.Statement
 	st.Canonical = strings.Join(whole, " ; ")
 	st.Operations, st.Outputs = a.finish(), a.outputs
+	st.Kin = a.kin(st)
 	if an.Named() {
 		st.Incomplete = unresolved
 	}
@@ -240,13 +248,9 @@ func (a *analyzer) top(n int32) Part {
 func (a *analyzer) output(cols []column) {
 	for i, c := range cols {
 		a.use(c, abi.UseCopied)
-		o := abi.Output{Statement: a.statement, Index: i, Name: c.name, Other: c.other}
-		for _, s := range c.copies {
-			o.Copies = append(o.Copies, abi.Source{Relation: s.relation.Name.Parts(), Column: s.column})
-		}
-		for _, s := range c.computed {
-			o.Computed = append(o.Computed, abi.Source{Relation: s.relation.Name.Parts(), Column: s.column})
-		}
+		o := abi.Output{Statement: a.statement, Index: i, Name: c.name, Type: a.copiedType(c)}
+		l := lineage{a: a, out: &o, seen: map[lineageKey]bool{}}
+		l.column(c, false)
 		a.outputs = append(a.outputs, o)
 	}
 }

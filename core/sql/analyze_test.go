@@ -157,7 +157,7 @@ func TestPW28Names(t *testing.T) {
 	}
 	known := names{"p": analyze("delete from orders where id = $1"), "q": analyze("select card from customers"), "u": analyze("begin"), "cursor c": analyze("select email from customers")}
 	for text, want := range map[string]string{
-		"execute p(1)":                                                  "delete public.orders where:key !\nselect public.orders(id)\ndelete public.items via fk public.items.items_order_id_fkey !\n",
+		"execute p(1)":                                                  "delete public.orders where:key !\nselect public.orders(id)\ndelete public.items via fk public.items.items_order_id_fkey !\ntest public.payments(order_id) via fk public.payments.payments_order_id_fkey\n",
 		"execute q; execute q":                                          "select public.customers(card)\nselect public.customers(card)\n",
 		"fetch all from c; move 1 from c":                               "select public.customers(email)\nselect public.customers(email)\n",
 		"deallocate q; execute q":                                       `error 26000 prepared statement "q" does not exist` + "\n",
@@ -170,8 +170,8 @@ func TestPW28Names(t *testing.T) {
 		"declare c cursor for select 1":                                 `error 42P03 cursor "c" already exists` + "\n",
 		"close c; fetch c":                                              `error 34000 cursor "c" does not exist` + "\n",
 		"close all; declare c cursor for select id from orders; fetch c": "close\nselect public.orders(id)\nselect public.orders(id)\n",
-		"explain execute p(1)":                           "delete public.orders where:key explain !\nselect public.orders(id) explain\ndelete public.items explain via fk public.items.items_order_id_fkey !\n",
-		"explain analyze execute p(1)":                   "explain analyze\ndelete public.orders where:key !\nselect public.orders(id)\ndelete public.items via fk public.items.items_order_id_fkey !\n",
+		"explain execute p(1)":                           "delete public.orders where:key explain !\nselect public.orders(id) explain\ndelete public.items explain via fk public.items.items_order_id_fkey !\ntest public.payments(order_id) explain via fk public.payments.payments_order_id_fkey\n",
+		"explain analyze execute p(1)":                   "explain analyze\ndelete public.orders where:key !\nselect public.orders(id)\ndelete public.items via fk public.items.items_order_id_fkey !\ntest public.payments(order_id) via fk public.payments.payments_order_id_fkey\n",
 		"explain (verbose) execute q":                    "select public.customers(card) explain\n",
 		"explain execute nope":                           `error 26000 prepared statement "nope" does not exist` + "\n",
 		"explain execute u":                              `error 0A000 EXECUTE of "u", which is no query and changes no rows` + "\n",

@@ -48,13 +48,10 @@ func (a *analyzer) table(q int32) *schema.Relation {
 	return r
 }
 
-func own(r *schema.Relation, alias, via string) *origin {
-	o := &origin{alias: alias, relation: r, via: via}
+func (a *analyzer) own(r *schema.Relation, alias, via string) *origin {
+	o := &origin{alias: alias, relation: r, via: via, columns: a.copies(r, via)}
 	if alias == "" {
 		o.alias, o.schema = r.Name.Name, r.Name.Namespace
-	}
-	for _, c := range r.Columns {
-		o.columns = append(o.columns, column{name: c.Name, copies: []source{{relation: r, column: c.Name, via: via}}})
 	}
 	return o
 }
@@ -71,10 +68,7 @@ func (a *analyzer) returning(s *scope, n int32, r *schema.Relation, op *operatio
 	}
 	k := a.kid(n, "returning_clause")
 	op.Attrs |= abi.Returning
-	if r.Kind == 'v' {
-		a.shown(r)
-	}
-	return a.targets(a.changed(s, a.kid(k, "returning_with_clause"), r), a.kid(k, "target_list"))
+	return a.targets(a.changed(s, a.kid(k, "returning_with_clause"), r), a.kid(k, "target_list"), false)
 }
 
 func (a *analyzer) insert(s *scope, n int32) []column {
@@ -106,12 +100,16 @@ func (a *analyzer) insert(s *scope, n int32) []column {
 	for _, name := range listed {
 		a.writes(op, r, name)
 	}
-	own_ := own(r, alias, a.via)
-	if c := a.kid(n, "opt_on_conflict"); !a.empty(c) {
-		a.conflict(s, c, r, own_, a.returns(n))
+	var mine *origin
+	c := a.kid(n, "opt_on_conflict")
+	if !a.empty(c) || a.returns(n) {
+		mine = a.own(r, alias, a.via)
 	}
-	a.effects(t, write{event: 'i', relation: r, columns: listed, word: a.find(rest, "DEFAULT") != 0, returning: a.returns(n)})
-	s.origins = []*origin{own_}
+	if !a.empty(c) {
+		a.conflict(s, c, r, mine, a.returns(n))
+	}
+	a.effects(t, write{op: op, event: 'i', relation: r, columns: listed, word: a.find(rest, "DEFAULT") != 0, returning: a.returns(n)})
+	s.origins = []*origin{mine}
 	return a.returning(s, n, r, op)
 }
 
@@ -147,22 +145,22 @@ func (a *analyzer) conflict(s *scope, n int32, r *schema.Relation, mine *origin,
 					a.refuse("ON CONFLICT over an expression")
 				}
 				a.known(r, el, a.ident(c))
-				a.read(source{relation: r, column: a.ident(c), via: a.via}, abi.UseCondition)
+				a.use(mine.find(a.ident(c))[0], abi.UseCondition)
 			}
 			if w := a.kid(e, "where_clause"); w != 0 && !a.empty(w) {
 				a.expr(at, a.kid(w, "a_expr"), abi.UseCondition)
 			}
 		} else {
-			a.arbiter(e, r)
+			a.arbiter(e, r, mine)
 		}
 	}
 	if a.kid(n, "set_clause_list") == 0 {
 		return
 	}
 	excluded := &origin{alias: "excluded"}
-	for _, c := range r.Columns {
+	for _, c := range mine.columns {
 		// The server asks for the right to read the column that it stands for.
-		excluded.columns = append(excluded.columns, column{name: c.Name, computed: []source{{relation: r, column: c.Name, via: a.via}}, other: true})
+		excluded.columns = append(excluded.columns, column{name: c.name, computed: c.copies, other: true})
 	}
 	at.origins = append(at.origins, excluded)
 	op := a.change("update", r, a.via)
@@ -170,11 +168,11 @@ func (a *analyzer) conflict(s *scope, n int32, r *schema.Relation, mine *origin,
 	if w := a.kid(n, "where_clause"); w != 0 && !a.empty(w) {
 		a.expr(at, a.kid(w, "a_expr"), abi.UseCondition)
 	}
-	a.effects(n, write{event: 'u', relation: r, columns: written, word: a.find(n, "DEFAULT") != 0, returning: returning})
+	a.effects(n, write{op: op, event: 'u', relation: r, columns: written, word: a.find(n, "DEFAULT") != 0, returning: returning})
 }
 
 // arbiter takes ON CONFLICT ON CONSTRAINT, which reads its columns too.
-func (a *analyzer) arbiter(n int32, r *schema.Relation) {
+func (a *analyzer) arbiter(n int32, r *schema.Relation, mine *origin) {
 	name := a.ident(a.kid(n, "name"))
 	for _, i := range r.Indexes {
 		if i.Name != name {
@@ -182,7 +180,7 @@ func (a *analyzer) arbiter(n int32, r *schema.Relation) {
 		}
 		for _, num := range i.Columns {
 			if c := r.ColumnAt(num); c != nil {
-				a.read(source{relation: r, column: c.Name, via: a.via}, abi.UseCondition)
+				a.use(mine.find(c.Name)[0], abi.UseCondition)
 			}
 		}
 		return
@@ -192,7 +190,7 @@ func (a *analyzer) arbiter(n int32, r *schema.Relation) {
 
 // writes notes that a column is written, and what its type makes of a value.
 func (a *analyzer) writes(op *operation, r *schema.Relation, name string) {
-	op.add(name, abi.UseWritten|a.tested(r, name))
+	op.add(name, abi.UseWritten)
 	a.casts(r.Column(name).Type)
 }
 
@@ -243,14 +241,14 @@ func (a *analyzer) update(s *scope, n int32) []column {
 	q, alias := a.targetAlias(n)
 	r := a.target(q)
 	op := a.change("update", r, a.via)
-	mine := own(r, alias, a.via)
+	mine := a.own(r, alias, a.via)
 	s.origins = []*origin{mine}
 	if f := a.kid(n, "from_clause"); !a.empty(f) {
 		a.from(s, a.kid(f, "from_list"))
 	}
 	written := a.assign(s, a.kid(n, "set_clause_list"), r, op)
 	a.where(s, n, r, mine, op)
-	a.effects(q, write{event: 'u', relation: r, columns: written, attrs: op.Attrs & (abi.HasWhere | abi.WhereKey), word: a.find(a.kid(n, "set_clause_list"), "DEFAULT") != 0, returning: a.returns(n)})
+	a.effects(q, write{op: op, event: 'u', relation: r, columns: written, attrs: op.Attrs & (abi.HasWhere | abi.WhereKey), word: a.find(a.kid(n, "set_clause_list"), "DEFAULT") != 0, returning: a.returns(n)})
 	return a.returning(s, n, r, op)
 }
 
@@ -258,13 +256,13 @@ func (a *analyzer) delete(s *scope, n int32) []column {
 	q, alias := a.targetAlias(n)
 	r := a.target(q)
 	op := a.change("delete", r, a.via)
-	mine := own(r, alias, a.via)
+	mine := a.own(r, alias, a.via)
 	s.origins = []*origin{mine}
 	if u := a.kid(n, "using_clause"); !a.empty(u) {
 		a.from(s, a.kid(u, "from_list"))
 	}
 	a.where(s, n, r, mine, op)
-	a.effects(q, write{event: 'd', relation: r, attrs: op.Attrs & (abi.HasWhere | abi.WhereKey), returning: a.returns(n)})
+	a.effects(q, write{op: op, event: 'd', relation: r, attrs: op.Attrs & (abi.HasWhere | abi.WhereKey), returning: a.returns(n)})
 	return a.returning(s, n, r, op)
 }
 
@@ -273,7 +271,7 @@ func (a *analyzer) delete(s *scope, n int32) []column {
 func (a *analyzer) merge(s *scope, n int32) []column {
 	q, alias := a.targetAlias(n)
 	r := a.target(q)
-	mine := own(r, alias, a.via)
+	mine := a.own(r, alias, a.via)
 	from := a.tableRef(s, a.kid(n, "table_ref"))
 	s.origins = append([]*origin{mine}, from...)
 	a.expr(s, a.kid(n, "a_expr"), abi.UseCondition)
@@ -285,12 +283,13 @@ func (a *analyzer) merge(s *scope, n int32) []column {
 		if k := a.kid(w, "merge_update"); k != 0 {
 			op := a.change("update", r, a.via)
 			written := a.assign(s, a.kid(k, "set_clause_list"), r, op)
-			a.effects(q, write{event: 'u', relation: r, columns: written, word: a.find(k, "DEFAULT") != 0, returning: a.returns(n)})
+			a.effects(q, write{op: op, event: 'u', relation: r, columns: written, word: a.find(k, "DEFAULT") != 0, returning: a.returns(n)})
 			ops = append(ops, op)
 		}
 		if a.kid(w, "merge_delete") != 0 {
-			ops = append(ops, a.change("delete", r, a.via))
-			a.effects(q, write{event: 'd', relation: r, returning: a.returns(n)})
+			op := a.change("delete", r, a.via)
+			ops = append(ops, op)
+			a.effects(q, write{op: op, event: 'd', relation: r, returning: a.returns(n)})
 		}
 		if k := a.kid(w, "merge_insert"); k != 0 {
 			op := a.change("insert", r, a.via)
@@ -306,7 +305,7 @@ func (a *analyzer) merge(s *scope, n int32) []column {
 			for _, name := range listed {
 				a.writes(op, r, name)
 			}
-			a.effects(q, write{event: 'i', relation: r, columns: listed, word: a.find(k, "DEFAULT") != 0, returning: a.returns(n)})
+			a.effects(q, write{op: op, event: 'i', relation: r, columns: listed, word: a.find(k, "DEFAULT") != 0, returning: a.returns(n)})
 			ops = append(ops, op)
 		}
 	}
@@ -342,28 +341,6 @@ func (a *analyzer) where(s *scope, n int32, r *schema.Relation, mine *origin, op
 	}
 }
 
-// tested says whether the success of writing a column depends on other rows.
-func (a *analyzer) tested(r *schema.Relation, name string) abi.Use {
-	if r.Kind == 'v' {
-		if base, names := a.base(r); base != nil && names[name] != "" {
-			return a.tested(base, names[name])
-		}
-		return 0
-	}
-	c := r.Column(name)
-	for _, i := range r.Indexes {
-		if (i.Unique || i.Exclusion) && (i.Expression || slices.Contains(i.Columns, c.Num)) {
-			return abi.UseTested
-		}
-	}
-	for _, f := range r.References {
-		if slices.Contains(f.FromColumns, c.Num) {
-			return abi.UseTested
-		}
-	}
-	return 0
-}
-
 // defaults reads the expressions that the server fills in by itself: those of
 // columns that are not given, and of all where the word DEFAULT is in the text.
 func (a *analyzer) defaults(r *schema.Relation, given []string, word bool) {
@@ -383,13 +360,8 @@ func (a *analyzer) expression(r *schema.Relation, text string) {
 	if err != nil {
 		a.refuse("a default that is not understood: %s", text)
 	}
-	inner := *a
-	inner.t, inner.path, inner.via, inner.edits, inner.trace = t, nil, "default", nil, nil
-	inner.ops, inner.order = map[opKey]*operation{}, nil
-	s := &scope{origins: []*origin{own(r, "", "default")}}
-	for _, el := range inner.list(inner.find(t.Root, "target_list"), "target_el") {
-		inner.expr(s, inner.kid(el, "a_expr"), abi.UseComputed)
-	}
+	inner := a.within_(t, "default")
+	inner.evaluate(r)
 	for _, o := range inner.order {
 		if o.Kind == abi.KindFunction {
 			a.other(o.Operation)

@@ -11,9 +11,11 @@ var verbs = map[byte]string{'i': "insert", 'u': "update", 'd': "delete", 't': "t
 
 // follows adds what the server does beside changing the rows of a table:
 // triggers, generated columns and foreign keys, of r and of what is behind it.
-// event is i, u, d or t, seen are the foreign keys on the way.
-func (a *analyzer) follows(r *schema.Relation, event byte, written []string, seen []string) {
+// event is i, u, d or t, seen are the foreign keys on the way. op is the write
+// itself.
+func (a *analyzer) follows(op *operation, r *schema.Relation, event byte, written []string, seen []string) {
 	written = a.generated(r, event, written)
+	a.tests(op, r, event, written)
 	a.triggers(r, event, written, func(*schema.Trigger) bool { return true })
 	a.cascade(r, event, written, seen)
 	moves := event == 'u' && a.moves(r, written)
@@ -36,17 +38,18 @@ func (a *analyzer) behind(r *schema.Relation, event byte, written []string, seen
 		if event == 'i' && r.Kind != 'p' {
 			continue // an insert stays in the table that it names
 		}
-		a.touch(verbs[event], child, "parent "+r.Name.Namespace+"."+r.Name.Name, abi.EffectWrite)
+		op := a.touch(verbs[event], child, "parent "+r.Name.Namespace+"."+r.Name.Name, abi.EffectWrite)
 		own := func(t *schema.Trigger) bool { // a clone of the parent's is the parent's
 			return (t.Row || event == 't') && !(t.Clone && slices.ContainsFunc(r.Triggers, func(p schema.Trigger) bool { return p.Name == t.Name && p.Function == t.Function }))
 		}
 		all := a.generated(child, event, written)
+		a.tests(op, child, event, all)
 		a.triggers(child, event, all, own)
 		a.cascade(child, event, all, seen)
 		if moves {
 			via := "parent " + r.Name.Namespace + "." + r.Name.Name
 			a.touch("delete", child, via, abi.EffectWrite)
-			a.touch("insert", child, via, abi.EffectWrite)
+			a.tests(a.touch("insert", child, via, abi.EffectWrite), child, 'i', columnNames(child))
 			a.cascade(child, 'd', nil, seen) // of a key that leads to the partition itself
 			a.triggers(child, 'd', nil, own)
 			a.triggers(child, 'i', nil, own)
@@ -131,23 +134,23 @@ func (a *analyzer) cascade(r *schema.Relation, event byte, written []string, see
 				continue
 			}
 		}
-		if action == 'a' || action == 'r' {
-			continue
-		}
 		if from == nil {
 			a.refuse("a foreign key of a table that is not known")
+		}
+		if action == 'a' || action == 'r' {
+			a.keyTest(&f, from, f.FromColumns)
+			continue
 		}
 		if len(from.Rules) > 0 {
 			a.refuse("a foreign key of %s, which has rules that rewrite what it does", from.Name.Name)
 		}
-		via := "fk " + from.Name.Namespace + "." + from.Name.Name + "." + f.Name
+		via := viaKey(&f, from)
 		if slices.Contains(seen, via+string(event)) {
 			continue
 		}
 		next := append(slices.Clone(seen), via+string(event))
 		if action == 'c' && event == 'd' {
-			a.touch("delete", from, via, abi.EffectWrite)
-			a.follows(from, 'd', nil, next)
+			a.follows(a.touch("delete", from, via, abi.EffectWrite), from, 'd', nil, next)
 			continue
 		}
 		op := a.touch("update", from, via, abi.EffectWrite)
@@ -155,12 +158,15 @@ func (a *analyzer) cascade(r *schema.Relation, event byte, written []string, see
 		for _, num := range f.FromColumns {
 			if c := from.ColumnAt(num); c != nil {
 				op.add(c.Name, abi.UseWritten)
+				if action == 'n' && c.NotNull { // it fails where there is a row
+					op.add(c.Name, abi.UseTested)
+				}
 				changed = append(changed, c.Name)
 				if action == 'd' {
 					a.expression(from, c.Default)
 				}
 			}
 		}
-		a.follows(from, 'u', changed, next)
+		a.follows(op, from, 'u', changed, next)
 	}
 }

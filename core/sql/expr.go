@@ -143,14 +143,15 @@ func (a *analyzer) value(s *scope, n int32) column {
 		if len(cols) != 1 {
 			a.fail("42601", leaf, "subquery must return only one column")
 		}
-		c := cols[0]
-		c.other = true // it is NULL where there is no row
-		return c
+		return cols[0]
 	}
 	// What it reads is collected under the marks of the expression itself.
 	before := a.snapshot()
 	a.expr(s, n, abi.UseComputed)
 	c := column{other: true, computed: a.since(before)}
+	if p, ok := a.constant(n); ok && p.Null {
+		c.other = false
+	}
 	if call := a.kid(leaf, "func_application"); call != 0 {
 		c.fields = a.outputsOf(call, c.computed)
 	} else if a.name(leaf) == "func_application" {

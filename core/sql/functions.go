@@ -33,7 +33,12 @@ var accepted = sync.OnceValue(func() map[schema.OID]bool {
 // list, the one that gives up what locks the session has taken, as pools do, or
 // an immutable one of an extension that the resource accepts.
 func (a *analyzer) accepts(f *schema.Function) bool {
-	return f.System && (accepted()[f.OID] || f.Name.Name == "pg_advisory_unlock_all") || f.Volatility == 'i' && !f.Definer && a.extended(f.Extension)
+	if f.System && accepted()[f.OID] {
+		return true
+	}
+	ok := f.System && f.Name.Name == "pg_advisory_unlock_all" || f.Volatility == 'i' && !f.Definer && a.extended(f.Extension)
+	a.beyond = a.beyond || ok
+	return ok
 }
 
 // extended says whether the resource accepts an extension.

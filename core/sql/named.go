@@ -2,6 +2,7 @@ package sql
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -189,7 +190,7 @@ func (an *Analysis) Resolve(names Names) (*Analysis, error) {
 	if st.Incomplete == unresolved {
 		st.Incomplete = ""
 	}
-	st.Operations, st.Outputs = slices.Clone(st.Operations), slices.Clone(st.Outputs)
+	st.Operations, st.Outputs, st.Kin = slices.Clone(st.Operations), slices.Clone(st.Outputs), maps.Clone(st.Kin)
 	l := local{names: names, prepared: map[string]*Analysis{}, cursors: map[string]*Analysis{}}
 	for i := range out.Parts {
 		p := &out.Parts[i]
@@ -233,8 +234,20 @@ func (an *Analysis) Resolve(names Names) (*Analysis, error) {
 		}
 		if in != nil {
 			p.Writes, p.Rows = in.Parts[0].Writes, p.Explain != Runs || p.Rows && in.Parts[0].Rows
+			p.Plain = p.Plain && in.Parts[0].Plain
+			for name, kin := range in.Statement.Kin {
+				if st.Kin == nil {
+					st.Kin = map[string][][]string{}
+				}
+				st.Kin[name] = kin
+			}
 			for _, op := range in.Statement.Operations {
-				if op.Statement = i; p.Explain == Planned {
+				op.Statement = i
+				if p.Explain != Runs {
+					op.Columns = slices.Clone(op.Columns)
+					measured(op.Columns)
+				}
+				if p.Explain == Planned {
 					op.Attrs |= abi.Explain
 				}
 				st.Operations = append(st.Operations, op)

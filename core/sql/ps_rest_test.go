@@ -32,7 +32,7 @@ func TestPS14Conditions(t *testing.T) {
 		"t set part = 1 where code = cast($1 as varchar)": key, "t set part = 1 where t.id = 1": key, "t x set part = 1 where x.id = 1": key, "t x set part = 1 from t o where x.id = 1": key, "t set part = 1 where id = 1 or false": none, "t set part = 1 where m = 'sad'": key, "t set part = 1 where m = $1": key, "t set part = 1 where n = $1": key,
 		"t set part = 1 where id = 1.0": key, "only t set part = 1 where id = 1": key, "t set part = 1 where id = 1 and id = 2": key, "t set part = 1 where nul = 1": some, "t set part = 1 where id = null": some,
 		"pair set c = 1 where a = 1": some, "pair set c = 1 where a = 1 and b > 1": some, "pair set c = 1 where a = 1 and b = a": some, "pair set c = 1 where a = 1 or b = 1": some, "pair set c = 1 where a = 1 and b = $1": key, "parent set v = 1 where id = 1": some, "only parent set v = 1 where id = 1": key, "only (parent) set v = 1 where id = 1": key,
-		"list set v = 1 where id = 1": key, "list_1 set v = 1 where id = 1": key, "inc set x = 1 where id = 1": some, "plain set v = 1 where id = 1": some,
+		"list set v = 1 where id = 1": key, "list_1 set v = 1 where id = 1": key, "inc set x = 1 where id = 1": key, "plain set v = 1 where id = 1": some,
 	} {
 		for _, frame := range []string{"update ", "with w as (select 1) update ", "explain update ", "prepare p as update "} {
 			a, err := sql.Analyze(c, frame+text)

@@ -307,7 +307,7 @@ func (a *analyzer) values(parent *scope, n int32) []column {
 				cols = append(cols, column{name: "column" + itoa(i+1)})
 			}
 			a.blend(c)
-			cols[i].copies, cols[i].computed, cols[i].other = union(cols[i].copies, c.copies), union(cols[i].computed, c.computed), true
+			cols[i].copies, cols[i].computed, cols[i].other = union(cols[i].copies, c.copies), union(cols[i].computed, c.computed), cols[i].other || c.other
 		}
 		n = a.kid(n, "values_clause")
 	}
@@ -357,7 +357,7 @@ func (a *analyzer) selectList(parent *scope, n int32) ([]column, *scope) {
 		list = a.kid(o, "target_list")
 	}
 	if list != 0 {
-		cols = a.targets(s, list)
+		cols = a.targets(s, list, n == a.lazy)
 	}
 	s.aliases = cols
 	if d := a.kid(n, "distinct_clause"); d != 0 {
@@ -387,7 +387,7 @@ func (a *analyzer) selectList(parent *scope, n int32) ([]column, *scope) {
 }
 
 // targets takes a target list.
-func (a *analyzer) targets(s *scope, list int32) (cols []column) {
+func (a *analyzer) targets(s *scope, list int32, lazy bool) (cols []column) {
 	defer func() { a.fits(list, cols) }()
 	for _, el := range a.list(list, "target_el") {
 		a.fits(list, cols)
@@ -410,7 +410,12 @@ func (a *analyzer) targets(s *scope, list int32) (cols []column) {
 			continue
 		}
 		before := len(a.edits)
-		c := a.value(s, first)
+		var c column
+		if lazy {
+			c = a.later(s, first)
+		} else {
+			c = a.value(s, first)
+		}
 		if c.name = a.label(el); c.name == "" {
 			var sure bool
 			c.name, sure = a.figure(first)
@@ -618,20 +623,7 @@ func (a *analyzer) columns(r *schema.Relation) []column {
 	if r.System {
 		a.system(r)
 	}
-	cols := make([]column, len(r.Columns))
-	for i, c := range r.Columns {
-		cols[i] = column{name: c.Name, copies: []source{{relation: r, column: c.Name, via: a.via}}}
-	}
-	if r.Kind == 'v' && !r.System {
-		behind := a.view(r)
-		if len(behind) != len(cols) {
-			a.refuse("the view %s does not have the columns that its text has", r.Name.Name)
-		}
-		for _, b := range behind {
-			a.use(b, abi.UseCopied)
-		}
-	}
-	return cols
+	return a.copies(r, a.via)
 }
 
 // view reads a view's own text, with names as the server resolves them there.
@@ -646,6 +638,7 @@ func (a *analyzer) view(r *schema.Relation) []column {
 	}
 	inner := *a
 	inner.t, inner.path, inner.via, inner.edits = t, nil, "view "+r.Name.Namespace+"."+r.Name.Name, nil
+	inner.lazy = inner.alone(t.Root)
 	var cols []column
 	for _, top := range inner.statements() {
 		if inner.empty(top) {

@@ -27,6 +27,7 @@ type source struct {
 	column   string
 	via      string
 	picked   schema.OID // the type of the field of it that is taken, 0 where it is taken whole
+	behind   *column    // what it shows, of a view, or is made of, where it is generated; else nil
 }
 
 // origin is one element of a FROM clause, or what a JOIN makes of two: that one
@@ -203,6 +204,7 @@ func (a *analyzer) wholeRow(o *origin) column {
 
 // use notes how the table columns behind c are used.
 func (a *analyzer) use(c column, u abi.Use) {
+	a.spend(1)
 	for _, s := range c.copies {
 		a.read(s, u)
 	}
@@ -224,7 +226,13 @@ func (a *analyzer) read(s source, u abi.Use) {
 	if s.hides() {
 		a.refuse("the column %s of %s may hold data", s.column, s.relation.Name.Name)
 	}
+	if a.quiet {
+		return
+	}
 	a.touch("select", s.relation, s.via, abi.EffectRead).add(s.column, u)
+	if s.behind != nil {
+		a.use(*s.behind, u)
+	}
 }
 
 // computable refuses to compute with a value of a type that users have made:

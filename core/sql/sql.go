@@ -49,6 +49,14 @@ type Part struct {
 	Hold      bool   // DECLARE WITH HOLD
 	Notice    string // what the client is told when it is done
 	Explain   Explain
+	Copy      CopyFormat // of CopyIn and CopyOut
+
+	// Plain says that all functions, operators and casts in it are the server's
+	// own and on the committed list: the gateway itself may plan it, and run Count.
+	Plain bool
+	// Count counts the rows that an UPDATE or DELETE of one table would change,
+	// with the same parameters, of which it may name some alone; else it is empty.
+	Count string
 
 	Path  []string    // what the search path is set to; nil is what the session began with
 	Args  []abi.Param // of EXECUTE

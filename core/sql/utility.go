@@ -239,6 +239,9 @@ func (a *analyzer) explain(n int32) Part {
 	default:
 		a.refuse("EXPLAIN of %s", a.words(inner))
 	}
+	for _, o := range a.order[before:] {
+		measured(o.Columns)
+	}
 	if analyze {
 		a.other(abi.Operation{Verb: "explain analyze", Kind: abi.KindStatement, Effect: abi.EffectRead})
 		return Part{Kind: ExplainAnalyze, Rows: true}
@@ -249,85 +252,18 @@ func (a *analyzer) explain(n int32) Part {
 	return Part{Kind: ExplainPlan, Rows: true}
 }
 
+// measured are the columns of what EXPLAIN explains: it shows none of them, and
+// how wide they are.
+func measured(columns []abi.Column) {
+	for i := range columns {
+		if c := &columns[i]; c.Use&abi.UseCopied != 0 {
+			c.Use = c.Use&^abi.UseCopied | abi.UseComputed
+		}
+	}
+}
+
 // isOff says whether the word behind an option switches it off.
 func isOff(word string) bool { return word == "off" || word == "false" || word == "0" }
-
-func (a *analyzer) copy(n int32) Part {
-	if a.kid(n, "opt_program") != 0 && !a.empty(a.kid(n, "opt_program")) {
-		a.other(abi.Operation{Verb: "copy program", Kind: abi.KindStatement, Effect: abi.EffectWrite})
-		return Part{Kind: Utility}
-	}
-	file := a.kid(n, "copy_file_name")
-	if file == 0 {
-		file = a.find(n, "copy_file_name")
-	}
-	if file != 0 && a.find(file, "STDIN") == 0 && a.find(file, "STDOUT") == 0 {
-		a.other(abi.Operation{Verb: "copy file", Kind: abi.KindStatement, Effect: abi.EffectWrite})
-		return Part{Kind: Utility}
-	}
-	if q := a.kid(n, "PreparableStmt"); q != 0 {
-		outputs := len(a.outputs)
-		a.output(a.query(nil, q))
-		a.outputs = a.outputs[:outputs]
-		return Part{Kind: CopyOut}
-	}
-	q := a.kid(n, "qualified_name")
-	if q == 0 {
-		a.refuse("COPY of that form")
-	}
-	var listed []string
-	if l := a.kid(n, "opt_column_list"); l != 0 && !a.empty(l) {
-		for _, c := range a.list(a.find(l, "columnList"), "columnElem") {
-			listed = append(listed, a.ident(c))
-		}
-	}
-	in := a.find(a.kid(n, "copy_from"), "FROM") != 0
-	if in {
-		if w := a.kid(n, "where_clause"); w != 0 && !a.empty(w) {
-			a.refuse("COPY FROM with WHERE")
-		}
-		r := a.table(q)
-		op := a.change("insert", r, a.via)
-		op.Attrs |= abi.CopyIn
-		var given []string
-		for _, c := range r.Columns {
-			if listed == nil || contains(listed, c.Name) {
-				a.writes(op, r, c.Name)
-				given = append(given, c.Name)
-			}
-		}
-		for _, name := range listed {
-			a.known(r, q, name)
-		}
-		a.defaults(r, given, a.find(n, "DEFAULT") != 0) // the option fills in those of columns that are given
-		a.follows(r, 'i', nil, nil)                     // no rule rewrites it
-		return Part{Kind: CopyIn}
-	}
-	r := a.relation(q)
-	if r.Kind == 'v' || r.System {
-		a.refuse("COPY of %s", r.Name.Name)
-	}
-	op := a.touch("select", r, "", abi.EffectRead)
-	op.Attrs |= abi.CopyOut
-	for _, c := range r.Columns {
-		if listed == nil || contains(listed, c.Name) {
-			op.add(c.Name, abi.UseCopied)
-		}
-	}
-	for _, name := range listed {
-		a.known(r, q, name)
-	}
-	return Part{Kind: CopyOut}
-}
-
-func contains(list []string, s string) bool {
-	for _, v := range list {
-		if v == s {
-			return true
-		}
-	}
-	return false
-}
 
 func (a *analyzer) truncate(n int32) Part {
 	cascade := a.find(n, "CASCADE") != 0
@@ -336,8 +272,7 @@ func (a *analyzer) truncate(n int32) Part {
 	}
 	for _, re := range a.list(a.kid(n, "relation_expr_list"), "relation_expr") {
 		r := a.table(a.find(re, "qualified_name"))
-		a.touch("truncate", r, "", abi.EffectWrite)
-		a.follows(r, 't', nil, nil)
+		a.follows(a.touch("truncate", r, "", abi.EffectWrite), r, 't', nil, nil)
 		if cascade && a.referenced(r) {
 			a.refuse("TRUNCATE … CASCADE")
 		}

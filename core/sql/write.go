@@ -11,6 +11,7 @@ import (
 // write is one INSERT, UPDATE or DELETE on a relation, as the statement has it
 // or as what stands before the relation makes of it.
 type write struct {
+	op        *operation
 	event     byte // i, u, d
 	relation  *schema.Relation
 	columns   []string // that are assigned
@@ -29,7 +30,7 @@ func (a *analyzer) effects(n int32, w write) {
 	if a.rules(n, w) {
 		return
 	}
-	a.follows(r, w.event, w.columns, nil)
+	a.follows(w.op, r, w.event, w.columns, nil)
 	switch {
 	case r.Kind != 'v':
 	case !slices.ContainsFunc(r.Triggers, func(t schema.Trigger) bool { return t.InsteadOf && t.On(w.event) }):
@@ -58,9 +59,6 @@ func (a *analyzer) beneath(n int32, w write) {
 		a.refuse("writing through the view %s to what is no table", r.Name.Name)
 	}
 	a.view(r) // its condition is read, and checked if it says so
-	if w.event != 'i' || w.returning {
-		a.shown(r)
-	}
 	for _, c := range r.Columns {
 		if w.event == 'i' && c.Default != "" && (w.word || !slices.Contains(w.columns, c.Name)) {
 			a.expression(r, c.Default)
@@ -70,7 +68,7 @@ func (a *analyzer) beneath(n int32, w write) {
 	op := a.change(verb, base, "view "+r.Name.Namespace+"."+r.Name.Name)
 	op.Attrs |= w.attrs
 	below := w
-	below.relation, below.columns = base, nil
+	below.op, below.relation, below.columns = op, base, nil
 	for _, name := range w.columns {
 		column := names[name]
 		if column == "" {
@@ -87,6 +85,11 @@ func (a *analyzer) beneath(n int32, w write) {
 	}
 	defer func() { a.depth-- }()
 	a.effects(n, below)
+	for _, c := range r.Columns { // what tells of the table tells of what the view shows of it
+		if i, ok := op.at[names[c.Name]]; ok && op.Columns[i].Use&abi.UseTested != 0 {
+			w.op.add(c.Name, abi.UseTested)
+		}
+	}
 }
 
 // base gives the relation that a simple view is over, and which of its columns
@@ -191,21 +194,22 @@ func (a *analyzer) rules(n int32, w write) (instead bool) {
 			a.refuse("the rule %s of %s is not understood", rule.Name, r.Name.Name)
 		}
 		via := "rule " + r.Name.Namespace + "." + r.Name.Name + "." + rule.Name
-		before, after := own(r, "old", via), own(r, "new", via)
-		for i, c := range after.columns {
-			if w.event == 'i' || slices.Contains(w.columns, c.name) {
-				after.columns[i] = column{name: c.name, other: true} // what the statement gives
-			}
-		}
-		s := &scope{origins: []*origin{after}}
+		s := &scope{}
+		before, after := &origin{}, &origin{alias: "new", relation: r, via: via}
 		if w.event != 'i' {
+			before = a.own(r, "old", via)
 			s.origins = append(s.origins, before)
-			if r.Kind == 'v' {
-				a.shown(r)
+		}
+		for i, c := range r.Columns {
+			switch {
+			case w.event == 'i', slices.Contains(w.columns, c.Name): // what the statement gives
+				after.columns = append(after.columns, column{name: c.Name, other: true})
+			default:
+				after.columns = append(after.columns, before.columns[i])
 			}
 		}
-		if w.event == 'd' {
-			s.origins = s.origins[1:]
+		if w.event != 'd' {
+			s.origins = append(s.origins, after)
 		}
 		instead = a.rule_(t, s, via) && rule.Instead || instead
 		a.depth--
@@ -216,7 +220,7 @@ func (a *analyzer) rules(n int32, w write) (instead bool) {
 // rule_ reads one rule, and says whether it has no condition.
 func (a *analyzer) rule_(t *parse.Tree, s *scope, via string) bool {
 	in := *a
-	in.t, in.path, in.via, in.edits = t, nil, via, nil
+	in.t, in.path, in.via, in.edits, in.lazy = t, nil, via, nil, 0
 	rule := in.find(t.Root, "RuleStmt")
 	if rule == 0 {
 		a.refuse("the %s is not understood", via)
@@ -251,6 +255,6 @@ func (a *analyzer) changed(s *scope, with int32, r *schema.Relation) *scope {
 	for _, o := range a.list(a.kid(with, "returning_options"), "returning_option") {
 		names[a.rule(a.kid(o, "returning_option_kind"))[1]] = a.ident(a.kid(o, "ColId"))
 	}
-	rows := &scope{parent: s.parent, ctes: s.ctes, origins: []*origin{own(r, names["OLD"], a.via), own(r, names["NEW"], a.via)}}
+	rows := &scope{parent: s.parent, ctes: s.ctes, origins: []*origin{a.own(r, names["OLD"], a.via), a.own(r, names["NEW"], a.via)}}
 	return &scope{parent: rows, ctes: s.ctes, origins: s.origins}
 }

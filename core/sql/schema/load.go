@@ -136,7 +136,7 @@ func (l *loader) views() error {
 	var rel OID
 	var text string
 	return l.rows(`SELECT c.oid, pg_get_viewdef(c.oid) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-		WHERE c.relkind = 'v' AND n.nspname NOT IN ('pg_catalog', 'information_schema')`, []any{&rel, &text}, func() {
+		WHERE c.relkind IN ('v', 'm') AND n.nspname NOT IN ('pg_catalog', 'information_schema')`, []any{&rel, &text}, func() {
 		if r := l.s.Relations[rel]; r != nil {
 			r.View = text
 		}
@@ -167,12 +167,14 @@ func (l *loader) indexes() error {
 	}
 	var rel OID
 	var x Index
-	return l.rows(`SELECT i.indrelid, c.relname::text, i.indisunique AND i.indimmediate AND i.indisvalid, i.indisexclusion, i.indkey::int2[], i.indnkeyatts, i.indexprs IS NOT NULL, i.indpred IS NOT NULL, `+nulls+`
+	var keys int16
+	return l.rows(`SELECT i.indrelid, c.relname::text, i.indisunique AND i.indimmediate AND i.indisvalid, i.indisexclusion, i.indkey::int2[], i.indnkeyatts, i.indexprs IS NOT NULL, i.indpred IS NOT NULL, `+nulls+`,
+			i.indisunique OR i.indisexclusion, coalesce(pg_get_expr(i.indexprs, i.indrelid), ''), coalesce(pg_get_expr(i.indpred, i.indrelid), '')
 		FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid ORDER BY c.relname`,
-		[]any{&rel, &x.Name, &x.Unique, &x.Exclusion, &x.Columns, new(int16), &x.Expression, &x.Partial, &x.Nulls}, func() {
+		[]any{&rel, &x.Name, &x.Unique, &x.Exclusion, &x.Columns, &keys, &x.Expression, &x.Partial, &x.Nulls, &x.Enforced, &x.Exprs, &x.Predicate}, func() {
 			if r := l.s.Relations[rel]; r != nil {
 				n := x
-				n.Columns = slices.Clone(x.Columns)
+				n.Columns = slices.Clone(x.Columns[:keys]) // INCLUDE has others behind them
 				r.Indexes = append(r.Indexes, n)
 			}
 		})
@@ -282,7 +284,7 @@ func (l *loader) operators() error {
 func (l *loader) types() error {
 	var t Type
 	var kind, category string
-	return l.rows(`SELECT t.oid, n.nspname::text, t.typname::text, t.typtype::text, t.typcategory::text, t.typelem, t.typarray, t.typbasetype, t.typrelid, t.typinput::oid, t.typoutput::oid,
+	if err := l.rows(`SELECT t.oid, n.nspname::text, t.typname::text, t.typtype::text, t.typcategory::text, t.typelem, t.typarray, t.typbasetype, t.typrelid, t.typinput::oid, t.typoutput::oid,
 			coalesce((SELECT e.extname::text FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
 				WHERE d.classid = 'pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e' LIMIT 1), '')
 		FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace`,
@@ -290,6 +292,16 @@ func (l *loader) types() error {
 			n := t
 			n.Kind, n.Category = first(kind), first(category)
 			l.s.Types[n.OID], l.s.TypeByName[n.Name] = &n, &n
+		}); err != nil {
+		return err
+	}
+	var domain OID
+	var c Check
+	return l.rows(`SELECT contypid, conname::text, pg_get_constraintdef(oid) FROM pg_constraint WHERE contype = 'c' AND contypid <> 0 ORDER BY conname`,
+		[]any{&domain, &c.Name, &c.Text}, func() {
+			if t := l.s.Types[domain]; t != nil {
+				t.Checks = append(t.Checks, c)
+			}
 		})
 }
 

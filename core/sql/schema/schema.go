@@ -70,7 +70,7 @@ type Relation struct {
 	Kind         byte // relkind: r table, p partitioned, v view, m materialised view, f foreign, S sequence, c composite type (by OID alone)
 	Owner        OID
 	Columns      []Column // by attnum, dropped ones left out
-	View         string   // pg_get_viewdef under an empty search_path, else empty
+	View         string   // pg_get_viewdef under an empty search_path, of a materialised one too, else empty
 	Parents      []OID    // what it inherits from or is a partition of
 	Children     []OID
 	PartitionKey []int16 // of a partitioned table; 0 stands for an expression
@@ -121,8 +121,8 @@ type Column struct {
 // Check is a CHECK constraint, or a domain's as seen from a column.
 type Check struct {
 	Name    string
-	Columns []int16
-	Text    string // pg_get_constraintdef
+	Columns []int16 // 0 stands for the whole row
+	Text    string  // pg_get_constraintdef
 }
 
 // Index is an index or the constraint that it stands for.
@@ -130,10 +130,13 @@ type Index struct {
 	Name       string
 	Unique     bool
 	Exclusion  bool
+	Enforced   bool    // a write can fail by it, at once or later
 	Columns    []int16 // key columns; 0 stands for an expression
 	Expression bool    // one of the keys is an expression
 	Partial    bool    // it has a predicate
 	Nulls      bool    // NULLS NOT DISTINCT
+	Exprs      string  // the expressions among the keys, with commas between
+	Predicate  string
 }
 
 // ForeignKey ties From's columns to To's.

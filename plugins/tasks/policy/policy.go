@@ -427,8 +427,10 @@ var beneath = map[string]string{"fk": "foreign key", "rule": "rule", "view": "vi
 func (t *Task) effect(o *abi.Operation, used []*Rule) string {
 	how, what, _ := strings.Cut(o.Via, " ")
 	switch {
-	case how == "view" && o.Effect == abi.EffectRead, how == "parent":
-		return "" // whoever lists a view or parent lists what is behind it
+	case (how == "view" || how == "generated") && o.Effect == abi.EffectRead, how == "parent":
+		return "" // whoever lists a view, generated column or parent lists what is behind it
+	case o.Verb == "test" && o.Kind == abi.KindRelation && o.Effect == abi.EffectRead:
+		return "" // as GRANT INSERT would let it: what it may tell of, the core decides
 	case beneath[how] != "" && o.Kind == abi.KindRelation:
 		if r, m := t.match(&abi.Operation{Verb: o.Verb, Kind: o.Kind, Object: o.Object, Columns: o.Columns, Effect: o.Effect}); m == nil && r != nil && !r.conditional() {
 			return ""
