@@ -26,8 +26,8 @@ const (
 // "File Formats" of COPY).
 type copyRows struct {
 	how    *sql.CopyFormat // nil where nothing is masked
-	began  bool                  // the header is behind us
-	ended  bool                  // and so is the trailer
+	began  bool            // the header is behind us
+	ended  bool            // and so is the trailer
 	masked []bool
 	cell   []byte
 	out    []byte
@@ -159,6 +159,7 @@ func (c *conn) passCopy(ctx context.Context, e *entry, r *abi.Result) error {
 			return err
 		}
 		c.copied.began = true
+		c.copied.ended = bare && c.copied.how.Format == formatBinary && part.Frames[n-1] == 0xff
 		c.in = append(c.in, part.Frames...)
 	}
 	return nil
@@ -187,8 +188,7 @@ func (r *copyRows) row(b []byte) (bool, error) {
 	switch {
 	case len(b) == 0 && !r.began:
 		return false, nil
-	case len(b) == 2 && b[0] == 0xff && b[1] == 0xff:
-		r.ended = true
+	case len(b) == 2 && b[0] == 0xff && b[1] == 0xff: // the trailer
 		return false, nil
 	}
 	return true, nil
