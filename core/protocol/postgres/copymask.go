@@ -289,35 +289,47 @@ func (r *copyRows) text(dst, b []byte, c mask.Cells) ([]byte, error) {
 	return append(dst, '\n'), nil
 }
 
-// escapes are the characters that COPY writes as a backslash and a letter.
-const escapes, letters = "\b\f\n\r\t\v", "bfnrtv"
+// letters are those that COPY writes behind a backslash, by what they stand for.
+var letters = [256]byte{'\b': 'b', '\f': 'f', '\n': 'n', '\r': 'r', '\t': 't', '\v': 'v', '\\': '\\'}
 
 func unescape(dst, cell []byte) []byte {
-	for i := 0; i < len(cell); i++ {
-		ch := cell[i]
-		if ch == '\\' && i+1 < len(cell) {
-			i++
-			if ch = cell[i]; bytes.IndexByte([]byte(letters), ch) >= 0 {
-				ch = escapes[bytes.IndexByte([]byte(letters), ch)]
-			}
+	for {
+		i := bytes.IndexByte(cell, '\\')
+		if i < 0 || i+1 == len(cell) {
+			return append(dst, cell...)
 		}
-		dst = append(dst, ch)
+		ch := cell[i+1]
+		switch ch {
+		case 'b':
+			ch = '\b'
+		case 'f':
+			ch = '\f'
+		case 'n':
+			ch = '\n'
+		case 'r':
+			ch = '\r'
+		case 't':
+			ch = '\t'
+		case 'v':
+			ch = '\v'
+		}
+		dst, cell = append(append(dst, cell[:i]...), ch), cell[i+2:]
 	}
-	return dst
 }
 
 func (r *copyRows) escape(dst, cell []byte) []byte {
-	for _, ch := range cell {
-		if k := bytes.IndexByte([]byte(escapes), ch); k >= 0 && ch != r.how.Delimiter {
-			dst = append(dst, '\\', letters[k])
-			continue
+	from := 0
+	for i, ch := range cell {
+		letter := letters[ch]
+		if letter == 0 && ch == r.how.Delimiter {
+			letter = ch
 		}
-		if ch == '\\' || ch == r.how.Delimiter {
-			dst = append(dst, '\\')
+		if letter != 0 {
+			dst = append(append(dst, cell[from:i]...), '\\', letter)
+			from = i + 1
 		}
-		dst = append(dst, ch)
 	}
-	return dst
+	return append(dst, cell[from:]...)
 }
 
 // csv rewrites a row of the CSV format: cells between delimiters, in quotes

@@ -129,7 +129,7 @@ func (c *conn) cut(kind byte, body []byte, ex *gate.Exchange, st *abi.Statement)
 		out.Message, out.Hint = e.Message, e.Hint
 	default:
 		out.Message = sentence(e.Code)
-		if knows(st, e.SchemaName, e.TableName) {
+		if !c.secret.called && !called(st) && knows(st, e.SchemaName, e.TableName) { // RAISE can give them any
 			out.SchemaName, out.TableName, out.ColumnName, out.ConstraintName = e.SchemaName, e.TableName, e.ColumnName, e.ConstraintName
 			if e.ConstraintName != "" {
 				out.Message += fmt.Sprintf(" %q", e.ConstraintName)
