@@ -18,7 +18,6 @@ type Exchange struct {
 	verdict *abi.Verdict
 	guarded *protection // nil where nothing is protected
 	plan    *Plan       // of the result at hand, fixed by Schema
-	scratch []byte      // of Rows
 	cells   []hiding    // what was masked so far
 	held    string      // the request by which it was approved
 	written int64       // how many rows it may change, -1 is no limit
@@ -134,17 +133,13 @@ type hiding struct {
 
 // count notes how many cells of a column were masked.
 func (e *Exchange) count(p *planned) {
-	rule := p.rule.String()
-	if p.custom != nil {
-		rule = "custom (" + p.custom.Name() + ")"
-	}
 	for i := range e.cells {
-		if e.cells[i].column == p.source && e.cells[i].rule == rule {
+		if e.cells[i].column == p.source && e.cells[i].rule == p.label {
 			e.cells[i].cells += p.cells
 			return
 		}
 	}
-	e.cells = append(e.cells, hiding{p.source, rule, p.cells})
+	e.cells = append(e.cells, hiding{p.source, p.label, p.cells})
 }
 
 // Fixed gives the plan that Schema has fixed, nil before it.
@@ -165,7 +160,7 @@ func (e *Exchange) Again(p *Plan) bool {
 // in r.Frames what may reach the client, valid until the next call. rw knows how
 // they are framed.
 func (e *Exchange) Rows(ctx context.Context, r *abi.Result, rw mask.Rewriter) error {
-	if e.plan == nil && e.WantsSchema() && e.Masks() {
+	if e.plan == nil && e.WantsSchema() {
 		return &Alarm{"rows came before the columns that they have"}
 	}
 	if e.plan != nil && e.plan.masks > 0 {

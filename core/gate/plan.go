@@ -18,13 +18,18 @@ type Plan struct {
 	masks   int // how many columns are masked
 	batches []*batch
 	replay  bool // the batches are answered: their cells are put in
+	scratch []byte
 }
+
+// Clean says whether it masks nothing, as no plan does.
+func (p *Plan) Clean() bool { return p == nil || p.masks == 0 }
 
 // planned is one column of a result.
 type planned struct {
 	name   string
 	typ    uint32
 	source string    // whose mask it is, for the record
+	label  string    // what masks it, for the record
 	native bool      // rule masks it
 	rule   mask.Rule //
 	op     *mask.Op
@@ -93,6 +98,7 @@ func (p *Plan) compile(schema *abi.ResultSchema, keys mask.Keys) {
 			continue
 		}
 		p.masks++
+		c.label = c.rule.String()
 		if c.native {
 			c.op = mask.Compile(c.rule, schema.Columns[i].Class, keys)
 		}
@@ -100,6 +106,7 @@ func (p *Plan) compile(schema *abi.ResultSchema, keys mask.Keys) {
 			c.custom = nil // nothing is left to mask
 			continue
 		}
+		c.label = "custom (" + c.custom.Name() + ")"
 		for _, b := range p.batches {
 			if b.guard == c.custom {
 				c.batch = b
@@ -120,11 +127,16 @@ func errBatch(guard Guard, err error) error {
 	return &Denied{Decision: abi.Deny, Guard: guard.Name(), Reason: abi.Reason{Code: "gate.guard-failed", Message: "the guard " + quote(guard.Name()) + " failed to mask the result, and what cannot be masked is not shown", Detail: err.Error()}}
 }
 
+// maxScratch is how much room a plan keeps from one run to the next, in bytes.
+const maxScratch = 256 << 10
+
 // rewrite masks a run of rows. Columns of a guard's own are gathered first, and
 // put in on a second way through.
 func (p *Plan) rewrite(ctx context.Context, e *Exchange, r *abi.Result, rw mask.Rewriter) error {
 	var err error
-	p.replay = false
+	if p.replay = false; cap(p.scratch) > maxScratch {
+		p.scratch = nil
+	}
 	for i := range p.columns {
 		p.columns[i].cells = 0
 	}
@@ -136,7 +148,7 @@ func (p *Plan) rewrite(ctx context.Context, e *Exchange, r *abi.Result, rw mask.
 		}
 	}
 	if len(p.batches) > 0 {
-		if e.scratch, err = rw.Rewrite(e.scratch[:0], r.Frames, p); err != nil {
+		if p.scratch, err = rw.Rewrite(p.scratch[:0], r.Frames, p); err != nil {
 			return err
 		}
 		for _, b := range p.batches {
@@ -152,10 +164,10 @@ func (p *Plan) rewrite(ctx context.Context, e *Exchange, r *abi.Result, rw mask.
 			p.columns[i].cells = 0
 		}
 	}
-	if e.scratch, err = rw.Rewrite(e.scratch[:0], r.Frames, p); err != nil {
+	if p.scratch, err = rw.Rewrite(p.scratch[:0], r.Frames, p); err != nil {
 		return err
 	}
-	r.Frames = e.scratch
+	r.Frames = p.scratch
 	for i := range p.columns {
 		if c := &p.columns[i]; c.masked() {
 			e.count(c)

@@ -115,7 +115,7 @@ func plan(c *config.Config) (*gate.Generation, *catalog.Catalog, error) {
 	}
 	for name, t := range cat.Tasks {
 		gen.Tasks[name] = &gate.Task{Name: name, Groups: t.Groups, Resources: t.Resources, Login: t.LoginAt(logins), Session: t.Session, Digest: t.Digest(),
-			Options: &postgres.TaskOptions{StatementTimeout: t.Timeout, Introspect: t.Introspect, Channels: t.Channels}}
+			Options: &postgres.TaskOptions{StatementTimeout: t.Timeout, Introspect: t.Introspect, Channels: t.Channels, Masked: masked(t)}}
 	}
 	return gen, cat, nil
 }
@@ -221,7 +221,7 @@ func resource(r *config.Resource) (*gate.Resource, error) {
 	for name, l := range r.Logins {
 		privileged[name] = l.Privileged
 	}
-	return &gate.Resource{Name: r.Name, Protocol: "postgres", Address: r.Address, Database: r.Database, Options: &postgres.ResourceOptions{Extensions: r.Extensions, Privileged: privileged, Dial: t}, Digest: r.Digest()}, nil
+	return &gate.Resource{Name: r.Name, Protocol: "postgres", Address: r.Address, Database: r.Database, Options: &postgres.ResourceOptions{Extensions: r.Extensions, Privileged: privileged, Dial: t, DriftStrict: r.Drift == "strict"}, Digest: r.Digest()}, nil
 }
 
 // Dialer reaches resources over TCP. It implements gate.Dialer.
@@ -306,3 +306,11 @@ func Secrets(c *config.Config) (missing []string) {
 // clean makes text safe for one line of a log, and for the terminal that it is
 // read on (X18).
 func clean(s string) string { return record.Escape(s) }
+
+// masked are the columns that a task masks.
+func masked(t *catalog.Task) (list []abi.Source) {
+	for i := range t.Masks {
+		list = append(list, abi.Source{Relation: t.Masks[i].Relation[:], Column: t.Masks[i].Column})
+	}
+	return list
+}

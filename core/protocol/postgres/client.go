@@ -216,8 +216,12 @@ func (c *conn) judge(ctx context.Context, text string, phase abi.Phase) (*sql.An
 	if err := c.settle(); err != nil {
 		return nil, nil, nil, err
 	}
+	c.texts = nil
 	raw, err := c.understand(text, c.names.path)
 	a := raw
+	if err == nil {
+		err = c.taskOpen(raw)
+	}
 	if err == nil && givesName(raw) {
 		err = c.room()
 	}
@@ -245,6 +249,9 @@ func (c *conn) judge(ctx context.Context, text string, phase abi.Phase) (*sql.An
 		_ = ex.Done(ctx, gate.Outcome{State: gate.Failed})
 		err = &gate.Denied{Decision: abi.Deny, Guard: "gate", Reason: abi.Reason{Code: "gate.incomplete", Message: "not understood, and so refused: " + a.Statement.Incomplete}}
 		ex = nil
+	}
+	if err == nil {
+		ex, err = c.copyable(ctx, a, ex)
 	}
 	if phase == abi.Prepare && !onlyPrepares(a) {
 		a = raw // what its names stand for is looked up each time it runs
@@ -277,7 +284,7 @@ func (c *conn) query(ctx context.Context, body cursor) error {
 	}
 	c.countOn(a, ex)
 	names := c.names.makesNames(a)
-	c.push(entry{kind: 'Q', exchange: ex, command: cmd, analysis: a, changes: changes(a), naming: c.calls(a) || names})
+	c.push(entry{kind: 'Q', exchange: ex, command: cmd, analysis: a, changes: changes(a), naming: c.calls(a) || names, judged: c.texts})
 	c.group++
 	c.assume(a)
 	for name := range c.portals { // a Query ends the unnamed portal, and a transaction the others

@@ -33,6 +33,8 @@ type conn struct {
 	told           string // about what was given at connect
 	state          *resourceState
 	known          reading // what the last text was read under
+	closed         closedTask
+	strict         bool // drift of the schema is looked for at each answer
 
 	// Of the client's side.
 	out      []byte // for the upstream, not yet sent
@@ -45,6 +47,7 @@ type conn struct {
 	called   bool           // a function that may do anything has been, and the settings were not read back since
 	unsynced bool           // messages of the extended protocol have come since the last Sync
 	named    bool           // a text of this group makes names
+	texts    []judged       // that the command at hand was judged by, where drift is looked for
 	open     bool           // a transaction is open, as far as the client's side knows
 	dataLeft int            // bytes of a CopyData message that are still to come
 	dataPass bool           // and whether they go upstream
@@ -85,7 +88,15 @@ type conn struct {
 	writes  span
 	failure bool     // something in this group has failed at the server
 	wrote   bool     // something in this group has written, and no transaction is open
-	stopped *refusal // the first promise's rows are over a limit: the rest is dropped, and this ends it
+	stopped *refusal // the first promise's rows may not be shown: the rest is dropped, and this ends it
+
+	rewrite  dataRows
+	copied   copyRows
+	answered []byte    // formats of the result at hand, of a Query
+	shaped   byte      // how its rows were announced: T or H, 0 is not
+	arrived  time.Time // when what is looked at was read, where drift is looked for
+	compared bool      // and the answer at hand was held against what was judged
+	secret   secret
 }
 
 // closing is an exchange whose portal is gone; once the group is answered it is

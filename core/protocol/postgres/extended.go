@@ -111,7 +111,7 @@ func (c *conn) bind(ctx context.Context, m []byte, body cursor) error {
 		}
 		params = append(params, p)
 	}
-	body.bytes(2 * body.uint16())
+	results := body.bytes(2 * body.uint16())
 	if !body.end() {
 		return malformed('B')
 	}
@@ -149,7 +149,11 @@ func (c *conn) bind(ctx context.Context, m []byte, body cursor) error {
 	var ex *gate.Exchange
 	var a *sql.Analysis
 	var given []abi.Param
+	c.texts = nil
 	err := c.renew(st)
+	if err == nil {
+		err = c.taskOpen(st.analysis)
+	}
 	if err == nil {
 		a, err = c.resolve(st.analysis)
 	}
@@ -157,6 +161,9 @@ func (c *conn) bind(ctx context.Context, m []byte, body cursor) error {
 		given = c.given(a, params)
 		cmd.Statement, cmd.Params = a.Statement, given
 		ex, err = c.submit(ctx, cmd)
+	}
+	if err == nil {
+		ex, err = c.copyable(ctx, a, ex)
 	}
 	if err != nil {
 		r, ok := refuse(st.analysis.Statement.Text, err)
@@ -169,12 +176,13 @@ func (c *conn) bind(ctx context.Context, m []byte, body cursor) error {
 	}
 	cmd.Params = nil // they point into the buffer that is read into next
 	c.names.serial++
-	p := &portal{statement: st, analysis: a, exchange: ex, command: cmd, serial: c.names.serial, moved: c.names.moved, params: keepParams(a, params), given: len(given)}
+	p := &portal{statement: st, analysis: a, exchange: ex, command: cmd, serial: c.names.serial, moved: c.names.moved, params: keepParams(a, params), given: len(given), formats: keepFormats(results), judged: c.texts}
+	p.described = ex.Again(st.plan.Load())
 	if p.given > 0 && ex.WantsParams() {
 		p.bound = cloneParams(given)
 	}
 	c.portals[name] = p
-	c.push(entry{kind: 'B', portal: p, exchange: ex, command: cmd, analysis: a, name: name})
+	c.push(entry{kind: 'B', portal: p, exchange: ex, command: cmd, analysis: a, name: name, judged: p.judged})
 	c.out = append(c.out, m...)
 	return nil
 }
@@ -190,6 +198,7 @@ func (c *conn) renew(st *prepared) error {
 	resource, task := c.session.Resource()
 	now := reading{s.Version, task, resource, c.names.moved}
 	if st.read == now {
+		c.judgedBy(st.analysis, st.path, s)
 		return nil
 	}
 	a, err := c.understand(st.analysis.Statement.Text, st.path)
@@ -200,6 +209,7 @@ func (c *conn) renew(st *prepared) error {
 		return &sql.Error{Code: "0A000", Message: "the schema has changed under the prepared statement", Hint: "prepare it again", Offset: -1}
 	}
 	st.analysis, st.read = a, c.known
+	st.plan.Store(nil)
 	return nil
 }
 
@@ -291,7 +301,7 @@ func (c *conn) execute(ctx context.Context, m []byte, body cursor) error {
 	names := c.names.makesNames(a)
 	names = c.calls(a) || names
 	c.named = c.named || names
-	c.push(entry{kind: 'E', portal: p, exchange: p.exchange, command: p.command, analysis: a, changes: changes(a), naming: names, params: p.params})
+	c.push(entry{kind: 'E', portal: p, exchange: p.exchange, command: p.command, analysis: a, changes: changes(a), naming: names, params: p.params, judged: p.judged})
 	c.assume(a)
 	c.out = append(c.out, m...)
 	return c.awaitCopy(a, p.exchange)
@@ -301,6 +311,9 @@ func (c *conn) execute(ctx context.Context, m []byte, body cursor) error {
 // bound: its names stand for something else, or another generation, schema or
 // search path judges it and does not allow it.
 func (c *conn) still(ctx context.Context, name string, p *portal) (*refusal, error) {
+	if err := c.taskOpen(p.analysis); err != nil {
+		return bindAgain("", err)
+	}
 	again := p.exchange.Generation() != c.session.Generation()
 	switch {
 	case p.analysis.Named():
@@ -314,9 +327,11 @@ func (c *conn) still(ctx context.Context, name string, p *portal) (*refusal, err
 		if c.portals[name] != p {
 			return &refusal{code: "34000", message: fmt.Sprintf("portal %q does not exist", name)}, nil
 		}
+		c.texts = nil
 		if err := c.renew(p.statement); err != nil {
 			return bindAgain("", err)
 		}
+		p.judged = c.texts
 		if a := p.statement.analysis; a != p.analysis {
 			p.analysis, p.command.Statement, again = a, a.Statement, true
 		}
@@ -327,6 +342,9 @@ func (c *conn) still(ctx context.Context, name string, p *portal) (*refusal, err
 	p.command.Open, p.command.Params = c.open, p.bound
 	ex, err := c.session.Submit(ctx, p.command, nil)
 	p.command.Params = nil
+	if err == nil {
+		ex, err = c.copyable(ctx, p.analysis, ex)
+	}
 	if err != nil {
 		return bindAgain(p.analysis.Statement.Text, err)
 	}
@@ -337,7 +355,7 @@ func (c *conn) still(ctx context.Context, name string, p *portal) (*refusal, err
 	defer c.mu.Unlock()
 	c.closing = append(c.closing, closing{p.exchange, c.group})
 	ex.CountOn(p.exchange)
-	p.exchange, p.ended = ex, false
+	p.exchange, p.ended, p.described = ex, false, false
 	return nil, nil
 }
 

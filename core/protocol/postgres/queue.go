@@ -3,6 +3,7 @@ package postgres
 import (
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/gate"
@@ -23,6 +24,7 @@ type entry struct {
 	naming   bool        // its text makes names
 	group    uint64      // counts Sync and Query
 	params   []abi.Param // of a DECLARE
+	judged   []judged    // where drift is looked for: the texts that the answer is held against
 
 	name   string    // of the statement that Parse makes or Close ends, or of Bind's portal
 	before *prepared // what the name stood for until then
@@ -37,7 +39,8 @@ type prepared struct {
 	read      reading  // what it was read under
 	path      []string // the search path that it was read along
 	group     uint64
-	confirmed bool // the server has it
+	confirmed bool                      // the server has it
+	plan      atomic.Pointer[gate.Plan] // of its result, as it was described last
 }
 
 // reading is what a text was read under: the version of the schema, what the
@@ -61,11 +64,14 @@ type portal struct {
 	moved     bool // the search path had been moved when it was bound
 	exchange  *gate.Exchange
 	command   *abi.Command
-	described bool
+	described bool        // the plan of its rows is fixed, or will be before they come
 	params    []abi.Param // of a DECLARE
 	bound     []abi.Param // where a guard looks at them
-	given     int         // how many parameters were bound
-	ended     bool        // its exchange is on the list of those that the next ReadyForQuery closes
+	formats   []byte      // of its columns, as Bind has them
+	refused   *refusal    // its rows may not be shown
+	judged    []judged
+	given     int  // how many parameters were bound
+	ended     bool // its exchange is on the list of those that the next ReadyForQuery closes
 }
 
 // catchUp takes over what the server's side has found out since the client's

@@ -116,16 +116,20 @@ func (c *conn) cut(kind byte, body []byte, ex *gate.Exchange, st *abi.Statement)
 	if len(e.Code) != 5 {
 		e.Code = "XX000"
 	}
-	show := ex != nil && ex.Verdict() != nil && ex.Verdict().ShowErrors
+	c.secret.add(ex, st)
+	show := ex != nil && ex.Verdict() != nil && ex.Verdict().ShowErrors && !c.secret.reached
 	out := pgproto3.ErrorResponse{Severity: e.Severity, SeverityUnlocalized: e.SeverityUnlocalized, Code: e.Code}
 	switch {
 	case show:
 		out = e
-	case kind == 'E' && e.Code[:2] == "42" && !called(st):
+	case kind == 'E' && c.secret.oneCode && e.Code[:2] == "23":
+		out.Code = "23000"
+		out.Message = sentence(out.Code)
+	case kind == 'E' && e.Code[:2] == "42" && !c.secret.called && !called(st) && !(c.secret.reached && st.Writes()):
 		out.Message, out.Hint = e.Message, e.Hint
 	default:
 		out.Message = sentence(e.Code)
-		if knows(st, e.SchemaName, e.TableName) {
+		if !c.secret.called && !called(st) && knows(st, e.SchemaName, e.TableName) { // RAISE can give them any
 			out.SchemaName, out.TableName, out.ColumnName, out.ConstraintName = e.SchemaName, e.TableName, e.ColumnName, e.ConstraintName
 			if e.ConstraintName != "" {
 				out.Message += fmt.Sprintf(" %q", e.ConstraintName)
@@ -133,7 +137,7 @@ func (c *conn) cut(kind byte, body []byte, ex *gate.Exchange, st *abi.Statement)
 		}
 	}
 	out.Position, out.InternalPosition, out.InternalQuery, out.Where, out.File, out.Line, out.Routine = 0, 0, "", "", "", 0, ""
-	if st != nil && st.Canonical == st.Text {
+	if st != nil && st.Canonical == st.Text && (!c.secret.reached || out.Message == e.Message) {
 		out.Position = e.Position
 	}
 	b := encode(&out)
@@ -141,6 +145,35 @@ func (c *conn) cut(kind byte, body []byte, ex *gate.Exchange, st *abi.Statement)
 		b[0] = kind
 	}
 	return b, e.Code, nil
+}
+
+// secret is what the open transaction has reached. What the server says in it,
+// at its end too, may be of that: PostgreSQL checks deferred constraints and
+// fills cursors WITH HOLD at COMMIT, and puts their rows into the message.
+type secret struct {
+	reached bool // what is protected
+	oneCode bool // integrity violations have to look alike
+	called  bool // a function ran that may say anything
+}
+
+func (s *secret) add(ex *gate.Exchange, st *abi.Statement) {
+	if ex != nil {
+		s.reached = s.reached || ex.Guarded()
+		s.oneCode = s.oneCode || ex.OneCode()
+	}
+	s.called = s.called || st != nil && called(st)
+}
+
+// free are the parameters whose values a function can make of anything.
+var free = map[string]bool{"application_name": true, "search_path": true, "TimeZone": true}
+
+// mayTell says whether a parameter's new value may be told.
+func (c *conn) mayTell(e *entry, body []byte) bool {
+	if e != nil && e.analysis != nil {
+		c.secret.add(e.exchange, e.analysis.Statement)
+	}
+	name, _, _ := cutString(body)
+	return !c.secret.called || !free[name]
 }
 
 // called says whether a statement runs a function that is not known to be

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
@@ -35,6 +36,9 @@ func (c *conn) fromServer(ctx context.Context) error {
 
 // answers takes what is there of the server's messages.
 func (c *conn) answers(ctx context.Context, f *frames) error {
+	if c.strict {
+		c.arrived = time.Now()
+	}
 	for {
 		if c.rowLeft > 0 {
 			if f.have() == 0 {
@@ -115,13 +119,24 @@ func (c *conn) rows(ctx context.Context, f *frames, kind byte, size int) (bool, 
 		}
 		return false, c.ownAnswer(e, kind, f.take(size))
 	}
-	if e == nil || e.kind != 'E' && e.kind != 'Q' || e.exchange == nil {
+	if e == nil || e.kind != 'E' && e.kind != 'Q' || e.exchange == nil || !c.announced(e, kind) {
 		return false, unasked(kind)
 	}
-	if f.have() < size && size <= largeBuffer {
+	if err := c.drifted(ctx, e); err != nil {
+		return false, err
+	}
+	whole, err := c.masks(e)
+	if err != nil {
+		return false, err
+	}
+	if whole && size > maxRow {
+		c.stopped = &refusal{code: "54000", message: fmt.Sprintf("a row of %d bytes has to be masked: at most %d", size, maxRow), hint: "select fewer columns, or a part of the large one"}
+		whole = false
+	}
+	if f.have() < size && (size <= largeBuffer || whole) {
 		return true, nil
 	}
-	if size > largeBuffer {
+	if size > largeBuffer && !whole {
 		c.rowLeft = size
 		return false, c.largeRow(ctx, f, 1)
 	}
@@ -135,11 +150,16 @@ func (c *conn) rows(ctx context.Context, f *frames, kind byte, size int) (bool, 
 		n += one
 		count++
 	}
-	run := f.take(n)
-	if err := c.pass(ctx, e, &abi.Result{Frames: run, Rows: count}); err != nil || c.stopped != nil {
+	r := abi.Result{Frames: f.take(n), Rows: count}
+	if kind == 'd' && whole {
+		err = c.passCopy(ctx, e, &r)
+	} else {
+		err = c.pass(ctx, e, &r)
+	}
+	if err != nil || c.stopped != nil {
 		return false, err
 	}
-	c.in = append(c.in, run...)
+	c.in = append(c.in, r.Frames...)
 	if len(c.in) >= largeBuffer {
 		return false, c.deliver()
 	}
@@ -173,24 +193,6 @@ func (c *conn) largeRow(ctx context.Context, f *frames, rows int) error {
 	return nil
 }
 
-// pass gives a run of an answer to the gate. Over a limit the rest of the
-// answer is dropped and ends with the refusal.
-func (c *conn) pass(ctx context.Context, e *entry, r *abi.Result) error {
-	if c.stopped != nil {
-		return nil
-	}
-	err := e.exchange.Result(ctx, r)
-	if err == nil {
-		return nil
-	}
-	refusal, ok := refuse("", err)
-	if !ok {
-		return err
-	}
-	c.stopped = refusal
-	return nil
-}
-
 // answer takes one whole message that is no row.
 func (c *conn) answer(ctx context.Context, kind byte, m []byte) error {
 	e := c.top()
@@ -201,6 +203,7 @@ func (c *conn) answer(ctx context.Context, kind byte, m []byte) error {
 		return c.notification(m)
 	case 'S':
 		ok, err := c.parameter(m[5:])
+		ok = ok && c.mayTell(e, m[5:])
 		if ok {
 			c.in = append(c.in, m...)
 		}
@@ -219,6 +222,12 @@ func (c *conn) answer(ctx context.Context, kind byte, m []byte) error {
 	if e.refusal != nil && kind != 'Z' {
 		return fmt.Errorf("the message %q for a text that cannot succeed", kind)
 	}
+	if e.analysis != nil {
+		c.secret.add(e.exchange, e.analysis.Statement)
+	}
+	if err := c.drifted(ctx, e); err != nil {
+		return err
+	}
 	switch {
 	case kind == '1' && e.kind == 'P', kind == '2' && e.kind == 'B', kind == '3' && e.kind == 'C':
 		c.finish(ctx, gate.Outcome{State: gate.Completed})
@@ -234,17 +243,21 @@ func (c *conn) answer(ctx context.Context, kind byte, m []byte) error {
 		if swallow {
 			return nil
 		}
-	case kind == 'T' && e.kind == 'Q':
+	case kind == 'T' && e.kind == 'Q' && c.shaped == 0:
+		c.shaped = 'T'
 		if err := c.shape(ctx, e, m); err != nil {
 			return err
 		}
 	case kind == 'C' && (e.kind == 'E' || e.kind == 'Q'):
 		return c.completed(ctx, e, m)
-	case kind == 'I' && (e.kind == 'E' || e.kind == 'Q'):
+	case kind == 'I' && (e.kind == 'E' || e.kind == 'Q') && c.shaped == 0:
 		if e.kind == 'E' {
 			c.finish(ctx, gate.Outcome{State: gate.Completed})
 		}
-	case kind == 's' && e.kind == 'E':
+	case kind == 's' && e.kind == 'E' && c.shaped == 0:
+		if _, err := c.masks(e); err != nil {
+			return err
+		}
 		if err := c.learn(e, ""); err != nil { // SELECT set_config(…) has run by its first row
 			return err
 		}
@@ -258,12 +271,21 @@ func (c *conn) answer(ctx context.Context, kind byte, m []byte) error {
 		c.mu.Lock()
 		c.pop()
 		c.mu.Unlock()
+		c.compared = false
 	case kind == 'G' && (e.kind == 'E' || e.kind == 'Q') && e.exchange != nil:
 		c.mu.Lock()
 		c.copying, c.copyInto = true, e.exchange
 		c.moved.Broadcast()
 		c.mu.Unlock()
-	case kind == 'H' && (e.kind == 'E' || e.kind == 'Q'), kind == 'c' && (e.kind == 'E' || e.kind == 'Q'):
+	case kind == 'H' && (e.kind == 'E' || e.kind == 'Q') && c.shaped == 0:
+		c.shaped = 'H'
+		if err := c.copyShape(ctx, e, m); err != nil {
+			return err
+		}
+	case kind == 'c' && (e.kind == 'E' || e.kind == 'Q') && c.shaped == 'H':
+		if err := c.copied.end(); err != nil && c.stopped == nil {
+			return err
+		}
 	case kind == 'Z' && (e.kind == 'S' || e.kind == 'Q') && len(m) == 6:
 		return c.ready(ctx, e, m)
 	default:
@@ -273,8 +295,24 @@ func (c *conn) answer(ctx context.Context, kind byte, m []byte) error {
 	return nil
 }
 
+// announced says whether rows of that kind may come: the server has said so, or
+// Execute is answered, whose rows it does not announce.
+func (c *conn) announced(e *entry, kind byte) bool {
+	switch c.shaped {
+	case 'T':
+		return kind == 'D'
+	case 'H':
+		return kind == 'd'
+	}
+	return kind == 'D' && e.kind == 'E'
+}
+
 // completed takes CommandComplete.
 func (c *conn) completed(ctx context.Context, e *entry, m []byte) error {
+	if e.kind == 'E' && e.portal != nil && e.portal.refused != nil && c.stopped == nil { // no row of it came
+		c.stopped = e.portal.refused
+	}
+	c.shaped, c.compared = 0, false
 	tag, _, _ := cutString(m[5:])
 	if err := c.learn(e, tag); err != nil {
 		return err
@@ -333,6 +371,7 @@ func (c *conn) onlySync(e *entry) bool {
 
 // finish pops the first promise and notes how its exchange ended.
 func (c *conn) finish(_ context.Context, o gate.Outcome) {
+	c.compared = false
 	c.mu.Lock()
 	e := c.pop()
 	if e.kind == 'E' && e.portal != nil {
@@ -401,7 +440,7 @@ func (c *conn) failed(ctx context.Context, e *entry, m []byte) error {
 	} else if err := c.says(ctx, b); err != nil {
 		return err
 	}
-	c.failure, c.stopped = true, nil
+	c.failure, c.stopped, c.shaped, c.compared = true, nil, 0, false
 	if last(m) { // the server says that it was the last thing
 		if err := c.deliver(); err != nil {
 			return err
@@ -457,7 +496,7 @@ func (c *conn) ready(ctx context.Context, e *entry, m []byte) error {
 		c.learned = append(c.learned, learned{rolledBack: c.failure})
 		c.learning = false
 	}
-	c.part, c.pending = 0, c.pending || !own
+	c.part, c.pending, c.shaped, c.compared = 0, c.pending || !own, 0, false
 	c.pop()
 	var gone []*gate.Exchange
 	rest := c.closing[:0]
@@ -492,7 +531,7 @@ func (c *conn) ready(ctx context.Context, e *entry, m []byte) error {
 	}
 	c.ending, c.failure, c.wrote = c.ending[:0], false, false
 	if now == 'I' {
-		c.writes = span{}
+		c.writes, c.secret = span{}, secret{}
 	}
 	for _, ex := range gone { // one that is not done by now was never executed
 		if err := ex.Done(ctx, gate.Outcome{State: gate.Skipped}); err != nil {
@@ -503,23 +542,6 @@ func (c *conn) ready(ctx context.Context, e *entry, m []byte) error {
 		c.in = append(c.in, m...)
 	}
 	return nil
-}
-
-// shape tells the gate the columns of a result before its first row.
-func (c *conn) shape(ctx context.Context, e *entry, m []byte) error {
-	if e.exchange == nil || !e.exchange.WantsSchema() {
-		return nil
-	}
-	var d pgproto3.RowDescription
-	if err := d.Decode(m[5:]); err != nil {
-		return fmt.Errorf("postgres: upstream: %w", err)
-	}
-	s := &abi.ResultSchema{Columns: make([]abi.ResultColumn, len(d.Fields))}
-	for i, f := range d.Fields {
-		s.Columns[i] = abi.ResultColumn{Name: string(f.Name), Type: f.DataTypeOID}
-		s.Columns[i].Relation, s.Columns[i].Column = c.origin(f.TableOID, f.TableAttributeNumber)
-	}
-	return e.exchange.Schema(ctx, e.command, s)
 }
 
 func (c *conn) notice(ctx context.Context, e *entry, m []byte) error {

@@ -30,6 +30,7 @@ type resourceState struct {
 	read   time.Time // when it was last seen to hold
 	texts  map[textKey]*sql.Analysis
 	users  int
+	closed map[string]bool // tasks whose masks do not resolve
 
 	reading sync.Mutex // one reads, the others wait for it
 	conn    *pgx.Conn
@@ -57,11 +58,7 @@ func (c *conn) understand(text string, path []string) (*sql.Analysis, error) {
 	if task == nil || resource == nil {
 		return nil, &gate.Denied{Guard: "gate", Reason: abi.Reason{Code: "gate.no-task", Message: "the task is gone"}}
 	}
-	o, ok := taskOptions(task)
-	introspect, timeout := ok && o.Introspect, time.Duration(0)
-	if ok {
-		timeout = o.StatementTimeout
-	}
+	introspect, timeout := reads(task)
 	s, err := c.schema(c.session.Context())
 	if err != nil {
 		return nil, err
@@ -74,16 +71,17 @@ func (c *conn) understand(text string, path []string) (*sql.Analysis, error) {
 	same := c.state.schema == s
 	c.state.mu.Unlock()
 	if a != nil && same {
+		c.judgedBy(a, path, s)
 		return a, nil
 	}
-	g, err := parse.ForServer(s.Major)
-	if err != nil {
-		return nil, &sql.Error{Code: "0A000", Message: err.Error(), Offset: -1}
+	context, err := c.context(path, s)
+	if err == nil {
+		a, err = sql.Analyze(context, text)
 	}
-	a, err = sql.Analyze(&sql.Context{Schema: s, Grammar: g, SearchPath: path, Login: c.names.login, Anywhere: c.names.moved, Introspect: introspect, Extensions: extensions, StatementTimeout: timeout}, text)
 	if err != nil {
 		return nil, err
 	}
+	c.judgedBy(a, path, s)
 	c.state.mu.Lock()
 	defer c.state.mu.Unlock()
 	if c.state.schema == s {
@@ -93,6 +91,25 @@ func (c *conn) understand(text string, path []string) (*sql.Analysis, error) {
 		c.state.texts[key] = a
 	}
 	return a, nil
+}
+
+// reads is what a task says of how texts are read.
+func reads(t *gate.Task) (introspect bool, timeout time.Duration) {
+	if o, ok := taskOptions(t); ok {
+		return o.Introspect, o.StatementTimeout
+	}
+	return false, 0
+}
+
+// context is what a text is read under.
+func (c *conn) context(path []string, s *schema.Schema) (*sql.Context, error) {
+	g, err := parse.ForServer(s.Major)
+	if err != nil {
+		return nil, &sql.Error{Code: "0A000", Message: err.Error(), Offset: -1}
+	}
+	_, task := c.session.Resource()
+	introspect, timeout := reads(task)
+	return &sql.Context{Schema: s, Grammar: g, SearchPath: path, Login: c.names.login, Anywhere: c.names.moved, Introspect: introspect, Extensions: c.extensions(), StatementTimeout: timeout}, nil
 }
 
 // extensions are those that the resource accepts.
@@ -171,6 +188,10 @@ func (c *conn) attach() {
 	about, now := c.session.About(), c.resourceNow()
 	v, _ := c.p.schemas.LoadOrStore(about.Resource+"\x00"+about.Login+"\x00"+now, &resourceState{})
 	c.state = v.(*resourceState)
+	if r, _ := c.session.Resource(); r != nil {
+		o, ok := r.Options.(*ResourceOptions)
+		c.strict = ok && o.DriftStrict
+	}
 	c.state.mu.Lock()
 	defer c.state.mu.Unlock()
 	c.state.users++
@@ -249,9 +270,17 @@ func (s *resourceState) hangUp() {
 
 // refresh makes the schema one that held within age.
 func (s *resourceState) refresh(ctx context.Context, age time.Duration) error {
+	return s.since(ctx, time.Now().Add(-age))
+}
+
+// since makes the schema one that was looked at after a time.
+func (s *resourceState) since(ctx context.Context, t time.Time) error {
 	s.reading.Lock()
 	defer s.reading.Unlock()
-	if s.fresh(age) != nil {
+	s.mu.Lock()
+	known := s.schema != nil && s.read.After(t)
+	s.mu.Unlock()
+	if known {
 		return nil
 	}
 	ctx, stop := context.WithTimeout(ctx, loginTime)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/gate"
 )
 
@@ -22,14 +23,16 @@ import (
 type TaskOptions struct {
 	StatementTimeout time.Duration
 	Introspect       bool
-	Channels         []string // those whose payloads the task may see
+	Channels         []string     // those whose payloads the task may see
+	Masked           []abi.Source // what it masks: while one of them is not there, the task is closed
 }
 
 // ResourceOptions is what a gate.Resource carries for this protocol in Options.
 type ResourceOptions struct {
-	Extensions []string        // whose types and immutable functions texts may use
-	Privileged map[string]bool // logins that may be a superuser, bypass row-level security or own tables
-	Dial       any             // of the dialer
+	Extensions  []string        // whose types and immutable functions texts may use
+	Privileged  map[string]bool // logins that may be a superuser, bypass row-level security or own tables
+	Dial        any             // of the dialer
+	DriftStrict bool            // each answer waits until the schema has been seen to be what was judged
 }
 
 func taskOptions(t *gate.Task) (*TaskOptions, bool) {

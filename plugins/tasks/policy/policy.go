@@ -215,11 +215,14 @@ func (t *Task) protect(st *abi.Statement, v *abi.Verdict) {
 	closed := t.Oracle == "refuse"
 	for i := range st.Operations {
 		o := &st.Operations[i]
-		if o.Kind != abi.KindRelation {
+		if o.Kind != abi.KindRelation && o.Kind != abi.KindFunction { // which may read anything
 			continue
 		}
 		if v.Protect == nil && len(t.Masks) > 0 {
 			v.Protect = t.Masks[:len(t.Masks):len(t.Masks)] // what is added gets a place of its own
+		}
+		if o.Kind == abi.KindFunction {
+			continue
 		}
 		if t.ShowErrors && !t.reads(o, "*") { // an error prints the whole row
 			v.Protect = unlisted(v.Protect, o, "*")
