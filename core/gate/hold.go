@@ -138,7 +138,11 @@ func (s *Session) held(ctx context.Context, gen *Generation, c *abi.Command, v a
 		return nil, err
 	}
 	if err := s.gate.Approver.Ask(ctx, r); err != nil {
-		return nil, s.withdraw(r, Decided{}, fmt.Errorf("%w: %w", denied("gate.hold", "this needs the approval of other people, who cannot be asked now", "try again later"), err))
+		why := fmt.Errorf("%w: %w", denied("gate.hold", "this needs the approval of other people, who cannot be asked now", "try again later"), err)
+		if errors.As(err, new(*Denied)) { // too much of its subject's waits
+			why = err
+		}
+		return nil, s.withdraw(r, Decided{}, why)
 	}
 	decided, err := s.wait(ctx, r, v, hold)
 	if err == nil && decided.State == Approved {
@@ -459,7 +463,7 @@ func (s *Session) writeRequest(ctx context.Context, gen *Generation, c *abi.Comm
 func (s *Session) settle(r *Request, state RequestState, why string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.buf = appendSettled(s.buf[:0], s, s.gate.now(), r, state, why)
+	s.buf = appendSettled(s.buf[:0], s.abi.ID, s.gate.now(), r.ID, state, why)
 	return s.endLocked(context.WithoutCancel(s.ctx), s.buf)
 }
 
