@@ -42,6 +42,9 @@ type Store interface {
 	Move(ctx context.Context, id string, from []State, next State, why string, at time.Time) error
 	// Ran notes which command used a request and how it ended.
 	Ran(ctx context.Context, id string, command uint64, outcome string) error
+	// Forsake makes unknown what became of the commands of which nobody will be
+	// told any more: those of an earlier run.
+	Forsake(ctx context.Context) error
 }
 
 // What a Store says of a request.

@@ -25,6 +25,9 @@ type live struct {
 // Start ends what an earlier run has left open. It comes before anything is asked.
 func (s *Service) Start(ctx context.Context) error {
 	const why = "the gateway was restarted"
+	if err := s.Store.Forsake(ctx); err != nil {
+		return fmt.Errorf("approval: %w", err)
+	}
 	open, err := s.Store.Requests(ctx, true, 1<<30)
 	if err != nil {
 		return fmt.Errorf("approval: %w", err)

@@ -313,6 +313,39 @@ func (s *Session) agree(ctx context.Context, r *Request, all []asked, d Decided)
 	return nil
 }
 
+// ran is a command that was held, and how it ended.
+type ran struct {
+	request string
+	command uint64
+	how     State
+}
+
+// ranLocked gives the held commands of which the end of an exchange tells.
+func (s *Session) ranLocked(e *Exchange, o Outcome) (now []ran) {
+	if e.held != "" {
+		now = append(now, ran{e.held, e.seq, o.State})
+		if o.State == Open {
+			s.unsettled = append(s.unsettled, now[0])
+		}
+	}
+	s.unsettled = slices.DeleteFunc(s.unsettled, func(r ran) bool {
+		settled := o.Settles != 0 && r.command >= o.First && r.command <= o.Last
+		if settled {
+			now = append(now, ran{r.request, r.command, o.Settles})
+		}
+		return settled
+	})
+	return now
+}
+
+func (s *Session) tellRan(now []ran) {
+	for _, r := range now {
+		if s.gate.Ran != nil {
+			s.gate.Ran(r.request, r.command, r.how)
+		}
+	}
+}
+
 // equal says whether two verdicts are the same in all that holds for a command.
 func equal(a, b abi.Verdict) bool {
 	a.Reason, b.Reason = abi.Reason{}, abi.Reason{}

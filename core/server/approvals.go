@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/taskgate/taskgate/core/approval"
 	"github.com/taskgate/taskgate/core/auth"
@@ -35,7 +36,16 @@ func (s *Server) approving(log gate.Log, store approval.Store) *approval.Service
 	return &approval.Service{Store: store, Log: log, Now: s.clock, Groups: s.logins.Groups, Directory: s.logins.Directory}
 }
 
-// approvals adds what only a control token opens.
+// ran notes how a command that was held has ended. The log has it already.
+func (s *Server) ran(request string, command uint64, how gate.State) {
+	ctx, stop := context.WithTimeout(context.Background(), 10*time.Second)
+	defer stop()
+	if err := s.approvals.Ran(ctx, request, command, how.String()); err != nil {
+		s.Log.Warn().Str("request", request).Uint64("command", command).Str("outcome", how.String()).Err(err).Msg("approval")
+	}
+}
+
+// approvalRoutes adds what only a control token opens.
 func (s *Server) approvalRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/approvals", s.controlled(s.listApprovals))
 	mux.HandleFunc("GET /v1/approvals/watch", s.controlled(s.watchApprovals))

@@ -143,7 +143,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	if err := s.approvals.Start(ctx); err != nil {
 		return err
 	}
-	s.gate = &gate.Gate{Identity: s.logins, Dialer: Dialer{}, Log: s.audit, Recorder: recorder, Judged: s.judged, Refused: s.refusedLogin, Approver: s.approvals, Refresh: s.refresh, MaskKey: key}
+	s.gate = &gate.Gate{Identity: s.logins, Dialer: Dialer{}, Log: s.audit, Recorder: recorder, Judged: s.judged, Refused: s.refusedLogin, Approver: s.approvals, Refresh: s.refresh, Ran: s.ran, MaskKey: key}
 	s.gate.Swap(gen)
 	defer s.gate.Swap(&gate.Generation{})
 	opened, err := s.open(c)

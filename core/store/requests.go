@@ -154,6 +154,12 @@ func (s *Store) Ran(ctx context.Context, id string, command uint64, outcome stri
 	return wrapRequest(only(s.db.ExecContext(ctx, "UPDATE requests SET command = ?, outcome = ? WHERE id = ? AND state = 'used'", int64(command), outcome, id)))
 }
 
+// Forsake implements approval.Store.
+func (s *Store) Forsake(ctx context.Context) error {
+	_, err := s.db.ExecContext(ctx, "UPDATE requests SET outcome = 'unknown' WHERE state = 'used' AND outcome IN ('', 'pending')")
+	return wrapRequest(err)
+}
+
 // only is of a change that has to have met a row.
 func only(r sql.Result, err error) error {
 	if err != nil {
