@@ -13,7 +13,7 @@ type Person struct {
 	Issuer  string
 	Subject string
 	Groups  []string
-	All     bool // has the role approver: sees every request, and decides no more of them
+	All     bool // has a role by which every request is seen, and no more of them decided
 }
 
 // is says whether a subject of an issuer is exactly this one.
@@ -25,13 +25,13 @@ func (p *Person) in(groups []string) bool {
 }
 
 // key names the human being: two spellings of one subject are one person, and so
-// are equal subjects of two issuers that draw on the same directory.
+// are equal subjects of two issuers that speak of the same people.
 func (s *Service) key(issuer, subject string) string {
-	directory := ""
-	if s.Directory != nil {
-		directory = s.Directory(issuer)
+	people := ""
+	if s.People != nil {
+		people = s.People(issuer)
 	}
-	return fold(directory) + "\x00" + fold(subject)
+	return fold(people) + "\x00" + fold(subject)
 }
 
 func fold(s string) string {

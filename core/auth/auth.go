@@ -29,8 +29,8 @@ type Issuer struct {
 	Groups    string   // claim, default groups
 	MayAssert []string // groups that count; a * at the end stands for anything
 
-	Roles     map[string][]string // the gateway's own roles, as approver, by the groups that have them; none by itself
-	Directory string              // whose people its subjects are: two issuers with one name the same people alike
+	Roles  map[string][]string // the gateway's own roles, as approver, by the groups that have them; none by itself
+	People string              // whose people its subjects are: two issuers with one name the same people alike
 
 	NoRaw bool // its tokens are not taken as passwords
 
@@ -108,11 +108,11 @@ func (a *Authority) Has(url, role string, groups []string) bool {
 	return i != nil && slices.ContainsFunc(i.Roles[role], func(g string) bool { return slices.Contains(groups, g) })
 }
 
-// Directory names the people that an issuer's subjects are of, empty where it is
+// People names those that an issuer's subjects are of, empty where it is
 // the one that all issuers share that say nothing.
-func (a *Authority) Directory(url string) string {
+func (a *Authority) People(url string) string {
 	if i := a.trusted(url); i != nil {
-		return i.Issuer.Directory
+		return i.Issuer.People
 	}
 	return ""
 }

@@ -203,7 +203,7 @@ func TestAP03Anew(t *testing.T) {
 }
 
 func TestRoles(t *testing.T) {
-	a := auth.New([]auth.Issuer{{URL: "https://one", Roles: map[string][]string{"approver": {"dba"}}}, {URL: "https://two", Directory: "partner"}})
+	a := auth.New([]auth.Issuer{{URL: "https://one", Roles: map[string][]string{"approver": {"dba"}}}, {URL: "https://two", People: "partner"}})
 	for _, c := range []struct {
 		url, role string
 		groups    []string
@@ -214,7 +214,7 @@ func TestRoles(t *testing.T) {
 			t.Errorf("%+v", c)
 		}
 	}
-	if a.Directory("https://one") != "" || a.Directory("https://two") != "partner" || a.Directory("https://none") != "" {
-		t.Error("directories")
+	if a.People("https://one") != "" || a.People("https://two") != "partner" || a.People("https://none") != "" {
+		t.Error("people")
 	}
 }

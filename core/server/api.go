@@ -31,7 +31,7 @@ const (
 func issuers(c *config.Config) []auth.Issuer {
 	var list []auth.Issuer
 	for _, i := range c.Issuers {
-		a := auth.Issuer{URL: i.URL, ClientID: i.ClientID, Subject: i.Subject, Groups: i.Groups, MayAssert: i.MayAssert, NoRaw: !i.RawTokens, Scopes: i.Scopes}
+		a := auth.Issuer{URL: i.URL, ClientID: i.ClientID, Subject: i.Subject, Groups: i.Groups, MayAssert: i.MayAssert, NoRaw: !i.RawTokens, Scopes: i.Scopes, Roles: i.Roles, People: i.People}
 		if i.Secret != nil {
 			a.Secret = i.Secret.Resolve
 		}

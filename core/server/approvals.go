@@ -33,7 +33,7 @@ var openAPI []byte
 
 // approving makes what hears people decide.
 func (s *Server) approving(log gate.Log, store approval.Store) *approval.Service {
-	return &approval.Service{Store: store, Log: log, Now: s.clock, Groups: s.logins.Groups, Directory: s.logins.Directory}
+	return &approval.Service{Store: store, Log: log, Now: s.clock, Groups: s.logins.Groups, People: s.logins.People}
 }
 
 // ran notes how a command that was held has ended. The log has it already.
@@ -68,7 +68,8 @@ func (s *Server) controlled(f func(http.ResponseWriter, *http.Request, approval.
 			failHint(w, http.StatusForbidden, "this token does not decide: that needs a fresh login for it", `POST /v1/login with {"for": "control"}, as taskgate approvals does`)
 			return
 		}
-		f(w, r, approval.Person{Issuer: l.Issuer, Subject: l.Subject, Groups: l.Groups, All: s.logins.Has(l.Issuer, "approver", l.Groups)})
+		all := s.logins.Has(l.Issuer, "approver", l.Groups) || s.logins.Has(l.Issuer, "auditor", l.Groups)
+		f(w, r, approval.Person{Issuer: l.Issuer, Subject: l.Subject, Groups: l.Groups, All: all})
 	}
 }
 
