@@ -70,9 +70,9 @@ type Service struct {
 	// Groups gives the groups that a person has now, asked anew; an error where
 	// that cannot be found out. Those who cannot be confirmed do not count.
 	Groups func(ctx context.Context, issuer, subject string) ([]string, error)
-	// People names those that an issuer's subjects are of: equal subjects
+	// Directory names the people that an issuer's subjects are of: equal subjects
 	// of two issuers with one name are one person. Nil is one for all.
-	People func(issuer string) string
+	Directory func(issuer string) string
 	// Notify is told of what happens, in order. It must not wait. It may be nil.
 	Notify func(Event)
 

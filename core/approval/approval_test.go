@@ -18,7 +18,7 @@ import (
 // Nobody decides what they ask for, by whatever name and from wherever.
 func TestAP01AP23OneselfIsNobodyElse(t *testing.T) {
 	w := newWorld(t)
-	w.People = func(issuer string) string {
+	w.Directory = func(issuer string) string {
 		if issuer == "https://partner" {
 			return "partner"
 		}
@@ -140,13 +140,13 @@ func TestAP03WhoMayNoLonger(t *testing.T) {
 		"nobody can say":      func(w *world) { delete(w.groups, "bob") },
 		"nobody can be asked": func(w *world) { w.Groups = nil },
 		"it is the requester": func(w *world) { // told by a reload that both speak of the same people
-			w.People = func(string) string { return "" }
+			w.Directory = func(string) string { return "" }
 		},
-		"both are one person": func(w *world) { w.People = func(string) string { return "" } },
+		"both are one person": func(w *world) { w.Directory = func(string) string { return "" } },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			w.People = func(issuer string) string { return issuer }
+			w.Directory = func(issuer string) string { return issuer }
 			people, second := uint32(2), approval.Person{Issuer: "https://idp", Subject: "eve", Groups: []string{"dba"}}
 			switch name {
 			case "it is the requester":

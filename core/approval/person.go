@@ -28,8 +28,8 @@ func (p *Person) in(groups []string) bool {
 // are equal subjects of two issuers that speak of the same people.
 func (s *Service) key(issuer, subject string) string {
 	people := ""
-	if s.People != nil {
-		people = s.People(issuer)
+	if s.Directory != nil {
+		people = s.Directory(issuer)
 	}
 	return fold(people) + "\x00" + fold(subject)
 }

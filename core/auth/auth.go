@@ -108,9 +108,9 @@ func (a *Authority) Has(url, role string, groups []string) bool {
 	return i != nil && slices.ContainsFunc(i.Roles[role], func(g string) bool { return slices.Contains(groups, g) })
 }
 
-// People names those that an issuer's subjects are of, empty where it is
+// Directory names the people that an issuer's subjects are of, empty where it is
 // the one that all issuers share that say nothing.
-func (a *Authority) People(url string) string {
+func (a *Authority) Directory(url string) string {
 	if i := a.trusted(url); i != nil {
 		return i.Issuer.People
 	}

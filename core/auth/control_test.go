@@ -214,7 +214,7 @@ func TestRoles(t *testing.T) {
 			t.Errorf("%+v", c)
 		}
 	}
-	if a.People("https://one") != "" || a.People("https://two") != "partner" || a.People("https://none") != "" {
+	if a.Directory("https://one") != "" || a.Directory("https://two") != "partner" || a.Directory("https://none") != "" {
 		t.Error("people")
 	}
 }

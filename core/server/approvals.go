@@ -33,7 +33,7 @@ var openAPI []byte
 
 // approving makes what hears people decide.
 func (s *Server) approving(log gate.Log, store approval.Store) *approval.Service {
-	return &approval.Service{Store: store, Log: log, Now: s.clock, Groups: s.logins.Groups, People: s.logins.People}
+	return &approval.Service{Store: store, Log: log, Now: s.clock, Groups: s.logins.Groups, Directory: s.logins.Directory}
 }
 
 // ran notes how a command that was held has ended. The log has it already.

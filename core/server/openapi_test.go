@@ -123,7 +123,8 @@ func TestOpenAPI(t *testing.T) {
 			}
 			route := strings.ToUpper(method) + " " + path
 			told[route] = true
-			if _, got := mux.Handler(httptest.NewRequest(strings.ToUpper(method), strings.ReplaceAll(path, "{id}", "x"), nil)); got != route {
+			told[path] = true // of a route that takes every method
+			if _, got := mux.Handler(httptest.NewRequest(strings.ToUpper(method), strings.ReplaceAll(path, "{id}", "x"), nil)); got != route && got != path {
 				t.Errorf("openapi.yaml has %s, and the API has %q there", route, got)
 			}
 			o := op.(map[string]any)
@@ -150,7 +151,6 @@ func TestOpenAPI(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := 0
 	for _, name := range files {
 		if strings.HasSuffix(name, "_test.go") || name == "admin.go" { // that is the socket's
 			continue
@@ -160,13 +160,10 @@ func TestOpenAPI(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, m := range regexp.MustCompile(`mux\.Handle(?:Func)?\("([^"]+)"`).FindAllStringSubmatch(string(b), -1) {
-			if found++; !told[m[1]] {
+			if !told[m[1]] {
 				t.Errorf("openapi.yaml has no %s (%s)", m[1], name)
 			}
 		}
-	}
-	if found != len(told) {
-		t.Errorf("%d routes in the code, %d in the document", found, len(told))
 	}
 	w := httptest.NewRecorder()
 	mux.ServeHTTP(w, httptest.NewRequest("GET", "/v1/openapi.yaml", nil))
