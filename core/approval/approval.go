@@ -21,17 +21,21 @@ const (
 	maxChanges    = 1000 // ended requests whose change a watcher can still be told of
 )
 
-// Keep is how long a request that has ended stays.
-const Keep = 30 * 24 * time.Hour
+// How long requests that have ended stay, and how many.
+const (
+	Keep    = 30 * 24 * time.Hour
+	MaxKept = 5000
+)
 
 // Store keeps requests. What a call that returned nil has written is on disk.
 type Store interface {
-	// AddRequest adds one that waits, and forgets those that ended before a time.
-	AddRequest(ctx context.Context, c *Card, forget time.Time) error
+	// AddRequest adds one that waits, and forgets those that ended before a time,
+	// and the oldest of more that have ended than so many.
+	AddRequest(ctx context.Context, c *Card, forget time.Time, most int) error
 	// Request gives one with its voices, ErrUnknown where there is none.
 	Request(ctx context.Context, id string) (*Card, error)
-	// Requests gives the newest of them, at most n; those that wait or are
-	// approved and not used where open is set.
+	// Requests gives the newest of them, slim and with their voices, at most n;
+	// those that wait or are approved and not used where open is set.
 	Requests(ctx context.Context, open bool, n int) ([]*Card, error)
 	// AddVoice adds what a person has said to a request that waits, and makes it
 	// next, in one: ErrOver where it does not wait or its time is over, ErrTwice

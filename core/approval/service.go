@@ -91,7 +91,7 @@ func (s *Service) Ask(ctx context.Context, r *gate.Request) error {
 	if err := s.admit(c.ID, l); err != nil {
 		return err
 	}
-	if err := s.Store.AddRequest(ctx, c, s.now().Add(-Keep)); err != nil {
+	if err := s.Store.AddRequest(ctx, c, s.now().Add(-Keep), MaxKept); err != nil {
 		s.mu.Lock()
 		delete(s.live, c.ID)
 		s.mu.Unlock()

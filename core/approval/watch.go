@@ -12,7 +12,7 @@ import (
 // change is the last that happened to a request.
 type change struct {
 	seq  uint64
-	card *Card // slim
+	card *Card // a slim one
 }
 
 // tell notes what happened, for watchers and Notify.
@@ -33,7 +33,7 @@ func (s *Service) tell(what string, c *Card) {
 	if len(s.changes) >= maxChanges {
 		s.changes = slices.Delete(s.changes, 0, 1)
 	}
-	s.changes = append(s.changes, change{s.seq, c.slim()})
+	s.changes = append(s.changes, change{s.seq, c.Slim()})
 	close(s.changed)
 	s.changed = make(chan struct{})
 	if s.Notify != nil {
@@ -41,8 +41,8 @@ func (s *Service) tell(what string, c *Card) {
 	}
 }
 
-// slim is what a list needs of a card.
-func (c *Card) slim() *Card {
+// Slim is what a list needs of a card.
+func (c *Card) Slim() *Card {
 	n := *c
 	n.Canonical, n.Operations, n.Params, n.Earlier, n.Payload = "", nil, nil, nil, nil
 	if len(n.Text) > 4*(briefly+1) {

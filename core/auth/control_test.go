@@ -202,6 +202,45 @@ func TestAP03Anew(t *testing.T) {
 	}
 }
 
+// AP03: a login that nobody can be asked of does not stand in for one that the
+// provider has withdrawn.
+func TestAP03GroupsOfSeveralLogins(t *testing.T) {
+	s := auth.NewScripted(t)
+	at := time.Now().Truncate(time.Second)
+	l := scriptedLogins(t, s, &at)
+	refresh, withdrawn := "", false
+	s.Answer = func(path string, form url.Values) (int, any) {
+		switch {
+		case path == "/device":
+			return 200, device(s, 60)
+		case form.Get("grant_type") == "refresh_token" && withdrawn:
+			return 400, refusal("invalid_grant")
+		}
+		return 200, idToken(s.Token(at, "task:x"), refresh)
+	}
+	login := func(with string) {
+		t.Helper()
+		s.Set(func() { refresh = with })
+		d, err := l.Begin(t.Context(), "", "192.0.2.1", auth.Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := l.Wait(t.Context(), d.ID); err != nil {
+			t.Fatal(err)
+		}
+		at = at.Add(time.Second)
+	}
+	login("")
+	if groups, err := l.Groups(t.Context(), s.URL, "ada"); err != nil || len(groups) != 1 {
+		t.Errorf("%v %v", groups, err)
+	}
+	login("r")
+	s.Set(func() { withdrawn = true })
+	if groups, err := l.Groups(t.Context(), s.URL, "ada"); !errors.Is(err, auth.ErrToken) {
+		t.Errorf("%v %v", groups, err)
+	}
+}
+
 func TestRoles(t *testing.T) {
 	a := auth.New([]auth.Issuer{{URL: "https://one", Roles: map[string][]string{"approver": {"dba"}}}, {URL: "https://two", People: "partner"}})
 	for _, c := range []struct {

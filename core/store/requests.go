@@ -13,25 +13,30 @@ import (
 )
 
 // AddRequest implements approval.Store.
-func (s *Store) AddRequest(ctx context.Context, c *approval.Card, forget time.Time) error {
+func (s *Store) AddRequest(ctx context.Context, c *approval.Card, forget time.Time, most int) error {
 	card, err := json.Marshal(c)
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
+	brief, err := json.Marshal(c.Slim())
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
 	return wrapRequest(s.write(ctx, func(tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, "DELETE FROM requests WHERE ended IS NOT NULL AND ended < ?", forget.UnixNano()); err != nil {
+		if _, err := tx.ExecContext(ctx, "DELETE FROM requests WHERE ended IS NOT NULL AND (ended < ? OR ended <= (SELECT ended FROM requests WHERE ended IS NOT NULL ORDER BY ended DESC LIMIT 1 OFFSET ?))",
+			forget.UnixNano(), most); err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, "INSERT INTO requests (id, state, since, until, card) VALUES (?, ?, ?, ?, ?)", c.ID, string(c.State), c.Since.UnixNano(), c.Until.UnixNano(), string(card))
+		_, err := tx.ExecContext(ctx, "INSERT INTO requests (id, state, since, until, card, brief) VALUES (?, ?, ?, ?, ?, ?)", c.ID, string(c.State), c.Since.UnixNano(), c.Until.UnixNano(), string(card), string(brief))
 		return err
 	}))
 }
 
-const columns = "id, state, until, card, ended, why, command, outcome"
+const columns = " AS card, id, state, until, ended, why, command, outcome"
 
 // Request implements approval.Store.
 func (s *Store) Request(ctx context.Context, id string) (*approval.Card, error) {
-	list, err := s.requests(ctx, "SELECT "+columns+" FROM requests WHERE id = ?", id)
+	list, err := s.requests(ctx, "SELECT card"+columns+" FROM requests WHERE id = ?", id)
 	if err == nil && len(list) == 0 {
 		err = approval.ErrUnknown
 	}
@@ -47,7 +52,7 @@ func (s *Store) Requests(ctx context.Context, open bool, n int) ([]*approval.Car
 	if open {
 		where = " WHERE state IN ('waiting', 'approved')"
 	}
-	list, err := s.requests(ctx, "SELECT "+columns+" FROM requests"+where+" ORDER BY since DESC LIMIT ?", n)
+	list, err := s.requests(ctx, "SELECT brief"+columns+" FROM requests"+where+" ORDER BY since DESC LIMIT ?", n)
 	return list, wrapRequest(err)
 }
 
@@ -68,7 +73,7 @@ func (s *Store) requests(ctx context.Context, query string, arg any) (list []*ap
 		var until int64
 		var ended sql.NullInt64
 		var command uint64
-		if err := rows.Scan(&id, &state, &until, &card, &ended, &why, &command, &outcome); err != nil {
+		if err := rows.Scan(&card, &id, &state, &until, &ended, &why, &command, &outcome); err != nil {
 			return nil, err
 		}
 		c := &approval.Card{}

@@ -37,11 +37,12 @@ var migrations = []string{
 	`ALTER TABLE tokens ADD COLUMN audience TEXT NOT NULL DEFAULT '';
 	CREATE INDEX logins_subject ON logins (issuer, subject);
 	CREATE TABLE requests (
-		id TEXT PRIMARY KEY, state TEXT NOT NULL, since INTEGER NOT NULL, until INTEGER NOT NULL, card TEXT NOT NULL,
+		id TEXT PRIMARY KEY, state TEXT NOT NULL, since INTEGER NOT NULL, until INTEGER NOT NULL, card TEXT NOT NULL, brief TEXT NOT NULL,
 		ended INTEGER, why TEXT NOT NULL DEFAULT '', command INTEGER NOT NULL DEFAULT 0, outcome TEXT NOT NULL DEFAULT ''
 	) STRICT;
 	CREATE INDEX requests_since ON requests (since);
 	CREATE INDEX requests_state ON requests (state, since);
+	CREATE INDEX requests_ended ON requests (ended) WHERE ended IS NOT NULL;
 	CREATE TABLE voices (
 		request TEXT NOT NULL REFERENCES requests (id) ON DELETE CASCADE, person TEXT NOT NULL, at INTEGER NOT NULL, voice TEXT NOT NULL,
 		PRIMARY KEY (request, person)

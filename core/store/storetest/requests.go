@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -51,7 +52,7 @@ func Requests(t *testing.T, open func(t *testing.T) approval.Store) {
 	}
 	t.Run("a request and its voices stay as they were put", func(t *testing.T) {
 		s := open(t)
-		must(s.AddRequest(ctx, card("one"), now))
+		must(s.AddRequest(ctx, card("one"), now, 1000))
 		must(s.AddVoice(ctx, "one", "bob", voice("bob", true), waiting))
 		must(s.AddVoice(ctx, "one", "eve", voice("eve", true), approved))
 		must(s.Move(ctx, "one", []approval.State{approved}, used, "", now.Add(time.Second)))
@@ -63,7 +64,7 @@ func Requests(t *testing.T, open func(t *testing.T) approval.Store) {
 		if c := state(open(t), "one", used); !reflect.DeepEqual(c, want) {
 			t.Errorf("%+v\nnot\n%+v", c, want)
 		}
-		if s.AddRequest(ctx, card("one"), now) == nil {
+		if s.AddRequest(ctx, card("one"), now, 1000) == nil {
 			t.Error("it was put twice")
 		}
 	})
@@ -77,7 +78,7 @@ func Requests(t *testing.T, open func(t *testing.T) approval.Store) {
 	})
 	t.Run("a person speaks once, whatever they say", func(t *testing.T) {
 		s := open(t)
-		must(s.AddRequest(ctx, card("two"), now))
+		must(s.AddRequest(ctx, card("two"), now, 1000))
 		must(s.AddVoice(ctx, "two", "bob", voice("bob", true), waiting))
 		is(s.AddVoice(ctx, "two", "bob", voice("Bob", true), approved), approval.ErrTwice)
 		is(s.AddVoice(ctx, "two", "bob", voice("bob", false), denied), approval.ErrTwice)
@@ -89,7 +90,7 @@ func Requests(t *testing.T, open func(t *testing.T) approval.Store) {
 		s := open(t)
 		for i, end := range []approval.State{denied, expired, withdrawn, used} {
 			id := fmt.Sprint("over", i)
-			must(s.AddRequest(ctx, card(id), now))
+			must(s.AddRequest(ctx, card(id), now, 1000))
 			if end == used {
 				is(s.Move(ctx, id, []approval.State{approved}, used, "", now), approval.ErrOver) // nobody has approved it
 				must(s.AddVoice(ctx, id, "bob", voice("bob", true), approved))
@@ -106,7 +107,7 @@ func Requests(t *testing.T, open func(t *testing.T) approval.Store) {
 	})
 	t.Run("AP11 its time is a condition of the store", func(t *testing.T) {
 		s := open(t)
-		must(s.AddRequest(ctx, card("late"), now))
+		must(s.AddRequest(ctx, card("late"), now, 1000))
 		v := voice("bob", true)
 		v.At = now.Add(time.Minute) // the first moment that is too late
 		is(s.AddVoice(ctx, "late", "bob", v, approved), approval.ErrOver)
@@ -119,7 +120,7 @@ func Requests(t *testing.T, open func(t *testing.T) approval.Store) {
 		first, second := open(t), open(t) // two replicas
 		for round := range 8 {
 			id := fmt.Sprint("race", round)
-			must(first.AddRequest(ctx, card(id), now))
+			must(first.AddRequest(ctx, card(id), now, 1000))
 			var wg sync.WaitGroup
 			var won atomic.Int32
 			for i, s := range []approval.Store{first, second, first, second} {
@@ -147,7 +148,7 @@ func Requests(t *testing.T, open func(t *testing.T) approval.Store) {
 	})
 	t.Run("AP06 it is used once", func(t *testing.T) {
 		first, second := open(t), open(t)
-		must(first.AddRequest(ctx, card("once"), now))
+		must(first.AddRequest(ctx, card("once"), now, 1000))
 		must(first.AddVoice(ctx, "once", "bob", voice("bob", true), approved))
 		var wg sync.WaitGroup
 		var won atomic.Int32
@@ -172,7 +173,8 @@ func Requests(t *testing.T, open func(t *testing.T) approval.Store) {
 			c := card(fmt.Sprint("list", i))
 			c.Since = now.Add(time.Duration(i+1) * time.Hour)
 			c.Until = c.Since.Add(time.Hour)
-			must(s.AddRequest(ctx, c, now))
+			c.Text = strings.Repeat("ü", 5000)
+			must(s.AddRequest(ctx, c, now, 1000))
 		}
 		must(s.Move(ctx, "list3", []approval.State{waiting}, withdrawn, "gone", now.Add(10*time.Hour)))
 		v := voice("bob", true)
@@ -183,6 +185,9 @@ func Requests(t *testing.T, open func(t *testing.T) approval.Store) {
 			must(err)
 			for _, c := range list {
 				out = append(out, c.ID)
+				if c.Canonical != "" || c.Payload != nil || len(c.Text) > 1000 || !strings.HasPrefix(c.Text, "üüü") || c.Needs[0].People != 2 {
+					t.Errorf("%s is not slim: %+v", c.ID, c)
+				}
 				if c.ID == "list2" && (len(c.Voices) != 1 || !reflect.DeepEqual(c.Voices[0], v)) {
 					t.Errorf("%+v", c.Voices)
 				}
@@ -199,18 +204,35 @@ func Requests(t *testing.T, open func(t *testing.T) approval.Store) {
 	t.Run("what ended long ago is forgotten, what is open is not", func(t *testing.T) {
 		s := open(t)
 		old, open := card("old"), card("open")
-		must(s.AddRequest(ctx, old, now))
-		must(s.AddRequest(ctx, open, now))
+		must(s.AddRequest(ctx, old, now, 1000))
+		must(s.AddRequest(ctx, open, now, 1000))
 		must(s.AddVoice(ctx, "old", "bob", voice("bob", false), denied))
-		must(s.AddRequest(ctx, card("new"), now.Add(time.Hour)))
+		must(s.AddRequest(ctx, card("new"), now.Add(time.Hour), 1000))
 		_, err := s.Request(ctx, "old")
 		is(err, approval.ErrUnknown)
 		state(s, "open", waiting)
 	})
+	t.Run("the oldest of more than so many that ended are forgotten", func(t *testing.T) {
+		s := open(t)
+		late := now.Add(1000 * time.Hour)
+		for i := range 4 {
+			c := card(fmt.Sprint("most", i))
+			must(s.AddRequest(ctx, c, now, 1000))
+			if i != 2 {
+				must(s.Move(ctx, c.ID, []approval.State{waiting}, expired, "", late.Add(time.Duration(i))))
+			}
+		}
+		must(s.AddRequest(ctx, card("more"), now, 2))
+		for id, there := range map[string]bool{"most0": false, "most1": true, "most2": true, "most3": true, "more": true} {
+			if _, err := s.Request(ctx, id); (err == nil) != there {
+				t.Errorf("%s: %v", id, err)
+			}
+		}
+	})
 	t.Run("AP24 what nobody will tell of is unknown", func(t *testing.T) {
 		s := open(t)
 		for id, outcome := range map[string]string{"silent": "", "pending": "pending", "committed": "committed"} {
-			must(s.AddRequest(ctx, card(id), now))
+			must(s.AddRequest(ctx, card(id), now, 1000))
 			is(s.Ran(ctx, id, 1, "completed"), approval.ErrOver) // it is not used
 			must(s.AddVoice(ctx, id, "bob", voice("bob", true), approved))
 			must(s.Move(ctx, id, []approval.State{approved}, used, "", now))
@@ -227,12 +249,12 @@ func Requests(t *testing.T, open func(t *testing.T) approval.Store) {
 	})
 	t.Run("who does not wait has written nothing", func(t *testing.T) {
 		s := open(t)
-		must(s.AddRequest(ctx, card("still"), now))
+		must(s.AddRequest(ctx, card("still"), now, 1000))
 		gone, stop := context.WithCancel(ctx)
 		stop()
 		_, err := s.Request(gone, "still")
 		_, err2 := s.Requests(gone, false, 1)
-		for _, err := range []error{err, err2, s.AddRequest(gone, card("never"), now), s.AddVoice(gone, "still", "bob", voice("bob", true), approved), s.Move(gone, "still", []approval.State{waiting}, expired, "", now), s.Forsake(gone)} {
+		for _, err := range []error{err, err2, s.AddRequest(gone, card("never"), now, 1000), s.AddVoice(gone, "still", "bob", voice("bob", true), approved), s.Move(gone, "still", []approval.State{waiting}, expired, "", now), s.Forsake(gone)} {
 			if err == nil || errors.Is(err, approval.ErrUnknown) || errors.Is(err, approval.ErrOver) {
 				t.Errorf("%v", err)
 			}
