@@ -124,6 +124,9 @@ func (s *Session) held(ctx context.Context, gen *Generation, c *abi.Command, v a
 	if wrote && v.Terms.OnHold != "keep" {
 		return nil, s.refuse(ctx, gen, c, all, denied("gate.on-hold", "this needs the approval of other people, and the open transaction has written: its locks would wait as well", "COMMIT or ROLLBACK first, or have the operator say on_hold: keep"))
 	}
+	if wrote && len(earlier) > maxEarlier {
+		return nil, s.refuse(ctx, gen, c, all, denied("gate.on-hold", fmt.Sprintf("this needs the approval of other people, who cannot be shown the more than %d writes of the open transaction before it", maxEarlier), "COMMIT or ROLLBACK first, or write less in one transaction"))
+	}
 	if c.Input.Kind == abi.InputStream && v.Terms.Payload != "unseen" {
 		return nil, s.refuse(ctx, gen, c, all, denied("gate.payload", "this needs the approval of other people, who cannot see what would be sent into it", "send less at a time, or have the operator say payload: unseen"))
 	}
