@@ -131,6 +131,9 @@ func statusCommand() *cobra.Command {
 		for _, g := range st.Guards {
 			fmt.Printf("guard %s %.12s\n", g.Name, g.Digest)
 		}
+		if st.Held > 0 {
+			fmt.Printf("%d commands wait for approval\n", st.Held)
+		}
 		w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
 		fmt.Fprintln(w, "SESSION\tSUBJECT\tTASK\tRESOURCE\tFROM\tSINCE\tCOMMANDS\tDENIED")
 		for _, s := range st.Sessions {

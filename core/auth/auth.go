@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -27,6 +28,9 @@ type Issuer struct {
 	Subject   string   // claim, default sub
 	Groups    string   // claim, default groups
 	MayAssert []string // groups that count; a * at the end stands for anything
+
+	Roles  map[string][]string // the gateway's own roles, as approver, by the groups that have them; none by itself
+	People string              // whose people its subjects are: two issuers with one name the same people alike
 
 	NoRaw bool // its tokens are not taken as passwords
 
@@ -98,6 +102,21 @@ func (a *Authority) Asserted(url string, groups []string) (now []string, ours bo
 	return now, true
 }
 
+// Has says whether the groups of an issuer's subject give one of the gateway's roles.
+func (a *Authority) Has(url, role string, groups []string) bool {
+	i := a.trusted(url)
+	return i != nil && slices.ContainsFunc(i.Roles[role], func(g string) bool { return slices.Contains(groups, g) })
+}
+
+// Directory names the people that an issuer's subjects are of, empty where it is
+// the one that all issuers share that say nothing.
+func (a *Authority) Directory(url string) string {
+	if i := a.trusted(url); i != nil {
+		return i.Issuer.People
+	}
+	return ""
+}
+
 // SetClock gives it another clock, before it is used.
 func (a *Authority) SetClock(now func() time.Time) { a.now = now }
 
@@ -112,6 +131,7 @@ func (a *Authority) Authenticate(ctx context.Context, l gate.Login) (gate.Grant,
 type said struct {
 	gate.Grant
 	issued time.Time
+	shown  time.Time // when its subject has last shown who they are; zero where the provider does not say
 	nonce  string
 }
 
@@ -146,7 +166,25 @@ func (a *Authority) verify(ctx context.Context, raw string) (said, error) {
 		return said{}, fmt.Errorf("auth: %w", err)
 	}
 	grant, err := a.grant(i, token)
-	return said{grant, token.IssuedAt, token.Nonce}, err
+	shown, badly := shown(token)
+	if err == nil {
+		err = badly
+	}
+	return said{grant, token.IssuedAt, shown, token.Nonce}, err
+}
+
+// shown reads auth_time (OpenID Connect Core, section 2).
+func shown(token *oidc.IDToken) (time.Time, error) {
+	var at struct {
+		AuthTime *float64 `json:"auth_time"`
+	}
+	if err := token.Claims(&at); err != nil {
+		return time.Time{}, fmt.Errorf("auth: auth_time: %w", err)
+	}
+	if at.AuthTime == nil || *at.AuthTime == 0 { // some write 0 where they do not know
+		return time.Time{}, nil
+	}
+	return time.Unix(int64(*at.AuthTime), 0), nil
 }
 
 // peek reads, before the signature is known to hold, what finds the key; nothing

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
@@ -48,7 +49,7 @@ func loopback(redirect string) bool {
 
 // BeginBrowser starts a login by authorization code with PKCE (RFC 7636). The
 // verifier, and what binds the answer to this login, stay here.
-func (l *Logins) BeginBrowser(ctx context.Context, issuerURL, address, redirect string) (*Browser, error) {
+func (l *Logins) BeginBrowser(ctx context.Context, issuerURL, address, redirect string, purpose Audience) (*Browser, error) {
 	if !loopback(redirect) {
 		return nil, ErrRedirect
 	}
@@ -65,12 +66,16 @@ func (l *Logins) BeginBrowser(ctx context.Context, issuerURL, address, redirect 
 	}
 	config.RedirectURL = redirect
 	b := &browser{issuer: i, config: config, state: random(), nonce: random(), verifier: oauth2.GenerateVerifier(), expires: time.Now().Add(browserLasts)}
-	p, id := &pending{address: address, browser: b}, random()
+	p, id := &pending{address: address, purpose: purpose, browser: b}, random()
 	if err := l.add(id, p); err != nil {
 		return nil, err
 	}
 	time.AfterFunc(browserLasts, func() { l.forget(id) })
-	return &Browser{ID: id, URL: config.AuthCodeURL(b.state, oidc.Nonce(b.nonce), oauth2.S256ChallengeOption(b.verifier)), Expires: b.expires}, nil
+	options := []oauth2.AuthCodeOption{oidc.Nonce(b.nonce), oauth2.S256ChallengeOption(b.verifier)}
+	if purpose == Control { // the provider asks the user again where it has not for so long, and says when it did
+		options = append(options, oauth2.SetAuthURLParam("max_age", strconv.Itoa(int(controlLasts/time.Second))))
+	}
+	return &Browser{ID: id, URL: config.AuthCodeURL(b.state, options...), Expires: b.expires}, nil
 }
 
 // Redeem gives a login and its token for the code that the browser came back
@@ -105,5 +110,5 @@ func (l *Logins) Redeem(ctx context.Context, id, state, code string) (*Record, s
 	if subtle.ConstantTimeCompare([]byte(who.nonce), []byte(b.nonce)) != 1 || who.Issuer != b.issuer.URL {
 		return nil, "", errors.New("the provider's token is not that of this login (nonce)")
 	}
-	return l.begun(ctx, who, t)
+	return l.begun(ctx, who, t, p.purpose)
 }

@@ -29,7 +29,7 @@ func TestID18Redirect(t *testing.T) {
 		"http://0.0.0.0:8250/callback": false, "http://[::]:8250/callback": false, "http://127.0.0.1:8250\\@evil.example/callback": false, "//127.0.0.1:8250/callback": false,
 		"http://0x7f.1:8250/callback": false, "http://127.0.0.1:08250/callback": false, "HTTP://127.0.0.1:8250/callback": false, " http://127.0.0.1:8250/callback": false,
 	} {
-		b, err := l.BeginBrowser(t.Context(), "", redirect, redirect)
+		b, err := l.BeginBrowser(t.Context(), "", redirect, redirect, auth.Data)
 		if (err == nil) != ok || !ok && !errors.Is(err, auth.ErrRedirect) {
 			t.Errorf("%q: %v", redirect, err)
 		}
@@ -39,7 +39,7 @@ func TestID18Redirect(t *testing.T) {
 			}
 		}
 	}
-	if _, err := l.BeginBrowser(t.Context(), "https://else.example", "192.0.2.1", "http://127.0.0.1:8250/callback"); !errors.Is(err, auth.ErrIssuer) {
+	if _, err := l.BeginBrowser(t.Context(), "https://else.example", "192.0.2.1", "http://127.0.0.1:8250/callback", auth.Data); !errors.Is(err, auth.ErrIssuer) {
 		t.Errorf("ID25: an issuer of the client's choice: %v", err)
 	}
 }
@@ -67,7 +67,7 @@ func TestID18Bound(t *testing.T) {
 	}
 	begin := func() (*auth.Browser, url.Values) {
 		t.Helper()
-		b, err := l.BeginBrowser(t.Context(), "", "192.0.2.1", "http://127.0.0.1:8250/callback")
+		b, err := l.BeginBrowser(t.Context(), "", "192.0.2.1", "http://127.0.0.1:8250/callback", auth.Data)
 		if err != nil {
 			t.Fatal(err)
 		}

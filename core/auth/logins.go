@@ -31,6 +31,7 @@ import (
 const (
 	tokenPrefix   = "tg_"
 	loginLasts    = 12 * time.Hour
+	controlLasts  = 15 * time.Minute // a control token, and how fresh the login is that gives one
 	groupsFresh   = 5 * time.Minute  // older groups are asked for again
 	groupsOld     = 30 * time.Minute // older ones count no more where the provider does not answer
 	maxPending    = 1000             // logins under way
@@ -44,6 +45,7 @@ var (
 	ErrNoDevice = errors.New("the provider offers no device flow")
 	ErrStore    = errors.New("the store does not answer")
 	ErrBusy     = errors.New("too many logins are under way: try again later")
+	ErrStale    = errors.New("this needs a login that is fresh")
 	ErrToken    = errors.New("the token is not valid, or over: log in again")
 )
 
@@ -67,6 +69,7 @@ type Logins struct {
 // pending is a login that its user has not confirmed yet.
 type pending struct {
 	address string
+	purpose Audience
 	done    chan struct{}
 	login   *Record
 	token   string
@@ -131,8 +134,9 @@ type Device struct {
 	Expires     time.Time `json:"expires"`
 }
 
-// Begin starts a login at an issuer, the only one where its name is empty.
-func (l *Logins) Begin(ctx context.Context, issuerURL, address string) (*Device, error) {
+// Begin starts a login at an issuer, the only one where its name is empty. Its
+// token is for that purpose.
+func (l *Logins) Begin(ctx context.Context, issuerURL, address string, purpose Audience) (*Device, error) {
 	i, err := l.issuer(issuerURL)
 	if err != nil {
 		return nil, err
@@ -144,7 +148,7 @@ func (l *Logins) Begin(ctx context.Context, issuerURL, address string) (*Device,
 	if cfg.Endpoint.DeviceAuthURL == "" {
 		return nil, ErrNoDevice
 	}
-	p, id := &pending{address: address, done: make(chan struct{})}, random()
+	p, id := &pending{address: address, purpose: purpose, done: make(chan struct{})}, random()
 	if err := l.add(id, p); err != nil {
 		return nil, err
 	}
@@ -159,7 +163,7 @@ func (l *Logins) Begin(ctx context.Context, issuerURL, address string) (*Device,
 	l.running.Go(func() {
 		ctx, cancel := context.WithDeadline(l.ctx, d.Expiry)
 		defer cancel()
-		p.login, p.token, p.err = l.confirm(ctx, i, cfg, d)
+		p.login, p.token, p.err = l.confirm(ctx, i, cfg, d, purpose)
 		close(p.done)
 		time.AfterFunc(2*time.Minute, func() { l.forget(id) }) // for whom never comes back
 	})
@@ -190,7 +194,7 @@ func (l *Logins) forget(id string) {
 }
 
 // confirm waits until the user has confirmed and makes the login.
-func (l *Logins) confirm(ctx context.Context, i *issuer, cfg *oauth2.Config, d *oauth2.DeviceAuthResponse) (*Record, string, error) {
+func (l *Logins) confirm(ctx context.Context, i *issuer, cfg *oauth2.Config, d *oauth2.DeviceAuthResponse, purpose Audience) (*Record, string, error) {
 	t, err := cfg.DeviceAccessToken(oidc.ClientContext(ctx, i.client), d)
 	if err != nil {
 		if ctx.Err() != nil || !time.Now().Before(d.Expiry) {
@@ -205,12 +209,17 @@ func (l *Logins) confirm(ctx context.Context, i *issuer, cfg *oauth2.Config, d *
 	if err != nil {
 		return nil, "", err
 	}
-	return l.begun(ctx, grant, t)
+	return l.begun(ctx, grant, t, purpose)
 }
 
-// begun makes a login of what the provider has said.
-func (l *Logins) begun(ctx context.Context, grant said, t *oauth2.Token) (*Record, string, error) {
+// begun makes a login of what the provider has said. Of a provider that says when
+// its user has shown who they are, that has to be fresh for a control token; of
+// others the confirmation counts, which has just come.
+func (l *Logins) begun(ctx context.Context, grant said, t *oauth2.Token, purpose Audience) (*Record, string, error) {
 	now := l.now().Truncate(time.Second) // as the store keeps it
+	if purpose == Control && !grant.shown.IsZero() && now.Sub(grant.shown) > controlLasts {
+		return nil, "", fmt.Errorf("%w: the provider has asked you %s ago", ErrStale, now.Sub(grant.shown).Round(time.Minute))
+	}
 	r := &Record{ID: random(), Issuer: grant.Issuer, Subject: grant.Subject, Groups: grant.Groups, Asserted: grant.issued, Refreshed: now, Started: now, Expires: now.Add(loginLasts)}
 	if t.RefreshToken == "" { // nobody to ask later: what was said holds for as long as it said
 		r.Expires = grant.Expires
@@ -218,7 +227,11 @@ func (l *Logins) begun(ctx context.Context, grant said, t *oauth2.Token) (*Recor
 		r.Sealed = l.seal.Seal(nil, nil, []byte(t.RefreshToken), []byte(r.ID))
 	}
 	secret := tokenPrefix + random()
-	if err := l.store.AddLogin(ctx, r, &Token{Hash: sha256.Sum256([]byte(secret)), Login: r.ID, Expires: r.Expires}); err != nil {
+	token := &Token{Hash: sha256.Sum256([]byte(secret)), Login: r.ID, Audience: purpose, Expires: r.Expires}
+	if end := now.Add(controlLasts); purpose == Control && end.Before(token.Expires) {
+		token.Expires = end
+	}
+	if err := l.store.AddLogin(ctx, r, token); err != nil {
 		return nil, "", fmt.Errorf("%w: %w", ErrStore, err)
 	}
 	return r, secret, nil
@@ -269,6 +282,10 @@ func (l *Logins) Authenticate(ctx context.Context, in gate.Login) (gate.Grant, e
 	if err != nil {
 		return gate.Grant{}, err
 	}
+	if t.Audience != Data {
+		return gate.Grant{Issuer: r.Issuer, Subject: r.Subject}, &gate.Denied{Guard: "gate", Reason: abi.Reason{Code: "auth.audience",
+			Message: "this token is for decisions and opens no session", Hint: "taskgate login gives one that does"}}
+	}
 	if t.Task != "" && t.Task != in.Task || t.Resource != "" && t.Resource != in.Resource {
 		return gate.Grant{Issuer: r.Issuer, Subject: r.Subject}, &gate.Denied{Guard: "gate", Reason: abi.Reason{Code: "auth.narrow",
 			Message: fmt.Sprintf("this token is for task %q on %q", t.Task, t.Resource), Hint: fmt.Sprintf("user=%s dbname=%s", t.Task, t.Resource)}}
@@ -301,6 +318,39 @@ func (l *Logins) Lookup(ctx context.Context, secret, address string) (*Token, *R
 // Current gives a login as it is now. It asks the provider where the groups
 // are not fresh; its error says why the login is over or cannot be trusted.
 func (l *Logins) Current(ctx context.Context, id string) (*Record, error) {
+	return l.current(ctx, id, groupsFresh, groupsOld)
+}
+
+// Anew is Current for what cannot wait: the provider is asked now, and has to
+// answer. A login without a refresh token has what it was told as long as it lasts.
+func (l *Logins) Anew(ctx context.Context, id string) (*Record, error) {
+	return l.current(ctx, id, 0, 0)
+}
+
+// Groups gives the groups that a subject has now, by the newest of its logins
+// that is not over and can be asked for.
+func (l *Logins) Groups(ctx context.Context, issuer, subject string) ([]string, error) {
+	ids, err := l.store.LoginsOf(ctx, issuer, subject, l.now())
+	if err != nil {
+		return nil, err
+	}
+	err = nil
+	for _, id := range ids {
+		r, e := l.Anew(ctx, id)
+		switch {
+		case e != nil:
+			err = e
+		case err == nil || r.Sealed != nil: // one that nobody can be asked of says nothing against one that was asked for in vain
+			return r.Groups, nil
+		}
+	}
+	if err == nil {
+		err = ErrToken
+	}
+	return nil, err
+}
+
+func (l *Logins) current(ctx context.Context, id string, fresh, old time.Duration) (*Record, error) {
 	r, err := l.store.Login(ctx, id)
 	if errors.Is(err, ErrUnknown) {
 		return nil, ErrToken
@@ -319,21 +369,43 @@ func (l *Logins) Current(ctx context.Context, id string) (*Record, error) {
 		return nil, fmt.Errorf("%w (%s)", ErrToken, r.Ended)
 	case !now.Before(r.Expires):
 		return nil, ErrToken
-	case now.Sub(r.Refreshed) < groupsFresh || r.Sealed == nil:
+	case now.Sub(r.Refreshed) < fresh || r.Sealed == nil:
 		return r, nil
 	}
 	// A refresh token may be good for one use: one asks for all.
-	v, err, _ := l.flights.Do(id, func() (any, error) { return l.refresh(context.WithoutCancel(ctx), r) })
-	if err != nil {
+	v, err, _ := l.flights.Do(id, func() (any, error) { return l.refresh(context.WithoutCancel(ctx), r, fresh) })
+	silent := new(unheard)
+	if errors.As(err, &silent) && now.Sub(r.Refreshed) < old {
+		return r, nil
+	} else if err != nil {
 		return nil, err
 	}
-	return v.(*Record), nil
+	next := *v.(*Record)
+	next.Groups, _ = l.Asserted(next.Issuer, next.Groups)
+	return &next, nil
 }
 
+// unheard is of groups that could not be asked for now.
+type unheard struct {
+	subject string
+	why     error
+}
+
+func (u *unheard) Error() string {
+	return fmt.Sprintf("auth: %s: the groups could not be asked for: %v", u.subject, u.why)
+}
+func (u *unheard) Unwrap() error { return u.why }
+
 // refresh asks the provider for the groups of a login.
-func (l *Logins) refresh(ctx context.Context, r *Record) (*Record, error) {
-	if again, err := l.store.Login(ctx, r.ID); err != nil || again.Ended != "" || l.now().Sub(again.Refreshed) < groupsFresh {
-		return again, err // it was refreshed, or ended, while this one waited
+func (l *Logins) refresh(ctx context.Context, r *Record, fresh time.Duration) (*Record, error) {
+	r, err := l.store.Login(ctx, r.ID)
+	switch {
+	case err != nil:
+		return nil, err
+	case r.Ended != "": // while this one waited
+		return nil, fmt.Errorf("%w (%s)", ErrToken, r.Ended)
+	case l.now().Sub(r.Refreshed) < fresh:
+		return r, nil
 	}
 	end := func(why string) (*Record, error) {
 		if err := l.store.EndLogin(ctx, r.ID, why, l.now()); err != nil {
@@ -341,12 +413,7 @@ func (l *Logins) refresh(ctx context.Context, r *Record) (*Record, error) {
 		}
 		return nil, fmt.Errorf("%w (%s)", ErrToken, why)
 	}
-	stale := func(why error) (*Record, error) {
-		if l.now().Sub(r.Refreshed) < groupsOld {
-			return r, nil
-		}
-		return nil, fmt.Errorf("auth: %s: the groups could not be asked for: %w", r.Subject, why)
-	}
+	stale := func(why error) (*Record, error) { return nil, &unheard{r.Subject, why} }
 	i := l.trusted(r.Issuer)
 	if i == nil {
 		return end("its issuer is no longer trusted")
@@ -427,8 +494,8 @@ func (l *Logins) Narrow(ctx context.Context, secret, address, task, resource str
 	if err != nil {
 		return "", time.Time{}, err
 	}
-	if t.Task != "" || t.Resource != "" {
-		return "", time.Time{}, errors.New("a token for one task makes no others")
+	if t.Audience != Data || t.Task != "" || t.Resource != "" {
+		return "", time.Time{}, errors.New("a token for one task, or for decisions, makes no others")
 	}
 	end := l.now().Add(lasts)
 	if end.After(t.Expires) {

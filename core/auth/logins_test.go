@@ -60,7 +60,7 @@ func logins(t *testing.T, noRaw bool) *bench {
 // login goes through the device flow as its user does.
 func (b *bench) login(t *testing.T) (*auth.Record, string) {
 	t.Helper()
-	d, err := b.Begin(t.Context(), "", "192.0.2.1")
+	d, err := b.Begin(t.Context(), "", "192.0.2.1", auth.Data)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +198,7 @@ func TestID21From(t *testing.T) {
 // ID15: of all who wait for one login, one gets its token.
 func TestID15OneGetsTheToken(t *testing.T) {
 	b := logins(t, true)
-	d, err := b.Begin(t.Context(), "", "192.0.2.1")
+	d, err := b.Begin(t.Context(), "", "192.0.2.1", auth.Data)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -288,7 +288,7 @@ func TestProviderDown(t *testing.T) {
 	if _, err := b.Authenticate(t.Context(), as(token)); err == nil {
 		t.Error("groups of long ago count")
 	}
-	if _, err := b.Begin(t.Context(), "", "192.0.2.1"); err == nil {
+	if _, err := b.Begin(t.Context(), "", "192.0.2.1", auth.Data); err == nil {
 		t.Error("a login without a provider")
 	}
 }
@@ -330,7 +330,7 @@ func TestStoreGone(t *testing.T) {
 // have too many under way.
 func TestNotConfirmed(t *testing.T) {
 	b := logins(t, true)
-	first, err := b.Begin(t.Context(), "", "192.0.2.1")
+	first, err := b.Begin(t.Context(), "", "192.0.2.1", auth.Data)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -346,17 +346,17 @@ func TestNotConfirmed(t *testing.T) {
 		t.Error("a wrong password")
 	}
 	for range 30 {
-		if _, err = b.Begin(t.Context(), "", "192.0.2.1"); err != nil {
+		if _, err = b.Begin(t.Context(), "", "192.0.2.1", auth.Data); err != nil {
 			break
 		}
 	}
 	if !errors.Is(err, auth.ErrBusy) {
 		t.Errorf("no end of logins under way: %v", err)
 	}
-	if _, err := b.Begin(t.Context(), "", "192.0.2.2"); err != nil {
+	if _, err := b.Begin(t.Context(), "", "192.0.2.2", auth.Data); err != nil {
 		t.Errorf("one address keeps others out: %v", err)
 	}
-	if _, err := b.Begin(t.Context(), "https://else", "192.0.2.2"); err == nil {
+	if _, err := b.Begin(t.Context(), "https://else", "192.0.2.2", auth.Data); err == nil {
 		t.Error("ID25: an issuer of the client's choice")
 	}
 }

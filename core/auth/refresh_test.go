@@ -95,7 +95,7 @@ func TestID13Answers(t *testing.T) {
 				return 200, a
 			}
 			l := scriptedLogins(t, s, &at)
-			d, err := l.Begin(t.Context(), s.URL, "192.0.2.1")
+			d, err := l.Begin(t.Context(), s.URL, "192.0.2.1", auth.Data)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -173,7 +173,7 @@ func TestID19Refreshes(t *testing.T) {
 				had = append(had, form.Get("refresh_token"))
 				return c.answer(s, at)
 			}
-			d, err := l.Begin(t.Context(), "", "192.0.2.1")
+			d, err := l.Begin(t.Context(), "", "192.0.2.1", auth.Data)
 			if err != nil {
 				t.Fatal(err)
 			}

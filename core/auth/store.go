@@ -15,6 +15,9 @@ type Store interface {
 	AddLogin(ctx context.Context, l *Record, t *Token) error
 	// Login gives a login, ErrUnknown where there is none.
 	Login(ctx context.Context, id string) (*Record, error)
+	// LoginsOf names the logins of a subject that have not ended, and are not over
+	// then, newest first.
+	LoginsOf(ctx context.Context, issuer, subject string, at time.Time) ([]string, error)
 	// Refreshed replaces Groups, Asserted, Sealed and Refreshed of a login that has not ended.
 	Refreshed(ctx context.Context, l *Record) error
 	// EndLogin ends a login, and with it its tokens. Ending one twice keeps the first reason.
@@ -47,11 +50,21 @@ type Record struct {
 type Token struct {
 	Hash     [32]byte // SHA-256 of the token
 	Login    string
+	Audience Audience       // what it is for
 	Task     string         // the only task it is for; empty is any
 	Resource string         // the only resource; empty is any
 	From     []netip.Prefix // the only addresses; none is any
 	Expires  time.Time
 }
+
+// Audience is what a token is for.
+type Audience string
+
+// The audiences. A token is for one of them alone.
+const (
+	Data    Audience = ""        // to connect
+	Control Audience = "control" // to decide requests: of a fresh login, for a quarter of an hour
+)
 
 // from says whether the token counts from an address, with a port or without.
 func (t *Token) from(address string) bool {

@@ -85,13 +85,15 @@ type Issuer struct {
 	Scopes    []string // asked for at a login through the gateway, besides openid and offline_access
 	Secret    *Secret  // of the client; nil for a public one
 
+	People string // whose people its subjects are: a subject of two issuers that say the same is one person, also where both say nothing
+
 	Roles map[string][]string // approver, auditor, operator: the groups that have it here; nobody has one that is not named
 }
 
 // Digest is over all that is written of an issuer. A secret counts as what it
 // refers to.
 func (i Issuer) Digest() string {
-	return fmt.Sprintf("%q %q %q %q %q %t %q %v %q", i.URL, i.ClientID, i.Subject, i.Groups, i.MayAssert, i.RawTokens, i.Scopes, i.Secret, i.Roles)
+	return fmt.Sprintf("%q %q %q %q %q %t %q %v %q %q", i.URL, i.ClientID, i.Subject, i.Groups, i.MayAssert, i.RawTokens, i.Scopes, i.Secret, i.People, i.Roles)
 }
 
 // Resource is a database behind the gateway.
@@ -479,6 +481,7 @@ func (p *parser) issuer(n strict.Node) Issuer {
 		"may_assert": func(v strict.Node) { i.MayAssert = v.Strings() },
 		"raw_tokens": func(v strict.Node) { i.RawTokens = v.Bool() },
 		"scopes":     func(v strict.Node) { i.Scopes = v.Strings() },
+		"people":     func(v strict.Node) { i.People = v.String() },
 		"client_secret": func(v strict.Node) {
 			secret := p.secret(v)
 			i.Secret = &secret

@@ -358,11 +358,16 @@ func Decision(at time.Time, r *Request, v *abi.Voice) []byte {
 	return abi.AppendString(b, 40, r.Binding[:])
 }
 
-func appendSettled(b []byte, s *Session, at time.Time, r *Request, state RequestState, why string) []byte {
-	b = appendHead(b, EventSettled, s.abi.ID, at)
+func appendSettled(b []byte, session string, at time.Time, request string, state RequestState, why string) []byte {
+	b = appendHead(b, EventSettled, session, at)
 	b = abi.AppendString(b, 15, why)
-	b = abi.AppendString(b, 36, r.ID)
+	b = abi.AppendString(b, 36, request)
 	return abi.AppendString(b, 37, string(state))
+}
+
+// Settled gives the bytes of how a request ended whose session is no more.
+func Settled(at time.Time, session, request string, state RequestState, why string) []byte {
+	return appendSettled(nil, session, at, request, state, why)
 }
 
 func appendClose(b []byte, s *Session, at time.Time, why error) []byte {

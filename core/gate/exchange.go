@@ -283,6 +283,7 @@ func (e *Exchange) Done(ctx context.Context, o Outcome) error {
 	s := e.s
 	s.mu.Lock()
 	s.unlink(e)
+	ran := s.ranLocked(e, o)
 	s.buf = appendDone(s.buf[:0], e, o, s.gate.now())
 	var err error
 	if s.broken == nil && s.gate.Log.TryAppend(s.buf) {
@@ -295,5 +296,6 @@ func (e *Exchange) Done(ctx context.Context, o Outcome) error {
 	}
 	s.mu.Unlock()
 	e.gen.release()
+	s.tellRan(ran)
 	return err
 }

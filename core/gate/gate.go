@@ -177,6 +177,7 @@ type Gate struct {
 	Refused  func(l Login, why error)                                          // is told of each failed login that is recorded singly; may be nil
 	Approver Approver                                                          // nil refuses what has to be approved
 	Refresh  func(ctx context.Context, login string) error                     // asks for the groups of a login now, and tells Regroup; may be nil
+	Ran      func(request string, command uint64, how State)                   // is told how a held command ended, again once its transaction did; may be nil
 	MaskKey  func(task, name string) []byte                                    // the key of a mask by name, of the task where that is empty
 
 	current  atomic.Pointer[Generation]

@@ -124,6 +124,9 @@ func (s *Session) held(ctx context.Context, gen *Generation, c *abi.Command, v a
 	if wrote && v.Terms.OnHold != "keep" {
 		return nil, s.refuse(ctx, gen, c, all, denied("gate.on-hold", "this needs the approval of other people, and the open transaction has written: its locks would wait as well", "COMMIT or ROLLBACK first, or have the operator say on_hold: keep"))
 	}
+	if wrote && len(earlier) > maxEarlier {
+		return nil, s.refuse(ctx, gen, c, all, denied("gate.on-hold", fmt.Sprintf("this needs the approval of other people, who cannot be shown the more than %d writes of the open transaction before it", maxEarlier), "COMMIT or ROLLBACK first, or write less in one transaction"))
+	}
 	if c.Input.Kind == abi.InputStream && v.Terms.Payload != "unseen" {
 		return nil, s.refuse(ctx, gen, c, all, denied("gate.payload", "this needs the approval of other people, who cannot see what would be sent into it", "send less at a time, or have the operator say payload: unseen"))
 	}
@@ -138,7 +141,11 @@ func (s *Session) held(ctx context.Context, gen *Generation, c *abi.Command, v a
 		return nil, err
 	}
 	if err := s.gate.Approver.Ask(ctx, r); err != nil {
-		return nil, s.withdraw(r, Decided{}, fmt.Errorf("%w: %w", denied("gate.hold", "this needs the approval of other people, who cannot be asked now", "try again later"), err))
+		why := fmt.Errorf("%w: %w", denied("gate.hold", "this needs the approval of other people, who cannot be asked now", "try again later"), err)
+		if errors.As(err, new(*Denied)) { // too much of its subject's waits
+			why = err
+		}
+		return nil, s.withdraw(r, Decided{}, why)
 	}
 	decided, err := s.wait(ctx, r, v, hold)
 	if err == nil && decided.State == Approved {
@@ -309,6 +316,39 @@ func (s *Session) agree(ctx context.Context, r *Request, all []asked, d Decided)
 	return nil
 }
 
+// ran is a command that was held, and how it ended.
+type ran struct {
+	request string
+	command uint64
+	how     State
+}
+
+// ranLocked gives the held commands of which the end of an exchange tells.
+func (s *Session) ranLocked(e *Exchange, o Outcome) (now []ran) {
+	if e.held != "" {
+		now = append(now, ran{e.held, e.seq, o.State})
+		if o.State == Open {
+			s.unsettled = append(s.unsettled, now[0])
+		}
+	}
+	s.unsettled = slices.DeleteFunc(s.unsettled, func(r ran) bool {
+		settled := o.Settles != 0 && r.command >= o.First && r.command <= o.Last
+		if settled {
+			now = append(now, ran{r.request, r.command, o.Settles})
+		}
+		return settled
+	})
+	return now
+}
+
+func (s *Session) tellRan(now []ran) {
+	for _, r := range now {
+		if s.gate.Ran != nil {
+			s.gate.Ran(r.request, r.command, r.how)
+		}
+	}
+}
+
 // equal says whether two verdicts are the same in all that holds for a command.
 func equal(a, b abi.Verdict) bool {
 	a.Reason, b.Reason = abi.Reason{}, abi.Reason{}
@@ -459,7 +499,7 @@ func (s *Session) writeRequest(ctx context.Context, gen *Generation, c *abi.Comm
 func (s *Session) settle(r *Request, state RequestState, why string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.buf = appendSettled(s.buf[:0], s, s.gate.now(), r, state, why)
+	s.buf = appendSettled(s.buf[:0], s.abi.ID, s.gate.now(), r.ID, state, why)
 	return s.endLocked(context.WithoutCancel(s.ctx), s.buf)
 }
 

@@ -259,6 +259,76 @@ func TestAP13OpenTransactions(t *testing.T) {
 	}
 }
 
+// TestAP12EarlierIsWhole holds that a card which cannot have all that an open
+// transaction has written is never made.
+func TestAP12EarlierIsWhole(t *testing.T) {
+	_, s, p, _ := holding(t, &guard{name: "a", may: all, answer: func(c *abi.Command) (*abi.Verdict, error) {
+		if c.Statement.Text == "write" {
+			return &abi.Verdict{Decision: abi.Allow}, nil
+		}
+		v, err := review(c)
+		v.Terms.OnHold = "keep"
+		return v, err
+	}})
+	submit := func(text string) error {
+		c := command(text, abi.EffectWrite)
+		c.Open = true
+		ex, err := s.Submit(t.Context(), c, waits)
+		if err == nil {
+			err = ex.Done(t.Context(), Outcome{State: Open})
+		}
+		return err
+	}
+	for range maxEarlier {
+		if err := submit("write"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.decided <- Decided{State: Approved}
+	if err := submit("delete"); err != nil || len(p.asked) != 1 || len(p.asked[0].Earlier) != maxEarlier { // and is a write itself
+		t.Fatalf("%v %d", err, len(p.asked))
+	}
+	if err := submit("delete"); err == nil || !strings.Contains(err.Error(), "cannot be shown") || len(p.asked) != 1 {
+		t.Errorf("%v %d", err, len(p.asked))
+	}
+}
+
+// TestAP24HowItEnded holds that whoever keeps requests is told how a held
+// command ended, and again when its transaction did.
+func TestAP24HowItEnded(t *testing.T) {
+	g, s, p, _ := holding(t)
+	var told []string
+	g.Ran = func(request string, command uint64, how State) {
+		if request != p.asked[command-1].ID {
+			t.Errorf("%s is told of command %d", request, command)
+		}
+		told = append(told, how.String())
+	}
+	run := func(o Outcome) {
+		t.Helper()
+		p.decided <- Decided{State: Approved}
+		c := command("delete", abi.EffectWrite)
+		ex, err := s.Submit(t.Context(), c, waits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := ex.Done(t.Context(), o); err != nil {
+			t.Error(err)
+		}
+	}
+	run(Outcome{State: Open})
+	run(Outcome{State: Failed})
+	run(Outcome{State: Completed, Settles: Committed, First: 2, Last: 3}) // not the first
+	run(Outcome{State: Completed, Settles: RolledBack, First: 1, Last: 1})
+	run(Outcome{State: Open})
+	if err := s.Close(nil); err != nil {
+		t.Error(err)
+	}
+	if got := strings.Join(told, ", "); got != "pending, failed, completed, completed, rolled back, pending, unknown" {
+		t.Error(got)
+	}
+}
+
 // TestAP25Guards holds that each guard's review is a requirement of its own and
 // that its APPROVAL can end a request, not loosen it.
 func TestAP25Guards(t *testing.T) {

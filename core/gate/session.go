@@ -26,20 +26,21 @@ type Session struct {
 	rec      Recording
 	stop     []func() bool
 
-	mu      sync.Mutex
-	buf     []byte // an event being written
-	seq     uint64 // of the last command
-	spoke   uint64 // the last command when something came outside of commands
-	denied  uint64
-	wrote   bool             // an open transaction has writes that no COMMIT has settled
-	earlier []*abi.Statement // those writes
-	open    *Exchange        // the open exchanges, newest first
-	opened  uint64           // the generation whose SESSION_OPEN was asked
-	judged  map[act]*judged
-	texts   map[*abi.Statement]*written
-	broken  error // the log or the recording failed: nothing passes any more
-	closed  bool
-	ambient Exchange
+	mu        sync.Mutex
+	buf       []byte // an event being written
+	seq       uint64 // of the last command
+	spoke     uint64 // the last command when something came outside of commands
+	denied    uint64
+	wrote     bool             // an open transaction has writes that no COMMIT has settled
+	earlier   []*abi.Statement // those writes
+	open      *Exchange        // the open exchanges, newest first
+	opened    uint64           // the generation whose SESSION_OPEN was asked
+	judged    map[act]*judged
+	texts     map[*abi.Statement]*written
+	unsettled []ran // held commands that ran in a transaction that is open
+	broken    error // the log or the recording failed: nothing passes any more
+	closed    bool
+	ambient   Exchange
 }
 
 // act is what a verdict is kept for.
@@ -260,7 +261,13 @@ func (s *Session) Close(why error) error {
 	s.closed = true
 	s.buf = appendClose(s.buf[:0], s, s.gate.now(), why)
 	err := s.endLocked(context.WithoutCancel(s.ctx), s.buf)
+	left := s.unsettled
+	s.unsettled = nil
 	s.mu.Unlock()
+	for i := range left {
+		left[i].how = Lost
+	}
+	s.tellRan(left)
 	for _, stop := range s.stop {
 		stop()
 	}

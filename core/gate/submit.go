@@ -139,7 +139,7 @@ func (s *Session) note(c *abi.Command) {
 		s.wrote, s.earlier = false, s.earlier[:0]
 	case c.Statement.Writes():
 		s.wrote = true
-		if len(s.earlier) < maxEarlier {
+		if len(s.earlier) <= maxEarlier { // one more, to tell that there are more
 			s.earlier = append(s.earlier, c.Statement)
 		}
 	}

@@ -71,6 +71,7 @@ type Status struct {
 	Guards     []gate.Module    `json:"guards"`
 	Listeners  []ListenerStatus `json:"listeners"`
 	Sessions   []SessionStatus  `json:"sessions"`
+	Held       int              `json:"held"` // commands that wait for people
 }
 
 // Listeners gives those that are open, by name.
@@ -91,7 +92,7 @@ func (s *Server) Listeners() (list []ListenerStatus) {
 // Status says how the gateway stands.
 func (s *Server) Status() Status {
 	gen := s.gate.Current()
-	st := Status{Version: s.Version, Ready: true, Generation: gen.Number, Policy: gen.Digest, Listeners: s.Listeners(), Sessions: []SessionStatus{}}
+	st := Status{Version: s.Version, Ready: true, Generation: gen.Number, Policy: gen.Digest, Listeners: s.Listeners(), Sessions: []SessionStatus{}, Held: s.approvals.Counts().Waiting}
 	if why := s.unready(); why != nil {
 		st.Ready, st.Why = false, why.Error()
 	}

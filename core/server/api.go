@@ -24,13 +24,14 @@ const (
 	regroupEvery = 30 * time.Second
 	waitAtMost   = 20 * time.Second // in one request
 	narrowAtMost = 12 * time.Hour
-	maxFrom      = 20 // addresses or ranges of one token
+	maxFrom      = 20   // addresses or ranges of one token
+	maxWatching  = 1000 // at once
 )
 
 func issuers(c *config.Config) []auth.Issuer {
 	var list []auth.Issuer
 	for _, i := range c.Issuers {
-		a := auth.Issuer{URL: i.URL, ClientID: i.ClientID, Subject: i.Subject, Groups: i.Groups, MayAssert: i.MayAssert, NoRaw: !i.RawTokens, Scopes: i.Scopes}
+		a := auth.Issuer{URL: i.URL, ClientID: i.ClientID, Subject: i.Subject, Groups: i.Groups, MayAssert: i.MayAssert, NoRaw: !i.RawTokens, Scopes: i.Scopes, Roles: i.Roles, People: i.People}
 		if i.Secret != nil {
 			a.Secret = i.Secret.Resolve
 		}
@@ -76,12 +77,26 @@ func (s *Server) endForeign() {
 }
 
 func (s *Server) regroupOne(ctx context.Context, login string) {
-	var groups []string
 	r, err := s.logins.Current(ctx, login)
+	if err == nil || ctx.Err() == nil {
+		s.regrouped(login, r, err)
+	}
+}
+
+// refresh is regroupOne before a command is released that was held: the groups
+// are asked for now, and where they cannot be had the command does not run.
+func (s *Server) refresh(ctx context.Context, login string) error {
+	r, err := s.logins.Anew(ctx, login)
+	if err == nil || errors.Is(err, auth.ErrToken) {
+		s.regrouped(login, r, err)
+	}
+	return err
+}
+
+func (s *Server) regrouped(login string, r *auth.Record, err error) {
+	var groups []string
 	if err == nil {
 		groups = r.Groups
-	} else if ctx.Err() != nil {
-		return
 	}
 	over := err
 	if err != nil && !errors.Is(err, auth.ErrToken) { // why it cannot be asked is for the log
@@ -110,6 +125,7 @@ type Me struct {
 	Subject  string       `json:"subject"`
 	Groups   []string     `json:"groups"`
 	Expires  time.Time    `json:"expires"`
+	Audience string       `json:"audience"` // data or control
 	Tasks    []TaskStatus `json:"tasks"`
 	Postgres Front        `json:"postgres"`
 }
@@ -139,6 +155,7 @@ func (s *Server) api() http.Handler {
 	mux.HandleFunc("GET /v1/me", s.me)
 	mux.HandleFunc("POST /v1/tokens", s.narrow)
 	mux.HandleFunc("POST /v1/logout", s.logout)
+	s.approvalRoutes(mux)
 	return mux
 }
 
@@ -146,16 +163,26 @@ func (s *Server) beginLogin(w http.ResponseWriter, r *http.Request) {
 	var in struct {
 		Issuer   string `json:"issuer"`
 		Redirect string `json:"redirect"` // of a browser; without it a device's code is given
+		For      string `json:"for"`      // data, which is the default, or control
 	}
 	if !take(w, r, &in) {
+		return
+	}
+	purpose := auth.Data
+	switch in.For {
+	case "", "data":
+	case "control":
+		purpose = auth.Control
+	default:
+		failHint(w, http.StatusBadRequest, fmt.Sprintf("for: %q", in.For), "data, to connect, or control, to decide requests")
 		return
 	}
 	var d any
 	var err error
 	if in.Redirect == "" {
-		d, err = s.logins.Begin(r.Context(), in.Issuer, host(r))
+		d, err = s.logins.Begin(r.Context(), in.Issuer, host(r), purpose)
 	} else {
-		d, err = s.logins.BeginBrowser(r.Context(), in.Issuer, host(r), in.Redirect)
+		d, err = s.logins.BeginBrowser(r.Context(), in.Issuer, host(r), in.Redirect, purpose)
 	}
 	switch {
 	case errors.Is(err, auth.ErrNoDevice):
@@ -210,15 +237,26 @@ func (s *Server) handOut(w http.ResponseWriter, r *http.Request, l *auth.Record,
 	switch {
 	case errors.Is(err, auth.ErrUnknown):
 		fail(w, http.StatusNotFound, "no such login is under way")
+	case errors.Is(err, auth.ErrStale):
+		failHint(w, http.StatusForbidden, err.Error(), "log out at the identity provider and in again, or log in by the browser, which asks it to ask you")
 	case err != nil:
 		s.Log.Warn().Err(err).Msg("login")
 		refuse(w, http.StatusForbidden, err)
 	default:
-		if err := s.note(l.Subject, fmt.Sprintf("login %s of %s at %s from %s, groups %q", l.ID, l.Subject, l.Issuer, host(r), l.Groups)); err != nil {
+		t, _, err := s.logins.Lookup(r.Context(), token, host(r))
+		if err != nil {
+			refuse(w, http.StatusServiceUnavailable, err)
+			return
+		}
+		what := "login"
+		if t.Audience == auth.Control {
+			what = "login for decisions"
+		}
+		if err := s.note(l.Subject, fmt.Sprintf("%s %s of %s at %s from %s, groups %q", what, l.ID, l.Subject, l.Issuer, host(r), l.Groups)); err != nil {
 			fail(w, http.StatusInternalServerError, "the login could not be recorded")
 			return
 		}
-		reply(w, http.StatusOK, Token{token, l.Expires})
+		reply(w, http.StatusOK, Token{token, t.Expires})
 	}
 }
 
@@ -227,7 +265,12 @@ func (s *Server) me(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	me := Me{Issuer: l.Issuer, Subject: l.Subject, Groups: l.Groups, Expires: t.Expires, Tasks: []TaskStatus{}, Postgres: *s.front.Load()}
+	me := Me{Issuer: l.Issuer, Subject: l.Subject, Groups: l.Groups, Expires: t.Expires, Audience: "data", Tasks: []TaskStatus{}, Postgres: *s.front.Load()}
+	if t.Audience == auth.Control { // it opens no task
+		me.Audience = "control"
+		reply(w, http.StatusOK, me)
+		return
+	}
 	for _, task := range s.gate.Current().Allowed(l.Groups) {
 		if t.Task == "" || t.Task == task.Name {
 			me.Tasks = append(me.Tasks, TaskStatus{task.Name, task.Resources})
@@ -246,8 +289,12 @@ func (s *Server) narrow(w http.ResponseWriter, r *http.Request) {
 	if !take(w, r, &in) {
 		return
 	}
-	_, l, ok := s.bearer(w, r)
+	t, l, ok := s.bearer(w, r)
 	if !ok {
+		return
+	}
+	if t.Audience != auth.Data {
+		fail(w, http.StatusForbidden, "a token for decisions makes no others")
 		return
 	}
 	lasts := time.Duration(in.Seconds) * time.Second

@@ -49,10 +49,15 @@ func (s *Server) newMetrics() *metrics {
 	const logins = "Logins to a task."
 	count("logins_total", logins, prometheus.Labels{"outcome": "opened"}, func(c gate.Counts) uint64 { return c.Opened })
 	count("logins_total", logins, prometheus.Labels{"outcome": "refused"}, func(c gate.Counts) uint64 { return c.LoginsRefused })
+	for _, state := range []gate.RequestState{gate.Used, gate.Refused, gate.Expired, gate.Withdrawn} {
+		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: ns, Name: "approvals_total", Help: "Requests for approval that came to an end, by outcome.",
+			ConstLabels: prometheus.Labels{"outcome": string(state)}}, func() float64 { return float64(s.approvals.Counts().Ended[state]) }))
+	}
 	show := func(name, help string, f func() float64) {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: ns, Name: name, Help: help}, f))
 	}
 	show("sessions", "Open sessions.", func() float64 { return float64(len(s.gate.Sessions())) })
+	show("approvals_waiting", "Commands that wait for people.", func() float64 { return float64(s.approvals.Counts().Waiting) })
 	show("generation", "The generation that judges.", func() float64 { return float64(s.gate.Current().Number) })
 	show("ready", "1 where /readyz says so.", func() float64 {
 		if s.unready() != nil {

@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/approval"
 	"github.com/taskgate/taskgate/core/audit"
 	"github.com/taskgate/taskgate/core/auth"
 	"github.com/taskgate/taskgate/core/config"
@@ -40,14 +41,16 @@ type Server struct {
 	Grace   time.Duration // that sessions have to end in when the gateway stops
 	Ready   func(addresses map[string]string)
 
-	gate    *gate.Gate
-	host    *wasm.Host
-	audit   *audit.Log
-	logins  *auth.Logins
-	pg      *postgres.Protocol
-	metrics *metrics
-	front   atomic.Pointer[Front] // how psql gets here
-	clock   func() time.Time      // of logins; nil is time.Now
+	gate      *gate.Gate
+	host      *wasm.Host
+	audit     *audit.Log
+	logins    *auth.Logins
+	approvals *approval.Service
+	watching  atomic.Int64 // who waits for changes of requests
+	pg        *postgres.Protocol
+	metrics   *metrics
+	front     atomic.Pointer[Front] // how psql gets here
+	clock     func() time.Time      // of logins; nil is time.Now
 
 	top       *errgroup.Group
 	listening context.Context // what the listeners run under
@@ -132,7 +135,15 @@ func (s *Server) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer s.logins.Close()
-	s.gate = &gate.Gate{Identity: s.logins, Dialer: Dialer{}, Log: s.audit, Recorder: recorder, Judged: s.judged, Refused: s.refusedLogin}
+	key, err := maskKey(filepath.Join(c.Data, "mask.key"))
+	if err != nil {
+		return fmt.Errorf("server: %w", err)
+	}
+	s.approvals = s.approving(s.audit, rows)
+	if err := s.approvals.Start(ctx); err != nil {
+		return err
+	}
+	s.gate = &gate.Gate{Identity: s.logins, Dialer: Dialer{}, Log: s.audit, Recorder: recorder, Judged: s.judged, Refused: s.refusedLogin, Approver: s.approvals, Refresh: s.refresh, Ran: s.ran, MaskKey: key}
 	s.gate.Swap(gen)
 	defer s.gate.Swap(&gate.Generation{})
 	opened, err := s.open(c)

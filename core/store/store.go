@@ -1,4 +1,4 @@
-// Package store keeps rows in SQLite: logins and tokens. Evidence is not here:
+// Package store keeps rows in SQLite: logins, tokens and requests for approval. Evidence is not here:
 // the audit log is the truth, and this can be lost without losing any of it.
 package store
 
@@ -34,13 +34,26 @@ var migrations = []string{
 	CREATE INDEX tokens_login ON tokens (login);`,
 	`ALTER TABLE logins ADD COLUMN asserted INTEGER NOT NULL DEFAULT 0;
 	ALTER TABLE tokens ADD COLUMN addresses TEXT NOT NULL DEFAULT '';`,
+	`ALTER TABLE tokens ADD COLUMN audience TEXT NOT NULL DEFAULT '';
+	CREATE INDEX logins_subject ON logins (issuer, subject);
+	CREATE TABLE requests (
+		id TEXT PRIMARY KEY, state TEXT NOT NULL, since INTEGER NOT NULL, until INTEGER NOT NULL, card TEXT NOT NULL, brief TEXT NOT NULL,
+		ended INTEGER, why TEXT NOT NULL DEFAULT '', command INTEGER NOT NULL DEFAULT 0, outcome TEXT NOT NULL DEFAULT ''
+	) STRICT;
+	CREATE INDEX requests_since ON requests (since);
+	CREATE INDEX requests_state ON requests (state, since);
+	CREATE INDEX requests_ended ON requests (ended) WHERE ended IS NOT NULL;
+	CREATE TABLE voices (
+		request TEXT NOT NULL REFERENCES requests (id) ON DELETE CASCADE, person TEXT NOT NULL, at INTEGER NOT NULL, voice TEXT NOT NULL,
+		PRIMARY KEY (request, person)
+	) STRICT, WITHOUT ROWID;`,
 }
 
 // keep is how long a login stays after it is over.
 const keep = 30 * 24 * time.Hour
 
 // Store is an open database. It is safe for concurrent use and implements
-// auth.Store.
+// auth.Store and approval.Store.
 type Store struct{ db *sql.DB }
 
 // Open opens the database in a file, making it where it is missing, and brings
@@ -136,6 +149,23 @@ func (s *Store) Login(ctx context.Context, id string) (*auth.Record, error) {
 	return l, nil
 }
 
+// LoginsOf implements auth.Store.
+func (s *Store) LoginsOf(ctx context.Context, issuer, subject string, at time.Time) (ids []string, err error) {
+	rows, err := s.db.QueryContext(ctx, "SELECT id FROM logins WHERE issuer = ? AND subject = ? AND ended_at IS NULL AND expires > ? ORDER BY started DESC, rowid DESC", issuer, subject, at.Unix())
+	if err != nil {
+		return nil, wrap(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, wrap(err)
+		}
+		ids = append(ids, id)
+	}
+	return ids, wrap(rows.Err())
+}
+
 // Refreshed implements auth.Store.
 func (s *Store) Refreshed(ctx context.Context, l *auth.Record) error {
 	groups, err := json.Marshal(l.Groups)
@@ -162,8 +192,8 @@ func addToken(ctx context.Context, tx *sql.Tx, t *auth.Token) error {
 	for _, p := range t.From {
 		from = append(from, p.String())
 	}
-	r, err := tx.ExecContext(ctx, "INSERT INTO tokens (hash, login, task, resource, addresses, expires) SELECT ?, id, ?, ?, ?, ? FROM logins WHERE id = ? AND ended_at IS NULL",
-		t.Hash[:], t.Task, t.Resource, strings.Join(from, " "), t.Expires.Unix(), t.Login)
+	r, err := tx.ExecContext(ctx, "INSERT INTO tokens (hash, login, audience, task, resource, addresses, expires) SELECT ?, id, ?, ?, ?, ?, ? FROM logins WHERE id = ? AND ended_at IS NULL",
+		t.Hash[:], string(t.Audience), t.Task, t.Resource, strings.Join(from, " "), t.Expires.Unix(), t.Login)
 	return affected(r, err)
 }
 
@@ -172,7 +202,7 @@ func (s *Store) Token(ctx context.Context, hash [32]byte) (*auth.Token, error) {
 	t := &auth.Token{Hash: hash}
 	var from string
 	var expires int64
-	err := s.db.QueryRowContext(ctx, "SELECT login, task, resource, addresses, expires FROM tokens WHERE hash = ?", hash[:]).Scan(&t.Login, &t.Task, &t.Resource, &from, &expires)
+	err := s.db.QueryRowContext(ctx, "SELECT login, audience, task, resource, addresses, expires FROM tokens WHERE hash = ?", hash[:]).Scan(&t.Login, &t.Audience, &t.Task, &t.Resource, &from, &expires)
 	if err != nil {
 		return nil, wrap(err)
 	}

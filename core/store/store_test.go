@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/taskgate/taskgate/core/approval"
 	"github.com/taskgate/taskgate/core/auth"
 	"github.com/taskgate/taskgate/core/store/storetest"
 )
@@ -19,6 +20,18 @@ import (
 func TestStore(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a b?#%.db") // a path is no URL
 	storetest.Run(t, func(t *testing.T) auth.Store {
+		s, err := Open(t.Context(), path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		return s
+	})
+	storetest.Requests(t, func(t *testing.T) approval.Store {
 		s, err := Open(t.Context(), path)
 		if err != nil {
 			t.Fatal(err)
@@ -82,7 +95,7 @@ func TestOlderIsMigrated(t *testing.T) {
 			if err != nil || l.Subject != "ada" || len(l.Groups) != 1 || l.Ended != "" || l.Asserted.Unix() != 0 || l.Expires.Unix() != 3 {
 				t.Errorf("version %d: %+v %v", version, l, err)
 			}
-			if k, err := s.Token(t.Context(), [32]byte{}); err != nil || k.Task != "x" || len(k.From) != 0 || k.Expires.Unix() != 4 {
+			if k, err := s.Token(t.Context(), [32]byte{}); err != nil || k.Task != "x" || k.Audience != auth.Data || len(k.From) != 0 || k.Expires.Unix() != 4 {
 				t.Errorf("version %d: %+v %v", version, k, err)
 			}
 			next := *l

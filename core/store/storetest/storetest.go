@@ -23,7 +23,7 @@ func Run(t *testing.T, open func(t *testing.T) auth.Store) {
 		return &auth.Record{ID: id, Issuer: "https://idp", Subject: "ada", Groups: []string{"task:a", "dba"}, Asserted: now.Add(-time.Second), Sealed: []byte{0, 1, 255}, Refreshed: now, Started: now, Expires: now.Add(time.Hour)}
 	}
 	token := func(b byte, login string) *auth.Token {
-		return &auth.Token{Hash: [32]byte{b}, Login: login, Task: "a", Resource: "r", Expires: now.Add(time.Minute),
+		return &auth.Token{Hash: [32]byte{b}, Login: login, Audience: auth.Control, Task: "a", Resource: "r", Expires: now.Add(time.Minute),
 			From: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/32")}}
 	}
 	must := func(err error) {
@@ -103,10 +103,32 @@ func Run(t *testing.T, open func(t *testing.T) auth.Store) {
 			t.Errorf("%+v", l)
 		}
 	})
+	t.Run("the logins of a subject, newest first, without what is over", func(t *testing.T) {
+		s := open(t)
+		for i, id := range []string{"of1", "of2", "of3", "of4"} {
+			l := login(id)
+			l.Subject, l.Started = "many", now.Add(time.Duration(i)*time.Second)
+			if id == "of4" {
+				l.Expires = now.Add(time.Second)
+			}
+			must(s.AddLogin(ctx, l, token(byte(46+i), id)))
+		}
+		must(s.EndLogin(ctx, "of3", "logout", now))
+		ids, err := s.LoginsOf(ctx, "https://idp", "many", now.Add(time.Second))
+		must(err)
+		if !reflect.DeepEqual(ids, []string{"of2", "of1"}) {
+			t.Error(ids)
+		}
+		for _, who := range [][2]string{{"https://else", "many"}, {"https://idp", "MANY"}, {"https://idp", "'"}} {
+			if ids, err := s.LoginsOf(ctx, who[0], who[1], now); err != nil || len(ids) != 0 {
+				t.Errorf("%q: %v %v", who, ids, err)
+			}
+		}
+	})
 	t.Run("nothing is nothing, whatever keeps it", func(t *testing.T) {
 		s := open(t)
 		l, k := login("bare"), token(45, "bare")
-		l.Groups, l.Sealed, k.Task, k.Resource, k.From = []string{}, nil, "", "", nil
+		l.Groups, l.Sealed, k.Audience, k.Task, k.Resource, k.From = []string{}, nil, auth.Data, "", "", nil
 		must(s.AddLogin(ctx, l, k))
 		got, err := open(t).Login(ctx, "bare")
 		must(err)
@@ -121,7 +143,7 @@ func Run(t *testing.T, open func(t *testing.T) auth.Store) {
 	})
 	t.Run("names are texts, and are never part of a statement", func(t *testing.T) {
 		s := open(t)
-		l, k := login("it's; DROP TABLE logins --"), token(46, "it's; DROP TABLE logins --")
+		l, k := login("it's; DROP TABLE logins --"), token(56, "it's; DROP TABLE logins --")
 		l.Subject, l.Groups, k.Task, k.Resource = "ädä\" ' \\ %", []string{"task:'", "a,b", "[\"", "ü"}, "'", "\\"
 		must(s.AddLogin(ctx, l, k))
 		got, err := open(t).Login(ctx, l.ID)

@@ -1,0 +1,187 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/taskgate/taskgate/core/approval"
+)
+
+// AddRequest implements approval.Store.
+func (s *Store) AddRequest(ctx context.Context, c *approval.Card, forget time.Time, most int) error {
+	card, err := json.Marshal(c)
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	brief, err := json.Marshal(c.Slim())
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	return wrapRequest(s.write(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, "DELETE FROM requests WHERE ended IS NOT NULL AND (ended < ? OR ended <= (SELECT ended FROM requests WHERE ended IS NOT NULL ORDER BY ended DESC LIMIT 1 OFFSET ?))",
+			forget.UnixNano(), most); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, "INSERT INTO requests (id, state, since, until, card, brief) VALUES (?, ?, ?, ?, ?, ?)", c.ID, string(c.State), c.Since.UnixNano(), c.Until.UnixNano(), string(card), string(brief))
+		return err
+	}))
+}
+
+const columns = " AS card, id, state, until, ended, why, command, outcome"
+
+// Request implements approval.Store.
+func (s *Store) Request(ctx context.Context, id string) (*approval.Card, error) {
+	list, err := s.requests(ctx, "SELECT card"+columns+" FROM requests WHERE id = ?", id)
+	if err == nil && len(list) == 0 {
+		err = approval.ErrUnknown
+	}
+	if err != nil {
+		return nil, wrapRequest(err)
+	}
+	return list[0], nil
+}
+
+// Requests implements approval.Store.
+func (s *Store) Requests(ctx context.Context, open bool, n int) ([]*approval.Card, error) {
+	where := ""
+	if open {
+		where = " WHERE state IN ('waiting', 'approved')"
+	}
+	list, err := s.requests(ctx, "SELECT brief"+columns+" FROM requests"+where+" ORDER BY since DESC LIMIT ?", n)
+	return list, wrapRequest(err)
+}
+
+// requests reads cards with their voices, as one look at the database.
+func (s *Store) requests(ctx context.Context, query string, arg any) (list []*approval.Card, err error) {
+	tx, err := s.db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, tx.Rollback()) }() // it has only read
+	rows, err := tx.QueryContext(ctx, query, arg)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id, state, card, why, outcome string
+		var until int64
+		var ended sql.NullInt64
+		var command uint64
+		if err := rows.Scan(&card, &id, &state, &until, &ended, &why, &command, &outcome); err != nil {
+			return nil, err
+		}
+		c := &approval.Card{}
+		if err := json.Unmarshal([]byte(card), c); err != nil || c.ID != id {
+			return nil, fmt.Errorf("request %s is not understood: %v", id, err)
+		}
+		c.State, c.Until, c.Why, c.Command, c.Outcome, c.Voices = approval.State(state), time.Unix(0, until).UTC(), why, command, outcome, []approval.Voice{}
+		if ended.Valid {
+			at := time.Unix(0, ended.Int64).UTC()
+			c.Ended = &at
+		}
+		list = append(list, c)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	for _, c := range list {
+		if err := voices(ctx, tx, c); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+func voices(ctx context.Context, tx *sql.Tx, c *approval.Card) error {
+	rows, err := tx.QueryContext(ctx, "SELECT voice FROM voices WHERE request = ? ORDER BY at, person", c.ID)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var text string
+		if err := rows.Scan(&text); err != nil {
+			return err
+		}
+		var v approval.Voice
+		if err := json.Unmarshal([]byte(text), &v); err != nil {
+			return fmt.Errorf("a voice of request %s is not understood: %w", c.ID, err)
+		}
+		c.Voices = append(c.Voices, v)
+	}
+	return rows.Err()
+}
+
+// AddVoice implements approval.Store.
+func (s *Store) AddVoice(ctx context.Context, id, person string, v approval.Voice, next approval.State) error {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	at := v.At.UnixNano()
+	return wrapRequest(s.write(ctx, func(tx *sql.Tx) error {
+		if err := only(tx.ExecContext(ctx, "UPDATE requests SET state = ?1, ended = CASE WHEN ?1 IN ('waiting', 'approved') THEN NULL ELSE ?2 END, why = CASE WHEN ?1 IN ('waiting', 'approved') THEN '' ELSE ?3 END WHERE id = ?4 AND state = 'waiting' AND until > ?2",
+			string(next), at, v.Reason, id)); err != nil {
+			return err
+		}
+		r, err := tx.ExecContext(ctx, "INSERT INTO voices (request, person, at, voice) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", id, person, at, string(text))
+		if err := only(r, err); errors.Is(err, approval.ErrOver) {
+			return approval.ErrTwice
+		} else if err != nil {
+			return err
+		}
+		return nil
+	}))
+}
+
+// Move implements approval.Store.
+func (s *Store) Move(ctx context.Context, id string, from []approval.State, next approval.State, why string, at time.Time) error {
+	args := []any{string(next), at.UnixNano(), why, id}
+	for _, f := range from {
+		args = append(args, string(f))
+	}
+	query := "UPDATE requests SET state = ?, ended = ?, why = ? WHERE id = ? AND state IN (?" + strings.Repeat(", ?", len(from)-1) + ")"
+	if next == "used" {
+		query += " AND until > ?"
+		args = append(args, at.UnixNano())
+	}
+	return wrapRequest(only(s.db.ExecContext(ctx, query, args...)))
+}
+
+// Ran implements approval.Store.
+func (s *Store) Ran(ctx context.Context, id string, command uint64, outcome string) error {
+	return wrapRequest(only(s.db.ExecContext(ctx, "UPDATE requests SET command = ?, outcome = ? WHERE id = ? AND state = 'used'", int64(command), outcome, id)))
+}
+
+// Forsake implements approval.Store.
+func (s *Store) Forsake(ctx context.Context) error {
+	_, err := s.db.ExecContext(ctx, "UPDATE requests SET outcome = 'unknown' WHERE state = 'used' AND outcome IN ('', 'pending')")
+	return wrapRequest(err)
+}
+
+// only is of a change that has to have met a row.
+func only(r sql.Result, err error) error {
+	if err != nil {
+		return err
+	}
+	n, err := r.RowsAffected()
+	if err == nil && n == 0 {
+		return approval.ErrOver
+	}
+	return err
+}
+
+func wrapRequest(err error) error {
+	for _, known := range []error{nil, approval.ErrUnknown, approval.ErrOver, approval.ErrTwice} {
+		if errors.Is(err, known) {
+			return known
+		}
+	}
+	return fmt.Errorf("store: %w", err)
+}
