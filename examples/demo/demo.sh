@@ -50,7 +50,7 @@ say "a throw-away PostgreSQL with a shop, an identity provider, the gateway"
 "$root/build/demo-server" <"$fifo" >"$dir/server.env" 2>"$dir/server.log" &
 pids+=($!)
 exec 9>"$fifo"
-echo '{"ada": {"password": "lovelace", "groups": ["task:order-support"]}}' >"$dir/users.json"
+echo '{"ada": {"password": "lovelace", "groups": ["task:order-support", "task:data-migration"]}, "grace": {"password": "hopper", "groups": ["dba"]}}' >"$dir/users.json"
 "$root/build/taskgate" dev-idp --address 127.0.0.1:0 --users "$dir/users.json" >"$dir/issuer" 2>"$dir/idp.log" &
 pids+=($!)
 waitfor "$dir/server.env"
@@ -82,15 +82,27 @@ port=$(sed 's/.*"postgres":"[^"]*:\([0-9]*\)".*/\1/' "$dir/addresses")
 export XDG_CONFIG_HOME=$dir/config
 
 say "ada logs in by her identity provider, through the gateway"
-echo "  \$ taskgate login --gateway http://$api"
-"$root/build/taskgate" login --gateway "http://$api" >"$dir/login" &
-login=$!
-pids+=($login)
-for _ in $(seq 200); do grep -q "^code" "$dir/login" && break; sleep 0.05; done
-"$root/build/taskgate" dev-confirm "$(sed -n 's/^open *//p' "$dir/login")" "$(sed -n 's/^code *//p' "$dir/login")" --user ada --password lovelace
-wait "$login"
-out=$(cat "$dir/login")
-sed 's/^/  /' <<<"$out"
+confirmed() { # user password arguments: runs taskgate, and confirms the login that it asks for
+  local user=$1 password=$2 code=0
+  shift 2
+  printf '  %s $ taskgate %s\n' "$user" "$*"
+  : >"$dir/asks"
+  "$root/build/taskgate" "$@" >"$dir/asks" 2>&1 &
+  local asking=$!
+  for _ in $(seq 200); do
+    if grep -q "^code  " "$dir/asks"; then
+      "$root/build/taskgate" dev-confirm "$(sed -n 's/^open *//p' "$dir/asks")" "$(sed -n 's/^code  *//p' "$dir/asks" | head -1)" --user "$user" --password "$password"
+      break
+    fi
+    kill -0 "$asking" 2>/dev/null || break
+    sleep 0.05
+  done
+  wait "$asking" || code=$?
+  out=$(cat "$dir/asks")
+  sed 's/^/  /' <<<"$out"
+  return $code
+}
+confirmed ada lovelace login --gateway "http://$api"
 expect "you are ada"
 expect "order-support"
 echo "  from here: taskgate psql shop --task order-support, or any client: the task is the user, the resource the database, a token the password"
@@ -99,8 +111,13 @@ url="postgresql://order-support:$token@127.0.0.1:$port/shop"
 
 say "allowed: what the task lists"
 sql "select id, name, email from customers where id = 7;" "update orders set status = 'shipped' where id = 7;"
-expect "c7@example.com"
+expect "***@example.com"
 expect "UPDATE 1"
+
+say "masked: it may be shown, and nothing else"
+sql "select id, email from customers where email = 'c7@example.com';" "select upper(email) from customers;"
+expect "masked in this task and cannot be used in a condition"
+expect "masked in this task and cannot be computed with"
 
 say "refused: a table dropped, with what the task does allow"
 sql "drop table orders;"
@@ -129,6 +146,49 @@ expect "shipped"
 say "psql's own looking around works"
 sql "\\dt"
 expect "customers"
+
+say "held: a second person looks at it first"
+XDG_CONFIG_HOME=$dir/grace confirmed grace hopper login --gateway "http://$api"
+held() { # text: psql in the background as ada, held; its output is in $dir/held
+  printf '  ada   shop=> %s\n' "$1"
+  psql -X -P pager=off "postgresql://data-migration:$migration@127.0.0.1:$port/shop" -c "$1" >"$dir/held" 2>&1 &
+  holding=$!
+  pids+=($holding)
+  for _ in $(seq 200); do grep -q "taskgate approve" "$dir/held" && break; sleep 0.05; done
+  request=$(sed -n 's/.*taskgate approve \([a-z0-9]*\).*/\1/p' "$dir/held" | head -1)
+}
+answered() {
+  wait "$holding" || true
+  out=$(cat "$dir/held")
+  sed 's/^/  ada   /' <<<"$out"
+}
+migration=$("$root/build/taskgate" token --task data-migration --on shop --for 8h)
+held "delete from orders where id = 1;"
+XDG_CONFIG_HOME=$dir/grace confirmed grace hopper approvals
+expect "$request"
+XDG_CONFIG_HOME=$dir/grace tg approvals show "$request"
+expect "does      delete public.items"
+code=$(sed -n 's/^code  *//p' <<<"$out")
+XDG_CONFIG_HOME=$dir/grace tg approve "$request" --code "$code" --reason "the customer asked for it"
+answered
+expect "DELETE 1"
+
+say "denied: it never runs, and the session says by whom and why"
+held "delete from orders where id = 2;"
+code=$(XDG_CONFIG_HOME=$dir/grace "$root/build/taskgate" approvals show "$request" | sed -n 's/^code  *//p')
+XDG_CONFIG_HOME=$dir/grace tg deny "$request" --code "$code" --reason "that one is still open"
+answered
+expect "denied by grace: that one is still open"
+
+say "withdrawn: ctrl-C in psql, and nobody can approve it any more"
+held "delete from orders where id = 3;"
+kill -INT "$holding"
+answered
+expect "canceling statement due to user request"
+XDG_CONFIG_HOME=$dir/grace tg approve "$request" --code none --reason late && { echo "demo: FAILED: it was approved" >&2; exit 1; }
+expect "withdrawn"
+sql "select id from orders where id in (1, 2, 3) order by id;"
+expect "(2 rows)"
 
 say "before asking: what would it do?"
 tg explain --task data-migration "delete from orders where id = 1" && { echo "demo: FAILED: it may do that" >&2; exit 1; }
@@ -182,6 +242,11 @@ session=$(tail -1 <<<"$out" | cut -d' ' -f1)
 tg replay "$session"
 expect "public.orders is frozen"
 expect "closed after"
+
+say "and of one that was held: who asked, who approved, what became of it"
+tg sessions
+session=$(grep -m1 data-migration <<<"$out" | cut -d' ' -f1)
+tg replay "$session"
 
 say "the audit log is proved, and a tampered copy is caught"
 tg audit verify
