@@ -89,6 +89,8 @@ var otherwise = map[string]string{
 	"condition-10": "allow", "condition-11": "allow",
 	// COPY is masked as rows are.
 	"copy-01": "deny_or_mask", "copy-02": "deny_or_mask", "copy-03": "deny_or_mask", "copy-07": "deny_or_mask", "copy-08": "deny_or_mask",
+	// A table that the task does not list.
+	"wholerow-34": "deny",
 	// The order of masked rows tells of their values.
 	"compose-19": "deny",
 	// An error is provoked on purpose, or FETCH from a portal is refused; nothing shows either way.
