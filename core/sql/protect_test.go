@@ -212,7 +212,7 @@ func TestPM01BypassMasked(t *testing.T) {
 			if e.Masks() {
 				got = "mask"
 			}
-			results, _ := conn.PgConn().Exec(context.Background(), "set statement_timeout = 3000; "+a.Statement.Canonical).ReadAll()
+			results, _ := conn.PgConn().Exec(context.Background(), "set statement_timeout = 10000; "+a.Statement.Canonical).ReadAll()
 			for i, r := range results[min(1, len(results)):] {
 				if len(r.FieldDescriptions) == 0 {
 					continue
@@ -297,7 +297,7 @@ func TestPM13NonInterference(t *testing.T) {
 		}
 		var told [2]string
 		for i, conn := range conns {
-			results, err := conn.PgConn().Exec(context.Background(), "begin; set local statement_timeout = 2000; "+a.Statement.Canonical).ReadAll()
+			results, err := conn.PgConn().Exec(context.Background(), "begin; set local statement_timeout = 10000; "+a.Statement.Canonical).ReadAll()
 			for n, r := range results[min(2, len(results)):] {
 				hide := make([]bool, len(r.FieldDescriptions))
 				if len(hide) > 0 && i == 0 {
@@ -323,6 +323,12 @@ func TestPM13NonInterference(t *testing.T) {
 				told[i] += pg.Code
 			}
 			_, _ = conn.PgConn().Exec(context.Background(), "rollback").ReadAll()
+		}
+		if late := "57014"; strings.HasSuffix(told[0], late) || strings.HasSuffix(told[1], late) { // a busy machine tells nothing
+			if err := e.Done(context.Background(), gate.Outcome{}); err != nil {
+				t.Fatal(err)
+			}
+			continue
 		}
 		if told[0] != told[1] {
 			t.Errorf("%s\n%s\n%s\n%s\n%+v", text, told[0], told[1], render(a, nil), a.Statement.Outputs)
