@@ -109,6 +109,7 @@ func TestWM19Forgotten(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	f.Add(sample().AppendTo(nil, allInputs, nil))
+	f.Add((&Approval{ID: "r1", Session: sample().Session, Voices: []Voice{{Subject: "bob", Groups: []string{"dba"}}}, Met: true}).AppendTo(nil, allInputs))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var c Command
 		if c.Decode(b) == nil {
