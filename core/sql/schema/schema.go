@@ -82,8 +82,8 @@ type Relation struct {
 	Rules        []Rule // other than a view's own
 	RowLevel     bool   // row-level security is on
 	Policies     []Policy
-	Persistent   bool   // neither temporary nor unlogged
-	System       bool   // in pg_catalog or information_schema
+	Persistent   bool // neither temporary nor unlogged
+	System       bool // in pg_catalog or information_schema
 	RowType      OID
 	Extension    string // that it belongs to
 }
