@@ -115,7 +115,7 @@ func plan(c *config.Config) (*gate.Generation, *catalog.Catalog, error) {
 	}
 	for name, t := range cat.Tasks {
 		gen.Tasks[name] = &gate.Task{Name: name, Groups: t.Groups, Resources: t.Resources, Login: t.LoginAt(logins), Session: t.Session, Digest: t.Digest(),
-			Options: &postgres.TaskOptions{StatementTimeout: t.Timeout, Introspect: t.Introspect, Channels: t.Channels, Masked: masked(t)}}
+			Options: &postgres.TaskOptions{StatementTimeout: t.Timeout, Introspect: t.Introspect, Channels: t.Channels, Masked: t.Masked()}}
 	}
 	return gen, cat, nil
 }
@@ -306,11 +306,3 @@ func Secrets(c *config.Config) (missing []string) {
 // clean makes text safe for one line of a log, and for the terminal that it is
 // read on (X18).
 func clean(s string) string { return record.Escape(s) }
-
-// masked are the columns that a task masks.
-func masked(t *catalog.Task) (list []abi.Source) {
-	for i := range t.Masks {
-		list = append(list, abi.Source{Relation: t.Masks[i].Relation[:], Column: t.Masks[i].Column})
-	}
-	return list
-}

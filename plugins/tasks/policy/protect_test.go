@@ -41,6 +41,8 @@ func TestProtect(t *testing.T) {
 	tested := op("insert", "public.notes", 0, "", "id")
 	tested.Columns[0].Use |= abi.UseTested
 	listed := op("insert", "public.notes", 0, "", "id")
+	other := op("test", "public.other", 0, "fk public.notes.f", "id")
+	other.Effect, other.Columns[0].Use = abi.EffectRead, abi.UseTested
 	known := append([]Rule{{At: "0", Verbs: []string{"select"}, Tables: []string{"public.notes"}, Columns: []string{"id"}}}, rules...)
 	floor := abi.Operation{Verb: "commit", Kind: abi.KindTransaction, Effect: abi.EffectRead, Attrs: abi.Floor}
 	for name, c := range map[string]struct {
@@ -61,6 +63,9 @@ func TestProtect(t *testing.T) {
 		"oracle, refused, not tested":  {&Task{Rules: rules, Oracle: "refuse"}, []abi.Operation{listed}, ""},
 		"oracle, refused, but listed":  {&Task{Rules: known, Oracle: "refuse"}, []abi.Operation{tested}, ""},
 		"oracle, accepted":             {&Task{Rules: rules, Oracle: "accept", Masks: []abi.Protect{email}}, []abi.Operation{tested}, "public.customers.email"},
+		"a key of another table":       {&Task{Rules: rules}, []abi.Operation{listed, other}, ""},
+		"a key, refused":               {&Task{Rules: rules, Oracle: "refuse"}, []abi.Operation{listed, other}, "public.other.id?"},
+		"a key, errors":                {&Task{Rules: append([]Rule{{Verbs: []string{"select"}, Tables: []string{"public.notes"}, Columns: []string{"*"}}}, rules...), ShowErrors: true}, []abi.Operation{listed, other}, "public.other.*?"},
 		"a schema with a dot is other": {&Task{Rules: []Rule{{Verbs: []string{"select"}, Tables: []string{"a.b.c"}, Columns: []string{"*"}}}, ShowErrors: true}, []abi.Operation{{Verb: "select", Kind: abi.KindRelation, Object: []string{"a.b", "c"}, Effect: abi.EffectRead}}, "a.b.c.*?"},
 	} {
 		v := judged(c.task, c.ops...)
