@@ -4,8 +4,6 @@ import (
 	"net"
 	"sync"
 	"time"
-
-	"github.com/taskgate/taskgate/abi"
 )
 
 // What one may leave in the log by being refused, in one window. Refusals are
@@ -72,10 +70,10 @@ func (b *budget) over(key string, now time.Time) bool {
 	return s != nil && now.Sub(s.since) < window && (s.n > maxDenials || s.bytes > maxDenialSize)
 }
 
-// refused counts a refused command, and ends the session whose subject is
-// refused too often.
-func (s *Session) refused(c *abi.Command) {
-	have, _ := s.gate.denials.take(s.abi.Issuer+"\x00"+s.abi.Subject, len(c.Statement.Text), s.gate.now())
+// refused counts a refused command of so many bytes, and ends the session whose
+// subject is refused too often.
+func (s *Session) refused(size int) {
+	have, _ := s.gate.denials.take(s.abi.Issuer+"\x00"+s.abi.Subject, size, s.gate.now())
 	if have.n > maxDenials || have.bytes > maxDenialSize {
 		s.end(&Ended{Reason: "too many refused commands: come back in a minute"})
 	}

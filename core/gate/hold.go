@@ -194,6 +194,7 @@ func (s *Session) withdraw(r *Request, d Decided, why error) error {
 	}
 	s.mu.Lock()
 	s.denied++
+	s.refused(len(r.Text)) // who asks and takes it back, again and again, fills the log as well
 	s.mu.Unlock()
 	if err != nil {
 		return errors.Join(why, err)
@@ -475,7 +476,7 @@ func (s *Session) refuse(ctx context.Context, gen *Generation, c *abi.Command, a
 	if err := s.writeLocked(ctx, s.buf, false); err != nil {
 		return err
 	}
-	s.refused(c)
+	s.refused(len(c.Statement.Text))
 	return d
 }
 

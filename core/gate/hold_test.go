@@ -293,6 +293,24 @@ func TestAP12EarlierIsWhole(t *testing.T) {
 	}
 }
 
+// TestAP16AskedInVain holds that who asks again and again in vain counts as one
+// who is refused: each request is in the log.
+func TestAP16AskedInVain(t *testing.T) {
+	_, s, p, _ := holding(t)
+	for i := range maxDenials + 1 {
+		if err := s.Context().Err(); err != nil {
+			t.Fatalf("ended by request %d: %v", i, context.Cause(s.Context()))
+		}
+		p.decided <- Decided{State: Refused}
+		if _, err := s.Submit(t.Context(), command("delete", abi.EffectWrite), waits); err == nil {
+			t.Fatal("it ran")
+		}
+	}
+	if err := context.Cause(s.Context()); err == nil || !strings.Contains(err.Error(), "too many refused commands") {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestAP24HowItEnded holds that whoever keeps requests is told how a held
 // command ended, and again when its transaction did.
 func TestAP24HowItEnded(t *testing.T) {

@@ -193,7 +193,7 @@ func (s *Session) submit(ctx context.Context, gen *Generation, c *abi.Command, h
 		} else {
 			s.gate.denied.Add(1)
 		}
-		s.refused(c)
+		s.refused(len(c.Statement.Text))
 		return nil, &Denied{Decision: verdict.Decision, Guard: guard, Reason: verdict.Reason}
 	}
 	s.note(c)
