@@ -219,8 +219,8 @@ func (c *conn) judge(ctx context.Context, text string, phase abi.Phase) (*sql.An
 	c.texts = nil
 	raw, err := c.understand(text, c.names.path)
 	a := raw
-	if err == nil {
-		err = c.taskOpen(raw)
+	if closed := c.taskOpen(raw); closed != nil {
+		err = closed
 	}
 	if err == nil && givesName(raw) {
 		err = c.room()

@@ -90,7 +90,7 @@ func (c *conn) taskOpen(a *sql.Analysis) error {
 			c.p.log(c.session.ID(), "alarm", k.why)
 		}
 	}
-	if c.closed.why == nil || len(a.Parts) == 1 && a.Parts[0].Kind == sql.Rollback {
+	if c.closed.why == nil || a != nil && len(a.Parts) == 1 && a.Parts[0].Kind == sql.Rollback {
 		return nil
 	}
 	return c.closed.why
