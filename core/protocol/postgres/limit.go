@@ -58,7 +58,7 @@ func limited(a *sql.Analysis, ex *gate.Exchange) (*tally, error) {
 	}
 	v := ex.Verdict()
 	bound = bound && (changes || runs)
-	shown := returning && (v.Terms.RowsReturned > 0 || v.Limits.Bytes > 0 || ex.Masks())
+	shown := returning && (v.Terms.RowsReturned > 0 || v.Limits.Bytes > 0 || ex.Masks() && len(a.Parts) == 1)
 	if !bound && !shown || onlyPrepares(a) {
 		return nil, nil
 	}
