@@ -193,6 +193,10 @@ type Command struct {
 	// has it: role, search path. An approval holds for it alone. Never sent to a
 	// module.
 	Bound string
+	// Held is called where the command has to be approved, before anybody is
+	// asked: an error refuses it instead. It may set Open. It may be nil. Never
+	// sent to a module.
+	Held func(Terms) error
 	// Rows tells, for who has to approve, how many rows it would touch. It may be
 	// nil. Never sent to a module.
 	Rows func() Rows

@@ -113,6 +113,16 @@ func denied(code, message, hint string) *Denied {
 // held asks people, waits, and lets the command go once they have approved
 // what it still is. hold tells the client, now and at each reminder.
 func (s *Session) held(ctx context.Context, gen *Generation, c *abi.Command, v abi.Verdict, all []asked, guarded *protection, hold func(Pending) error) (*Exchange, error) {
+	if c.Held != nil && hold != nil {
+		err := c.Held(v.Terms)
+		var d *Denied
+		if errors.As(err, &d) {
+			return nil, s.refuse(ctx, gen, c, all, d)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
 	s.mu.Lock()
 	wrote := s.wrote && c.Open
 	earlier := slices.Clone(s.earlier)

@@ -287,6 +287,12 @@ func (s *Session) Close(why error) error {
 	return err
 }
 
+// Note writes down what the gateway does of its own accord for the session,
+// before it does it.
+func (s *Session) Note(ctx context.Context, what string) error {
+	return s.gate.Log.Append(ctx, Note(s.gate.now(), "gateway", "session "+s.abi.ID+": "+what), false)
+}
+
 // write appends an event to the log and to the recording.
 func (s *Session) write(ctx context.Context, event []byte, durable bool) error {
 	s.mu.Lock()

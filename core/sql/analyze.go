@@ -40,6 +40,7 @@ type analyzer struct {
 	lazy    int32              // the SELECT whose columns are read only where somebody uses them, 0 for none
 	shows   map[string]*column // what columns of views show and generated ones are made of, by their names
 	beyond  bool               // something runs that is an extension's, and not the server's own
+	nested  bool               // a WITH of this statement changes rows
 }
 
 // maxViews bounds views within views.
@@ -100,7 +101,7 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 		if a.unsure && !strings.HasPrefix(a.name(inner), "TransactionStmt") {
 			a.refuse("what follows the end of a transaction that may have moved search_path: send it by itself")
 		}
-		a.edits, a.notice, a.beyond = a.edits[:0], "", false
+		a.edits, a.notice, a.beyond, a.nested = a.edits[:0], "", false, false
 		before := len(a.order)
 		part := a.top(inner)
 		for _, o := range a.order[before:] {
@@ -111,7 +112,7 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 		if part.Plain = a.plain(a.order[before:]); part.Plain {
 			part.Count = a.count(inner)
 		}
-		part.Notice = a.notice
+		part.Notice, part.Nested = a.notice, a.nested
 		whole = append(whole, part.Canonical)
 		an.Parts = append(an.Parts, part)
 		a.follow(&part)

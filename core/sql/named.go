@@ -234,6 +234,7 @@ func (an *Analysis) Resolve(names Names) (*Analysis, error) {
 		}
 		if in != nil {
 			p.Writes, p.Rows = in.Parts[0].Writes, p.Explain != Runs || p.Rows && in.Parts[0].Rows
+			p.Nested = in.Parts[0].Nested
 			p.Plain = p.Plain && in.Parts[0].Plain
 			for name, kin := range in.Statement.Kin {
 				if st.Kin == nil {

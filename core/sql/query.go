@@ -160,6 +160,8 @@ func (a *analyzer) with(s *scope, n int32) {
 			s.later[a.ident(a.kid(c, "name"))] = true
 		}
 	}
+	before := a.changes
+	defer func() { a.nested = a.nested || a.via == "" && a.changes > before }()
 	for _, c := range list {
 		if a.kid(c, "opt_search_clause") != 0 && !a.empty(a.kid(c, "opt_search_clause")) || a.kid(c, "opt_cycle_clause") != 0 && !a.empty(a.kid(c, "opt_cycle_clause")) {
 			a.refuse("SEARCH or CYCLE in WITH")

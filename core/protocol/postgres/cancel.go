@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"io"
 	"time"
+
+	"github.com/taskgate/taskgate/core/gate"
 )
 
 // register gives the session a cancel key of the gateway's own and tells it as
@@ -67,9 +69,13 @@ func (p *Protocol) cancel(key []byte) {
 // cancelTime bounds how long a cancel holds up the session's next command.
 const cancelTime = 10 * time.Second
 
-// cancel ends the command that runs now, if one does. Nothing is sent upstream
-// until the server has taken the request, so that it cannot meet the next one.
+// cancel ends the command that runs now, if one does, or that waits for people.
+// Nothing is sent upstream until the server has taken the request, so that it
+// cannot meet the next one.
 func (c *conn) cancel() {
+	if c.callOff(gate.Cancelled) {
+		return
+	}
 	if !c.cancelling.TryLock() {
 		return // one is on its way
 	}

@@ -71,6 +71,13 @@ func (c *conn) messages(ctx context.Context, f *frames) error {
 			}
 			piece := f.take(min(c.dataLeft, f.have()))
 			c.dataLeft -= len(piece)
+			if c.spool != nil {
+				c.dataPass = false
+				if err := c.spooled(ctx, piece); err != nil {
+					return err
+				}
+				continue
+			}
 			if c.dataPass {
 				if err := c.dataInto.Input(piece); err != nil {
 					return err
@@ -91,7 +98,17 @@ func (c *conn) messages(ctx context.Context, f *frames) error {
 		if !ok {
 			return nil
 		}
+		if c.taking != nil && !c.inCopy() { // the COPY has failed
+			if err := c.conclude(c.taking); err != nil {
+				return err
+			}
+		}
 		if kind == 'd' { // outside COPY the server would ignore it, and it is dropped
+			if c.spool != nil {
+				f.take(5)
+				c.dataLeft = size - 5
+				continue
+			}
 			c.dataLeft, c.dataPass = size, c.inCopy()
 			c.mu.Lock()
 			c.dataInto = c.copyInto
@@ -134,9 +151,12 @@ func (c *conn) message(ctx context.Context, kind byte, m []byte) error {
 		c.out = append(c.out, m...)
 		return errGoodbye
 	case 'c', 'f':
+		if c.spool != nil {
+			return c.endSpool(ctx, m)
+		}
 		return c.endCopy(m)
 	}
-	if c.inCopy() {
+	if c.spool != nil || c.inCopy() {
 		if kind == 'S' || kind == 'H' {
 			return nil // the server ignores them as well
 		}
@@ -198,17 +218,6 @@ func malformed(kind byte) error {
 	return &fatal{code: "08P01", message: fmt.Sprintf("a malformed message %q", kind)}
 }
 
-// submit asks the gate; what was promised before goes first if it has to wait.
-func (c *conn) submit(ctx context.Context, cmd *abi.Command) (*gate.Exchange, error) {
-	if ex, ok := c.session.TrySubmit(cmd); ok {
-		return ex, nil
-	}
-	if err := c.flush(); err != nil {
-		return nil, err
-	}
-	return c.session.Submit(ctx, cmd, nil)
-}
-
 // judge finds out what a text does and asks the gate. A text that cannot be
 // understood is submitted all the same, so that it stands in the record, and
 // is refused whatever the guards say.
@@ -244,7 +253,10 @@ func (c *conn) judge(ctx context.Context, text string, phase abi.Phase) (*sql.An
 		phase = abi.Prepare
 	}
 	cmd := &abi.Command{Phase: phase, Statement: a.Statement, Params: c.given(a, nil), Open: c.open}
-	ex, err := c.submit(ctx, cmd)
+	if phase == abi.Execute && copies(a) > 0 {
+		cmd.Input.Kind = abi.InputStream
+	}
+	ex, err := c.submit(ctx, cmd, a, cmd.Input.Kind == abi.InputStream && len(a.Parts) == 1, func() (*sql.Analysis, error) { return c.reread(text) })
 	if err == nil && a.Statement.Incomplete != "" { // no guard can allow what is not understood
 		_ = ex.Done(ctx, gate.Outcome{State: gate.Failed})
 		err = &gate.Denied{Decision: abi.Deny, Guard: "gate", Reason: abi.Reason{Code: "gate.incomplete", Message: "not understood, and so refused: " + a.Statement.Incomplete}}
@@ -259,6 +271,15 @@ func (c *conn) judge(ctx context.Context, text string, phase abi.Phase) (*sql.An
 	return a, ex, cmd, err
 }
 
+// reread finds out what a text does now.
+func (c *conn) reread(text string) (*sql.Analysis, error) {
+	a, err := c.understand(text, c.names.path)
+	if err != nil {
+		return nil, err
+	}
+	return c.resolve(a)
+}
+
 // query takes a Query message: one command, whatever it holds, refused whole.
 func (c *conn) query(ctx context.Context, body cursor) error {
 	text := body.string()
@@ -269,22 +290,45 @@ func (c *conn) query(ctx context.Context, body cursor) error {
 		return err
 	}
 	a, ex, cmd, err := c.judge(ctx, text, abi.Execute)
+	if errors.Is(err, errSpool) {
+		return c.beginSpool(ctx, &spool{text: text, analysis: a, command: cmd})
+	}
+	var n *tally
+	if err == nil {
+		if n, err = limited(a, ex); err != nil {
+			_ = ex.Done(ctx, gate.Outcome{State: gate.Failed})
+		}
+	}
 	if err != nil {
 		r, ok := refuse(text, err)
 		if !ok {
 			return err
 		}
-		if c.answerIdle(r) {
-			return nil
-		}
-		c.push(entry{kind: 'Q', refusal: r})
-		c.group++
-		c.failingQuery()
+		c.refuseQuery(r)
 		return nil
+	}
+	return c.carry(a, ex, cmd, n, false)
+}
+
+// refuseQuery answers a Query message that may not go.
+func (c *conn) refuseQuery(r *refusal) {
+	if c.answerIdle(r) {
+		return
+	}
+	c.push(entry{kind: 'Q', refusal: r})
+	c.group++
+	c.failingQuery()
+}
+
+// carry sends a Query message that may go. quiet is of a COPY that the client
+// has been told of.
+func (c *conn) carry(a *sql.Analysis, ex *gate.Exchange, cmd *abi.Command, n *tally, quiet bool) error {
+	if n != nil {
+		return c.queryCounted(a, ex, cmd, n, quiet)
 	}
 	c.countOn(a, ex)
 	names := c.names.makesNames(a)
-	c.push(entry{kind: 'Q', exchange: ex, command: cmd, analysis: a, changes: changes(a), naming: c.calls(a) || names, judged: c.texts})
+	c.push(entry{kind: 'Q', swallow: quiet, exchange: ex, command: cmd, analysis: a, changes: changes(a), naming: c.calls(a) || names, judged: c.texts})
 	c.group++
 	c.assume(a)
 	for name := range c.portals { // a Query ends the unnamed portal, and a transaction the others
@@ -341,10 +385,7 @@ func (c *conn) answerIdle(r *refusal) bool {
 	if len(c.queue) > 0 || c.unsynced || c.pending || c.status != 'I' || len(c.out) > 0 {
 		return false
 	}
-	m := append(r.encode(), 'Z', 0, 0, 0, 5, 'I')
-	if _, err := c.client.Write(m); err != nil {
-		c.torn = true
-	}
+	_ = c.tell(append(r.encode(), 'Z', 0, 0, 0, 5, 'I')) // a client that cannot be told is met when it is read from
 	return true
 }
 
@@ -393,6 +434,9 @@ func (c *conn) endCopy(m []byte) error {
 	}
 	c.mu.Unlock()
 	c.out = append(c.out, m...)
+	if c.taking != nil {
+		return c.conclude(c.taking)
+	}
 	if more == nil {
 		return nil
 	}

@@ -52,11 +52,16 @@ type conn struct {
 	dataLeft int            // bytes of a CopyData message that are still to come
 	dataPass bool           // and whether they go upstream
 	dataInto *gate.Exchange // of the command that takes them
+	written  bool           // something since the last Sync has written, and no transaction is open
+	spool    *spool         // what is kept of a COPY that has to be approved
+	taking   *tally         // of a COPY that a limit holds for
 
 	clientGone   atomic.Bool // the peer has ended the connection
 	upstreamGone atomic.Bool
 
-	sending    sync.Mutex // writes upstream
+	sending    sync.Mutex  // writes upstream
+	telling    sync.Mutex  // writes to the client
+	torn       atomic.Bool // the client has half of a message
 	cancelling sync.Mutex
 
 	// Between the two sides.
@@ -65,15 +70,17 @@ type conn struct {
 	queue    []entry
 	ring     [16]entry
 	changing int
-	naming   int            // promises that make names
-	learned  []learned      // what the server has done, for the client's side
-	learning bool           // something of this transaction was
-	status   byte           // of the transaction, as the last ReadyForQuery had it
-	copying  bool           // the server takes COPY data
-	copyInto *gate.Exchange // and for which command
-	fits     bool           // the settings are as at login, as the server said last
-	over     bool           // the server's side has ended
-	pending  bool           // a ReadyForQuery is taken, and not yet with the client
+	naming   int                     // promises that make names
+	learned  []learned               // what the server has done, for the client's side
+	learning bool                    // something of this transaction was
+	status   byte                    // of the transaction, as the last ReadyForQuery had it
+	copying  bool                    // the server takes COPY data
+	copyInto *gate.Exchange          // and for which command
+	fits     bool                    // the settings are as at login, as the server said last
+	over     bool                    // the server's side has ended
+	pending  bool                    // an answer is taken, and not yet with the client
+	held     context.CancelCauseFunc // of the command that waits for people
+	settings map[string]string       // that the server has told of
 	closing  []closing
 	undo     []entry
 	skipping bool     // something has failed, and no Sync is promised yet
@@ -82,7 +89,6 @@ type conn struct {
 	// Of the server's side.
 	in      []byte // for the client, not yet sent
 	part    int    // of the first promise's text: how many are answered
-	torn    bool   // the client has half of a message
 	rowLeft int    // bytes of a large row that are still to come
 	ending  []ending
 	writes  span
@@ -97,6 +103,7 @@ type conn struct {
 	arrived  time.Time // when what is looked at was read, where drift is looked for
 	compared bool      // and the answer at hand was held against what was judged
 	secret   secret
+	counting *tally // the answer at hand waits in in until it is known to fit
 }
 
 // closing is an exchange whose portal is gone; once the group is answered it is
@@ -135,6 +142,7 @@ func (c *conn) run() error {
 		c.over = true
 		c.moved.Broadcast()
 		c.mu.Unlock()
+		c.callOff(errOver)
 		_ = c.client.SetReadDeadline(time.Now()) // wakes the client's side
 		served <- err
 	}()
@@ -154,7 +162,7 @@ func (c *conn) run() error {
 		err = &fatal{code: "08006", message: "the resource closed the connection", cause: err}
 	}
 	err = ended(ctx, c.session.ID(), err)
-	if c.torn {
+	if c.torn.Load() {
 		return errors.Join(errGoodbye, err) // nothing that we could say would be read as a message
 	}
 	return err

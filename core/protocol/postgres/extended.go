@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -54,7 +55,7 @@ func (c *conn) parse(ctx context.Context, m []byte, body cursor) error {
 		c.failingParse()
 		return nil
 	}
-	e.after = &prepared{analysis: a, group: c.group, read: c.known, path: c.names.path}
+	e.after = &prepared{analysis: a, group: c.group, read: c.known, path: c.names.path, types: bytes.Clone(types)}
 	e.exchange = ex
 	c.prepared[name] = e.after
 	c.push(e)
@@ -145,6 +146,11 @@ func (c *conn) bind(ctx context.Context, m []byte, body cursor) error {
 		c.failingParse()
 		return nil
 	}
+	for i := range params {
+		if 4*i+4 <= len(st.types) {
+			params[i].Type = binary.BigEndian.Uint32(st.types[4*i:])
+		}
+	}
 	cmd := &abi.Command{Phase: abi.Execute, Open: c.open}
 	var ex *gate.Exchange
 	var a *sql.Analysis
@@ -160,7 +166,21 @@ func (c *conn) bind(ctx context.Context, m []byte, body cursor) error {
 	if err == nil {
 		given = c.given(a, params)
 		cmd.Statement, cmd.Params = a.Statement, given
-		ex, err = c.submit(ctx, cmd)
+		if copies(a) > 0 {
+			cmd.Input.Kind = abi.InputStream
+		}
+		ex, err = c.submit(ctx, cmd, a, false, func() (*sql.Analysis, error) {
+			if err := c.renew(st); err != nil {
+				return nil, err
+			}
+			return c.resolve(st.analysis)
+		})
+	}
+	var n *tally
+	if err == nil {
+		if n, err = limited(a, ex); err != nil {
+			_ = ex.Done(ctx, gate.Outcome{State: gate.Failed})
+		}
 	}
 	if err == nil {
 		ex, err = c.copyable(ctx, a, ex)
@@ -176,12 +196,13 @@ func (c *conn) bind(ctx context.Context, m []byte, body cursor) error {
 	}
 	cmd.Params = nil // they point into the buffer that is read into next
 	c.names.serial++
-	p := &portal{statement: st, analysis: a, exchange: ex, command: cmd, serial: c.names.serial, moved: c.names.moved, params: keepParams(a, params), given: len(given), formats: keepFormats(results), judged: c.texts}
+	p := &portal{statement: st, analysis: a, exchange: ex, command: cmd, serial: c.names.serial, moved: c.names.moved, params: keepParams(a, params), given: len(given), formats: keepFormats(results), judged: c.texts, count: n}
 	p.described = ex.Again(st.plan.Load())
 	if p.given > 0 && ex.WantsParams() {
 		p.bound = cloneParams(given)
 	}
 	c.portals[name] = p
+	ex.Rest() // until it is executed
 	c.push(entry{kind: 'B', portal: p, exchange: ex, command: cmd, analysis: a, name: name, judged: p.judged})
 	c.out = append(c.out, m...)
 	return nil
@@ -301,10 +322,19 @@ func (c *conn) execute(ctx context.Context, m []byte, body cursor) error {
 	names := c.names.makesNames(a)
 	names = c.calls(a) || names
 	c.named = c.named || names
-	c.push(entry{kind: 'E', portal: p, exchange: p.exchange, command: p.command, analysis: a, changes: changes(a), naming: names, params: p.params, judged: p.judged})
+	p.exchange.Run()
+	e := entry{kind: 'E', portal: p, exchange: p.exchange, command: p.command, analysis: a, changes: changes(a), naming: names, params: p.params, judged: p.judged, count: p.count.again()}
+	c.push(e)
 	c.assume(a)
+	c.written = c.written || !c.open && a.Statement.Writes()
 	c.out = append(c.out, m...)
-	return c.awaitCopy(a, p.exchange)
+	if e.count == nil {
+		return c.awaitCopy(a, p.exchange)
+	}
+	if e.count.entry = &e; copies(a) > 0 {
+		return c.takes(e.count)
+	}
+	return c.conclude(e.count)
 }
 
 // still gives a refusal where a portal is no longer what was judged when it was
@@ -351,6 +381,12 @@ func (c *conn) still(ctx context.Context, name string, p *portal) (*refusal, err
 	if p.given > 0 && p.bound == nil && ex.WantsParams() { // it was judged without what it looks at
 		return &refusal{code: "34000", message: "the policy looks at parameters since the portal was bound", hint: "bind it again"}, ex.Done(ctx, gate.Outcome{State: gate.Failed})
 	}
+	n, err := limited(p.analysis, ex)
+	if err != nil {
+		_ = ex.Done(ctx, gate.Outcome{State: gate.Failed})
+		return bindAgain(p.analysis.Statement.Text, err)
+	}
+	p.count = n
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closing = append(c.closing, closing{p.exchange, c.group})

@@ -31,6 +31,7 @@ type entry struct {
 	after  *prepared
 	ran    bool // it is what failed; everything behind it was skipped
 	portal *portal
+	count  *tally // a limit holds for what it writes
 }
 
 // prepared is a statement that the client has prepared.
@@ -38,6 +39,7 @@ type prepared struct {
 	analysis  *sql.Analysis
 	read      reading  // what it was read under
 	path      []string // the search path that it was read along
+	types     []byte   // of its parameters, as the client gave them
 	group     uint64
 	confirmed bool                      // the server has it
 	plan      atomic.Pointer[gate.Plan] // of its result, as it was described last
@@ -70,8 +72,9 @@ type portal struct {
 	formats   []byte      // of its columns, as Bind has them
 	refused   *refusal    // its rows may not be shown
 	judged    []judged
-	given     int  // how many parameters were bound
-	ended     bool // its exchange is on the list of those that the next ReadyForQuery closes
+	given     int    // how many parameters were bound
+	ended     bool   // its exchange is on the list of those that the next ReadyForQuery closes
+	count     *tally // a limit holds for what it writes
 }
 
 // catchUp takes over what the server's side has found out since the client's
@@ -100,7 +103,7 @@ func (c *conn) catchUp() {
 		c.learned[i] = learned{}
 	}
 	c.learned = c.learned[:0]
-	if len(c.queue) == 0 {
+	if len(c.queue) == 0 && !c.unsynced {
 		c.open = c.status != 'I'
 	}
 }
@@ -114,6 +117,7 @@ func (c *conn) push(e entry) {
 		c.since = 0
 	}
 	c.unsynced = e.kind != 'S' && e.kind != 'Q'
+	c.written = c.written && c.unsynced
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.skipping && e.kind != 'S' {
@@ -160,6 +164,7 @@ func (c *conn) pop() entry {
 	if e.naming {
 		c.naming--
 	}
+	c.pending = true
 	c.moved.Broadcast()
 	return e
 }

@@ -36,7 +36,7 @@ func refuse(text string, err error) (r *refusal, ok bool) {
 	var e *sql.Error
 	switch {
 	case errors.As(err, &d):
-		return &refusal{code: "42501", message: d.Error(), detail: d.Reason.Closest, hint: d.Reason.Hint}, true
+		return &refusal{code: "42501", message: readable(d.Error()), detail: readable(d.Reason.Closest), hint: readable(d.Reason.Hint)}, true
 	case errors.As(err, &e):
 		r := &refusal{code: e.Code, message: e.Message, hint: e.Hint, late: e.Code != "42601"}
 		if e.Offset >= 0 && e.Offset <= len(text) {

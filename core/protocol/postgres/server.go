@@ -77,20 +77,23 @@ func (c *conn) answers(ctx context.Context, f *frames) error {
 
 // deliver sends what is waiting to the client.
 func (c *conn) deliver() error {
-	if len(c.in) == 0 {
+	if c.counting != nil {
 		return nil
 	}
-	n, err := c.toClient.Write(c.in)
-	if err != nil {
-		c.torn = c.torn || n > 0
-		return fmt.Errorf("postgres: client: %w", err)
+	if len(c.in) > 0 {
+		if err := c.tell(c.in); err != nil {
+			return err
+		}
+		if cap(c.in) > 2*largeBuffer {
+			c.in = nil
+		}
+		c.in = c.in[:0]
 	}
-	if cap(c.in) > 2*largeBuffer {
-		c.in = nil
-	}
-	c.in = c.in[:0]
 	c.mu.Lock()
-	c.pending = false
+	if c.pending {
+		c.pending = false
+		c.moved.Broadcast()
+	}
 	c.mu.Unlock()
 	return nil
 }
@@ -122,6 +125,7 @@ func (c *conn) rows(ctx context.Context, f *frames, kind byte, size int) (bool, 
 	if e == nil || e.kind != 'E' && e.kind != 'Q' || e.exchange == nil || !c.announced(e, kind) {
 		return false, unasked(kind)
 	}
+	c.keep(e)
 	if err := c.drifted(ctx, e); err != nil {
 		return false, err
 	}
@@ -138,6 +142,7 @@ func (c *conn) rows(ctx context.Context, f *frames, kind byte, size int) (bool, 
 	}
 	if size > largeBuffer && !whole {
 		c.rowLeft = size
+		c.tooMuch(size)
 		return false, c.largeRow(ctx, f, 1)
 	}
 	// As many whole messages of that kind as there are.
@@ -151,6 +156,7 @@ func (c *conn) rows(ctx context.Context, f *frames, kind byte, size int) (bool, 
 		count++
 	}
 	r := abi.Result{Frames: f.take(n), Rows: count}
+	c.tooMuch(n)
 	if kind == 'd' && whole {
 		err = c.passCopy(ctx, e, &r)
 	} else {
@@ -179,14 +185,14 @@ func (c *conn) largeRow(ctx context.Context, f *frames, rows int) error {
 		return err
 	}
 	if c.stopped != nil {
-		if !stopped && rows == 0 { // half of it is with the client
-			c.torn = true
+		if !stopped && rows == 0 && c.counting == nil { // half of it is with the client
+			c.torn.Store(true)
 			return errors.New("a limit was passed in the middle of a row")
 		}
 		return nil
 	}
 	c.in = append(c.in, piece...)
-	c.torn = c.rowLeft > 0
+	c.torn.Store(c.rowLeft > 0 && c.counting == nil)
 	if len(c.in) >= largeBuffer {
 		return c.deliver()
 	}
@@ -205,7 +211,7 @@ func (c *conn) answer(ctx context.Context, kind byte, m []byte) error {
 		ok, err := c.parameter(m[5:])
 		ok = ok && c.mayTell(e, m[5:])
 		if ok {
-			c.in = append(c.in, m...)
+			c.beside(m)
 		}
 		return err
 	case 'E':
@@ -219,6 +225,8 @@ func (c *conn) answer(ctx context.Context, kind byte, m []byte) error {
 	if e.own && kind != 'Z' {
 		return c.ownAnswer(e, kind, m)
 	}
+	c.keep(e)
+	simple := e.count != nil && e.count.simple
 	if e.refusal != nil && kind != 'Z' {
 		return fmt.Errorf("the message %q for a text that cannot succeed", kind)
 	}
@@ -231,6 +239,9 @@ func (c *conn) answer(ctx context.Context, kind byte, m []byte) error {
 	switch {
 	case kind == '1' && e.kind == 'P', kind == '2' && e.kind == 'B', kind == '3' && e.kind == 'C':
 		c.finish(ctx, gate.Outcome{State: gate.Completed})
+		if simple {
+			return nil
+		}
 	case kind == 't' && e.kind == 'D':
 	case (kind == 'T' || kind == 'n') && e.kind == 'D':
 		if kind == 'T' && e.exchange != nil {
@@ -238,7 +249,7 @@ func (c *conn) answer(ctx context.Context, kind byte, m []byte) error {
 				return err
 			}
 		}
-		swallow := e.swallow
+		swallow := e.swallow || kind == 'n' && simple
 		c.finish(ctx, gate.Outcome{})
 		if swallow {
 			return nil
@@ -254,6 +265,8 @@ func (c *conn) answer(ctx context.Context, kind byte, m []byte) error {
 		if e.kind == 'E' {
 			c.finish(ctx, gate.Outcome{State: gate.Completed})
 		}
+	case kind == 's' && e.kind == 'E' && e.count != nil:
+		return c.unfits(ctx, e, &refusal{code: "42501", message: "the task limits the rows of this write, which has to be executed in one go", hint: "ask for all rows at once"})
 	case kind == 's' && e.kind == 'E' && c.shaped == 0:
 		if _, err := c.masks(e); err != nil {
 			return err
@@ -269,7 +282,9 @@ func (c *conn) answer(ctx context.Context, kind byte, m []byte) error {
 			return err
 		}
 		c.mu.Lock()
-		c.pop()
+		if ex := c.pop().exchange; !c.promised(ex) {
+			ex.Rest()
+		}
 		c.mu.Unlock()
 		c.compared = false
 	case kind == 'G' && (e.kind == 'E' || e.kind == 'Q') && e.exchange != nil:
@@ -277,6 +292,10 @@ func (c *conn) answer(ctx context.Context, kind byte, m []byte) error {
 		c.copying, c.copyInto = true, e.exchange
 		c.moved.Broadcast()
 		c.mu.Unlock()
+		c.counting = nil // the client waits for it
+		if e.swallow {   // and has been told already
+			return nil
+		}
 	case kind == 'H' && (e.kind == 'E' || e.kind == 'Q') && c.shaped == 0:
 		c.shaped = 'H'
 		if err := c.copyShape(ctx, e, m); err != nil {
@@ -317,6 +336,10 @@ func (c *conn) completed(ctx context.Context, e *entry, m []byte) error {
 	if err := c.learn(e, tag); err != nil {
 		return err
 	}
+	c.wrote = c.wrote || c.status == 'I' && e.analysis != nil && e.analysis.Statement.Writes()
+	if e.count != nil {
+		return c.counted(ctx, e, tag, m)
+	}
 	outcome := gate.Outcome{State: gate.Completed, Tag: tag}
 	if c.stopped != nil {
 		code, err := c.overLimit(ctx, e)
@@ -327,7 +350,6 @@ func (c *conn) completed(ctx context.Context, e *entry, m []byte) error {
 	} else {
 		c.in = append(c.in, m...)
 	}
-	c.wrote = c.wrote || c.status == 'I' && e.analysis != nil && e.analysis.Statement.Writes()
 	c.mu.Lock()
 	c.copying = false
 	c.mu.Unlock()
@@ -383,10 +405,11 @@ func (c *conn) finish(_ context.Context, o gate.Outcome) {
 	c.mu.Unlock()
 	switch e.kind {
 	case 'P':
-		if e.exchange != nil {
+		if e.exchange != nil && e.count == nil {
 			c.ending = append(c.ending, ending{e.exchange, o})
 		}
 	case 'E':
+		e.exchange.Rest()
 		if o.Tag == "COMMIT" || o.Tag == "ROLLBACK" {
 			c.settled(o.Tag, &o)
 		}
@@ -409,8 +432,14 @@ func (c *conn) settled(tag string, o *gate.Outcome) {
 // failed takes an ErrorResponse: the first promise has failed, and what
 // follows it up to the next Sync the server skips.
 func (c *conn) failed(ctx context.Context, e *entry, m []byte) error {
+	c.uncount(e)
 	if e == nil || e.kind == 'S' { // asynchronous: the server is going away
-		b, code, err := c.cut('E', m[5:], nil, nil)
+		var ex *gate.Exchange
+		var st *abi.Statement
+		if e != nil && e.analysis != nil {
+			ex, st = e.exchange, e.analysis.Statement
+		}
+		b, code, err := c.cut('E', m[5:], ex, st)
 		if err != nil {
 			return err
 		}
@@ -448,9 +477,15 @@ func (c *conn) failed(ctx context.Context, e *entry, m []byte) error {
 		return fmt.Errorf("upstream ended the session with %s: %w", code, errGoodbye)
 	}
 	c.mu.Lock()
+	sync := c.syncFor(e)
 	c.copying = false
 	c.moved.Broadcast()
 	c.mu.Unlock()
+	if sync {
+		if err := c.sendSync(); err != nil {
+			return err
+		}
+	}
 	if e.kind == 'Q' {
 		if e.exchange != nil {
 			c.ending = append(c.ending, ending{e.exchange, gate.Outcome{State: gate.Failed, Code: code}})
@@ -485,6 +520,7 @@ func (c *conn) ready(ctx context.Context, e *entry, m []byte) error {
 	if now != 'I' && now != 'T' && now != 'E' {
 		return fmt.Errorf("a transaction status %q", now)
 	}
+	c.counting = nil
 	c.mu.Lock()
 	if e.kind == 'Q' && e.exchange != nil {
 		c.closing = append(c.closing, closing{e.exchange, e.group})
@@ -496,7 +532,7 @@ func (c *conn) ready(ctx context.Context, e *entry, m []byte) error {
 		c.learned = append(c.learned, learned{rolledBack: c.failure})
 		c.learning = false
 	}
-	c.part, c.pending, c.shaped, c.compared = 0, c.pending || !own, 0, false
+	c.part, c.shaped, c.compared = 0, 0, false
 	c.pop()
 	var gone []*gate.Exchange
 	rest := c.closing[:0]
@@ -565,7 +601,7 @@ func (c *conn) says(ctx context.Context, b []byte) error {
 	if err := c.session.Ambient().Result(ctx, &abi.Result{Frames: b}); err != nil {
 		return err
 	}
-	c.in = append(c.in, b...)
+	c.beside(b)
 	return nil
 }
 
@@ -581,6 +617,6 @@ func (c *conn) notification(m []byte) error {
 		n.Payload = ""
 	}
 	n.Channel = strings.ToValidUTF8(n.Channel, "?")
-	c.in = append(c.in, encode(&n)...)
+	c.beside(encode(&n))
 	return nil
 }

@@ -230,6 +230,14 @@ func (c *conn) parameter(body []byte) (bool, error) {
 		}
 		*who = value
 	}
+	if reported[name] {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.settings == nil {
+			c.settings = map[string]string{}
+		}
+		c.settings[name] = value
+	}
 	return reported[name], nil
 }
 

@@ -1,0 +1,127 @@
+package postgres
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/taskgate/taskgate/abi"
+)
+
+func nobody(*abi.Command) bool { return false }
+
+// TestLimitTransparent: a write that a limit holds for, and keeps, is answered
+// as the server answers it, message by message.
+func TestLimitTransparent(t *testing.T) {
+	w := makeTwins(t)
+	w.g.Swap(generation(&holds{holds: nobody, terms: abi.Terms{RowsWritten: 1 << 40, RowsReturned: 1 << 40}}))
+	texts := []string{
+		"insert into t values (9, 'nine', 9)", "insert into t values (1, 'twice', 1)", "update t set v = 'x' where id = 1 returning id, v", "update t set n = n + 1",
+		"delete from t where id = 2 returning *", "insert into u values (1, 99, 'dangling')", "insert into u values (1, 99, 'dangling') returning w", "insert into t select id + 100, v, n from t",
+		"merge into t using (values (1), (77)) as s(k) on t.id = s.k when matched then update set v = 'merged' when not matched then insert values (s.k, 'new', 0)",
+		"update t set v = 1/(id - 3) returning id", "insert into t values ($1, 'a', 1)", "insert into nowhere values (1)", "update t set v = 'x' where false returning id",
+		"delete from t where id = 4; ", "insert into t values (1, 'a', 1) on conflict (id) do update set v = 'again' returning v",
+	}
+	var list [][]step
+	for _, text := range texts {
+		q := step{"Query " + text, query(text)}
+		ext := step{"extended " + text, join(parseMsg("", text), bindMsg("", ""), frame('D', []byte("P\x00")), executeMsg(""))}
+		on, end := step{"begin", query("begin")}, step{"commit", query("commit")}
+		one := step{"select", query("select 1")}
+		list = append(list, []step{q, one, on, q, one, end, one}, []step{ext, {"Sync", sync_()}, one, on, ext, ext, {"Sync", sync_()}, end}, []step{ext, q, one})
+	}
+	for _, text := range []string{"copy t from stdin", "copy t (id, v) from stdin"} {
+		q, on, end := step{text, query(text)}, step{"begin", query("begin")}, step{"commit", query("commit")}
+		for _, data := range [][]byte{frame('d', []byte("60\tx\t1\n61\ty\t1\n")), frame('d', []byte("60\tx\n")), frame('d', []byte("no\n")), nil} {
+			for _, done := range [][]byte{frame('c', nil), frame('f', []byte("enough\x00"))} {
+				d := step{"data", join(data, done)}
+				list = append(list, []step{q, d, {"select", query("select 1")}, on, q, d, end})
+			}
+		}
+	}
+	r := rand.New(rand.NewPCG(7, 0))
+	for range 5 {
+		steps := make([]step, 30)
+		for i := range steps {
+			steps[i] = twinStep(r)
+		}
+		list = append(list, steps)
+	}
+	for _, steps := range list {
+		direct, through := w.run(t, steps, 1<<20)
+		if !slices.Equal(direct, through) && !own(direct, through) {
+			t.Errorf("%v\ndirect\n%s\nthrough\n%s", steps, strings.Join(direct, "\n"), strings.Join(through, "\n"))
+		}
+	}
+}
+
+// TestAP22RowsWritten: a write over its limit is refused, and has not happened.
+func TestAP22RowsWritten(t *testing.T) {
+	g := serve(t, &holds{holds: nobody, terms: abi.Terms{RowsWritten: 2}})
+	nc := g.in(t)
+	_ = nc.SetDeadline(time.Now().Add(time.Minute))
+	three := "update items set sku = 'over' where id in (1, 2, 3)"
+	two := "update items set sku = 'two' where id in (1, 2)"
+	bound := func(text string) []byte { return join(parseMsg("", text), bindMsg("", ""), executeMsg("")) }
+	for _, c := range []struct {
+		what string
+		send []byte
+		n    int
+		want string
+	}{
+		{"simple", query(three), 1, "E42501 ZI"},
+		{"it fits", query(two + " returning id"), 1, "T D D C ZI"},
+		{"returning", query(three + " returning id"), 1, "E42501 ZI"},
+		{"extended", join(bound(three), sync_()), 1, "1 2 E42501 ZI"},
+		{"and what came before it", join(bound("update items set sku = 'over' where id = 9"), bound(three), bound("select 1"), sync_(), query("select 1")), 2, "1 2 C 1 2 E42501 ZI T D C ZI"},
+		{"in a transaction", join(query("begin"), query(two), query(three), query("select 1"), query("commit")), 5, "C ZT C ZT E42501 ZE E25P02 ZE C ZI"},
+		{"in parts", join(parseMsg("", two+" returning id"), bindMsg("", ""), executeLimit("", 1), sync_()), 1, "1 2 E42501 ZI"},
+		{"insert select", query("insert into items (order_id, sku, quantity, price) select order_id, 'over', 1, 1 from items where id < 5"), 1, "E42501 ZI"},
+		{"several", query(two + "; select 1"), 1, "E42501 ZI"},
+		{"and commit", query("begin; " + two + "; commit"), 1, "E42501 ZI"},
+		{"a WITH", query("with d as (update items set sku = 'over' where id = 1 returning id) select * from d"), 1, "E42501 ZI"},
+		{"truncate", query("truncate items"), 1, "E42501 ZI"},
+		{"copy", join(query("copy items (order_id, sku, quantity, price) from stdin"), frame('d', []byte("1\tover\t1\t1\n1\tover\t1\t1\n1\tover\t1\t1\n")), frame('c', nil), query("select 1")), 2, "G E42501 ZI T D C ZI"},
+		{"a copy by the extended protocol", join(bound("copy items (order_id, sku, quantity, price) from stdin"), frame('d', []byte("1\tover\t1\t1\n1\tover\t1\t1\n1\tover\t1\t1\n")), frame('c', nil), sync_()), 1, "1 2 G E42501 ZI"},
+		{"execute", join(query("prepare p as "+three), query("execute p"), query("deallocate p")), 3, "C ZI E42501 ZI C ZI"},
+		{"reads", query("select id from items limit 3"), 1, "T D D D C ZI"},
+	} {
+		send(t, nc, c.send)
+		if got := kinds(t, nc, c.n); got != c.want {
+			t.Errorf("%s:\n got %s\nwant %s", c.what, got, c.want)
+		}
+	}
+	if n := g.ask(t, "select count(*) from items where sku = 'over'"); n != "0" {
+		t.Errorf("%s rows are written", n)
+	}
+	if out := g.psql(t, three+";\n"); !strings.Contains(out, "3 rows are written, of the 2 that are allowed: it was rolled back") {
+		t.Error(out)
+	}
+}
+
+// TestAP22RowsReturned: a write that returns more than the task shows is undone,
+// and so is one whose rows are too large to be kept.
+func TestAP22RowsReturned(t *testing.T) {
+	g := serve(t, &rules{allow: func(c *abi.Command) bool { return c.Statement.Incomplete == "" }, limit: 3})
+	nc := g.in(t)
+	_ = nc.SetDeadline(time.Now().Add(time.Minute))
+	big := fmt.Sprintf("update items set sku = repeat('over', %d) where id < 3 returning sku", maxKept/4)
+	for text, want := range map[string]string{
+		"update items set sku = 'over' where id < 9 returning id":  "E42501 ZI",
+		"update items set sku = 'some' where id < 4 returning id":  "T D D D C ZI",
+		"update items set sku = 'none' where id between 20 and 40": "C ZI",
+		big: "E42501 ZI",
+		"select 1; update items set sku = 'over' where id = 1 returning id": "E42501 ZI",
+	} {
+		send(t, nc, query(text))
+		if got := kinds(t, nc, 1); got != want {
+			t.Errorf("%s:\n got %s\nwant %s", text[:min(len(text), 80)], got, want)
+		}
+	}
+	if n := g.ask(t, "select count(*) from items where sku like 'over%'"); n != "0" {
+		t.Errorf("%s rows are written", n)
+	}
+}

@@ -1,0 +1,130 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/sql"
+)
+
+// previewTime bounds what the gateway asks for those who have to approve.
+const previewTime = 5 * time.Second
+
+// preview finds out how many rows a write would change: what the planner
+// expects, and what a count finds. It asks on a connection of its own, reads
+// only, and runs nothing but the server's own functions; what it cannot find
+// out is -1.
+func (c *conn) preview(a *sql.Analysis, params []abi.Param) abi.Rows {
+	rows := abi.Rows{Estimated: -1, Counted: -1}
+	if len(a.Parts) != 1 || a.Parts[0].Kind != sql.Write || !a.Parts[0].Plain || slices.ContainsFunc(a.Statement.Operations, func(o abi.Operation) bool { return o.Verb == "truncate" }) {
+		return rows
+	}
+	ctx, stop := context.WithTimeout(c.session.Context(), 2*previewTime)
+	defer stop()
+	if err := c.asks(ctx, &a.Parts[0], params, &rows); err != nil {
+		c.p.log(c.session.ID(), "preview", err)
+	}
+	return rows
+}
+
+func (c *conn) asks(ctx context.Context, p *sql.Part, params []abi.Param, rows *abi.Rows) error {
+	if err := c.session.Note(ctx, "asks the server how many rows a command would change, for who has to approve it"); err != nil {
+		return err
+	}
+	conn, err := c.state.connect(ctx)
+	if err != nil {
+		return err
+	}
+	pg := conn.PgConn()
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // and so it is rolled back
+	begin := fmt.Sprintf("BEGIN READ ONLY; SET LOCAL statement_timeout = %d", previewTime.Milliseconds())
+	c.mu.Lock()
+	for _, name := range []string{"DateStyle", "IntervalStyle", "TimeZone"} {
+		if v, ok := c.settings[name]; ok {
+			begin += "; SET LOCAL " + name + " = " + quoteLiteral(v)
+		}
+	}
+	c.mu.Unlock()
+	if _, err := pg.Exec(ctx, begin).ReadAll(); err != nil {
+		return err
+	}
+	types := make([]uint32, len(params))
+	values, formats := make([][]byte, len(params)), make([]int16, len(params))
+	for i := range params {
+		types[i] = params[i].Type
+		if !params[i].Null {
+			values[i] = append([]byte{}, params[i].Value...)
+		}
+		if params[i].Binary {
+			formats[i] = 1
+		}
+	}
+	st, err := pg.Prepare(ctx, "", p.Canonical, types) // for the types that the server finds
+	if err != nil {
+		return err
+	}
+	if len(st.ParamOIDs) != len(params) {
+		return fmt.Errorf("%d parameters where %d are bound", len(st.ParamOIDs), len(params))
+	}
+	one := func(text string) (string, error) {
+		r := pg.ExecParams(ctx, text, values, st.ParamOIDs, formats, nil).Read()
+		if r.Err != nil {
+			return "", r.Err
+		}
+		return cell(r)
+	}
+	plan, err := one("EXPLAIN (FORMAT JSON) " + p.Canonical)
+	if err != nil {
+		return err
+	}
+	rows.Estimated = expected([]byte(plan))
+	if p.Count == "" {
+		return nil
+	}
+	n, err := one(p.Count)
+	if err != nil {
+		return err
+	}
+	counted, err := strconv.ParseInt(n, 10, 64)
+	if err == nil {
+		rows.Counted = counted
+	}
+	return err
+}
+
+func cell(r *pgconn.Result) (string, error) {
+	if len(r.Rows) != 1 || len(r.Rows[0]) != 1 {
+		return "", fmt.Errorf("%d rows where one was asked for", len(r.Rows))
+	}
+	return string(r.Rows[0][0]), nil
+}
+
+// expected reads out of a plan how many rows come to what changes them.
+func expected(plan []byte) int64 {
+	var list []struct {
+		Plan struct {
+			Node  string `json:"Node Type"`
+			Plans []struct {
+				Parent string  `json:"Parent Relationship"`
+				Rows   float64 `json:"Plan Rows"`
+			}
+		}
+	}
+	if json.Unmarshal(plan, &list) != nil || len(list) != 1 || list[0].Plan.Node != "ModifyTable" {
+		return -1
+	}
+	n := int64(-1)
+	for _, p := range list[0].Plan.Plans {
+		if p.Parent == "Outer" || p.Parent == "Member" {
+			n = max(n, 0) + int64(p.Rows)
+		}
+	}
+	return n
+}
