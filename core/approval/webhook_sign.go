@@ -42,9 +42,9 @@ func ParseSecret(text string) ([]byte, error) {
 	b, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(strings.TrimSpace(text), secretPrefix))
 	switch {
 	case err != nil:
-		return nil, errors.New("a webhook's secret is base64, with whsec_ before it: echo whsec_$(openssl rand -base64 32)")
+		return nil, errors.New("a webhook's secret is base64, with whsec_ before it: echo whsec_$(head -c 32 /dev/urandom | base64)")
 	case len(b) < minSecret || len(b) > maxSecret:
-		return nil, errors.New("a webhook's secret has 24 to 64 bytes, in base64: echo whsec_$(openssl rand -base64 32)")
+		return nil, errors.New("a webhook's secret has 24 to 64 bytes, in base64: echo whsec_$(head -c 32 /dev/urandom | base64)")
 	}
 	return b, nil
 }
