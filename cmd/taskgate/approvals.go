@@ -50,7 +50,7 @@ func showCard(w io.Writer, c *approval.Card, now time.Time) {
 	}
 	fmt.Fprintf(w, "\nwho       %s (%s) from %s\n", line(c.Subject), line(c.Issuer), line(c.Address))
 	if len(c.Groups) > 0 {
-		fmt.Fprintf(w, "groups    %s\n", lines(c.Groups, ", "))
+		fmt.Fprintf(w, "groups    %s\n", joined(c.Groups, ", "))
 	}
 	fmt.Fprintf(w, "task      %s on %s as %s, session %s\n", line(c.Task), line(c.Resource), line(c.Login), line(c.Session))
 	for _, n := range c.Needs {
@@ -67,7 +67,7 @@ func showCard(w io.Writer, c *approval.Card, now time.Time) {
 		block(w, c.Canonical)
 	}
 	if len(c.Strange) > 0 {
-		fmt.Fprintf(w, "careful   it has characters that are not seen as themselves: %s\n", lines(c.Strange, ", "))
+		fmt.Fprintf(w, "careful   it has characters that are not seen as themselves: %s\n", joined(c.Strange, ", "))
 	}
 	for i, p := range c.Params {
 		fmt.Fprintf(w, "param     $%d = %s\n", i+1, line(p))
@@ -122,7 +122,7 @@ func showCard(w io.Writer, c *approval.Card, now time.Time) {
 	}
 }
 
-func lines(list []string, between string) string {
+func joined(list []string, between string) string {
 	shown := make([]string, len(list))
 	for i, s := range list {
 		shown[i] = line(s)
@@ -134,7 +134,7 @@ func need(n *approval.Need) string {
 	if len(n.Groups) == 0 {
 		return fmt.Sprintf("%d of nobody: no group is named", n.People)
 	}
-	return fmt.Sprintf("%d of %s", n.People, lines(n.Groups, " or "))
+	return fmt.Sprintf("%d of %s", n.People, joined(n.Groups, " or "))
 }
 
 // waits says what a request still needs.
@@ -176,7 +176,7 @@ func ask(ctx context.Context, what, flag string) (string, error) {
 		return l, nil
 	case <-ctx.Done():
 		fmt.Fprintln(os.Stderr)
-		return "", errors.New("nothing was decided")
+		return "", errors.New("interrupted: nothing was decided")
 	}
 }
 
@@ -249,6 +249,9 @@ func decideCommand(word, short string) *cobra.Command {
 			defer stop()
 			asJSON, _ := cmd.Flags().GetBool("json")
 			card, err := f.card(ctx, args[0])
+			if ctx.Err() != nil {
+				return errors.New("interrupted: nothing was decided")
+			}
 			if err != nil {
 				return err
 			}
@@ -269,7 +272,9 @@ func decideCommand(word, short string) *cobra.Command {
 				}
 			}
 			after := &approval.Card{}
-			if err := f.do(ctx, http.MethodPost, "/v1/approvals/"+url.PathEscape(args[0]), map[string]string{"decision": word, "reason": reason, "code": code}, after); err != nil {
+			if err := f.do(ctx, http.MethodPost, "/v1/approvals/"+url.PathEscape(args[0]), map[string]string{"decision": word, "reason": reason, "code": code}, after); ctx.Err() != nil {
+				return hinted{errors.New("interrupted"), "`taskgate approvals show " + line(args[0]) + "` says whether it counts"}
+			} else if err != nil {
 				return err
 			}
 			if asJSON {
