@@ -26,6 +26,9 @@ type kept struct {
 	CA      string    `json:"ca,omitempty"` // file of the certificates to trust, absolute
 	Token   string    `json:"token"`
 	Expires time.Time `json:"expires"`
+
+	Control        string    `json:"control,omitempty"` // a token to decide with, of another login
+	ControlExpires time.Time `json:"control_expires,omitzero"`
 }
 
 func keptPath() (string, error) {
@@ -117,10 +120,14 @@ func (k *kept) client() (*http.Client, error) {
 	return &http.Client{Transport: t, Timeout: time.Minute}, nil
 }
 
-// errWait is an answer that is not there yet, errCannot one that never will be.
+// errWait is an answer that is not there yet, errCannot one that never will be;
+// errLogin is of a token that is not taken, errAway of a gateway that does not
+// answer: both are said by what they stand in.
 var (
 	errWait   = errors.New("not yet")
 	errCannot = errors.New("the provider offers no device flow")
+	errLogin  = errors.New("")
+	errAway   = errors.New("")
 )
 
 // do calls the gateway's API. In is sent as JSON; what comes back goes into out.
@@ -146,7 +153,7 @@ func (k *kept) do(ctx context.Context, method, path string, in, out any) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		return hinted{fmt.Errorf("no gateway answers on %s: %w", k.Gateway, errors.Unwrap(err)), "its `listeners: api` is the address; --ca names whom to trust"}
+		return hinted{fmt.Errorf("no gateway answers on %s: %w%w", k.Gateway, errors.Unwrap(err), errAway), "its `listeners: api` is the address; --ca names whom to trust"}
 	}
 	defer resp.Body.Close()
 	switch resp.StatusCode {
@@ -157,14 +164,22 @@ func (k *kept) do(ctx context.Context, method, path string, in, out any) error {
 	case http.StatusNotImplemented:
 		return errCannot
 	}
-	var e struct{ Error string }
+	var e struct{ Error, Hint string }
 	if json.NewDecoder(resp.Body).Decode(&e) != nil || e.Error == "" {
 		e.Error = resp.Status
 	}
 	if resp.StatusCode == http.StatusUnauthorized {
-		return hinted{errors.New(e.Error), "run `taskgate login`"}
+		return hinted{fmt.Errorf("%s%w", e.Error, errLogin), "run `taskgate login`"}
 	}
-	return errors.New(e.Error)
+	if resp.StatusCode >= http.StatusInternalServerError {
+		err = errAway
+	} else {
+		err = errors.New("")
+	}
+	if err = fmt.Errorf("%s%w", e.Error, err); e.Hint != "" {
+		return hinted{err, e.Hint}
+	}
+	return err
 }
 
 func (k *kept) me(ctx context.Context) (*server.Me, error) {

@@ -248,7 +248,7 @@ func sessionsCommand() *cobra.Command {
 
 func table(list []*record.Summary) error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(w, "SESSION\tSUBJECT\tTASK\tRESOURCE\tBEGAN\tLASTED\tCOMMANDS\tDENIED\tOUTCOMES")
+	fmt.Fprintln(w, "SESSION\tSUBJECT\tTASK\tRESOURCE\tBEGAN\tLASTED\tCOMMANDS\tDENIED\tHELD\tMASKED\tOUTCOMES")
 	for _, s := range list {
 		if s.State == "unreadable" {
 			fmt.Fprintf(w, "%s\tunreadable: %s\n", record.Escape(s.ID), record.Escape(s.Fault))
@@ -258,8 +258,8 @@ func table(list []*record.Summary) error {
 		if s.State == "ended" {
 			lasted = s.Ended.Sub(s.Began).Round(time.Millisecond).String()
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\n", s.ID, record.Escape(s.Subject), record.Escape(s.Task), record.Escape(s.Resource),
-			s.Began.Local().Format(time.DateTime), lasted, s.Commands, s.Denied, s.Outcomes)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%s\n", s.ID, record.Escape(s.Subject), record.Escape(s.Task), record.Escape(s.Resource),
+			s.Began.Local().Format(time.DateTime), lasted, s.Commands, s.Denied, len(s.Reviews), s.Masked, s.Outcomes)
 	}
 	return w.Flush()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -25,7 +26,7 @@ import (
 )
 
 func loginCommand() *cobra.Command {
-	k, issuer, browser, device, port := &kept{}, "", false, false, 0
+	k, how := &kept{}, flow{talk: os.Stdout}
 	c := &cobra.Command{Use: "login", Short: "log in by your identity provider, through the gateway", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		if old, err := loadKept(); err == nil && k.Gateway == "" {
 			k.Gateway, k.CA = old.Gateway, old.CA
@@ -42,14 +43,7 @@ func loginCommand() *cobra.Command {
 		}
 		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 		defer stop()
-		by := k.byDevice
-		if browser {
-			by = func(ctx context.Context, issuer string) (server.Token, error) { return k.byBrowser(ctx, issuer, port) }
-		}
-		t, err := by(ctx, issuer)
-		if errors.Is(err, errCannot) && !browser && !device {
-			t, err = k.byBrowser(ctx, issuer, port)
-		}
+		t, err := k.logIn(ctx, how)
 		if err != nil {
 			return err
 		}
@@ -65,30 +59,62 @@ func loginCommand() *cobra.Command {
 	}}
 	c.Flags().StringVar(&k.Gateway, "gateway", os.Getenv("TASKGATE_GATEWAY"), "the gateway's API, https://HOST:PORT")
 	c.Flags().StringVar(&k.CA, "ca", "", "a file of the certificates to trust instead of the system's")
-	c.Flags().StringVar(&issuer, "issuer", "", "the identity provider, where the gateway trusts several")
-	c.Flags().BoolVar(&browser, "browser", false, "by a browser on this host, which comes back here by itself")
-	c.Flags().BoolVar(&device, "device", false, "by a code that is typed into a browser anywhere: the default, where the provider offers it")
-	c.Flags().IntVar(&port, "port", 0, "the port on this host that the browser comes back to, where the provider wants to know it")
+	c.Flags().StringVar(&how.issuer, "issuer", "", "the identity provider, where the gateway trusts several")
+	c.Flags().BoolVar(&how.browser, "browser", false, "by a browser on this host, which comes back here by itself")
+	c.Flags().BoolVar(&how.device, "device", false, "by a code that is typed into a browser anywhere: the default, where the provider offers it")
+	c.Flags().IntVar(&how.port, "port", 0, "the port on this host that the browser comes back to, where the provider wants to know it")
 	c.MarkFlagsMutuallyExclusive("browser", "device")
 	return c
 }
 
+// flow is how somebody logs in.
+type flow struct {
+	issuer, purpose string // purpose is control where it is to decide
+	browser, device bool
+	port            int       // that a browser comes back to
+	talk            io.Writer // where the user is told what to do
+}
+
+func (k *kept) logIn(ctx context.Context, how flow) (server.Token, error) {
+	if how.browser {
+		return k.byBrowser(ctx, how)
+	}
+	t, err := k.byDevice(ctx, how)
+	if errors.Is(err, errCannot) && !how.device {
+		return k.byBrowser(ctx, how)
+	}
+	return t, err
+}
+
+// ask is what the gateway is asked for. Who decides nothing asks as before there
+// was anything to decide.
+func (f *flow) ask(redirect string) map[string]string {
+	in := map[string]string{"issuer": f.issuer}
+	if redirect != "" {
+		in["redirect"] = redirect
+	}
+	if f.purpose != "" {
+		in["for"] = f.purpose
+	}
+	return in
+}
+
 // byDevice logs in by a code that the user types into a page (RFC 8628).
-func (k *kept) byDevice(ctx context.Context, issuer string) (t server.Token, err error) {
+func (k *kept) byDevice(ctx context.Context, how flow) (t server.Token, err error) {
 	var d struct {
 		ID          string
 		Code, URL   string
 		URLWithCode string `json:"url_with_code"`
 		Expires     time.Time
 	}
-	if err := k.do(ctx, http.MethodPost, "/v1/login", map[string]string{"issuer": issuer}, &d); err != nil {
+	if err := k.do(ctx, http.MethodPost, "/v1/login", how.ask(""), &d); err != nil {
 		return t, err
 	}
-	fmt.Printf("open  %s\ncode  %s\n", d.URL, d.Code)
+	fmt.Fprintf(how.talk, "open  %s\ncode  %s\n", d.URL, d.Code)
 	if d.URLWithCode != "" {
-		fmt.Printf("or    %s\n", d.URLWithCode)
+		fmt.Fprintf(how.talk, "or    %s\n", d.URLWithCode)
 	}
-	fmt.Printf("waiting until %s\n", d.Expires.Local().Format(time.TimeOnly))
+	fmt.Fprintf(how.talk, "waiting until %s\n", d.Expires.Local().Format(time.TimeOnly))
 	for {
 		if err = k.do(ctx, http.MethodPost, "/v1/login/wait", map[string]string{"id": d.ID}, &t); !errors.Is(err, errWait) {
 			return t, err
@@ -98,8 +124,8 @@ func (k *kept) byDevice(ctx context.Context, issuer string) (t server.Token, err
 
 // byBrowser logs in by a browser on this host: it comes back to an address of
 // loopback with a code that only the gateway can do something with.
-func (k *kept) byBrowser(ctx context.Context, issuer string, port int) (t server.Token, err error) {
-	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+func (k *kept) byBrowser(ctx context.Context, how flow) (t server.Token, err error) {
+	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(how.port)))
 	if err != nil {
 		return t, err
 	}
@@ -108,7 +134,7 @@ func (k *kept) byBrowser(ctx context.Context, issuer string, port int) (t server
 		ID, URL string
 		Expires time.Time
 	}
-	if err := k.do(ctx, http.MethodPost, "/v1/login", map[string]string{"issuer": issuer, "redirect": "http://" + l.Addr().String() + "/callback"}, &b); err != nil {
+	if err := k.do(ctx, http.MethodPost, "/v1/login", how.ask("http://"+l.Addr().String()+"/callback"), &b); err != nil {
 		return t, err
 	}
 	page, err := url.Parse(b.URL)
@@ -130,7 +156,7 @@ func (k *kept) byBrowser(ctx context.Context, issuer string, port int) (t server
 		}
 	})}
 	go func() { _ = s.Serve(l) }() // ends with the listener
-	fmt.Printf("open  %s\nwaiting until %s\n", b.URL, b.Expires.Local().Format(time.TimeOnly))
+	fmt.Fprintf(how.talk, "open  %s\nwaiting until %s\n", b.URL, b.Expires.Local().Format(time.TimeOnly))
 	ctx, stop := context.WithDeadline(ctx, b.Expires)
 	defer stop()
 	select {
@@ -190,6 +216,10 @@ func logoutCommand() *cobra.Command {
 		k, err := loadKept()
 		if err == nil {
 			err = k.do(cmd.Context(), http.MethodPost, "/v1/logout", nil, &struct{}{})
+			if time.Now().Before(k.ControlExpires) { // a login of its own
+				k.Token = k.Control
+				err = errors.Join(err, k.do(cmd.Context(), http.MethodPost, "/v1/logout", nil, &struct{}{}))
+			}
 		}
 		// The file goes in any case: what cannot be ended at the gateway ends by itself.
 		if gone := os.Remove(path); gone != nil && !errors.Is(gone, os.ErrNotExist) {

@@ -21,6 +21,8 @@ type hinted struct {
 	hint string
 }
 
+func (h hinted) Unwrap() error { return h.error }
+
 // errQuiet ends with status 1 where everything has been said.
 var errQuiet = errors.New("")
 
@@ -34,6 +36,7 @@ func main() {
 	root.PersistentFlags().StringP("config", "c", "gateway.yaml", "the gateway's configuration")
 	root.PersistentFlags().StringArray("set", nil, "KEY.KEY=VALUE lies over the file, as TASKGATE_KEY__KEY does")
 	root.AddCommand(serveCommand(), checkCommand(), schemaCommand(), reloadCommand(), statusCommand(), killCommand(), explainCommand(),
+		approvalsCommand(), decideCommand("approve", "approve a request: what it holds runs once enough people have"), decideCommand("deny", "deny a request: what it holds does not run"),
 		sessionsCommand(), replayCommand(), auditCommand(), pluginCommand(),
 		loginCommand(), whoamiCommand(), tokenCommand(), psqlCommand(), logoutCommand(), devIDPCommand(), devConfirmCommand(),
 		&cobra.Command{Use: "version", Short: "the version of this program", Args: cobra.NoArgs, Run: func(*cobra.Command, []string) { fmt.Println("taskgate version " + version) }})

@@ -64,6 +64,7 @@ func (p *parts) start(dir string) error {
 //	files NAME N         lets NAME have no more than N files open
 //	flood ADDRESS N      opens N connections that say nothing, and holds them; 0 lets them all go
 //	guide FILE           runs every sh block of a document
+//	confirmed USER PASSWORD COMMAND…  runs it, and logs in as USER where it asks for that
 //	until FILE TEXT      waits until the file has the text
 //	admin SQL            runs it at the server itself, as its superuser
 func TestScripts(t *testing.T) {
@@ -80,7 +81,7 @@ func TestScripts(t *testing.T) {
 	t.Run("scripts", func(t *testing.T) { // so that they are over before the server stops
 		testscript.Run(t, testscript.Params{Dir: "testdata/script", Setup: shared.setup, RequireUniqueNames: true,
 			Cmds: map[string]func(*testscript.TestScript, bool, []string){"start": start, "end": end, "login": login, "admin": shared.admin, "dex": shared.dex,
-				"status": status, "signal": sendSignal, "files": files, "flood": flood, "guide": guide, "until": until}})
+				"status": status, "signal": sendSignal, "files": files, "flood": flood, "guide": guide, "until": until, "confirmed": confirmed}})
 	})
 }
 

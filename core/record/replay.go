@@ -119,6 +119,13 @@ func (p *player) event(e *gate.Event) {
 		}
 	case gate.EventDone:
 		p.done(at, e)
+	case gate.EventRequest:
+		p.request(at, e)
+	case gate.EventDecision:
+		p.printf("%s  request %s\n", at, Escape(e.Request))
+		p.voices(e.Voices)
+	case gate.EventSettled:
+		p.settled(at, e)
 	case gate.EventClose:
 		p.printf("%s  closed after %d commands %s\n", at, e.Command, Escape(e.Why))
 	default:
@@ -137,7 +144,23 @@ func (p *player) command(at string, e *gate.Event) {
 			p.printf(" by #%d", c.by)
 		}
 	}
-	if text, ok := p.texts[e.Digest]; ok {
+	p.text(e.Digest)
+	p.params(e)
+	for _, v := range e.Verdicts {
+		if e.Decision == "allow" && v.Message == "" && v.Detail == "" {
+			continue
+		}
+		p.verdict(&v)
+	}
+	if e.Request != "" {
+		p.printf("%sheld as request %s, bound to sha256 %s\n", indent, Escape(e.Request), e.Binding)
+		p.voices(e.Voices)
+	}
+}
+
+// text ends a line with the text of a digest.
+func (p *player) text(digest string) {
+	if text, ok := p.texts[digest]; ok {
 		lines := strings.Split(strings.TrimRight(text, "\r\n"), "\n")
 		p.printf(": %s", Escape(lines[0]))
 		for _, l := range lines[1:] {
@@ -145,18 +168,19 @@ func (p *player) command(at string, e *gate.Event) {
 		}
 	}
 	p.printf("\n")
+}
+
+func (p *player) params(e *gate.Event) {
 	if len(e.Params) > 0 {
 		p.printf("%sparameters %s\n", indent, Escape(strings.Join(e.Params, ", ")))
 	}
-	for _, v := range e.Verdicts {
-		if e.Decision == "allow" && v.Message == "" && v.Detail == "" {
-			continue
-		}
-		p.printf("%s%s: %s %s\n", indent, Escape(v.Guard), v.Decision, Escape(v.Message))
-		for _, more := range []string{v.Closest, v.Hint, v.Detail} {
-			if more != "" {
-				p.printf("%s  %s\n", indent, Escape(more))
-			}
+}
+
+func (p *player) verdict(v *gate.GuardVerdict) {
+	p.printf("%s%s: %s %s\n", indent, Escape(v.Guard), v.Decision, Escape(v.Message))
+	for _, more := range []string{v.Closest, v.Hint, v.Detail} {
+		if more != "" {
+			p.printf("%s  %s\n", indent, Escape(more))
 		}
 	}
 }
@@ -180,6 +204,7 @@ func (p *player) done(at string, e *gate.Event) {
 	if e.First != 0 {
 		p.printf("%s    #%d to #%d %s\n", at, e.First, e.Last, e.Settles)
 	}
+	p.spent(e)
 }
 
 // JSON writes the summary and then one event a line. A command has its outcome;

@@ -22,6 +22,7 @@ import (
 type script struct {
 	t    *testing.T
 	r    *Recorder
+	g    *gate.Gate
 	s    *gate.Session
 	path string
 }
@@ -69,6 +70,7 @@ func start(t *testing.T, head int) *script {
 	}
 	p := &script{t: t, r: r}
 	g := &gate.Gate{Identity: p, Log: p, Recorder: r}
+	p.g = g
 	g.Swap(&gate.Generation{Guards: []gate.Guard{guard{}}, Tasks: map[string]*gate.Task{"x": {Name: "x", Groups: []string{"task:x"}, Resources: []string{"shop"}}},
 		Resources: map[string]*gate.Resource{"shop": {Name: "shop", Protocol: "postgres"}}})
 	if p.s, err = g.Open(t.Context(), gate.Login{Protocol: "postgres", Task: "x", Resource: "shop", Address: "127.0.0.1:1"}); err != nil {

@@ -28,6 +28,8 @@ type Summary struct {
 	Outcomes Outcomes      `json:"outcomes"`
 	Rows     uint64        `json:"rows"`
 	Bytes    uint64        `json:"bytes"`
+	Masked   uint64        `json:"masked"`            // cells
+	Reviews  []*Review     `json:"reviews,omitempty"` // what people were asked to approve
 	Modules  []gate.Module `json:"modules,omitempty"` // that judged it, each digest once
 	State    string        `json:"state"`             // ended, or unfinished: it goes on, or its gateway was killed
 	Why      string        `json:"why,omitempty"`
@@ -76,7 +78,7 @@ func Summarize(path string) (*Summary, error) {
 			writes[e.Digest] = e.Writes
 		case gate.EventCommand:
 			c := &end{outcome: Unknown, prepare: e.Phase == "prepare", writes: writes[e.Digest]}
-			if e.Decision != "allow" {
+			if refused(e) {
 				c.outcome = Refused
 				s.Denied++
 			}
@@ -84,9 +86,17 @@ func Summarize(path string) (*Summary, error) {
 				s.Commands++
 			}
 			s.ends[e.Command] = c
+			s.used(e)
+		case gate.EventRequest:
+			s.asked(e)
+		case gate.EventSettled:
+			s.settled(e)
 		case gate.EventDone:
 			s.Rows += e.Rows
 			s.Bytes += e.Bytes
+			for i := range e.Masked {
+				s.Masked += e.Masked[i].Cells
+			}
 			if c := s.ends[e.Command]; c != nil {
 				switch c.outcome = e.State; e.State {
 				case "pending":
@@ -114,6 +124,11 @@ func Summarize(path string) (*Summary, error) {
 			s.Outcomes[c.outcome]++
 		}
 	}
+	for _, r := range s.Reviews {
+		if c := s.ends[r.Command]; c != nil {
+			r.Outcome = c.outcome
+		}
+	}
 	if err != nil {
 		if !errors.Is(err, ErrTorn) {
 			return nil, err
@@ -121,6 +136,20 @@ func Summarize(path string) (*Summary, error) {
 		s.Fault = ErrTorn.Error()
 	}
 	return s, nil
+}
+
+// refused says whether a command did not run. What needs people, or facts, is
+// prepared all the same; it is held when it is executed.
+func refused(e *gate.Event) bool {
+	switch e.Decision {
+	case "allow":
+		return false
+	case "review":
+		return e.Phase != "prepare" && e.Request == ""
+	case "need":
+		return e.Phase != "prepare"
+	}
+	return true
 }
 
 func (s *Summary) judges(list []gate.Module) {

@@ -33,7 +33,7 @@ var openAPI []byte
 
 // approving makes what hears people decide.
 func (s *Server) approving(log gate.Log, store approval.Store) *approval.Service {
-	return &approval.Service{Store: store, Log: log, Now: s.clock, Groups: s.logins.Groups, Directory: s.logins.Directory}
+	return &approval.Service{Store: store, Log: log, Now: s.clock, Groups: s.logins.Groups, Directory: s.logins.Directory, Notify: s.hooks.Notify}
 }
 
 // ran notes how a command that was held has ended. The log has it already.
@@ -51,6 +51,7 @@ func (s *Server) approvalRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/approvals/watch", s.controlled(s.watchApprovals))
 	mux.HandleFunc("GET /v1/approvals/{id}", s.controlled(s.showApproval))
 	mux.HandleFunc("POST /v1/approvals/{id}", s.controlled(s.decideApproval))
+	mux.Handle("/v1/approvals/{id}/actions", s.actions())
 	mux.HandleFunc("GET /v1/openapi.yaml", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/yaml")
 		_, _ = w.Write(openAPI)
@@ -144,11 +145,13 @@ func (s *Server) notDecided(w http.ResponseWriter, err error) {
 	switch e.Kind {
 	case approval.Unknown:
 		status = http.StatusNotFound
-	case approval.Over, approval.Twice:
+	case approval.Unsigned:
+		status = http.StatusUnauthorized
+	case approval.Over, approval.Twice, approval.Repeated, approval.Other:
 		status = http.StatusConflict
 	case approval.Self, approval.Group:
 		status = http.StatusForbidden
-	case approval.Code, approval.Reason:
+	case approval.Code, approval.Reason, approval.Malformed:
 		status = http.StatusBadRequest
 	default:
 		s.Log.Error().AnErr("why", e.Err).Msg("approval: " + e.Message)

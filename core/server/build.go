@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/approval"
 	"github.com/taskgate/taskgate/core/auth"
 	"github.com/taskgate/taskgate/core/catalog"
 	"github.com/taskgate/taskgate/core/config"
@@ -297,6 +298,15 @@ func Secrets(c *config.Config) (missing []string) {
 			if _, err := l.Password.Resolve(); err != nil {
 				missing = append(missing, fmt.Sprintf("resource %s: login %s: %v", r.Name, login, err))
 			}
+		}
+	}
+	for _, h := range webhooks(c) {
+		text, err := h.Secret(context.Background())
+		if err == nil {
+			_, err = approval.ParseSecret(text)
+		}
+		if err != nil {
+			missing = append(missing, fmt.Sprintf("approvals: webhook %s: %v", h.Name(), err))
 		}
 	}
 	sort.Strings(missing)

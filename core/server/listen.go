@@ -116,6 +116,7 @@ func (s *Server) listenerChanges(c *config.Config, opened map[string]*front, cer
 // turn makes the listeners those of the configuration. One that is gone takes
 // nobody any more; who is in goes on.
 func (s *Server) turn(c *config.Config, opened map[string]*front, certs map[string]*tls.Config) {
+	s.hooks.Set(webhooks(c))
 	p := c.Listeners.Postgres
 	first := c.Issuers[0]
 	s.pg.Secure(certs["postgres"], p.Plain, postgres.OAuth{Configuration: strings.TrimRight(first.URL, "/") + "/.well-known/openid-configuration", Scope: strings.Join(append([]string{"openid"}, first.Scopes...), " ")})

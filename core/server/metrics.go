@@ -53,6 +53,11 @@ func (s *Server) newMetrics() *metrics {
 		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: ns, Name: "approvals_total", Help: "Requests for approval that came to an end, by outcome.",
 			ConstLabels: prometheus.Labels{"outcome": string(state)}}, func() float64 { return float64(s.approvals.Counts().Ended[state]) }))
 	}
+	messages := func(outcome string, of func(sent, lost uint64) uint64) {
+		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: ns, Name: "webhook_messages_total", Help: "Messages to webhooks that arrived, and that were given up.", ConstLabels: prometheus.Labels{"outcome": outcome}}, func() float64 { return float64(of(s.hooks.Counts())) }))
+	}
+	messages("sent", func(sent, _ uint64) uint64 { return sent })
+	messages("lost", func(_, lost uint64) uint64 { return lost })
 	show := func(name, help string, f func() float64) {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: ns, Name: name, Help: help}, f))
 	}

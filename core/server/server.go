@@ -46,6 +46,7 @@ type Server struct {
 	audit     *audit.Log
 	logins    *auth.Logins
 	approvals *approval.Service
+	hooks     *approval.Webhooks
 	watching  atomic.Int64 // who waits for changes of requests
 	pg        *postgres.Protocol
 	metrics   *metrics
@@ -139,6 +140,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("server: %w", err)
 	}
+	s.hooks = &approval.Webhooks{Failed: s.webhookFailed}
 	s.approvals = s.approving(s.audit, rows)
 	if err := s.approvals.Start(ctx); err != nil {
 		return err
@@ -178,6 +180,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	carry("audit", s.audit.Run)
 	carry("recordings", recorder.Run)
 	carry("postgres", s.pg.Run)
+	carry("webhooks", s.hooks.Run)
 	carry("groups", func(ctx context.Context) error { return s.regroup(ctx, regroupEvery) })
 	var cut, closing context.CancelFunc
 	s.carrying, cut = context.WithCancel(below)
@@ -367,7 +370,7 @@ func (s *Server) Reload(ctx context.Context, who string) (changes []string, err 
 	if err != nil {
 		return nil, err
 	}
-	changes = slices.Concat(Changes(s.gate.Current(), next), issuerChanges(s.config, c), s.listenerChanges(c, opened, certs), needRestart(s.config, c))
+	changes = slices.Concat(Changes(s.gate.Current(), next), issuerChanges(s.config, c), webhookChanges(s.config, c), s.listenerChanges(c, opened, certs), needRestart(s.config, c))
 	if err := s.note(who, fmt.Sprintf("reload: %v", changes)); err != nil {
 		for _, f := range opened {
 			f.Close()
