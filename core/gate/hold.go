@@ -96,9 +96,9 @@ type Approver interface {
 	Withdraw(ctx context.Context, id, why string) error
 }
 
-// Cancelled is why a held command's context was cancelled where the client
+// ErrCancelled is why a held command's context was cancelled where the client
 // itself wants it to end.
-var Cancelled = errors.New("cancelled by the client")
+var ErrCancelled = errors.New("cancelled by the client")
 
 const (
 	maxEarlier = 64               // writes of a transaction that a card shows

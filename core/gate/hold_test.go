@@ -137,7 +137,7 @@ func TestHeldNeverRuns(t *testing.T) {
 			p.decided <- Decided{State: Refused, Reason: "not today", Voices: []abi.Voice{{Subject: "grace"}}}
 		}, waits, "denied by grace: not today", "denied"},
 		"expired":   {func(_ *Gate, _ *Session, p *people, _ context.CancelCauseFunc) { p.decided <- Decided{State: Expired} }, waits, "nobody approved it in time", "expired"},
-		"cancelled": {func(_ *Gate, _ *Session, _ *people, stop context.CancelCauseFunc) { stop(Cancelled) }, waits, "cancelled by the client", "withdrawn"},
+		"cancelled": {func(_ *Gate, _ *Session, _ *people, stop context.CancelCauseFunc) { stop(ErrCancelled) }, waits, "cancelled by the client", "withdrawn"},
 		"killed": {func(_ *Gate, s *Session, _ *people, _ context.CancelCauseFunc) {
 			s.End(&Ended{Reason: "ended by an operator"})
 		}, waits, "ended by an operator", "withdrawn"},

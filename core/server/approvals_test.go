@@ -415,7 +415,7 @@ func TestApprovals(t *testing.T) {
 
 	t.Run("AP09 the client leaves", func(t *testing.T) {
 		h := p.hold()
-		h.cancel(gate.Cancelled)
+		h.cancel(gate.ErrCancelled)
 		if told := h.ends(); !strings.Contains(told, "cancelled by the client") {
 			t.Error(told)
 		}

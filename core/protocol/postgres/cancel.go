@@ -73,7 +73,7 @@ const cancelTime = 10 * time.Second
 // Nothing is sent upstream until the server has taken the request, so that it
 // cannot meet the next one.
 func (c *conn) cancel() {
-	if c.callOff(gate.Cancelled) {
+	if c.callOff(gate.ErrCancelled) {
 		return
 	}
 	if !c.cancelling.TryLock() {

@@ -75,7 +75,7 @@ func (c *conn) submit(ctx context.Context, cmd *abi.Command, a *sql.Analysis, sp
 	case failed:
 		return nil, &sql.Error{Code: aborted.code, Message: aborted.message, Offset: -1}
 	}
-	if errors.Is(err, gate.Cancelled) && ctx.Err() == nil {
+	if errors.Is(err, gate.ErrCancelled) && ctx.Err() == nil {
 		err = &sql.Error{Code: "57014", Message: "canceling statement due to user request", Offset: -1}
 	}
 	return nil, err
