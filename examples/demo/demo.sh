@@ -66,7 +66,7 @@ listeners:
   postgres: {address: "127.0.0.1:0", plain: true}
   api: {address: "127.0.0.1:0", plain: true}
 issuers:
-  - {url: "$issuer", client_id: taskgate}
+  - {url: "$issuer", client_id: taskgate, may_assert: ["task:*", dba]}
 resources:
   shop: {protocol: postgres, address: "localhost:$PORT", database: shop, ca: "file:$CA", logins: {app: {user: app, password: "file:password"}}}
 catalog: ./tasks
@@ -163,7 +163,7 @@ answered() {
   sed 's/^/  ada   /' <<<"$out"
 }
 migration=$("$root/build/taskgate" token --task data-migration --on shop --for 8h)
-held "delete from orders where id = 1;"
+held "delete from orders where id = 101;"
 XDG_CONFIG_HOME=$dir/grace confirmed grace hopper approvals
 expect "$request"
 XDG_CONFIG_HOME=$dir/grace tg approvals show "$request"
@@ -174,20 +174,20 @@ answered
 expect "DELETE 1"
 
 say "denied: it never runs, and the session says by whom and why"
-held "delete from orders where id = 2;"
+held "delete from orders where id = 102;"
 code=$(XDG_CONFIG_HOME=$dir/grace "$root/build/taskgate" approvals show "$request" | sed -n 's/^code  *//p')
 XDG_CONFIG_HOME=$dir/grace tg deny "$request" --code "$code" --reason "that one is still open"
 answered
 expect "denied by grace: that one is still open"
 
 say "withdrawn: ctrl-C in psql, and nobody can approve it any more"
-held "delete from orders where id = 3;"
+held "delete from orders where id = 103;"
 kill -INT "$holding"
 answered
 expect "canceling statement due to user request"
 XDG_CONFIG_HOME=$dir/grace tg approve "$request" --code none --reason late && { echo "demo: FAILED: it was approved" >&2; exit 1; }
 expect "withdrawn"
-sql "select id from orders where id in (1, 2, 3) order by id;"
+sql "select id from orders where id in (101, 102, 103) order by id;"
 expect "(2 rows)"
 
 say "before asking: what would it do?"

@@ -8,6 +8,8 @@
 //	extended.go  the same for Parse, Bind, Describe, Execute, Close
 //	queue.go     what the client has been promised, in order
 //	server.go    answer -> Result -> client
+//	mask.go, copymask.go   rows and copy data, with what is masked rewritten
+//	drift.go     answers held against the schema, tasks that are closed
 //	refuse.go    refusals, errors and notices in PostgreSQL's words
 //	cancel.go    cancel requests, with keys of the gateway's own
 //	understand.go, names.go   what a text means in its session
