@@ -157,10 +157,19 @@ func (s *Session) held(ctx context.Context, gen *Generation, c *abi.Command, v a
 		}
 		return nil, s.withdraw(r, Decided{}, why)
 	}
+	h := &waiting{command: c, verdict: v, needs: r.Needs, guarded: guarded}
+	ctx, h.end = context.WithCancelCause(ctx)
+	defer h.end(nil)
+	s.mu.Lock()
+	s.waiting = append(s.waiting, h)
+	s.mu.Unlock()
 	decided, err := s.wait(ctx, r, v, hold)
+	s.mu.Lock()
+	s.waiting = slices.DeleteFunc(s.waiting, func(o *waiting) bool { return o == h })
+	s.mu.Unlock()
 	if err == nil && decided.State == Approved {
 		var ex *Exchange
-		if ex, err = s.release(ctx, gen, c, r, v, all, guarded); err == nil {
+		if ex, err = s.release(ctx, gen, h, r, all); err == nil {
 			return ex, nil
 		}
 	}
@@ -168,6 +177,25 @@ func (s *Session) held(ctx context.Context, gen *Generation, c *abi.Command, v a
 		err = outcome(r, decided)
 	}
 	return nil, s.withdraw(r, decided, err)
+}
+
+// waiting is a command that is held.
+type waiting struct {
+	command *abi.Command
+	verdict abi.Verdict
+	needs   []Need
+	guarded *protection
+	end     context.CancelCauseFunc
+}
+
+// errChanged ends a hold whose policy is another than was asked about.
+var errChanged = denied("gate.changed", "the policy has changed since this was asked: the request is withdrawn", "ask again")
+
+// still says whether a generation asks the same of a held command.
+func (s *Session) still(ctx context.Context, gen *Generation, h *waiting) bool {
+	again, _, said, guarded := s.judge(ctx, gen, h.command)
+	return again.Decision == abi.Review && equal(h.verdict, again) && h.guarded.same(guarded) &&
+		slices.EqualFunc(h.needs, needs(said), func(a, b Need) bool { return reflect.DeepEqual(a, b) })
 }
 
 // outcome is what a client is told of a request that was not approved.
@@ -247,7 +275,7 @@ func (s *Session) wait(ctx context.Context, r *Request, v abi.Verdict, hold func
 // release lets an approved command go, if it is still what was approved: the
 // subject's right, the policy and the guards' agreement are looked at again,
 // the log has it on disk, and the store has it used.
-func (s *Session) release(ctx context.Context, gen *Generation, c *abi.Command, r *Request, v abi.Verdict, all []asked, guarded *protection) (*Exchange, error) {
+func (s *Session) release(ctx context.Context, gen *Generation, h *waiting, r *Request, all []asked) (*Exchange, error) {
 	if s.gate.Refresh != nil && s.grant.Login != "" {
 		if err := s.gate.Refresh(ctx, s.grant.Login); err != nil {
 			return nil, fmt.Errorf("%w: %w", denied("gate.hold", "whether you may still do this task cannot be found out: the request is withdrawn", "try again later"), err)
@@ -262,11 +290,11 @@ func (s *Session) release(ctx context.Context, gen *Generation, c *abi.Command, 
 	}
 	use := now
 	defer func() { use.release() }() // of the two the exchange has one, or the caller
-	if now != gen {
-		again, _, said, guards := s.judge(ctx, now, c)
-		if again.Decision != abi.Review || !equal(v, again) || !slices.EqualFunc(needs(all), needs(said), func(a, b Need) bool { return reflect.DeepEqual(a, b) }) || !guarded.same(guards) {
-			return nil, denied("gate.changed", "the policy has changed since this was asked: the request is withdrawn", "ask again")
-		}
+	if now != gen && !s.still(ctx, now, h) {
+		return nil, errChanged
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
 	}
 	d, err := s.gate.Approver.Spend(ctx, r.ID)
 	if err != nil {
@@ -278,6 +306,10 @@ func (s *Session) release(ctx context.Context, gen *Generation, c *abi.Command, 
 	if err := s.agree(ctx, r, all, d); err != nil {
 		return nil, err
 	}
+	if ctx.Err() != nil { // who asked has gone: it is used, and does not run
+		return nil, context.Cause(ctx)
+	}
+	c, v := h.command, h.verdict
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.broken != nil {
@@ -300,7 +332,7 @@ func (s *Session) release(ctx context.Context, gen *Generation, c *abi.Command, 
 	}
 	s.note(c)
 	v.Decision = abi.Allow
-	ex := s.exchange(now, c, &v, guarded, s.gate.now())
+	ex := s.exchange(now, c, &v, h.guarded, s.gate.now())
 	use = gen
 	if ex.held = r.ID; r.Rows.Counted >= 0 && (ex.written < 0 || r.Rows.Counted < ex.written) {
 		ex.written = r.Rows.Counted

@@ -158,13 +158,17 @@ func TestHeldNeverRuns(t *testing.T) {
 			g.Refresh = func(context.Context, string) error { return errors.New("the provider is down") }
 			p.decided <- Decided{State: Approved}
 		}, waits, "cannot be found out", "withdrawn"},
+		"leaves as it is approved": {func(g *Gate, s *Session, p *people, stop context.CancelCauseFunc) {
+			s.grant.Login = "l"
+			g.Refresh = func(context.Context, string) error { stop(ErrCancelled); return nil }
+			p.decided <- Decided{State: Approved}
+		}, waits, "cancelled by the client", "withdrawn"},
 		"another policy": {func(g *Gate, _ *Session, p *people, _ context.CancelCauseFunc) {
 			g.Swap(generation(&guard{name: "a", may: all, open: abi.Verdict{Decision: abi.Allow}, answer: func(*abi.Command) (*abi.Verdict, error) {
 				v, _ := review(nil)
 				v.Review.People = 2
 				return v, nil
 			}}))
-			p.decided <- Decided{State: Approved}
 		}, waits, "the policy has changed", "withdrawn"},
 		"a policy that denies": {func(g *Gate, _ *Session, p *people, _ context.CancelCauseFunc) {
 			g.Swap(generation(&guard{name: "a", may: all, open: abi.Verdict{Decision: abi.Allow}, answer: func(*abi.Command) (*abi.Verdict, error) { return &abi.Verdict{Decision: abi.Deny}, nil }}))

@@ -2,6 +2,7 @@ package gate
 
 import (
 	"context"
+	"slices"
 
 	"github.com/taskgate/taskgate/abi"
 )
@@ -13,9 +14,9 @@ func (e *Exchange) Rest() { e.resting.Store(true) }
 // Run says that it runs again.
 func (e *Exchange) Run() { e.resting.Store(false) }
 
-// rejudge holds what runs in a session against a new generation: an equal
-// verdict lets it run on, a narrower one ends the session, since what has begun
-// cannot be refused any more.
+// rejudge holds what runs or waits in a session against a new generation: an
+// equal verdict lets it go on. Another one ends a hold, and the session where
+// something runs, since what has begun cannot be refused any more.
 func (s *Session) rejudge(gen *Generation) {
 	type running struct {
 		e *Exchange
@@ -28,7 +29,13 @@ func (s *Session) rejudge(gen *Generation) {
 			list = append(list, running{e, abi.Command{Phase: e.phase, Statement: e.statement, Time: s.gate.now().UnixNano(), Session: s.abi}})
 		}
 	}
+	held := slices.Clone(s.waiting)
 	s.mu.Unlock()
+	for _, h := range held {
+		if !s.still(context.WithoutCancel(s.ctx), gen, h) {
+			h.end(errChanged)
+		}
+	}
 	for i := range list {
 		r := &list[i]
 		v, _, _, guarded := s.judge(context.WithoutCancel(s.ctx), gen, &r.c)

@@ -34,6 +34,7 @@ type Session struct {
 	wrote     bool             // an open transaction has writes that no COMMIT has settled
 	earlier   []*abi.Statement // those writes
 	open      *Exchange        // the open exchanges, newest first
+	waiting   []*waiting       // the held commands
 	opened    uint64           // the generation whose SESSION_OPEN was asked
 	judged    map[act]*judged
 	texts     map[*abi.Statement]*written
