@@ -330,7 +330,11 @@ func (s *Service) Withdraw(ctx context.Context, id, why string) error {
 	if err == nil {
 		err = s.move(ctx, c, []State{gate.Waiting, gate.Approved, gate.Used}, gate.Withdrawn, why)
 	}
-	if err == nil || errors.Is(err, ErrOver) {
+	if errors.Is(err, ErrOver) { // another service may have ended it
+		s.forget(id)
+		return nil
+	}
+	if err == nil {
 		return nil
 	}
 	return fmt.Errorf("approval: request %s: %w", id, err)

@@ -5,14 +5,12 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -82,16 +80,6 @@ func TestAppendVerify(t *testing.T) {
 
 // TestRC03Tampered flips every bit of a log, cuts it at every byte, and takes
 // out, doubles, swaps and inserts every record: the first bad one is named.
-// sameBytes says whether two texts differ only in bits that base64 does not
-// use: the last character of a signature has some.
-func sameBytes(a, b []byte) bool {
-	return slices.EqualFunc(bytes.Fields(a), bytes.Fields(b), func(a, b []byte) bool {
-		x, errX := base64.StdEncoding.DecodeString(string(a))
-		y, errY := base64.StdEncoding.DecodeString(string(b))
-		return bytes.Equal(a, b) || errX == nil && errY == nil && bytes.Equal(x, y)
-	})
-}
-
 func TestRC03Tampered(t *testing.T) {
 	dir := t.TempDir()
 	l := open(t, dir, Options{Segment: 320})
@@ -215,7 +203,7 @@ func TestRC03Tampered(t *testing.T) {
 		c := bytes.Clone(lines)
 		c[at] ^= 1
 		_ = os.WriteFile(points, c, 0o600)
-		if rep, err := Verify(dir, "", ""); err == nil && rep.Signed == rep.Records && !bytes.EqualFold(c, lines) && !sameBytes(c, lines) {
+		if rep, err := Verify(dir, "", ""); err == nil && rep.Signed == rep.Records && !bytes.EqualFold(c, lines) {
 			t.Errorf("byte %d of the checkpoints was changed: %+v", at, rep)
 		}
 	}

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -246,6 +247,11 @@ func (rep *Report) readCheckpoints(path string, verifier note.Verifier) ([]check
 		}
 		if signed.Text != checkpointText(c.Seq, c.Hash) {
 			return nil, fmt.Errorf("audit: %s:%d: what is signed is not what the line says", path, n)
+		}
+		for _, sig := range signed.Sigs { // the last character of base64 has bits that say nothing
+			if b, err := base64.StdEncoding.Strict().DecodeString(sig.Base64); err != nil || len(b) == 0 {
+				return nil, fmt.Errorf("audit: %s:%d: the signature is not as it was written", path, n)
+			}
 		}
 		list = append(list, c)
 	}
