@@ -96,6 +96,16 @@ func (l *law) untouched(mark string) {
 	}
 }
 
+// unrun holds that a text which people look at has not run, though it may have
+// been made ready, and the server asked what it would do.
+func (l *law) unrun(mark string) {
+	l.Helper()
+	time.Sleep(grace)
+	if s := l.p.State(l); s == mark {
+		l.Errorf("%q has run", mark)
+	}
+}
+
 var laws = []struct {
 	name  string
 	holds func(*law)
@@ -293,7 +303,7 @@ var laws = []struct {
 		l.judge(reviewing("mark11"))
 		c := l.connect()
 		done := l.later(c, l.p.Write("mark11"))
-		l.untouched("mark11")
+		l.unrun("mark11")
 		if l.count(gate.EventRequest) != 1 {
 			l.Error("the log does not say that it waits")
 		}
@@ -317,7 +327,7 @@ var laws = []struct {
 		if err := <-done; !l.p.Refused(err) {
 			l.Errorf("not refused: %v", err)
 		}
-		l.untouched("mark12")
+		l.unrun("mark12")
 		l.goesOn(c)
 	}},
 	{"a held command goes with its client", func(l *law) {
@@ -333,7 +343,7 @@ var laws = []struct {
 		case l.decided <- gate.Decided{State: gate.Approved}: // too late
 		default:
 		}
-		l.untouched("mark13")
+		l.unrun("mark13")
 	}},
 	{"an upstream that vanishes ends the session", func(l *law) {
 		c := l.connect()

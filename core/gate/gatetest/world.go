@@ -220,9 +220,11 @@ func (w *world) allowed(mark string) bool {
 	return false
 }
 
-// runs says whether an event is of a command that may run: allowed, or approved.
+// runs says whether an event is of a command that may go: allowed, or approved,
+// or made ready for people to look at.
 func runs(e *gate.Event) bool {
-	return e.Kind == gate.EventCommand && (e.Decision == abi.Allow.String() || e.Request != "")
+	held := e.Decision == abi.Review.String()
+	return e.Kind == gate.EventCommand && (e.Decision == abi.Allow.String() || held && (e.Request != "" || e.Phase == "prepare"))
 }
 
 func (w *world) count(kind gate.EventKind) (n int) {
