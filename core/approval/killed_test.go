@@ -72,7 +72,7 @@ func dies(dir string) error {
 // AP09: after kill -9 everything that was said to be done is there, what was
 // decided is in the log, and nothing that was open can be used.
 func TestAP09Killed(t *testing.T) {
-	w := &world{T: t, dir: t.TempDir()}
+	w := &world{TB: t, dir: t.TempDir()}
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), victim+"="+w.dir)
 	out, err := cmd.StdoutPipe()

@@ -20,7 +20,7 @@ import (
 // world is a service with a real log and a real store, each of which can be
 // made to fail, and a clock.
 type world struct {
-	*testing.T
+	testing.TB
 	*approval.Service
 	dir   string
 	log   *failing
@@ -82,9 +82,9 @@ func (f *failing) Move(ctx context.Context, id string, from []approval.State, ne
 	return f.Store.Move(ctx, id, from, next, why, at)
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{T: t, dir: t.TempDir(), groups: map[string][]string{"bob": {"dba"}, "eve": {"dba", "lead"}, "joe": {"lead"}, "tom": {"staff"}}}
+	w := &world{TB: t, dir: t.TempDir(), groups: map[string][]string{"bob": {"dba"}, "eve": {"dba", "lead"}, "joe": {"lead"}, "tom": {"staff"}}}
 	log, _, err := audit.Open(filepath.Join(w.dir, "audit"), audit.Options{Segment: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
