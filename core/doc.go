@@ -5,7 +5,9 @@
 //	sql         PostgreSQL text -> operations and column lineage
 //	gate        the waist: Open, Dial, Submit, Result, Done
 //	wasm        runs the guards that decide
+//	approval    keeps what waits for people, and counts what they say
 //	audit       writes the verdict down before a byte goes upstream
+//	mask        what stands in the place of a masked cell on its way back
 //	record      keeps what the client saw
 //
 // Beside the path stand auth (who), catalog (what a task lists), config
