@@ -18,7 +18,7 @@ import (
 // allowed; none listed is any. What is not here is refused: role and many
 // others change what a text means or may do.
 var settings = map[string][]string{
-	"application_name": nil, "datestyle": nil, "intervalstyle": nil, "timezone": nil, "extra_float_digits": nil, "bytea_output": nil, "xmlbinary": nil,
+	"application_name": nil, "datestyle": nil, "intervalstyle": nil, "timezone": nil, "extra_float_digits": {"0", "1", "2", "3"}, "bytea_output": nil, "xmlbinary": nil,
 	"xmloption": {"content", "document"}, "client_encoding": {"utf8", "utf-8", "unicode", "'utf8'", "'utf-8'"}, "standard_conforming_strings": {"on", "true", "yes", "1"}, "escape_string_warning": nil,
 	"client_min_messages": {"notice", "warning", "error"}, "default_transaction_isolation": nil, "default_transaction_read_only": nil,
 	"default_transaction_deferrable": nil, "transaction_isolation": nil, "transaction_read_only": nil, "transaction_deferrable": nil, "synchronize_seqscans": nil,

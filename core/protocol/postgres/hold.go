@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -18,6 +19,7 @@ import (
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/gate"
 	"github.com/taskgate/taskgate/core/sql"
+	"github.com/taskgate/taskgate/core/sql/schema"
 )
 
 // hold is a command that waits for people. Until they have decided the client's
@@ -50,6 +52,7 @@ func (c *conn) submit(ctx context.Context, cmd *abi.Command, a *sql.Analysis, sp
 	h.ctx, h.cancel = context.WithCancelCause(ctx)
 	failed := false
 	cmd.Bound = c.meaning(a)
+	named := c.stands(cmd.Statement)
 	cmd.Held = func(terms abi.Terms) (err error) {
 		if spool {
 			return errSpool
@@ -65,7 +68,7 @@ func (c *conn) submit(ctx context.Context, cmd *abi.Command, a *sql.Analysis, sp
 		err = why
 	}
 	if err == nil && h.began {
-		err = c.unchanged(cmd, again)
+		err = c.unchanged(cmd, again, named)
 	}
 	switch {
 	case err == nil:
@@ -109,15 +112,36 @@ func (c *conn) allAnswered() error {
 }
 
 // unchanged refuses what no longer means what was approved.
-func (c *conn) unchanged(cmd *abi.Command, again func() (*sql.Analysis, error)) error {
+func (c *conn) unchanged(cmd *abi.Command, again func() (*sql.Analysis, error), named []uint32) error {
 	a, err := again()
 	if err != nil {
 		return err
 	}
-	if a.Statement != cmd.Statement && !reflect.DeepEqual(a.Statement, cmd.Statement) {
+	if a.Statement != cmd.Statement && !reflect.DeepEqual(a.Statement, cmd.Statement) || !slices.Equal(named, c.stands(a.Statement)) {
 		return &gate.Denied{Decision: abi.Deny, Guard: "gate", Reason: abi.Reason{Code: "gate.changed", Message: "the schema has changed since this was asked: it would do something else than was approved", Hint: "ask again"}}
 	}
 	return nil
+}
+
+// stands gives the relations that a statement's names stand for, by OID: one
+// that takes another's name is not what people looked at.
+func (c *conn) stands(st *abi.Statement) (list []uint32) {
+	s := c.state.fresh(0)
+	if s == nil {
+		return nil
+	}
+	for i := range st.Operations {
+		o := &st.Operations[i]
+		if o.Kind != abi.KindRelation || len(o.Object) != 2 {
+			continue
+		}
+		oid := uint32(0)
+		if r := s.RelationByName[schema.Name{Namespace: o.Object[0], Name: o.Object[1]}]; r != nil {
+			oid = uint32(r.OID)
+		}
+		list = append(list, oid)
+	}
+	return list
 }
 
 // tell says what the command waits for. The first time it sees that the client

@@ -237,7 +237,7 @@ var shown = []string{
 	"select 1; select ssn from people; select name from people",
 	"copy people to stdout", "copy people (id, ssn, note) to stdout csv header", "copy (select * from people) to stdout (format binary)",
 	`copy people (ssn) to stdout (format csv, force_quote *, null 'NULL', delimiter ';', quote '''', escape '\')`,
-	"copy people to stdout (delimiter '|', null '', header)", "copy (update people set note = 'y' returning *) to stdout csv",
+	"copy people to stdout (delimiter '|', header)", "copy (update people set note = 'y' returning *) to stdout csv",
 	"copy (select ssn from people where id < 0) to stdout (format binary)", "select name from people where id = 1; copy people to stdout; select ssn from people",
 }
 
@@ -316,5 +316,31 @@ func TestPM01PM02PM03PM05PM19PM20Shown(t *testing.T) {
 	}
 	if said := g.said(); said != "" {
 		t.Error(said)
+	}
+}
+
+// TestPM34ToldApart holds that a client cannot have the server treat values that
+// it guesses otherwise than others before they are masked.
+func TestPM34ToldApart(t *testing.T) {
+	guard := &protector{protect: masks(abi.MaskKeep, "0,4", "people.ssn")}
+	g := serve(t, guard)
+	g.people(t, 3)
+	c, _ := g.tapped(t, g.url())
+	for _, text := range []string{
+		"copy people (ssn) to stdout (null 'guess')", "copy people (ssn) to stdout (null '')", "copy people (id, ssn) to stdout with null 'x'",
+	} {
+		var e *pgconn.PgError
+		if _, err := c.Exec(t.Context(), text).ReadAll(); !errors.As(err, &e) || e.Code != "42501" {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+	for _, text := range []string{"copy people (id, ssn) to stdout", "copy people (ssn) to stdout (format csv, null 'guess')", "copy people (id) to stdout (null '\\N')", "set extra_float_digits = 3",
+		"select ctid, xmin, cmin, xmax, cmax, tableoid, ssn from people"} { // nobody protects a system column
+		if _, err := c.Exec(t.Context(), text).ReadAll(); err != nil {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+	if r := c.ExecParams(t.Context(), "select ctid, xmin, ssn from people", nil, nil, nil, []int16{1}).Read(); r.Err != nil || len(r.Rows) != 3 {
+		t.Error(r.Err)
 	}
 }

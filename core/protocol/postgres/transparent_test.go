@@ -45,7 +45,7 @@ var twinTexts = []string{
 	"begin", "begin", "begin", "start transaction read only", "begin isolation level serializable", "commit", "commit", "end", "rollback", "rollback", "abort",
 	"savepoint a", "savepoint b", "savepoint a", "rollback to a", "rollback to b", "release a", "release b", "rollback to nope",
 	"", ";", "-- nothing", ";;select 1;;",
-	"set timezone = 'UTC'", "set timezone = 'Asia/Tokyo'", "set datestyle = 'German'", "set local timezone = 'Europe/Paris'", "reset all", "reset timezone", "set application_name = 'twin'", "set extra_float_digits = 9999",
+	"set timezone = 'UTC'", "set timezone = 'Asia/Tokyo'", "set datestyle = 'German'", "set local timezone = 'Europe/Paris'", "reset all", "reset timezone", "set application_name = 'twin'", "set extra_float_digits = 0",
 	"set transaction read only", "set transaction isolation level serializable", "set session characteristics as transaction read write", "set constraints all immediate",
 	"set search_path = side", "set search_path = public", "set local search_path = side, public", "reset search_path", "show search_path", "select * from side.t",
 	"listen x", "unlisten x", "notify x", "unlisten *", "discard all", "discard plans", "lock t in access share mode", "lock t",

@@ -445,8 +445,15 @@ func (c *conn) origin(table uint32, num uint16) ([]string, string) {
 	if col := r.ColumnAt(int16(num)); col != nil {
 		return r.Name.Parts(), col.Name
 	}
+	if n := -int(int16(num)); n > 0 && n < len(systemColumns) {
+		return r.Name.Parts(), systemColumns[n]
+	}
 	return r.Name.Parts(), ""
 }
+
+// systemColumns are those that every table has, by their number below 0
+// (PostgreSQL's sysattr.h).
+var systemColumns = [...]string{1: "ctid", 2: "xmin", 3: "cmin", 4: "xmax", 5: "cmax", 6: "tableoid"}
 
 // LoadSchema reads the schema of a resource as a session of it would.
 func LoadSchema(ctx context.Context, dial func(context.Context) (gate.Upstream, error)) (*schema.Schema, error) {
