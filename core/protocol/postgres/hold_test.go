@@ -385,6 +385,19 @@ func TestAP05Changed(t *testing.T) {
 	if n := g.ask(t, "select count(*) from former where id = 9"); n != "1" {
 		t.Error("the rule has run")
 	}
+	// A table of the same shape under the same name is another one.
+	g.ask(t, "create table one (id int primary key); insert into one values (1); grant all on one to app")
+	if err := serverSees(g); err != nil {
+		t.Fatal(err)
+	}
+	send(t, nc, query("delete from one where id = 1"))
+	r = p.next(t)
+	g.ask(t, "alter table one rename to two; create table one (like two including all); insert into one values (1); grant all on one to app")
+	if err := serverSees(g); err != nil {
+		t.Fatal(err)
+	}
+	p.approve(r)
+	want(t, nc, 1, "E42501 ZI")
 }
 
 // serverSees has the gateway look at the schema now.
