@@ -151,6 +151,7 @@ say "held: a second person looks at it first"
 XDG_CONFIG_HOME=$dir/grace confirmed grace hopper login --gateway "http://$api"
 held() { # text: psql in the background as ada, held; its output is in $dir/held
   printf '  ada   shop=> %s\n' "$1"
+  : >"$dir/held"
   psql -X -P pager=off "postgresql://data-migration:$migration@127.0.0.1:$port/shop" -c "$1" >"$dir/held" 2>&1 &
   holding=$!
   pids+=($holding)
