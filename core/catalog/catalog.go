@@ -19,6 +19,7 @@ import (
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/strict"
+	"github.com/taskgate/taskgate/internal/nearest"
 	"github.com/taskgate/taskgate/plugins/tasks/policy"
 )
 
@@ -148,7 +149,7 @@ func (c *Catalog) Against(resources map[string][]string) (faults strict.Faults) 
 			switch {
 			case !ok:
 				hint := "known are " + strings.Join(slices.Sorted(maps.Keys(resources)), ", ")
-				if near := strict.Nearest(r, maps.Keys(resources)); near != "" {
+				if near := nearest.Word(r, maps.Keys(resources)); near != "" {
 					hint = fmt.Sprintf("did you mean %q?", near)
 				}
 				faults = append(faults, t.resources[i].Wrong("the resource %q is not in the configuration (%s)", r, hint))

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/taskgate/taskgate/core/strict"
+	"github.com/taskgate/taskgate/internal/nearest"
 )
 
 // Schema is the JSON Schema of gateway.yaml, for editors. Parse has the last
@@ -550,7 +551,7 @@ func (p *parser) webhook(n strict.Node, c *Config) Webhook {
 					}
 				}
 				hint := "known are " + strings.Join(slices.Collect(known), ", ")
-				if near := strict.Nearest(h.Actions, known); near != "" {
+				if near := nearest.Word(h.Actions, known); near != "" {
 					hint = fmt.Sprintf("did you mean %q?", near)
 				}
 				v.Fault("no issuer has this url, whose people it could speak for (%s)", hint)

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/internal/nearest"
 )
 
 // word is a mask as a task file names it.
@@ -128,36 +129,11 @@ func named(mask, arg string) string {
 
 // meant hints at the nearest word, where one is near.
 func meant(said string, names []string) string {
-	best, most := "", 3
-	for _, n := range names {
-		if d := distance(said, n); d < most && d < len(n) {
-			best, most = n, d
-		}
-	}
+	best := nearest.Word(said, slices.Values(names))
 	if best == "" {
 		return ""
 	}
 	return fmt.Sprintf(" (did you mean %q?)", best)
-}
-
-// distance is Levenshtein's.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		last := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			last, row[j+1] = row[j+1], min(last+cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
 
 // word is how a task file names a mask, without its argument.

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"iter"
 	"maps"
 	"os"
 	"slices"
@@ -24,6 +23,8 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
+
+	"github.com/taskgate/taskgate/internal/nearest"
 )
 
 // Fault is one thing that is wrong with a file.
@@ -439,45 +440,11 @@ func (n Node) Fields(fields map[string]func(Node)) {
 			return
 		}
 		hint := " (known are " + strings.Join(slices.Sorted(maps.Keys(fields)), ", ") + ")"
-		if near := Nearest(key, maps.Keys(fields)); near != "" {
+		if near := nearest.Word(key, maps.Keys(fields)); near != "" {
 			hint = fmt.Sprintf(" (did you mean %q?)", near)
 		}
 		v.Fault("unknown key%s", hint)
 	})
-}
-
-// Nearest gives the name that was probably meant, or nothing.
-func Nearest(key string, names iter.Seq[string]) string {
-	best, most := "", 3
-	for name := range names {
-		if d := distance(key, name); d >= len(name) {
-			continue // nothing of it is left
-		} else if d < most || d == most && name < best && best != "" {
-			best, most = name, d
-		}
-	}
-	return best
-}
-
-// distance is Levenshtein's.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		last := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			next := min(row[j+1]+1, row[j]+1, last+cost)
-			last, row[j+1] = row[j+1], next
-		}
-	}
-	return row[len(b)]
 }
 
 // List gives the elements of a sequence.
@@ -602,7 +569,7 @@ func (n Node) One(words ...string) string {
 	}
 	if _, text := n.node.(*ast.StringNode); text { // else it has its fault already
 		hint := ""
-		if near := Nearest(s, slices.Values(words)); near != "" {
+		if near := nearest.Word(s, slices.Values(words)); near != "" {
 			hint = fmt.Sprintf(" (did you mean %q?)", near)
 		}
 		n.Fault("%q: one of %s is expected%s", s, strings.Join(words, ", "), hint)

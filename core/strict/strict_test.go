@@ -88,19 +88,3 @@ func TestReadFile(t *testing.T) {
 		}
 	}
 }
-
-// TestNearest: a slip is named, what is far off is not.
-func TestNearest(t *testing.T) {
-	names := func(yield func(string) bool) {
-		for _, n := range []string{"verbs", "where", "by", "on"} {
-			if !yield(n) {
-				return
-			}
-		}
-	}
-	for key, want := range map[string]string{"verb": "verbs", "wher": "where", "xyz": "", "q": "", "byy": "by"} {
-		if got := Nearest(key, names); got != want {
-			t.Errorf("%s: %q", key, got)
-		}
-	}
-}
