@@ -33,6 +33,17 @@ const (
 	KindStatement   = "statement"   // a statement without an object: its PostgreSQL word
 	KindChannel     = "channel"     // LISTEN, NOTIFY
 	KindSystem      = "system"      // introspection of the system catalogs
+
+	// Of hosts, since 1.1.
+	KindProgram     = "program"     // the words of a command; verbs exec, subsystem
+	KindTerminal    = "terminal"    // an interactive shell, its words if it has any; verb shell
+	KindOpaque      = "opaque"      // a text that is given to a shell as it is; verb exec; the statement is incomplete
+	KindFile        = "file"        // an absolute path, cleaned; verbs stat, list, read, write, remove, rename, mkdir, setstat, link, persist
+	KindForward     = "forward"     // host and port, or the path of a socket; verbs connect, bind
+	KindEnvironment = "environment" // name; Value is what it is set to; verb setenv
+	KindSignal      = "signal"      // name without SIG; verb signal
+	KindAgent       = "agent"       // the client's key agent; verb forward
+	KindX11         = "x11"         // the client's display; verb forward
 )
 
 // Attr are facts about an operation, by bit. A bit that is not set means "not
@@ -114,7 +125,7 @@ type Output struct {
 // immutable once made, and shared by every command that sends the same text in
 // the same context.
 type Statement struct {
-	Protocol    string // "postgres"
+	Protocol    string // "postgres", "ssh"
 	Text        string // as sent
 	Canonical   string // as forwarded; never sent to a module
 	Fingerprint string // groups texts in reports; never decides

@@ -9,6 +9,8 @@ func VerbMinor(verb string) (minor int, known bool) {
 		"begin", "commit", "rollback", "savepoint", "release", "rollback to", "set constraints",
 		"set", "reset", "show", "listen", "notify", "unlisten", "deallocate", "close", "discard all", "discard plans":
 		return 0, true
+	case "exec", "subsystem", "shell", "stat", "list", "read", "write", "remove", "rename", "mkdir", "setstat", "link", "persist", "connect", "bind", "setenv", "signal", "forward":
+		return 1, true
 	}
 	return 0, false
 }
@@ -18,6 +20,8 @@ func KindMinor(kind string) (minor int, known bool) {
 	switch kind {
 	case KindRelation, KindFunction, KindSetting, KindTransaction, KindStatement, KindChannel, KindSystem:
 		return 0, true
+	case KindProgram, KindTerminal, KindOpaque, KindFile, KindForward, KindEnvironment, KindSignal, KindAgent, KindX11:
+		return 1, true
 	}
 	return 0, false
 }

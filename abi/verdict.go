@@ -9,6 +9,7 @@ type Verdict struct {
 	Terms      Terms
 	Needs      []string // read only where Decision is Need
 	ShowErrors bool     // the upstream's error and notice texts may pass
+	Stdin      bool     // of a program: what the client sends may pass
 	Limits     Limits
 	CacheFor   uint32 // seconds; 0 leaves it to the host
 	Cookie     []byte // at most 4 KiB, echoed later

@@ -73,7 +73,8 @@ func (v *Verdict) AppendTo(b []byte) []byte {
 	for _, t := range v.Tags {
 		b = AppendElement(b, 11, t)
 	}
-	return AppendUint(b, 12, uint64(v.Risk))
+	b = AppendUint(b, 12, uint64(v.Risk))
+	return AppendUint(b, 13, bit(v.Stdin))
 }
 
 // Decode reads a verdict, copying what it keeps. A missing decision stays
@@ -131,6 +132,8 @@ func (v *Verdict) decode(message []byte) error {
 			v.Tags = append(v.Tags, string(r.Bytes))
 		case 12:
 			v.Risk = clamp(r.Uint)
+		case 13:
+			v.Stdin = r.Uint != 0
 		}
 		if err != nil {
 			return err

@@ -29,6 +29,9 @@ var may = map[string][]string{
 	"core/gate":              {"abi", "core/mask"},
 	"core/gate/gatetest":     {"abi", "core/gate"},
 	"core/protocol/postgres": {"abi", "core/gate", "core/mask", "core/sql/..."},
+	"core/protocol/ssh":      {"abi", "core/gate", "core/shell", "core/protocol/ssh/sftp", "core/mask"},
+	"core/protocol/ssh/sftp": {"abi", "core/gate", "core/shell", "core/mask"},
+	"core/shell":             {"abi"},
 	"core/mask":              {"abi", "internal/nearest"},
 	"core/record":            {"core/gate"},
 	"core/server":            {"abi", "core/gate", "core/config", "core/catalog", "core/wasm", "core/approval", "core/mask", "core/audit", "core/auth", "core/record", "core/store", "core/strict", "core/sql/schema", "core/protocol/..."},
@@ -45,6 +48,7 @@ var may = map[string][]string{
 	"internal/nearest":       {},
 	"internal/pgtest":        {},
 	"internal/dextest":       {"internal/pgtest"},
+	"internal/sshtest":       {"internal/pgtest"},
 	"examples/...":           {"sdk/...", "abi", "internal/pgtest"},
 	"plugins/...":            {"sdk/...", "abi", "plugins/..."},
 	"cmd/...":                {"abi", "core/...", "plugins/...", "sdk/...", "internal/..."},
@@ -61,6 +65,7 @@ var only = map[string]string{
 	"golang.org/x/oauth2":           "core/auth",
 	"github.com/zitadel/oidc":       "core/devidp",
 	"modernc.org/sqlite":            "core/store",
+	"mvdan.cc/sh":                   "core/shell",
 }
 
 // TestArchitecture holds the arrows between packages, one package comment a

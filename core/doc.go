@@ -3,6 +3,7 @@
 //	server      listeners; builds a Generation from configuration and swaps it
 //	protocol/*  bytes -> command; speaks to client and upstream
 //	sql         PostgreSQL text -> operations and column lineage
+//	shell       the text of a command on a host -> operations
 //	gate        the waist: Open, Dial, Submit, Result, Done
 //	wasm        runs the guards that decide
 //	approval    keeps what waits for people, and counts what they say

@@ -85,7 +85,12 @@ type Login struct {
 	Task     string
 	Resource string
 	Secret   string // a token; never logged
-	Address  string // the client's
+
+	// Certificate is an SSH certificate in its wire form whose private key the
+	// client has shown to have. It stands in the place of the secret.
+	Certificate []byte
+
+	Address string // the client's
 }
 
 // String leaves the secret out.
@@ -116,6 +121,7 @@ func (c *Credential) Unwrap() error { return c.Err }
 type Upstream struct {
 	Conn     net.Conn
 	TLS      any // of the protocol; nil is plain
+	Auth     any // what else opens it, of the protocol
 	User     string
 	Password string
 	Database string

@@ -347,11 +347,11 @@ func (s *Session) reopen(ctx context.Context, gen *Generation) error {
 }
 
 // tighten gives the verdict that holds for an allowed command: the strictest
-// limits of all guards, and upstream errors in full only if every guard that
-// allows says so.
+// limits of all guards, and upstream errors in full or a standard input only if
+// every guard that allows says so.
 func tighten(v abi.Verdict, all []asked) abi.Verdict {
 	v.Decision = abi.Allow
-	v.ShowErrors = true
+	v.ShowErrors, v.Stdin = true, true
 	for i := range all {
 		a := all[i].verdict
 		v.Terms.RowsReturned = abi.Tighten(v.Terms.RowsReturned, a.Terms.RowsReturned)
@@ -359,8 +359,8 @@ func tighten(v abi.Verdict, all []asked) abi.Verdict {
 		v.Limits.Bytes = abi.Tighten(v.Limits.Bytes, a.Limits.Bytes)
 		v.Limits.StatementTimeout = abi.Tighten(v.Limits.StatementTimeout, a.Limits.StatementTimeout)
 		v.CacheFor = abi.Tighten(v.CacheFor, a.CacheFor)
-		if all[i].guard.May().Allow && all[i].read != abi.Abstain && !a.ShowErrors {
-			v.ShowErrors = false
+		if all[i].guard.May().Allow && all[i].read != abi.Abstain {
+			v.ShowErrors, v.Stdin = v.ShowErrors && a.ShowErrors, v.Stdin && a.Stdin
 		}
 	}
 	return v
