@@ -40,3 +40,16 @@ const (
 
 // FrameHead is how many bytes stand before what came.
 const FrameHead = 5
+
+// Settings are what the listener is met with. They are read for each
+// connection, so that a reload counts from the next one on.
+type Settings struct {
+	HostKeys  []ssh.Signer
+	Authority func(ssh.PublicKey) bool // signs the certificates that are taken as logins
+}
+
+// Asked is a login that is under way elsewhere, in a browser.
+type Asked struct {
+	URL, Code string
+	Wait      func() (secret string, err error) // gives what stands in the place of a password
+}
