@@ -25,6 +25,7 @@ type Task struct {
 	Settings   []string `json:"settings,omitempty"`
 
 	Masks  []abi.Protect `json:"masks,omitempty"`
+	Texts  []Text        `json:"texts,omitempty"`
 	Oracle string        `json:"oracle,omitempty"` // accept, refuse
 }
 
@@ -174,6 +175,10 @@ func (c *Config) Judge(cmd *abi.Command, v *abi.Verdict) {
 		v.Terms.RowsWritten = abi.Tighten(v.Terms.RowsWritten, r.Rows)
 	}
 	t.protect(st, v)
+	if m := t.texts(st, v); m != nil {
+		*v = abi.Verdict{Decision: abi.Deny, Reason: abi.Reason{Code: "tasks.masked", Message: m.what, Closest: m.closest, Hint: t.hint(name, nil)}}
+		return
+	}
 	t.review(name, used, v)
 }
 
