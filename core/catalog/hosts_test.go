@@ -199,7 +199,7 @@ func TestX17Hosts(t *testing.T) {
 		"show_errors: false":                       "show_errors: it is for databases",
 		"settings: [x]":                            "settings: it is for databases",
 		"oracle: accept":                           "oracle: it is for databases",
-		"mask: [{column: public.c.a, with: hash}]": "mask: it is for databases",
+		"mask: [{column: public.c.a, with: hash}]": "mask[0].column: it is for databases",
 		"exec: [[uptime]]":                         "x.yaml:3:7: exec: it stands in a rule: allow: [{exec: ...}]",
 	} {
 		_, err := load(t, map[string]string{"x.yaml": "task: x\nresources: [web-1]\n" + line + "\nallow:\n  - {exec: [[uptime]]}\n"})
