@@ -36,7 +36,7 @@ type tap struct {
 func (t *tap) answer(ctx context.Context, frames []byte) error {
 	t.out.Lock()
 	defer t.out.Unlock()
-	t.result.Frames = frames
+	t.result.Frames, t.result.Masked = frames, frames[0] == FrameResize // which has no text
 	return t.exchange.Result(ctx, &t.result)
 }
 
@@ -57,6 +57,9 @@ func (t *tap) resized(ctx context.Context, columns, rows uint32) error {
 // answers carries what a host says to its client until it ends. What the tap
 // refuses does not reach the client, and is given back.
 func (t *tap) answers(ctx context.Context, client io.Writer, host io.Reader, kind byte) (total int64, err error) {
+	if t.exchange.MasksText() {
+		return t.masked(ctx, client, host, kind)
+	}
 	p := buffers.Get().(*[]byte)
 	defer buffers.Put(p)
 	b := *p
