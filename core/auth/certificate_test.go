@@ -233,6 +233,30 @@ func TestSA04BadCertificates(t *testing.T) {
 	}
 }
 
+// SA04: no byte of a certificate can be another, and none can be left out.
+func TestSA04EveryByteCounts(t *testing.T) {
+	b := logins(t, true)
+	b.authority(t)
+	key, _ := pair(t)
+	_, token := b.login(t)
+	good := by(b.certify(t, token, auth.Certified{Key: key.PublicKey(), Tasks: []string{"x"}, Lasts: auth.CertificateLasts}))
+	if _, err := b.Authenticate(t.Context(), good); err != nil {
+		t.Fatal(err)
+	}
+	for i := range good.Certificate {
+		bad := good
+		bad.Certificate = bytes.Clone(good.Certificate)
+		bad.Certificate[i] ^= 1
+		if _, err := b.Authenticate(t.Context(), bad); err == nil {
+			t.Errorf("byte %d of %d changed: taken", i, len(good.Certificate))
+		}
+		bad.Certificate = good.Certificate[:i]
+		if _, err := b.Authenticate(t.Context(), bad); err == nil {
+			t.Errorf("cut at %d of %d: taken", i, len(good.Certificate))
+		}
+	}
+}
+
 // A certificate is good for what its token is, and no longer.
 func TestCertificateOfNarrowToken(t *testing.T) {
 	b := logins(t, true)
@@ -353,16 +377,20 @@ func TestID09CertificateOfALostLogin(t *testing.T) {
 // just before.
 func TestAbandon(t *testing.T) {
 	b := logins(t, true)
-	for range 30 { // no end of those that were given up
-		d, err := b.Begin(t.Context(), "", "192.0.2.1", auth.Data)
-		if err != nil {
-			t.Fatal(err)
+	var busy error
+	for range 30 { // who gives up and asks again does not have the provider asked without end
+		d, err := b.Begin(t.Context(), "", "192.0.2.7", auth.Data)
+		if busy = err; err != nil {
+			break
 		}
 		b.Abandon(d.ID)
 		if _, _, err := b.Wait(t.Context(), d.ID); !errors.Is(err, auth.ErrUnknown) {
 			t.Fatal(err)
 		}
 		b.Abandon(d.ID)
+	}
+	if !errors.Is(busy, auth.ErrBusy) {
+		t.Error(busy)
 	}
 	d, err := b.Begin(t.Context(), "", "192.0.2.1", auth.Data)
 	if err != nil {

@@ -37,6 +37,8 @@ const (
 	groupsOld     = 30 * time.Minute // older ones count no more where the provider does not answer
 	maxPending    = 1000             // logins under way
 	maxPendingOne = 10               // of one address
+
+	abandonedCounts = time.Minute // as under way: who gives up and asks again, again and again, has the provider asked each time
 )
 
 // What a login or a token can be refused for. Their texts are for the client.
@@ -78,6 +80,7 @@ type pending struct {
 	err     error
 	browser *browser // where it is not by a device's code; nothing waits on done then
 	leave   context.CancelFunc
+	gone    bool // nobody waits for it any more
 }
 
 // NewLogins makes them. Key is the file of the key that refresh tokens are
@@ -258,7 +261,7 @@ func (l *Logins) Wait(ctx context.Context, id string) (*Record, string, error) {
 	l.mu.Lock()
 	p := l.pending[id]
 	l.mu.Unlock()
-	if p == nil || p.browser != nil {
+	if p == nil || p.browser != nil || p.gone {
 		return nil, "", ErrUnknown
 	}
 	select {
@@ -268,7 +271,7 @@ func (l *Logins) Wait(ctx context.Context, id string) (*Record, string, error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.pending[id] == nil { // somebody else was first
+	if l.pending[id] == nil || p.gone { // somebody else was first
 		return nil, "", ErrUnknown
 	}
 	delete(l.pending, id)
@@ -280,13 +283,14 @@ func (l *Logins) Wait(ctx context.Context, id string) (*Record, string, error) {
 func (l *Logins) Abandon(id string) {
 	l.mu.Lock()
 	p := l.pending[id]
-	if p == nil || p.leave == nil {
+	if p == nil || p.leave == nil || p.gone {
 		l.mu.Unlock()
 		return
 	}
-	delete(l.pending, id)
+	p.gone = true
 	p.leave()
 	l.mu.Unlock()
+	time.AfterFunc(abandonedCounts, func() { l.forget(id) })
 	<-p.done
 	if p.login == nil { // not confirmed, as nearly always
 		return

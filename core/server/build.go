@@ -98,24 +98,24 @@ func plan(c *config.Config) (*gate.Generation, *catalog.Catalog, error) {
 		faults = append(faults, strict.Of(err)...)
 	}
 	gen := &gate.Generation{Tasks: map[string]*gate.Task{}, Resources: map[string]*gate.Resource{}}
-	logins := map[string][]string{}
+	known := map[string]catalog.Resource{}
 	for name, r := range c.Resources {
 		res, err := resource(r)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) { // that is among the missing
 			faults = append(faults, strict.Of(fmt.Errorf("resource %s: %w", name, err))...)
 		}
 		gen.Resources[name] = res
-		logins[name] = slices.Collect(maps.Keys(r.Logins))
+		known[name] = catalog.Resource{Protocol: "postgres", Address: r.Address, Logins: slices.Collect(maps.Keys(r.Logins))}
 	}
 	if cat == nil {
 		return nil, nil, faults.Err()
 	}
-	faults = append(faults, cat.Against(logins)...)
+	faults = append(faults, cat.Against(known)...)
 	if err := faults.Err(); err != nil {
 		return nil, cat, err
 	}
 	for name, t := range cat.Tasks {
-		gen.Tasks[name] = &gate.Task{Name: name, Groups: t.Groups, Resources: t.Resources, Login: t.LoginAt(logins), Session: t.Session, Digest: t.Digest(),
+		gen.Tasks[name] = &gate.Task{Name: name, Groups: t.Groups, Resources: t.Resources, Login: t.LoginAt(known), Session: t.Session, Digest: t.Digest(),
 			Options: &postgres.TaskOptions{StatementTimeout: t.Timeout, Introspect: t.Introspect, Channels: t.Channels, Masked: t.Masked()}}
 	}
 	return gen, cat, nil

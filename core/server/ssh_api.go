@@ -255,7 +255,10 @@ func (s *Server) askSSH(ctx context.Context, task, resource, address string) (*s
 		if err != nil {
 			return "", err
 		}
-		return narrow, s.note(l.Subject, fmt.Sprintf("login %s of %s at %s from %s by SSH for task %q on %q, groups %q", l.ID, l.Subject, l.Issuer, ip, task, resource, l.Groups))
+		if err := s.note(l.Subject, fmt.Sprintf("login %s of %s at %s from %s by SSH for task %q on %q, groups %q", l.ID, l.Subject, l.Issuer, ip, task, resource, l.Groups)); err != nil {
+			return "", err
+		}
+		return narrow, nil
 	}}, nil
 }
 

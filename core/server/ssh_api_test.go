@@ -178,6 +178,58 @@ func fetch(t *testing.T, g *identity, path, token string) (*http.Response, strin
 	return resp, string(b)
 }
 
+// ID09, ID20: sessions that a certificate has opened end as those of the login's
+// own token do, whatever the certificate says.
+func TestID09SSHSession(t *testing.T) {
+	pg := withPostgres(t)
+	g, idp := withProvider(t, pg, map[string][]string{"ada": {"task:look"}}, "", "")
+	withHosts(t, g)
+	ada := g.as(t, "ada")
+	open := func(token string) *gate.Session {
+		t.Helper()
+		var got Certificate
+		if n := g.call(t, "/v1/ssh/certificate", token, `{"public_key": "`+line(sshKey(t).PublicKey())+`"}`, &got); n != 200 {
+			t.Fatal(n)
+		}
+		k, _, _, _, err := ssh.ParseAuthorizedKey([]byte(got.Certificate))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := g.gate.Open(context.Background(), gate.Login{Protocol: "ssh", Task: "look", Resource: "web-1", Certificate: k.Marshal(), Address: "127.0.0.1:1"})
+		if err != nil {
+			t.Fatal(err, g.log.String())
+		}
+		t.Cleanup(func() { _ = s.Close(nil) })
+		return s
+	}
+	ends := func(s *gate.Session, why string) {
+		t.Helper()
+		if err := context.Cause(s.Context()); err == nil || !strings.Contains(err.Error(), why) {
+			t.Errorf("%v, not %q", err, why)
+		}
+	}
+	one := open(ada)
+	g.later(t, 20*time.Minute)
+	if err := one.Context().Err(); err != nil { // longer than any certificate of it
+		t.Errorf("it ended with its certificate: %v", err)
+	}
+	idp.SetUsers(map[string]devidp.User{"ada": {Password: "x", Groups: []string{"task:other"}}})
+	g.later(t, 6*time.Minute)
+	ends(one, "no such task for you")
+	idp.SetUsers(map[string]devidp.User{"ada": {Password: "x", Groups: []string{"task:look"}}})
+	two := open(g.as(t, "ada"))
+	if n := g.gate.Kill("ended by the operator", func(s *gate.Session) bool { return s.ID() == two.ID() }); n != 1 {
+		t.Error(n)
+	}
+	ends(two, "ended by the operator")
+	last := g.as(t, "ada")
+	three := open(last)
+	if n := g.call(t, "/v1/logout", last, "{}", &struct{}{}); n != 200 {
+		t.Error(n)
+	}
+	ends(three, "logout")
+}
+
 // ID13, ID15: who comes by SSH with nothing is shown a page of the gateway that says
 // who asks, and what they get is good for just that, from there.
 func TestID13AskBySSH(t *testing.T) {

@@ -28,17 +28,14 @@ type channel struct {
 	x11   *gate.Exchange
 	x11As []byte
 
-	telling sync.Mutex // writes to the client's standard error
+	telling sync.Mutex              // writes to the client's standard error
+	cancel  context.CancelCauseFunc // ends the command, waiting or running
 
 	mu      sync.Mutex
 	running bool                    // a command was asked for
-	left    bool                    // the client has closed the channel
-	host    ssh.Channel             // of the command, once it runs
+	host    ssh.Channel             // of the command, while it runs
 	tap     *tap                    // of it
-	cancel  context.CancelCauseFunc // ends what waits for people
-	over    bool                    // the client has its exit status
-
-	held bool // the command was approved by people
+	size    func(columns, rows int) // is told the terminal's size, of a line editor
 }
 
 // terminal is what a client has in front of it.
@@ -91,7 +88,7 @@ func (c *conn) takeSession(ctx context.Context, nc ssh.NewChannel) error {
 		}
 		_ = r.Reply(ok, nil)
 	}
-	ch.leave()
+	ch.cancel(errGone)
 	_ = client.Close()
 	for range reqs { // whatever broke the loop: the connection must not wait for it
 	}
@@ -107,28 +104,6 @@ func (ch *channel) goes(f func() error) {
 			ch.c.over(err)
 		}
 	})
-}
-
-// leave ends what is under way for a client that has closed the channel.
-func (ch *channel) leave() {
-	ch.cancel(errGone)
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
-	ch.left = true
-	if ch.host != nil {
-		_ = ch.host.Close()
-	}
-}
-
-// callOff ends the command for a client that wants it to end: it is withdrawn
-// where it waits, and hung up on where it runs and cannot be typed to.
-func (ch *channel) callOff() {
-	ch.cancel(gate.ErrCancelled)
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
-	if ch.host != nil {
-		_ = ch.host.Close()
-	}
 }
 
 // unused closes the exchanges of what was allowed and not needed in the end.
@@ -248,8 +223,12 @@ func (ch *channel) resize(ctx context.Context, payload []byte) (bool, error) {
 	same := t.columns == m.Columns && t.rows == m.Rows
 	t.columns, t.rows, t.width, t.height = m.Columns, m.Rows, m.Width, m.Height
 	t.clamp()
-	now, host, tap := *t, ch.host, ch.tap
+	now, host, tap, size := *t, ch.host, ch.tap, ch.size
 	ch.mu.Unlock()
+	if size != nil {
+		size(max(int(now.columns), 20), max(int(now.rows), 2))
+		return true, nil
+	}
 	if same || host == nil {
 		return true, nil
 	}
@@ -280,7 +259,7 @@ func (ch *channel) signal(ctx context.Context, name string) (bool, error) {
 	if host == nil {
 		switch name {
 		case "INT", "TERM", "HUP", "QUIT", "KILL":
-			ch.callOff()
+			ch.cancel(gate.ErrCancelled)
 			return true, nil
 		}
 		return false, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"time"
@@ -14,11 +15,35 @@ import (
 	"github.com/taskgate/taskgate/core/gate"
 )
 
-// command is what a channel was asked to do.
+// command is what a channel was asked to do, and where it says what it says.
 type command struct {
 	kind      string // exec, shell or subsystem
 	statement *abi.Statement
 	text      string // as the host is told, of an exec or a subsystem
+	out, errs io.Writer
+	input     *input    // nil is none
+	terminal  *terminal // nil is none
+}
+
+// read makes the command of an exec. What was judged is what the host is told;
+// a text that nobody could take apart goes as it is, where a task allows that.
+func (ch *channel) read(text string) *command {
+	c := &command{kind: "exec", statement: ch.c.exec(text)}
+	if c.text = c.statement.Canonical; c.statement.Incomplete != "" || c.text == "" {
+		c.text = text
+	}
+	return c
+}
+
+// interactive says whether a command is a shell that somebody types into.
+func (c *command) interactive() bool {
+	o := c.statement.Operations
+	return len(o) == 1 && o[0].Kind == abi.KindTerminal
+}
+
+// reads says whether what the client sends may pass to the program.
+func (c *command) reads(v *abi.Verdict) bool {
+	return c.input != nil && (v.Stdin || c.interactive())
 }
 
 // begin takes the one command of a channel. It is answered at once: whether it
@@ -30,14 +55,14 @@ func (ch *channel) begin(ctx context.Context, r *ssh.Request) (bool, error) {
 	if again {
 		return false, nil
 	}
-	cmd := &command{kind: r.Type}
+	var cmd *command
 	switch r.Type {
 	case "exec", "subsystem":
 		var m struct{ Text string }
 		if ssh.Unmarshal(r.Payload, &m) != nil {
 			return false, nil
 		}
-		if len(m.Text) > maxText || strings.IndexByte(m.Text, 0) >= 0 {
+		if tooLong(m.Text) {
 			ch.mu.Lock()
 			ch.running = true
 			ch.mu.Unlock()
@@ -49,16 +74,16 @@ func (ch *channel) begin(ctx context.Context, r *ssh.Request) (bool, error) {
 			return true, nil
 		}
 		if r.Type == "exec" {
-			cmd.statement = ch.c.exec(m.Text)
-			cmd.text = cmd.statement.Canonical
-			if cmd.statement.Incomplete != "" || cmd.text == "" {
-				cmd.text = m.Text
-			}
+			cmd = ch.read(m.Text)
 		} else {
-			cmd.statement, cmd.text = ch.c.subsystem(m.Text), m.Text
+			cmd = &command{kind: r.Type, statement: ch.c.subsystem(m.Text), text: m.Text}
 		}
 	case "shell":
-		cmd.statement = ch.c.operation("shell", abi.Operation{Verb: "shell", Kind: abi.KindTerminal, Effect: abi.EffectWrite})
+		cmd = &command{kind: r.Type, statement: ch.c.operation("shell", abi.Operation{Verb: "shell", Kind: abi.KindTerminal, Effect: abi.EffectWrite})}
+	}
+	cmd.out, cmd.errs, cmd.input = ch.client, stderr{ch}, ch.input
+	if cmd.kind != "subsystem" {
+		cmd.terminal = ch.pty
 	}
 	ch.mu.Lock()
 	ch.running = true
@@ -71,6 +96,8 @@ func (ch *channel) begin(ctx context.Context, r *ssh.Request) (bool, error) {
 	})
 	return true, nil
 }
+
+func tooLong(text string) bool { return len(text) > maxText || strings.IndexByte(text, 0) >= 0 }
 
 // perform judges a command, runs it, and tells the client how it ended.
 func (ch *channel) perform(ctx context.Context, cmd *command) error {
@@ -123,9 +150,6 @@ func (ch *channel) exit(code uint32) {
 // send tells the client how its command ended, and that nothing follows: after
 // the last byte of both outputs, or OpenSSH would lose the exit status.
 func (s exitStatus) send(ch *channel) {
-	ch.mu.Lock()
-	ch.over = true
-	ch.mu.Unlock()
 	if s.kind != "" {
 		_, _ = ch.client.SendRequest(s.kind, false, s.payload)
 	}
@@ -190,23 +214,16 @@ func (ch *channel) execute(ctx context.Context, cmd *command, ex *gate.Exchange)
 		return exitStatus{}, err
 	}
 	defer host.Close()
+	closing := context.AfterFunc(ctx, func() { _ = host.Close() })
+	defer closing()
 	ch.mu.Lock()
 	ch.host, ch.tap = host, t
-	left := ch.left || ctx.Err() != nil
-	var size *terminal
-	if ch.pty != nil {
-		now := *ch.pty
-		size = &now
-	}
+	size := cmd.size()
 	ch.mu.Unlock()
 	if size != nil {
 		if err := t.resized(ctx, size.columns, size.rows); err != nil {
 			return exitStatus{}, err
 		}
-	}
-	if left {
-		o.State = gate.Lost
-		return exitStatus{}, errGone
 	}
 	var late *time.Timer
 	var stopped stopping
@@ -229,18 +246,21 @@ func (ch *channel) execute(ctx context.Context, cmd *command, ex *gate.Exchange)
 			return nil
 		})
 	}
-	carry(func() error { _, err := t.answers(ctx, stderr{ch}, host.Stderr(), FrameErr); return err })
-	if cmd.kind == "subsystem" {
+	carry(func() error { _, err := t.answers(ctx, cmd.errs, host.Stderr(), FrameErr); return err })
+	if cmd.kind == "subsystem" && cmd.text == filesName {
 		carry(func() error { return ch.files(ctx, host) })
 	} else {
-		carry(func() error { _, err := t.answers(ctx, ch.client, host, FrameOut); return err })
-		if ch.mayRead(ex) {
-			if err := ch.input.to(t, host); err != nil {
+		carry(func() error { _, err := t.answers(ctx, cmd.out, host, FrameOut); return err })
+		switch {
+		case cmd.reads(ex.Verdict()):
+			if err := cmd.input.to(t, host); err != nil {
 				stopped.set(err)
 				_ = host.Close()
 			}
-		} else {
-			ch.input.drop(host)
+		case cmd.input != nil:
+			cmd.input.drop(host)
+		default:
+			_ = host.CloseWrite()
 		}
 	}
 	for r := range reqs {
@@ -250,7 +270,7 @@ func (ch *channel) execute(ctx context.Context, cmd *command, ex *gate.Exchange)
 		_ = r.Reply(false, nil)
 	}
 	outputs.Wait()
-	if err := stopped.get(); err != nil {
+	if err := stopped.get(); err != nil && !errors.Is(err, errGone) {
 		var d *gate.Denied
 		if errors.As(err, &d) {
 			o.Code = d.Reason.Code
@@ -260,10 +280,19 @@ func (ch *channel) execute(ctx context.Context, cmd *command, ex *gate.Exchange)
 		return exitStatus{}, err
 	}
 	o = status.outcome()
-	if status.kind == "" && ctx.Err() != nil {
+	if ctx.Err() != nil {
 		return exitStatus{}, context.Cause(ctx)
 	}
 	return status, nil
+}
+
+// size is the terminal's, at this moment. The caller holds the channel's mu.
+func (c *command) size() *terminal {
+	if c.terminal == nil {
+		return nil
+	}
+	now := *c.terminal
+	return &now
 }
 
 // stopping is why a command was ended by the gateway.
@@ -323,10 +352,10 @@ func (ch *channel) start(ctx context.Context, cmd *command) (ssh.Channel, <-chan
 			return fail("internal error", err)
 		}
 	}
-	if ch.pty != nil && cmd.kind != "subsystem" {
-		ch.mu.Lock()
-		t := *ch.pty
-		ch.mu.Unlock()
+	ch.mu.Lock()
+	t := cmd.size()
+	ch.mu.Unlock()
+	if t != nil {
 		ok, err := host.SendRequest("pty-req", true, ssh.Marshal(struct {
 			Name                         string
 			Columns, Rows, Width, Height uint32
@@ -357,7 +386,7 @@ func (ch *channel) start(ctx context.Context, cmd *command) (ssh.Channel, <-chan
 func (ch *channel) stop(ctx context.Context, err error) error {
 	if lines, ok := refusal(err); ok {
 		ch.say(lines...)
-		ch.callOff()
+		ch.cancel(err)
 		return nil
 	}
 	return err

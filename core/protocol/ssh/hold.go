@@ -18,27 +18,42 @@ func (ch *channel) ask(ctx context.Context, c *command) (*gate.Exchange, error) 
 		return ex, nil
 	}
 	cmd.Bound = ch.surroundings()
+	cmd.Held = func(v *abi.Verdict) error { return ch.spool(ctx, c, cmd, v) }
 	waited := false
 	ex, err := ch.c.session.Submit(ctx, cmd, func(p gate.Pending) error {
-		if !waited && ch.pty != nil {
-			ch.input.begin() // or ctrl-C would not be seen
+		if !waited && c.terminal != nil && c.input != nil {
+			c.input.begin() // or ctrl-C would not be seen
 		}
 		ch.say(waits(p, waited)...)
 		waited = true
-		return ctx.Err()
+		return nil
 	})
 	if err == nil && ctx.Err() != nil { // it was approved, and called off before a byte of it went
 		_ = ex.Done(ctx, gate.Outcome{State: gate.Skipped})
 		return nil, context.Cause(ctx)
 	}
 	if err == nil && waited {
-		ch.held = true
 		ch.say("approved")
 	}
-	if err != nil && ctx.Err() != nil && errors.Is(context.Cause(ctx), gate.ErrCancelled) {
+	if err != nil && errors.Is(context.Cause(ctx), gate.ErrCancelled) {
 		err = gate.ErrCancelled
 	}
 	return ex, err
+}
+
+// spool takes what the client sends before people are asked, so that they see
+// what they approve. What is typed into a terminal nobody can see beforehand.
+func (ch *channel) spool(ctx context.Context, c *command, cmd *abi.Command, v *abi.Verdict) (err error) {
+	switch {
+	case c.interactive() || !c.reads(v):
+		return nil
+	case c.terminal != nil:
+		cmd.Input = abi.Input{Kind: abi.InputStream}
+		return nil
+	}
+	ch.say("this has to be approved, with its input: that is read to its end first (ssh -n gives none)")
+	cmd.Input, err = c.input.spool(ctx)
+	return err
 }
 
 // surroundings are what an approval holds for beside the command itself.
@@ -65,10 +80,4 @@ func waits(p gate.Pending, again bool) []string {
 		first += ": " + p.Summary
 	}
 	return []string{first, fmt.Sprintf("it needs %s, until %s: `taskgate approve %s`; ctrl-C takes it back", strings.Join(needs, " and "), p.Until.UTC().Format("2006-01-02 15:04:05 UTC"), p.ID)}
-}
-
-// mayRead says whether what the client sends may pass to the program. What was
-// approved without it runs without it.
-func (ch *channel) mayRead(ex *gate.Exchange) bool {
-	return ex.Verdict().Stdin && !ch.held
 }

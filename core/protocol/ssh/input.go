@@ -2,6 +2,7 @@ package ssh
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 
 	"sync"
@@ -9,6 +10,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/gate"
 )
 
 const (
@@ -81,7 +83,7 @@ func (in *input) take(b []byte, n int, last bool) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.state != inputPasses && in.ch.pty != nil && bytes.IndexByte(b[FrameHead:FrameHead+n], interrupt) >= 0 {
-		in.ch.callOff()
+		in.ch.cancel(gate.ErrCancelled)
 	}
 	for in.state == inputWaits && len(in.kept)+n > in.most {
 		in.moved.Broadcast() // a spool is full
@@ -161,21 +163,30 @@ func (in *input) drop(host ssh.Channel) {
 	}
 }
 
-// spool reads all of the input, as far as people are to see it. False is more
-// than that.
-func (in *input) spool() (abi.Input, bool) {
+// spool reads all of the input, as far as people can be shown it. More than that
+// is a stream.
+func (in *input) spool(ctx context.Context) (abi.Input, error) {
+	stop := context.AfterFunc(ctx, func() {
+		in.mu.Lock()
+		defer in.mu.Unlock()
+		in.moved.Broadcast()
+	})
+	defer stop()
 	in.mu.Lock()
 	in.most = maxSpool
 	in.mu.Unlock()
 	in.begin()
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	for !in.ended && in.state == inputWaits && len(in.kept)+pieceSize <= in.most {
+	for !in.ended && len(in.kept)+pieceSize <= in.most && ctx.Err() == nil {
 		in.moved.Wait()
 	}
+	if ctx.Err() != nil {
+		return abi.Input{}, context.Cause(ctx)
+	}
 	if !in.ended {
-		return abi.Input{Kind: abi.InputStream, Size: uint64(len(in.kept)), Head: in.kept[:min(len(in.kept), spoolHead)]}, false
+		return abi.Input{Kind: abi.InputStream, Size: uint64(len(in.kept)), Head: in.kept[:min(len(in.kept), spoolHead)]}, nil
 	}
 	sum := sha256.Sum256(in.kept)
-	return abi.Input{Kind: abi.InputSpooled, Size: uint64(len(in.kept)), Digest: sum[:], Head: in.kept[:min(len(in.kept), spoolHead)]}, true
+	return abi.Input{Kind: abi.InputSpooled, Size: uint64(len(in.kept)), Digest: sum[:], Head: in.kept[:min(len(in.kept), spoolHead)]}, nil
 }

@@ -23,7 +23,7 @@ func (c *conn) exec(text string) *abi.Statement {
 // itself: each of its operations is judged.
 func (c *conn) subsystem(name string) *abi.Statement {
 	o := abi.Operation{Verb: "subsystem", Kind: abi.KindProgram, Object: []string{name}, Effect: abi.EffectWrite}
-	if name == "sftp" {
+	if name == filesName {
 		o.Attrs, o.Effect = abi.Floor, abi.EffectRead
 	}
 	return c.operation("subsystem "+name, o)

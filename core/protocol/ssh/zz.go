@@ -11,5 +11,4 @@ import (
 func parse(text string, posix bool) *abi.Statement {
 	return &abi.Statement{Protocol: "ssh", Text: text, Canonical: text, Operations: []abi.Operation{{Verb: "exec", Kind: abi.KindProgram, Object: []string{text}}}}
 }
-func (ch *channel) commands(ctx context.Context) error                { return nil }
 func (ch *channel) files(ctx context.Context, host ssh.Channel) error { return nil }
