@@ -117,6 +117,7 @@ type Front struct {
 type TaskStatus struct {
 	Name      string   `json:"name"`
 	Resources []string `json:"resources"`
+	SSH       []string `json:"ssh,omitempty"` // those of them that are reached by SSH
 }
 
 // Me is who a token is for, and what it opens.
@@ -156,6 +157,7 @@ func (s *Server) api() http.Handler {
 	mux.HandleFunc("POST /v1/tokens", s.narrow)
 	mux.HandleFunc("POST /v1/logout", s.logout)
 	s.approvalRoutes(mux)
+	s.sshRoutes(mux)
 	return mux
 }
 
@@ -271,9 +273,10 @@ func (s *Server) me(w http.ResponseWriter, r *http.Request) {
 		reply(w, http.StatusOK, me)
 		return
 	}
-	for _, task := range s.gate.Current().Allowed(l.Groups) {
+	gen := s.gate.Current()
+	for _, task := range gen.Allowed(l.Groups) {
 		if t.Task == "" || t.Task == task.Name {
-			me.Tasks = append(me.Tasks, TaskStatus{task.Name, task.Resources})
+			me.Tasks = append(me.Tasks, TaskStatus{task.Name, task.Resources, hosts(gen, task)})
 		}
 	}
 	reply(w, http.StatusOK, me)

@@ -141,6 +141,7 @@ func (s *Server) turn(c *config.Config, opened map[string]*front, certs map[stri
 		to.Address = p.Public
 	}
 	s.front.Store(&to)
+	s.tellSSH(c)
 }
 
 // difference says how two ways to meet clients differ. One that is the same

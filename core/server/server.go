@@ -51,6 +51,7 @@ type Server struct {
 	pg        *postgres.Protocol
 	metrics   *metrics
 	front     atomic.Pointer[Front] // how psql gets here
+	ssh       sshSide               // what the API has for clients of SSH
 	clock     func() time.Time      // of logins; nil is time.Now
 
 	top       *errgroup.Group
