@@ -478,3 +478,11 @@ func get(t testing.TB, path string) string {
 	}
 	return string(b)
 }
+
+// masker is a guard that masks every result that it is shown.
+type masker struct{ *rules }
+
+func (masker) Results() bool { return true }
+func (masker) ResultSchema(context.Context, *abi.Command, *abi.ResultSchema) (*abi.MaskPlan, error) {
+	return &abi.MaskPlan{Kinds: []abi.MaskKind{abi.MaskFixed}, Default: abi.MaskFixed}, nil
+}
