@@ -1,6 +1,9 @@
 package abi
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+)
 
 var attrWords = []struct {
 	bit  Attr
@@ -17,7 +20,7 @@ func (o *Operation) String() string {
 	b.WriteString(o.Verb)
 	if len(o.Object) > 0 {
 		b.WriteByte(' ')
-		b.WriteString(strings.Join(o.Object, "."))
+		b.WriteString(printable(strings.Join(o.Object, ".")))
 	}
 	sep := "("
 	for i := range o.Columns {
@@ -42,11 +45,21 @@ func (o *Operation) String() string {
 	}
 	if o.Value != "" {
 		b.WriteString(" = ")
-		b.WriteString(o.Value)
+		b.WriteString(printable(o.Value))
 	}
 	if o.Via != "" {
 		b.WriteString(" via ")
 		b.WriteString(o.Via)
 	}
 	return b.String()
+}
+
+// printable is s on one line, quoted where a terminal would do something with it.
+func printable(s string) string {
+	for _, c := range s {
+		if !strconv.IsPrint(c) {
+			return strconv.Quote(s)
+		}
+	}
+	return s
 }
