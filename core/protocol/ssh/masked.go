@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"io"
-
-	"github.com/taskgate/taskgate/abi"
 )
 
 // masked is answers for a program whose text is masked: what is shown comes in
@@ -29,10 +27,7 @@ func (t *tap) masked(ctx context.Context, client io.Writer, host io.Reader, kind
 		}
 		shown[0] = kind
 		binary.BigEndian.PutUint32(shown[1:], uint32(len(shown)-FrameHead))
-		t.out.Lock()
-		err = t.exchange.Result(ctx, &abi.Result{Frames: shown, Masked: true})
-		t.out.Unlock()
-		if err != nil {
+		if err := t.pass(ctx, shown, true); err != nil {
 			return total, err
 		}
 		if _, err := client.Write(shown[FrameHead:]); err != nil {

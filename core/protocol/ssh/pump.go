@@ -35,12 +35,16 @@ type tap struct {
 }
 
 func (t *tap) answer(ctx context.Context, frames []byte) error {
+	return t.pass(ctx, frames, frames[0] == FrameResize) // which has no text to mask
+}
+
+func (t *tap) pass(ctx context.Context, frames []byte, masked bool) error {
 	t.out.Lock()
 	defer t.out.Unlock()
 	if t.over {
 		return errGone
 	}
-	t.result.Frames, t.result.Masked = frames, frames[0] == FrameResize // which has no text
+	t.result.Frames, t.result.Masked = frames, masked
 	return t.exchange.Result(ctx, &t.result)
 }
 

@@ -72,6 +72,19 @@ func (x *Text) over(path string) bool {
 	return false
 }
 
+// within says whether any mask of files lies over what may be in a directory.
+func (x *Text) within(dir string) bool {
+	if dir == "/" {
+		dir = ""
+	}
+	for _, p := range x.Files {
+		if i := strings.LastIndexByte(p, '/'); Over(p[:i], dir) || strings.Contains(p, "**") && Over(p, dir+"/x") {
+			return true
+		}
+	}
+	return false
+}
+
 // texts adds the masks of what a host answers, or says why what is masked could
 // get out another way.
 func (t *Task) texts(st *abi.Statement, v *abi.Verdict) *miss {
@@ -148,13 +161,15 @@ func (t *Task) file(o *abi.Operation, v *abi.Verdict, at *string) *miss {
 	}
 	for i := range t.Texts {
 		x := &t.Texts[i]
-		if !x.over(o.Object[0]) {
+		if !x.over(o.Object[0]) && (o.Verb != "list" || !x.within(o.Object[0])) {
 			continue
 		}
 		switch o.Verb {
 		case "read":
 			v.Protect = append(v.Protect[:len(v.Protect):len(v.Protect)], x.Mask)
 			*at = x.At
+		case "stat", "list": // its size is that of what is not shown
+			v.Protect = append(v.Protect[:len(v.Protect):len(v.Protect)], x.Mask)
 		case "rename", "link":
 			return &miss{what: said(o) + ": it is masked in this task, and under another name it would not be", closest: "the mask at " + x.At}
 		}

@@ -46,7 +46,7 @@ func TestTexts(t *testing.T) {
 	}
 	file := func(verb, path string) abi.Operation {
 		e := abi.EffectWrite
-		if verb == "read" || verb == "stat" {
+		if verb == "read" || verb == "stat" || verb == "list" {
 			e = abi.EffectRead
 		}
 		return abi.Operation{Verb: verb, Kind: abi.KindFile, Object: []string{path}, Effect: e}
@@ -66,6 +66,9 @@ func TestTexts(t *testing.T) {
 		"read from and written":          {[]abi.Operation{exec("cat"), file("read", "/etc/app/x.conf"), file("write", "/srv/x")}, false, 0},
 		"into another program":           {[]abi.Operation{exec("app", "show"), exec("cat")}, false, 0},
 		"read and written":               {[]abi.Operation{file("read", "/etc/app/x.conf"), file("write", "/etc/app/x.conf")}, false, 0},
+		"its size":                       {[]abi.Operation{file("stat", "/etc/app/x.conf")}, true, 1},
+		"sizes in its directory":         {[]abi.Operation{file("list", "/etc/app")}, true, 1},
+		"in another directory":           {[]abi.Operation{file("list", "/srv")}, true, 0},
 		"written":                        {[]abi.Operation{file("write", "/etc/app/x.conf")}, true, 0},
 		"renamed":                        {[]abi.Operation{file("rename", "/etc/app/x.conf"), file("write", "/srv/x")}, false, 0},
 		"linked":                         {[]abi.Operation{file("link", "/srv/x"), file("link", "/etc/app/x.conf")}, false, 0},

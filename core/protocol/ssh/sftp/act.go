@@ -214,13 +214,19 @@ func (r *relay) forward(a *act, x *running) error {
 	case isStatus || p.typ != a.answer():
 		return errors.Join(errPacket, r.done(x, gate.Outcome{State: gate.Lost}))
 	}
+	body := p.body
+	if p.typ == typeAttrs && x.ex.MasksText() {
+		if body, err = sizeless(body); err != nil {
+			return errors.Join(err, r.done(x, gate.Outcome{State: gate.Lost}))
+		}
+	}
 	if err := x.result(r.ctx, 1); err != nil {
 		return errors.Join(err, r.done(x, gate.Outcome{State: gate.Failed}))
 	}
 	if err := r.done(x, gate.Outcome{State: gate.Completed}); err != nil {
 		return err
 	}
-	return r.down.to.write(finish(append(begin(nil, p.typ, a.id), p.body...), 0))
+	return r.down.to.write(finish(append(begin(nil, p.typ, a.id), body...), 0))
 }
 
 // close ends an act by the host's status.
@@ -279,6 +285,12 @@ func (r *relay) doOpen(a *act) error {
 			o.Code = s.word()
 		}
 		return errors.Join(err, r.done(x, o))
+	}
+	if h.reads && x.ex.MasksText() {
+		if err := r.cover(h); err != nil {
+			_, e := r.ask(r.ctx, typeClose, appendString(nil, h.upstream))
+			return errors.Join(err, e, r.done(x, gate.Outcome{State: gate.Failed}))
+		}
 	}
 	x.mu.Lock()
 	x.told = func() gate.Outcome { return h.outcome(gate.Lost) }

@@ -71,6 +71,16 @@ func (r *relay) answers(start, end int) error {
 		if err := h.result(r.ctx, int(n)); err != nil {
 			return r.ended(q, err)
 		}
+		if h.ex.MasksText() {
+			b, err := sizelessNames(q.from, p[9:])
+			if err == nil {
+				err = r.last(h)
+			}
+			if err != nil {
+				return err
+			}
+			return r.down.put(b)
+		}
 	case typ == typeAttrs && q.typ == typeFstat, typ == typeReply && q.typ == typeExtended && h != nil:
 		if err := h.result(r.ctx, 1); err != nil {
 			return r.ended(q, err)

@@ -29,6 +29,7 @@ type handle struct {
 	reads    bool
 	writes   bool
 	spool    *spool // of one that is not open yet at the host
+	view     *view  // of one that is shown masked
 
 	pending int  // requests that are not answered; with the relay's mu
 	closed  bool // the client has closed it; with the relay's mu

@@ -119,6 +119,9 @@ func (r *relay) onHandle(typ byte, id uint32, start, end int) error {
 	if err := h.may(q); err != nil {
 		return r.refuse(id, err)
 	}
+	if h.view != nil && (typ == typeRead || typ == typeFstat) {
+		return r.onView(h, q)
+	}
 	if q.offset > math.MaxInt64-uint64(q.n) {
 		return r.down.to.write(plainStatus(nil, id, codeFailure))
 	}
@@ -142,6 +145,9 @@ func (r *relay) onHandle(typ byte, id uint32, start, end int) error {
 	if err == nil && typ == typeClose {
 		h.closed = true
 		delete(r.handles, h.name)
+		if h.view != nil {
+			r.viewed -= len(h.view.b)
+		}
 	}
 	r.mu.Unlock()
 	if err != nil {
