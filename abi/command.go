@@ -207,7 +207,7 @@ type Command struct {
 	// Held is called where the command has to be approved, before anybody is
 	// asked: an error refuses it instead. It may set Open. It may be nil. Never
 	// sent to a module.
-	Held func(Terms) error
+	Held func(*Verdict) error
 	// Rows tells, for who has to approve, how many rows it would touch. It may be
 	// nil. Never sent to a module.
 	Rows func() Rows

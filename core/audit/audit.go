@@ -113,7 +113,7 @@ var ErrClosed = errors.New("audit: the log is closed")
 // Open opens the log in dir, making it and its signing key where there is
 // none. A second process that opens it is refused.
 func Open(dir string, opt Options) (*Log, Recovery, error) {
-	return begin(dir, opt, (*os.File).Sync)
+	return begin(dir, opt, datasync)
 }
 
 func begin(dir string, opt Options, sync func(*os.File) error) (*Log, Recovery, error) {
@@ -226,6 +226,26 @@ func (l *Log) prepare() (err error) {
 
 // allocate gives a file its blocks.
 func allocate(f *os.File, size int64) error { return unix.Fallocate(int(f.Fd()), 0, 0, size) }
+
+// datasync puts on disk what a file holds and what is needed to find it again.
+// When it was written does not wait for a disk: its blocks are there already.
+func datasync(f *os.File) error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	if raw.Control(func(fd uintptr) {
+		for err = unix.EINTR; err == unix.EINTR; {
+			err = unix.Fdatasync(int(fd))
+		}
+	}) != nil {
+		return os.ErrClosed
+	}
+	if err != nil {
+		return &os.PathError{Op: "fdatasync", Path: f.Name(), Err: err}
+	}
+	return nil
+}
 
 // rotate ends the present segment and goes on in the next. It gets its name
 // once its head is on disk: a segment without one does not exist. The caller

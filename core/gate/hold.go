@@ -114,7 +114,7 @@ func denied(code, message, hint string) *Denied {
 // what it still is. hold tells the client, now and at each reminder.
 func (s *Session) held(ctx context.Context, gen *Generation, c *abi.Command, v abi.Verdict, all []asked, guarded *protection, hold func(Pending) error) (*Exchange, error) {
 	if c.Held != nil && hold != nil {
-		err := c.Held(v.Terms)
+		err := c.Held(&v)
 		var d *Denied
 		if errors.As(err, &d) {
 			return nil, s.refuse(ctx, gen, c, all, d)

@@ -448,14 +448,14 @@ func TestReloadEndsWhatRuns(t *testing.T) {
 func TestHeldPrepares(t *testing.T) {
 	_, s, p, log := holding(t)
 	c := command("delete", abi.EffectWrite)
-	c.Held = func(abi.Terms) error { return denied("gate.aborted", "not here", "") }
+	c.Held = func(*abi.Verdict) error { return denied("gate.aborted", "not here", "") }
 	if _, err := s.Submit(t.Context(), c, waits); err == nil || err.Error() != "not here" || len(p.asked) != 0 {
 		t.Errorf("%v, asked %d", err, len(p.asked))
 	}
 	if list := kinds(log); list[len(list)-1] != EventCommand.String() {
 		t.Errorf("it is not written down: %v", list)
 	}
-	c.Held = func(abi.Terms) error { c.Open = true; return nil }
+	c.Held = func(*abi.Verdict) error { c.Open = true; return nil }
 	p.decided <- Decided{State: Approved}
 	if _, err := s.Submit(t.Context(), c, waits); err != nil || !p.asked[0].Open {
 		t.Errorf("%v", err)

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"crypto/tls"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -35,6 +36,11 @@ const (
 // returned. What it can miss is an end that came together with the last data:
 // hungUp finds it.
 func (f *frames) run(process func() error) error {
+	if t, ok := f.conn.(*tls.Conn); ok {
+		if b := socketOf(t); b != nil {
+			return f.secure(t, b, process)
+		}
+	}
 	sc, ok := f.conn.(syscall.Conn)
 	if !ok {
 		return f.plain(process)
@@ -77,11 +83,14 @@ func (f *frames) run(process func() error) error {
 // hungUp says whether the peer has ended a TCP connection and everything that
 // it had sent has been read.
 func hungUp(nc net.Conn) bool {
-	tc, ok := nc.(*net.TCPConn)
+	if t, ok := nc.(*tls.Conn); ok {
+		nc = t.NetConn()
+	}
+	sc, ok := nc.(syscall.Conn)
 	if !ok {
 		return false
 	}
-	raw, err := tc.SyscallConn()
+	raw, err := sc.SyscallConn()
 	if err != nil {
 		return false
 	}
@@ -99,7 +108,7 @@ func hungUp(nc net.Conn) bool {
 	return gone
 }
 
-// plain is run for every other connection, TLS among them.
+// plain is run for every other connection.
 func (f *frames) plain(process func() error) error {
 	for {
 		f.room()

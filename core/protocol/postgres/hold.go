@@ -53,11 +53,11 @@ func (c *conn) submit(ctx context.Context, cmd *abi.Command, a *sql.Analysis, sp
 	failed := false
 	cmd.Bound = c.meaning(a)
 	named := c.stands(cmd.Statement)
-	cmd.Held = func(terms abi.Terms) (err error) {
+	cmd.Held = func(v *abi.Verdict) (err error) {
 		if spool {
 			return errSpool
 		}
-		failed, err = c.mayWait(cmd, terms)
+		failed, err = c.mayWait(cmd, v.Terms)
 		return err
 	}
 	cmd.Rows = func() abi.Rows { return c.preview(a, cmd.Params) }

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"crypto/tls"
 	"net"
 	"os"
 	"syscall"
@@ -33,7 +34,8 @@ func raw(call, fd uintptr, b []byte) (int, error) {
 // output writes whole buffers to a connection. Only one may write at a time.
 type output struct {
 	nc   net.Conn
-	raw  syscall.RawConn // nil where there is none, as with TLS
+	raw  syscall.RawConn // nil where there is none
+	tls  *beneath        // nil where it is no TLS
 	step func(fd uintptr) bool
 	b    []byte
 	n    int
@@ -42,6 +44,9 @@ type output struct {
 
 func newOutput(nc net.Conn) *output {
 	o := &output{nc: nc}
+	if t, ok := nc.(*tls.Conn); ok {
+		o.tls = socketOf(t)
+	}
 	if sc, ok := nc.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
 			o.raw, o.step = raw, o.write
@@ -53,6 +58,14 @@ func newOutput(nc net.Conn) *output {
 // Write implements io.Writer. It waits, as far as the write deadline, until all
 // of b is written.
 func (o *output) Write(b []byte) (int, error) {
+	if o.tls != nil {
+		o.tls.cork()
+		n, err := o.nc.Write(b)
+		if e := o.tls.flush(); err == nil {
+			err = e
+		}
+		return n, err
+	}
 	if o.raw == nil {
 		return o.nc.Write(b)
 	}

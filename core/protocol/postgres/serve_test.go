@@ -165,6 +165,7 @@ type gateway struct {
 
 	protocol *Protocol
 	said     func() string // what the protocol has logged
+	overTLS  bool          // in speaks it
 }
 
 func generation(guards ...gate.Guard) *gate.Generation {
@@ -212,7 +213,7 @@ func serve(t testing.TB, guard gate.Guard) *gateway {
 	})
 	t.Cleanup(func() { l.Close(); cancel(); g.Kill("test over", func(*gate.Session) bool { return true }); wg.Wait() })
 	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return &gateway{g, log, l.Addr().String(), port, db, p, said}
+	return &gateway{g, log, l.Addr().String(), port, db, p, said, false}
 }
 
 func (g *gateway) url() string { return "postgres://x:token@" + g.addr + "/shop?sslmode=disable" }

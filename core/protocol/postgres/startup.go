@@ -317,7 +317,7 @@ func (c *conn) startTLS(raw net.Conn, direct bool) error {
 	if config == nil {
 		return errors.New("postgres: TLS on a listener without a certificate")
 	}
-	t := tls.Server(raw, config)
+	t := tls.Server(under(raw), config)
 	if err := t.Handshake(); err != nil {
 		return fmt.Errorf("postgres: TLS: %w", err)
 	}

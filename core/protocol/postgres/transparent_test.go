@@ -320,6 +320,8 @@ func TestTransparent(t *testing.T) {
 	}
 	r := rand.New(rand.NewPCG(seed, 0))
 	w := makeTwins(t)
+	w.g.secured(t)
+	w.g.protocol.Plain = true
 	n, refused := 0, 0
 	for end := time.Now().Add(4 * time.Second); n < most && time.Now().Before(end); n++ {
 		steps := make([]step, 1+r.IntN(40))
@@ -327,6 +329,7 @@ func TestTransparent(t *testing.T) {
 			steps[i] = twinStep(r)
 		}
 		piece := pick(r, []int{1 << 20, 1 << 20, 7, 100})
+		w.g.overTLS = n%2 == 1
 		direct, through := w.run(t, steps, piece)
 		if own(direct, through) {
 			refused++

@@ -109,7 +109,7 @@ func secureUpstream(ctx context.Context, up gate.Upstream) (net.Conn, error) {
 	}
 	var t *tls.Conn
 	if err == nil {
-		t = tls.Client(up.Conn, config)
+		t = tls.Client(under(up.Conn), config)
 		err = t.HandshakeContext(ctx)
 	}
 	if err != nil {

@@ -42,7 +42,16 @@ func (g *gateway) raw(t *testing.T, b []byte) net.Conn {
 // in logs in and gives a connection that is ready.
 func (g *gateway) in(t *testing.T) net.Conn {
 	t.Helper()
-	nc := g.raw(t, packet(v30+"user\x00x\x00database\x00shop\x00\x00"))
+	hello := packet(v30 + "user\x00x\x00database\x00shop\x00\x00")
+	var nc net.Conn
+	if g.overTLS {
+		nc = g.tls(t, false)
+		if _, err := nc.Write(hello); err != nil {
+			t.Fatal(err)
+		}
+	} else {
+		nc = g.raw(t, hello)
+	}
 	for {
 		kind, body, err := readMessage(nc)
 		if err != nil {
@@ -145,6 +154,14 @@ func TestConversations(t *testing.T) { converse(t, conversations) }
 func converse(t *testing.T, list map[string]conversation) {
 	t.Helper()
 	g := serve(t, &rules{allow: noDelete})
+	g.converses(t, list)
+	g.secured(t)
+	g.overTLS = true
+	g.converses(t, list)
+}
+
+func (g *gateway) converses(t *testing.T, list map[string]conversation) {
+	t.Helper()
 	for name, c := range list {
 		nc := g.in(t)
 		if _, err := nc.Write(c.send); err != nil {
@@ -160,17 +177,22 @@ func converse(t *testing.T, list map[string]conversation) {
 // TestPW16SplitReads: the same, cut at every byte.
 func TestPW16SplitReads(t *testing.T) {
 	g := serve(t, &rules{allow: noDelete})
-	for name, c := range conversations {
-		nc := g.in(t)
-		for i := range c.send {
-			if _, err := nc.Write(c.send[i : i+1]); err != nil {
-				t.Fatal(err)
+	for _, g.overTLS = range []bool{false, true} {
+		if g.overTLS {
+			g.secured(t)
+		}
+		for name, c := range conversations {
+			nc := g.in(t)
+			for i := range c.send {
+				if _, err := nc.Write(c.send[i : i+1]); err != nil {
+					t.Fatal(err)
+				}
 			}
+			if got := kinds(t, nc, c.ready); got != c.want {
+				t.Errorf("%s:\n got %s\nwant %s", name, got, c.want)
+			}
+			nc.Close()
 		}
-		if got := kinds(t, nc, c.ready); got != c.want {
-			t.Errorf("%s:\n got %s\nwant %s", name, got, c.want)
-		}
-		nc.Close()
 	}
 }
 
@@ -362,6 +384,14 @@ func TestLarge(t *testing.T) {
 // TestPW37 leaves in every way, with something on its way: the session ends.
 func TestPW37Leaving(t *testing.T) {
 	g := serve(t, &rules{allow: func(c *abi.Command) bool { return true }})
+	g.leaving(t)
+	g.secured(t)
+	g.overTLS = true // and none says goodbye in TLS
+	g.leaving(t)
+}
+
+func (g *gateway) leaving(t *testing.T) {
+	t.Helper()
 	for name, b := range map[string][]byte{
 		"terminate":              frame('X', nil),
 		"nothing":                nil,
@@ -377,14 +407,17 @@ func TestPW37Leaving(t *testing.T) {
 		if _, err := nc.Write(b); err != nil {
 			t.Fatal(err)
 		}
-		if strings.HasPrefix(name, "w") {
-			_ = nc.(*net.TCPConn).SetLinger(0)
-			nc.Close()
-		} else {
-			_ = nc.(*net.TCPConn).CloseWrite()
-			_, _ = io.Copy(io.Discard, nc)
-			nc.Close()
+		socket := nc
+		if secure, ok := nc.(*tls.Conn); ok {
+			socket = secure.NetConn()
 		}
+		if strings.HasPrefix(name, "w") {
+			_ = socket.(*net.TCPConn).SetLinger(0)
+		} else {
+			_ = socket.(*net.TCPConn).CloseWrite()
+			_, _ = io.Copy(io.Discard, nc)
+		}
+		socket.Close()
 		for i := 0; len(g.Sessions()) > 0; i++ {
 			if time.Sleep(10 * time.Millisecond); i > 500 {
 				t.Fatalf("%s: the session stays open", name)

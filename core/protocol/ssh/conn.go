@@ -1,0 +1,246 @@
+package ssh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/gate"
+)
+
+// The bounds of one connection.
+const (
+	maxChannels = 256         // open at once
+	maxText     = 64 << 10    // bytes of a command
+	maxTexts    = 512         // statements that are remembered
+	lastWrite   = time.Second // for what a client is told at the end
+)
+
+// conn is one client's connection and its host's.
+type conn struct {
+	p       *Protocol
+	gate    *gate.Gate
+	nc      net.Conn
+	client  *ssh.ServerConn
+	session *gate.Session
+	asked   bool // a login by a browser was begun
+
+	hosted  chan struct{} // closed once host or hostErr is set
+	host    ssh.Conn
+	hostErr error
+	work    sync.WaitGroup // every goroutine of the connection
+	ending  sync.Once
+	why     error // it ended, where not by its client
+	whyMu   sync.Mutex
+
+	mu         sync.Mutex
+	statements map[string]*abi.Statement
+	channels   map[*channel]bool
+	open       int               // channels, of every kind
+	closed     bool              // no session channel is taken any more
+	bound      map[string]*bound // what the host listens for, by its kind and name
+	back       map[string]*lent  // what the client lends to the host
+}
+
+// errGone is why what is under way ends with its client.
+var errGone = errors.New("ssh: the client has left")
+
+// goes runs f as a goroutine of the connection. A fault in it ends the connection.
+func (c *conn) goes(f func() error) {
+	c.work.Go(func() {
+		if err := c.p.contain(c.session.ID(), f); err != nil {
+			c.over(err)
+		}
+	})
+}
+
+// run serves the client until it leaves or has to.
+func (c *conn) run(chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request) error {
+	ctx := c.session.Context()
+	c.hosted = make(chan struct{})
+	c.statements, c.channels = map[string]*abi.Statement{}, map[*channel]bool{}
+	c.bound, c.back = map[string]*bound{}, map[string]*lent{}
+	stop := context.AfterFunc(ctx, func() { c.over(context.Cause(ctx)) })
+	defer stop()
+	c.goes(func() error { return c.reach(ctx) })
+	c.goes(func() error { return c.globals(ctx, reqs) })
+	for nc := range chans {
+		c.mu.Lock()
+		full := c.open >= maxChannels
+		if !full {
+			c.open++
+		}
+		c.mu.Unlock()
+		if full {
+			_ = nc.Reject(ssh.ResourceShortage, "taskgate: too many channels")
+			continue
+		}
+		c.goes(func() error {
+			defer func() {
+				c.mu.Lock()
+				c.open--
+				c.mu.Unlock()
+			}()
+			return c.take(ctx, nc)
+		})
+	}
+	c.hangUp()
+	c.work.Wait()
+	c.whyMu.Lock()
+	defer c.whyMu.Unlock()
+	return c.why
+}
+
+// hangUp ends the host's connection, now or as soon as it is there.
+func (c *conn) hangUp() {
+	c.client.Close()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.host != nil {
+		c.host.Close()
+	}
+	for _, b := range c.bound {
+		b.done()
+	}
+}
+
+// over ends the connection and tells its client why.
+func (c *conn) over(why error) {
+	c.ending.Do(func() {
+		c.whyMu.Lock()
+		c.why = why
+		c.whyMu.Unlock()
+		line := fmt.Sprintf("ended: internal error, session %s", c.session.ID())
+		var e *gate.Ended
+		var s *said
+		switch {
+		case errors.As(why, &e):
+			line = "ended: " + e.Reason
+		case errors.As(why, &s):
+			line = "ended: " + s.line
+		default:
+			c.p.log(c.session.ID(), "session of "+c.session.About().Resource, why)
+		}
+		_ = c.nc.SetWriteDeadline(time.Now().Add(lastWrite))
+		c.mu.Lock()
+		open := make([]*channel, 0, len(c.channels))
+		for ch := range c.channels {
+			open = append(open, ch)
+		}
+		c.mu.Unlock()
+		var telling sync.WaitGroup
+		for _, ch := range open { // one that does not read keeps the others from nothing
+			telling.Go(func() { ch.say(line); _ = ch.client.Close() })
+		}
+		timer := time.AfterFunc(lastWrite, func() { c.client.Close() })
+		telling.Wait()
+		timer.Stop()
+		c.hangUp()
+	})
+}
+
+// said is an error that the client is told word for word.
+type said struct {
+	line  string
+	cause error
+}
+
+func (s *said) Error() string {
+	if s.cause != nil {
+		return s.line + ": " + s.cause.Error()
+	}
+	return s.line
+}
+
+func (s *said) Unwrap() error { return s.cause }
+
+// take serves one channel that the client opens.
+func (c *conn) take(ctx context.Context, nc ssh.NewChannel) error {
+	switch nc.ChannelType() {
+	case "session":
+		return c.takeSession(ctx, nc)
+	case "direct-tcpip", "direct-streamlocal@openssh.com":
+		return c.connect(ctx, nc)
+	}
+	return ignoreGone(nc.Reject(ssh.UnknownChannelType, "taskgate: not a channel that is known"))
+}
+
+// ignoreGone makes nothing of what only says that the peer has left: the end of
+// its connection says so as well.
+func ignoreGone(err error) error {
+	var n net.Error
+	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.As(err, &n) {
+		return nil
+	}
+	return err
+}
+
+// statement gives the one statement of a text, so that what was said of it once
+// counts again.
+func (c *conn) statement(key string, read func() *abi.Statement) *abi.Statement {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if st := c.statements[key]; st != nil {
+		return st
+	}
+	if len(c.statements) >= maxTexts {
+		clear(c.statements)
+	}
+	st := read()
+	c.statements[key] = st
+	return st
+}
+
+// operation gives the statement of a text that does one thing.
+func (c *conn) operation(text string, o abi.Operation) *abi.Statement {
+	return c.statement("\x00"+text, func() *abi.Statement {
+		return &abi.Statement{Protocol: "ssh", Text: text, Canonical: text, Operations: []abi.Operation{o}}
+	})
+}
+
+// submit asks the gate. What has to be approved waits where hold is given.
+func (c *conn) submit(ctx context.Context, st *abi.Statement, bound string, hold func(gate.Pending) error) (*gate.Exchange, error) {
+	cmd := &abi.Command{Phase: abi.Execute, Statement: st, Bound: bound}
+	if ex, ok := c.session.TrySubmit(cmd); ok {
+		return ex, nil
+	}
+	return c.session.Submit(ctx, cmd, hold)
+}
+
+// globals answers what the client asks of the connection as a whole, in order.
+func (c *conn) globals(ctx context.Context, reqs <-chan *ssh.Request) error {
+	for r := range reqs {
+		ok, answer, err := c.global(ctx, r)
+		if err != nil {
+			return err
+		}
+		if err := r.Reply(ok, answer); err != nil {
+			return ignoreGone(err)
+		}
+	}
+	return nil
+}
+
+func (c *conn) global(ctx context.Context, r *ssh.Request) (bool, []byte, error) {
+	switch r.Type {
+	case "keepalive@openssh.com":
+		return true, nil, nil
+	case "no-more-sessions@openssh.com":
+		c.mu.Lock()
+		c.closed = true
+		c.mu.Unlock()
+		return true, nil, nil
+	case "tcpip-forward", "streamlocal-forward@openssh.com":
+		return c.bind(ctx, r)
+	case "cancel-tcpip-forward", "cancel-streamlocal-forward@openssh.com":
+		return c.unbind(ctx, r)
+	}
+	return false, nil, nil
+}

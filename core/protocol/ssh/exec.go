@@ -1,0 +1,393 @@
+package ssh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/gate"
+)
+
+// command is what a channel was asked to do, and where it says what it says.
+type command struct {
+	kind      string // exec, shell or subsystem
+	statement *abi.Statement
+	text      string // as the host is told, of an exec or a subsystem
+	out, errs io.Writer
+	input     *input    // nil is none
+	terminal  *terminal // nil is none
+}
+
+// read makes the command of an exec. What was judged is what the host is told;
+// a text that nobody could take apart goes as it is, where a task allows that.
+func (ch *channel) read(text string) *command {
+	c := &command{kind: "exec", statement: ch.c.exec(text)}
+	if c.text = c.statement.Canonical; c.statement.Incomplete != "" || c.text == "" {
+		c.text = text
+	}
+	return c
+}
+
+// interactive says whether a command is a shell that somebody types into.
+func (c *command) interactive() bool {
+	o := c.statement.Operations
+	return len(o) == 1 && o[0].Kind == abi.KindTerminal
+}
+
+// reads says whether what the client sends may pass to the program.
+func (c *command) reads(v *abi.Verdict) bool {
+	return c.input != nil && (v.Stdin || c.interactive())
+}
+
+// begin takes the one command of a channel. It is answered at once: whether it
+// may run, the client reads on its standard error and in the exit status.
+func (ch *channel) begin(ctx context.Context, r *ssh.Request) (bool, error) {
+	ch.mu.Lock()
+	again := ch.running
+	ch.mu.Unlock()
+	if again {
+		return false, nil
+	}
+	var cmd *command
+	switch r.Type {
+	case "exec", "subsystem":
+		var m struct{ Text string }
+		if ssh.Unmarshal(r.Payload, &m) != nil {
+			return false, nil
+		}
+		if tooLong(m.Text) {
+			ch.mu.Lock()
+			ch.running = true
+			ch.mu.Unlock()
+			what := fmt.Sprintf("a command of %d bytes was refused: longer than %d, or with a NUL in it", len(m.Text), maxText)
+			if err := ch.c.session.Note(ctx, what); err != nil {
+				return false, err
+			}
+			ch.goes(func() error { ch.say("denied: " + what); ch.exit(exitDenied); return nil })
+			return true, nil
+		}
+		if r.Type == "exec" {
+			cmd = ch.read(m.Text)
+		} else {
+			cmd = &command{kind: r.Type, statement: ch.c.subsystem(m.Text), text: m.Text}
+		}
+	case "shell":
+		cmd = &command{kind: r.Type, statement: ch.c.operation("shell", abi.Operation{Verb: "shell", Kind: abi.KindTerminal, Effect: abi.EffectWrite})}
+	}
+	cmd.out, cmd.errs, cmd.input = ch.client, stderr{ch}, ch.input
+	if cmd.kind != "subsystem" {
+		cmd.terminal = ch.pty
+	}
+	ch.mu.Lock()
+	ch.running = true
+	ch.mu.Unlock()
+	ch.goes(func() error {
+		if cmd.kind == "shell" && ch.c.commandShell() {
+			return ch.commands(ctx)
+		}
+		return ch.perform(ctx, cmd)
+	})
+	return true, nil
+}
+
+func tooLong(text string) bool { return len(text) > maxText || strings.IndexByte(text, 0) >= 0 }
+
+// perform judges a command, runs it, and tells the client how it ended.
+func (ch *channel) perform(ctx context.Context, cmd *command) error {
+	ex, err := ch.ask(ctx, cmd)
+	if err != nil {
+		ch.input.drop(nil)
+		return ch.refuse(ctx, err)
+	}
+	status, err := ch.execute(ctx, cmd, ex)
+	if err != nil {
+		return ch.refuse(ctx, err)
+	}
+	status.send(ch)
+	return nil
+}
+
+// refuse tells the client why its command does not run, or not to its end.
+func (ch *channel) refuse(ctx context.Context, err error) error {
+	lines, ok := refusal(err)
+	var s *said
+	switch {
+	case ok:
+		ch.say(lines...)
+		ch.exit(exitDenied)
+	case errors.Is(err, gate.ErrCancelled) && ch.c.session.Context().Err() == nil:
+		ch.say("taken back")
+		ch.exit(exitCalled)
+	case errors.Is(err, errGone) || ch.c.session.Context().Err() != nil:
+		_ = ch.client.Close()
+	case errors.As(err, &s):
+		ch.say(s.line)
+		ch.exit(exitNotThere)
+	default:
+		return err
+	}
+	return nil
+}
+
+// exitStatus is how a program ended, as the host said it.
+type exitStatus struct {
+	kind    string // exit-status, exit-signal, or empty where it said nothing
+	payload []byte
+}
+
+// exit tells the client an exit status of the gateway's own.
+func (ch *channel) exit(code uint32) {
+	exitStatus{"exit-status", ssh.Marshal(struct{ Code uint32 }{code})}.send(ch)
+}
+
+// send tells the client how its command ended, and that nothing follows: after
+// the last byte of both outputs, or OpenSSH would lose the exit status.
+func (s exitStatus) send(ch *channel) {
+	if s.kind != "" {
+		_, _ = ch.client.SendRequest(s.kind, false, s.payload)
+	}
+	_ = ch.client.CloseWrite()
+	_ = ch.client.Close()
+}
+
+// outcome is what the log has of it.
+func (s exitStatus) outcome() gate.Outcome {
+	switch s.kind {
+	case "exit-status":
+		var m struct{ Code uint32 }
+		_ = ssh.Unmarshal(s.payload, &m) // it was read once
+		return gate.Outcome{State: gate.Completed, Tag: fmt.Sprintf("exit %d", m.Code)}
+	case "exit-signal":
+		var m exitSignal
+		_ = ssh.Unmarshal(s.payload, &m)
+		return gate.Outcome{State: gate.Completed, Tag: "signal " + m.Name}
+	}
+	return gate.Outcome{State: gate.Lost}
+}
+
+type exitSignal struct {
+	Name     string
+	Core     bool
+	Message  string
+	Language string
+}
+
+// readStatus takes what the host says of a program's end, nothing else.
+func readStatus(r *ssh.Request) (exitStatus, bool) {
+	switch r.Type {
+	case "exit-status":
+		var m struct{ Code uint32 }
+		return exitStatus{r.Type, r.Payload}, ssh.Unmarshal(r.Payload, &m) == nil
+	case "exit-signal":
+		var m exitSignal
+		if ssh.Unmarshal(r.Payload, &m) != nil {
+			return exitStatus{}, false
+		}
+		m.Name, m.Message, m.Language = readable(m.Name), readable(m.Message), "" // OpenSSH prints it
+		return exitStatus{r.Type, ssh.Marshal(&m)}, true
+	}
+	return exitStatus{}, false
+}
+
+// execute runs an allowed command at the host and carries what passes. The
+// exchange is done when it returns.
+func (ch *channel) execute(ctx context.Context, cmd *command, ex *gate.Exchange) (status exitStatus, err error) {
+	t := &tap{exchange: ex}
+	o := gate.Outcome{State: gate.Failed}
+	defer func() {
+		ch.mu.Lock()
+		ch.host, ch.tap = nil, nil
+		ch.mu.Unlock()
+		if e := ex.Done(ctx, o); e != nil && err == nil {
+			err = e
+		}
+	}()
+	host, reqs, err := ch.start(ctx, cmd)
+	if err != nil {
+		return exitStatus{}, err
+	}
+	defer host.Close()
+	closing := context.AfterFunc(ctx, func() { _ = host.Close() })
+	defer closing()
+	ch.mu.Lock()
+	ch.host, ch.tap = host, t
+	size := cmd.size()
+	ch.mu.Unlock()
+	if size != nil {
+		if err := t.resized(ctx, size.columns, size.rows); err != nil {
+			return exitStatus{}, err
+		}
+	}
+	var late *time.Timer
+	var stopped stopping
+	if n := ex.Verdict().Limits.StatementTimeout; n > 0 {
+		late = time.AfterFunc(time.Duration(n)*time.Millisecond, func() {
+			stopped.set(&gate.Denied{Decision: abi.Deny, Guard: "gate", Reason: abi.Reason{Code: "gate.timeout", Message: fmt.Sprintf("it ran longer than the %s that the task allows", time.Duration(n)*time.Millisecond)}})
+			_ = host.Close()
+		})
+		defer late.Stop()
+	}
+	var outputs sync.WaitGroup
+	carry := func(f func() error) {
+		outputs.Add(1)
+		ch.goes(func() error {
+			defer outputs.Done()
+			if err := f(); err != nil {
+				stopped.set(err)
+				_ = host.Close()
+			}
+			return nil
+		})
+	}
+	carry(func() error { _, err := t.answers(ctx, cmd.errs, host.Stderr(), FrameErr); return err })
+	if cmd.kind == "subsystem" && cmd.text == filesName {
+		carry(func() error { return ch.files(ctx, host) })
+	} else {
+		carry(func() error { _, err := t.answers(ctx, cmd.out, host, FrameOut); return err })
+		switch {
+		case cmd.reads(ex.Verdict()):
+			if err := cmd.input.to(t, host); err != nil {
+				stopped.set(err)
+				_ = host.Close()
+			}
+		case cmd.input != nil:
+			cmd.input.drop(host)
+		default:
+			_ = host.CloseWrite()
+		}
+	}
+	for r := range reqs {
+		if s, ok := readStatus(r); ok && status.kind == "" {
+			status = s
+		}
+		_ = r.Reply(false, nil)
+	}
+	outputs.Wait()
+	if err := stopped.get(); err != nil && !errors.Is(err, errGone) {
+		var d *gate.Denied
+		if errors.As(err, &d) {
+			o.Code = d.Reason.Code
+		} else {
+			o.State = gate.Lost
+		}
+		return exitStatus{}, err
+	}
+	o = status.outcome()
+	if ctx.Err() != nil {
+		return exitStatus{}, context.Cause(ctx)
+	}
+	return status, nil
+}
+
+// size is the terminal's, at this moment. The caller holds the channel's mu.
+func (c *command) size() *terminal {
+	if c.terminal == nil {
+		return nil
+	}
+	now := *c.terminal
+	return &now
+}
+
+// stopping is why a command was ended by the gateway.
+type stopping struct {
+	mu  sync.Mutex
+	why error
+}
+
+func (s *stopping) set(why error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.why == nil {
+		s.why = why
+	}
+}
+
+func (s *stopping) get() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.why
+}
+
+// stderr is the client's standard error, which the gateway's own lines share.
+type stderr struct{ ch *channel }
+
+func (s stderr) Write(b []byte) (int, error) {
+	s.ch.telling.Lock()
+	defer s.ch.telling.Unlock()
+	return s.ch.client.Stderr().Write(b)
+}
+
+// start opens a channel at the host and has it begin the command there, in the
+// surroundings that were judged.
+func (ch *channel) start(ctx context.Context, cmd *command) (ssh.Channel, <-chan *ssh.Request, error) {
+	conn, err := ch.c.there(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	host, reqs, err := conn.OpenChannel("session", nil)
+	if err != nil {
+		return nil, nil, &said{line: "the host opens no session", cause: err}
+	}
+	fail := func(line string, err error) (ssh.Channel, <-chan *ssh.Request, error) {
+		_ = host.Close()
+		ch.goes(func() error {
+			for range reqs {
+			}
+			return nil
+		})
+		return nil, nil, &said{line: line, cause: err}
+	}
+	for i := range ch.env {
+		if _, err = host.SendRequest("env", false, ssh.Marshal(struct{ Name, Value string }{ch.env[i].name, ch.env[i].value})); err != nil {
+			return fail("the host closed the channel", err)
+		}
+		if err := ch.env[i].exchange.Done(ctx, gate.Outcome{State: gate.Completed}); err != nil {
+			return fail("internal error", err)
+		}
+	}
+	ch.mu.Lock()
+	t := cmd.size()
+	ch.mu.Unlock()
+	if t != nil {
+		ok, err := host.SendRequest("pty-req", true, ssh.Marshal(struct {
+			Name                         string
+			Columns, Rows, Width, Height uint32
+			Modes                        string
+		}{t.name, t.columns, t.rows, t.width, t.height, t.modes}))
+		if err != nil {
+			return fail("the host closed the channel", err)
+		}
+		if !ok {
+			ch.say("the host gives no terminal")
+		}
+	}
+	if err := ch.lend(host); err != nil {
+		return fail("the host closed the channel", err)
+	}
+	var payload []byte
+	if cmd.kind != "shell" {
+		payload = ssh.Marshal(struct{ Text string }{cmd.text})
+	}
+	ok, err := host.SendRequest(cmd.kind, true, payload)
+	if err != nil || !ok {
+		return fail("the host does not run it", err)
+	}
+	return host, reqs, nil
+}
+
+// stop ends the command that runs, for what a limit or the recording says.
+func (ch *channel) stop(ctx context.Context, err error) error {
+	if lines, ok := refusal(err); ok {
+		ch.say(lines...)
+		ch.cancel(err)
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,100 @@
+package ssh
+
+import (
+	"context"
+	"encoding/binary"
+	"io"
+	"sync"
+
+	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/gate"
+)
+
+// pieceSize is what is read at once: what one packet of SSH carries.
+const pieceSize = 32 << 10
+
+// buffers are read buffers with room for a frame's head in front.
+var buffers = sync.Pool{New: func() any { b := make([]byte, FrameHead+pieceSize); return &b }}
+
+// frame writes the head of a frame whose n bytes are behind it in b.
+func frame(b []byte, kind byte, n int) []byte {
+	b[0] = kind
+	binary.BigEndian.PutUint32(b[1:], uint32(n))
+	return b[:FrameHead+n]
+}
+
+// tap is where what passes in a command is written down, from several
+// goroutines at once: the program's two outputs, or the channels of one forward.
+type tap struct {
+	exchange *gate.Exchange
+
+	out    sync.Mutex
+	result abi.Result
+	in     sync.Mutex
+}
+
+func (t *tap) answer(ctx context.Context, frames []byte) error {
+	t.out.Lock()
+	defer t.out.Unlock()
+	t.result.Frames = frames
+	return t.exchange.Result(ctx, &t.result)
+}
+
+func (t *tap) input(frames []byte) error {
+	t.in.Lock()
+	defer t.in.Unlock()
+	return t.exchange.Input(frames)
+}
+
+// resized writes down a terminal's size.
+func (t *tap) resized(ctx context.Context, columns, rows uint32) error {
+	var b [FrameHead + 4]byte
+	binary.BigEndian.PutUint16(b[FrameHead:], uint16(columns))
+	binary.BigEndian.PutUint16(b[FrameHead+2:], uint16(rows))
+	return t.answer(ctx, frame(b[:], FrameResize, 4))
+}
+
+// answers carries what a host says to its client until it ends. What the tap
+// refuses does not reach the client, and is given back.
+func (t *tap) answers(ctx context.Context, client io.Writer, host io.Reader, kind byte) (total int64, err error) {
+	p := buffers.Get().(*[]byte)
+	defer buffers.Put(p)
+	b := *p
+	for {
+		n, err := host.Read(b[FrameHead:])
+		if n > 0 {
+			if err := t.answer(ctx, frame(b, kind, n)); err != nil {
+				return total, err
+			}
+			if _, err := client.Write(b[FrameHead : FrameHead+n]); err != nil {
+				return total, errGone
+			}
+			total += int64(n)
+		}
+		if err != nil {
+			return total, nil
+		}
+	}
+}
+
+// inputs carries what a client sends to its host until it ends.
+func (t *tap) inputs(host io.Writer, client io.Reader) (total int64, err error) {
+	p := buffers.Get().(*[]byte)
+	defer buffers.Put(p)
+	b := *p
+	for {
+		n, err := client.Read(b[FrameHead:])
+		if n > 0 {
+			if err := t.input(frame(b, FrameIn, n)); err != nil {
+				return total, err
+			}
+			if _, err := host.Write(b[FrameHead : FrameHead+n]); err != nil {
+				return total, nil // it takes no more: what it has said still counts
+			}
+			total += int64(n)
+		}
+		if err != nil {
+			return total, nil
+		}
+	}
+}

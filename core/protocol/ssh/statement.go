@@ -1,0 +1,40 @@
+package ssh
+
+import (
+	"github.com/taskgate/taskgate/abi"
+)
+
+// exec gives what the text of an exec does, as the host's shell reads it.
+func (c *conn) exec(text string) *abi.Statement {
+	posix := false
+	if r, _ := c.session.Resource(); r != nil {
+		if o, ok := r.Options.(*ResourceOptions); ok {
+			posix = o.Posix
+		}
+	}
+	key := "exec\x00" + text
+	if posix {
+		key = "posix\x00" + text
+	}
+	return c.statement(key, func() *abi.Statement { return parse(text, posix) })
+}
+
+// subsystem gives what opening a subsystem does. That of files does nothing by
+// itself: each of its operations is judged.
+func (c *conn) subsystem(name string) *abi.Statement {
+	o := abi.Operation{Verb: "subsystem", Kind: abi.KindProgram, Object: []string{name}, Effect: abi.EffectWrite}
+	if name == filesName {
+		o.Attrs, o.Effect = abi.Floor, abi.EffectRead
+	}
+	return c.operation("subsystem "+name, o)
+}
+
+// commandShell says whether a shell is the gateway's own.
+func (c *conn) commandShell() bool {
+	_, t := c.session.Resource()
+	if t == nil {
+		return false
+	}
+	o, ok := t.Options.(*TaskOptions)
+	return ok && o.CommandShell
+}

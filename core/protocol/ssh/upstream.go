@@ -1,0 +1,154 @@
+package ssh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/taskgate/taskgate/core/gate"
+)
+
+// stranger is a host that is not who it should be.
+type stranger struct {
+	key string // its fingerprint
+	why error
+}
+
+func (s *stranger) Error() string { return "host key " + s.key + ": " + s.why.Error() }
+func (s *stranger) Unwrap() error { return s.why }
+
+// reach connects to the host while the client still says what it wants, and
+// serves what the host asks for, until one of them leaves.
+func (c *conn) reach(ctx context.Context) error {
+	host, chans, reqs, err := c.enter(ctx)
+	c.mu.Lock()
+	c.host, c.hostErr = host, err
+	c.mu.Unlock()
+	close(c.hosted)
+	if err != nil {
+		if ctx.Err() == nil {
+			c.p.log(c.session.ID(), "session of "+c.session.About().Resource, err)
+		}
+		return nil // each channel is told
+	}
+	stop := context.AfterFunc(ctx, func() { host.Close() })
+	defer stop()
+	c.goes(func() error {
+		for r := range reqs { // nothing that a host says of itself reaches the client: the keys that it has are not the gateway's
+			_ = r.Reply(r.Type == "keepalive@openssh.com", nil)
+		}
+		return nil
+	})
+	c.goes(func() error {
+		for nc := range chans {
+			c.goes(func() error { return c.giveBack(ctx, nc) })
+		}
+		return nil
+	})
+	gone := make(chan struct{})
+	c.goes(func() error { // the client may have left before the host was there
+		_ = c.client.Wait()
+		close(gone)
+		host.Close()
+		return nil
+	})
+	err = host.Wait()
+	select {
+	case <-gone:
+		return nil
+	default:
+		return &said{line: "the host closed the connection", cause: err}
+	}
+}
+
+// enter dials the host and logs in there.
+func (c *conn) enter(ctx context.Context) (ssh.Conn, <-chan ssh.NewChannel, <-chan *ssh.Request, error) {
+	up, err := c.session.Dial(ctx)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	address, o := c.nc.LocalAddr().String(), (*ResourceOptions)(nil)
+	if r, _ := c.session.Resource(); r != nil {
+		address = r.Address
+		o, _ = r.Options.(*ResourceOptions)
+	}
+	return Reach(ctx, up, address, o)
+}
+
+// Reach logs in to a host over a connection that has been made to it, and sees
+// that its shell is what it is said to be. Where it fails the connection is closed.
+func Reach(ctx context.Context, up gate.Upstream, address string, o *ResourceOptions) (ssh.Conn, <-chan ssh.NewChannel, <-chan *ssh.Request, error) {
+	auth, ok := up.Auth.(*Auth)
+	if !ok || auth.HostKey == nil {
+		up.Conn.Close()
+		return nil, nil, nil, &gate.Credential{Err: errors.New("ssh: nothing that opens the host")}
+	}
+	stop := context.AfterFunc(ctx, func() { up.Conn.Close() })
+	defer stop()
+	_ = up.Conn.SetDeadline(time.Now().Add(loginTime))
+	var wrong *stranger
+	config := &ssh.ClientConfig{
+		Config: ssh.Config{KeyExchanges: slices.Concat(keyExchanges, older), Ciphers: append(ciphers(), ssh.CipherChaCha20Poly1305), MACs: macs},
+		User:   up.User,
+		Auth:   auth.Methods,
+		HostKeyCallback: func(name string, from net.Addr, key ssh.PublicKey) error {
+			err := auth.HostKey(name, from, key)
+			if err != nil {
+				wrong = &stranger{ssh.FingerprintSHA256(key), err}
+				return wrong
+			}
+			return nil
+		},
+		HostKeyAlgorithms: auth.HostKeyAlgorithms,
+		ClientVersion:     "SSH-2.0-taskgate",
+	}
+	if config.HostKeyAlgorithms == nil {
+		config.HostKeyAlgorithms = ssh.SupportedAlgorithms().HostKeys
+	}
+	host, chans, reqs, err := ssh.NewClientConn(up.Conn, address, config)
+	if err != nil {
+		up.Conn.Close()
+		if wrong != nil {
+			err = wrong
+		}
+		return nil, nil, nil, err
+	}
+	if err := o.ask(up.User, host); err != nil {
+		host.Close()
+		return nil, nil, nil, err
+	}
+	_ = up.Conn.SetDeadline(time.Time{})
+	return host, chans, reqs, nil
+}
+
+// there gives the host once it is reached. What it gives instead is for the client.
+func (c *conn) there(ctx context.Context) (ssh.Conn, error) {
+	select {
+	case <-c.hosted:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	if c.hostErr == nil {
+		return c.host, nil
+	}
+	resource := c.session.About().Resource
+	line := fmt.Sprintf("the host %s cannot be reached (session %s)", resource, c.session.ID())
+	var wrong *stranger
+	var own *gate.Credential
+	var shell *notPosix
+	switch {
+	case errors.As(c.hostErr, &wrong):
+		line = fmt.Sprintf("the host %s is not who it should be: nobody vouches for its key %s (session %s): tell your operator", resource, wrong.key, c.session.ID())
+	case errors.As(c.hostErr, &shell):
+		line = fmt.Sprintf("the login shell of the host %s is not what the gateway is told it is (session %s): tell your operator", resource, c.session.ID())
+	case errors.As(c.hostErr, &own), strings.Contains(c.hostErr.Error(), "unable to authenticate"):
+		line = fmt.Sprintf("the gateway could not log in to the host %s (session %s): tell your operator", resource, c.session.ID())
+	}
+	return nil, &said{line: line, cause: c.hostErr}
+}
