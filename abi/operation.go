@@ -3,6 +3,7 @@ package abi
 import (
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 var attrWords = []struct {
@@ -14,11 +15,16 @@ var attrWords = []struct {
 }
 
 // String renders the operation on one line for people:
-// "update public.orders(status) where:key via …".
+// "update public.orders(status) where:key via …", "exec systemctl restart web-1".
 func (o *Operation) String() string {
 	var b strings.Builder
 	b.WriteString(o.Verb)
-	if len(o.Object) > 0 {
+	if minor, known := KindMinor(o.Kind); known && minor == 1 {
+		for _, p := range o.Object {
+			b.WriteByte(' ')
+			b.WriteString(word(p))
+		}
+	} else if len(o.Object) > 0 {
 		b.WriteByte(' ')
 		b.WriteString(printable(strings.Join(o.Object, ".")))
 	}
@@ -60,6 +66,20 @@ func printable(s string) string {
 		if !strconv.IsPrint(c) {
 			return strconv.Quote(s)
 		}
+	}
+	return s
+}
+
+// word shows one of several words of a host so that nobody takes it for two, or
+// for another.
+func word(s string) string {
+	for _, r := range s {
+		if unicode.IsSpace(r) || !unicode.IsGraphic(r) || r == '"' || r == unicode.ReplacementChar {
+			return strconv.Quote(s)
+		}
+	}
+	if s == "" {
+		return `""`
 	}
 	return s
 }
