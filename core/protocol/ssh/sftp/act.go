@@ -214,7 +214,15 @@ func (r *relay) forward(a *act, x *running) error {
 	case isStatus || p.typ != a.answer():
 		return errors.Join(errPacket, r.done(x, gate.Outcome{State: gate.Lost}))
 	}
-	if err := x.result(r.ctx, 1); err != nil {
+	err = x.result(r.ctx, 1)
+	if err == nil && a.typ == typeReadlink && x.ex.MasksText() {
+		f := fields{b: p.body}
+		f.u32()
+		if !shown(x.ex.Text(), f.bytes()) {
+			err = refused("ssh.masked", "where this link leads is masked", "")
+		}
+	}
+	if err != nil {
 		return errors.Join(err, r.done(x, gate.Outcome{State: gate.Failed}))
 	}
 	if err := r.done(x, gate.Outcome{State: gate.Completed}); err != nil {
@@ -272,6 +280,13 @@ func (r *relay) doOpen(a *act) error {
 		return errors.Join(err, r.done(x, gate.Outcome{State: gate.Failed}))
 	}
 	h, err := r.openAt(a, x)
+	if err == nil && x.ex.MasksText() {
+		if err = r.openMasked(h); err != nil {
+			if _, e := r.ask(r.ctx, typeClose, appendString(nil, h.upstream)); e != nil {
+				err = e
+			}
+		}
+	}
 	if err != nil {
 		o := gate.Outcome{State: gate.Failed}
 		var s hostStatus
@@ -289,10 +304,15 @@ func (r *relay) doOpen(a *act) error {
 	return r.down.to.write(finish(appendString(begin(nil, typeHandle, a.id), h.name[:]), 0))
 }
 
-// masked refuses to read what has to be masked: the content of a file goes on as
-// it is, or not at all.
+// masked refuses to read what cannot be masked.
 func (r *relay) masked(a *act, cmd *abi.Command, ex *gate.Exchange) error {
-	if a.typ != typeOpen || !a.reads() || !ex.WantsSchema() {
+	if a.typ != typeOpen || !a.reads() {
+		return nil
+	}
+	if ex.MasksText() && a.writes() {
+		return refused("ssh.masked", "what is in this file is masked: it cannot be written by who reads it", "open it for one of the two")
+	}
+	if !ex.WantsSchema() {
 		return nil
 	}
 	err := ex.Schema(r.ctx, cmd, &abi.ResultSchema{Columns: []abi.ResultColumn{{Name: "content", Relation: []string{a.places[0].path}, Column: "content"}}})
@@ -300,6 +320,20 @@ func (r *relay) masked(a *act, cmd *abi.Command, ex *gate.Exchange) error {
 		err = refused("ssh.masked", "what is in this file is masked, and SFTP shows it as it is", "")
 	}
 	return err
+}
+
+// openMasked prepares what is shown of what was opened.
+func (r *relay) openMasked(h *handle) error {
+	switch {
+	case h.dir:
+		h.text = h.ex.Text()
+	case h.reads:
+		if err := r.readView(h); err != nil {
+			r.unview(h)
+			return err
+		}
+	}
+	return nil
 }
 
 // openAt opens what was judged. Right behind it the path is looked at again: if

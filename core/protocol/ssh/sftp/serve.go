@@ -51,6 +51,7 @@ type relay struct {
 	began      string // the directory in which the host's server begins
 	held       int
 	spooled    int // bytes
+	viewed     int // the same
 	over       bool
 
 	told    map[string]bool // refusals that the person has read

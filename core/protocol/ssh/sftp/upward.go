@@ -122,6 +122,9 @@ func (r *relay) onHandle(typ byte, id uint32, start, end int) error {
 	if q.offset > math.MaxInt64-uint64(q.n) {
 		return r.down.to.write(plainStatus(nil, id, codeFailure))
 	}
+	if h.view != nil && typ == typeRead {
+		return r.onView(h, q)
+	}
 	from := start + len(hb) - len(h.upstream) // so that its head ends where the rest begins
 	if end-from > maxPacket+4 {
 		return r.malformed(id)
