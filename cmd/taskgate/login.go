@@ -283,7 +283,7 @@ func psqlCommand() *cobra.Command {
 			return err
 		}
 		if m.Postgres.Address == "" {
-			return hinted{errors.New("this gateway speaks no PostgreSQL"), "`taskgate whoami` lists what it has for you"}
+			return hinted{errors.New("this gateway does not speak PostgreSQL"), "its operator adds `listeners: {postgres: …}`"}
 		}
 		host, port, err := k.reach(m.Postgres.Address)
 		if err != nil {

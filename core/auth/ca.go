@@ -61,7 +61,7 @@ func NewCA(text []byte) (*CA, error) {
 	if errors.As(err, new(*ssh.PassphraseMissingError)) {
 		return nil, errors.New("the key of the certificate authority has a passphrase, and nobody is there to type it: `ssh-keygen -p -N ''` takes it off")
 	} else if err != nil {
-		return nil, fmt.Errorf("no private key as ssh-keygen writes it: %w", err)
+		return nil, errors.New("no private key as ssh-keygen writes it") // what the library says may have some of it
 	}
 	if signer.PublicKey().Type() == ssh.KeyAlgoRSA { // by SHA-1 otherwise
 		if signer, err = ssh.NewSignerWithAlgorithms(signer.(ssh.AlgorithmSigner), []string{ssh.KeyAlgoRSASHA512}); err != nil {
