@@ -282,6 +282,9 @@ func psqlCommand() *cobra.Command {
 		if task, err = chooseTask(m, task, args[0]); err != nil {
 			return err
 		}
+		if m.Postgres.Address == "" {
+			return hinted{errors.New("this gateway does not speak PostgreSQL"), "its operator adds `listeners: {postgres: …}`"}
+		}
 		host, port, err := k.reach(m.Postgres.Address)
 		if err != nil {
 			return err

@@ -410,7 +410,10 @@ func sshConfigCommand() *cobra.Command {
 			if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
 				return print(hosts)
 			}
-			self, err := os.Executable()
+			self, err := exec.LookPath(os.Args[0]) // by the name that it is called, which another version may get
+			if err == nil {
+				self, err = filepath.Abs(self)
+			}
 			if err != nil {
 				return err
 			}

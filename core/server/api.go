@@ -128,7 +128,7 @@ type Me struct {
 	Expires  time.Time    `json:"expires"`
 	Audience string       `json:"audience"` // data or control
 	Tasks    []TaskStatus `json:"tasks"`
-	Postgres Front        `json:"postgres"`
+	Postgres Front        `json:"postgres,omitzero"` // where the gateway speaks it
 }
 
 // Token is one that the gateway has handed out. It is a secret.
@@ -267,7 +267,10 @@ func (s *Server) me(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	me := Me{Issuer: l.Issuer, Subject: l.Subject, Groups: l.Groups, Expires: t.Expires, Audience: "data", Tasks: []TaskStatus{}, Postgres: *s.front.Load()}
+	me := Me{Issuer: l.Issuer, Subject: l.Subject, Groups: l.Groups, Expires: t.Expires, Audience: "data", Tasks: []TaskStatus{}}
+	if to := s.front.Load(); to != nil {
+		me.Postgres = *to
+	}
 	if t.Audience == auth.Control { // it opens no task
 		me.Audience = "control"
 		reply(w, http.StatusOK, me)

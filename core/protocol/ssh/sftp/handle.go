@@ -9,6 +9,7 @@ import (
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/gate"
+	"github.com/taskgate/taskgate/core/mask"
 )
 
 // maxHandles bounds the open handles of one channel.
@@ -28,8 +29,9 @@ type handle struct {
 	dir      bool
 	reads    bool
 	writes   bool
-	spool    *spool // of one that is not open yet at the host
-	view     *view  // of one that is shown masked
+	spool    *spool     // of one that is not open yet at the host
+	view     []byte     // of a file whose content is masked, else nil
+	text     *mask.Text // of a directory whose names are
 
 	pending int  // requests that are not answered; with the relay's mu
 	closed  bool // the client has closed it; with the relay's mu
@@ -41,6 +43,7 @@ type handle struct {
 	failed  int    // writes that the host refused
 	entries uint64 // of a directory
 	sized   bool   // its size was set
+	unclean uint32 // the code by which the host failed to close it
 	refused *gate.Denied
 }
 
@@ -82,6 +85,9 @@ func (h *handle) outcome(state gate.State) gate.Outcome {
 	if h.failed > 0 {
 		tags = append(tags, fmt.Sprintf("%d writes failed", h.failed))
 		o.State, o.Code = gate.Failed, codes[codeFailure]
+	}
+	if h.unclean != codeOK {
+		o.State, o.Code = gate.Failed, hostStatus(h.unclean).word()
 	}
 	if h.refused != nil {
 		tags = append(tags, "ended by "+h.refused.Reason.Code)

@@ -1,144 +1,159 @@
 package sftp
 
 import (
+	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/gate"
+	"github.com/taskgate/taskgate/core/mask"
 )
 
-// maxView bounds what one channel holds of files that are shown masked, in
-// bytes, and viewPiece is how much of one is asked for at once.
 const (
-	maxView   = 64 << 20
-	viewPiece = 32 << 10
+	maxView  = 64 << 20 // bytes of a channel's views, and of the files behind them
+	readSize = 32 << 10
+	readings = 16 // READs at once
 )
 
-// view is a file as it is shown, whole: a mask needs lines, and clients read in
-// any order.
-type view struct {
-	b     []byte
-	attrs attrs // the size is that of b
-}
+// errView says that a file is too large to be masked.
+var errView = refused("ssh.masked", fmt.Sprintf("what is in this file is masked, and that can be done of at most %d MB at a time", maxView>>20), "read a part of it by a command")
 
-// cover reads a file whose content is masked, so that only its view is shown.
-func (r *relay) cover(h *handle) (err error) {
-	if h.writes {
-		return refused("ssh.masked", "what is in this file is masked, and cannot be read and written by one handle", "open it for reading alone")
-	}
-	v, text := &view{}, h.ex.Text()
-	held := 0
-	defer func() {
-		if err != nil {
-			r.hold(-held)
-		}
-	}()
-	for offset := uint64(0); ; {
-		rest := binary.BigEndian.AppendUint64(appendString(nil, h.upstream), offset)
-		p, err := r.ask(r.ctx, typeRead, binary.BigEndian.AppendUint32(rest, viewPiece))
+// readView reads a file whose content is masked, as a whole: what the client
+// reads of it is what has come of that.
+func (r *relay) readView(h *handle) error {
+	text, offset := h.ex.Text(), uint64(0)
+	h.view = []byte{}
+	for {
+		data, end, err := r.readSome(h, offset)
 		if err != nil {
 			return err
 		}
-		if code, is := p.status(); is && code == codeEOF {
-			break
-		} else if is {
-			return hostStatus(max(code, codeEOF))
+		offset += uint64(len(data))
+		had := len(h.view)
+		h.view = text.Append(h.view, data)
+		if end {
+			h.view = text.End(h.view)
+		}
+		r.mu.Lock()
+		r.viewed += len(h.view) - had
+		full := r.viewed > maxView || offset > maxView
+		r.mu.Unlock()
+		switch {
+		case full:
+			return errView
+		case end:
+			return nil
+		}
+	}
+}
+
+// readSome reads what comes at an offset, as far as it comes in one piece.
+func (r *relay) readSome(h *handle, offset uint64) (data []byte, end bool, err error) {
+	var q asked
+	for i := range uint64(readings) {
+		rest := binary.BigEndian.AppendUint64(appendString(nil, h.upstream), offset+i*readSize)
+		if err := r.add(&q, typeRead, binary.BigEndian.AppendUint32(rest, readSize)); err != nil {
+			return nil, false, err
+		}
+	}
+	if err := r.send(&q); err != nil {
+		return nil, false, err
+	}
+	if err := r.wait(r.ctx, &q); err != nil {
+		return nil, false, err
+	}
+	for i := range q.answers {
+		p := &q.answers[i]
+		if code, is := p.status(); is {
+			if code != codeEOF {
+				return nil, false, hostStatus(max(code, codeEOF))
+			}
+			return data, true, nil
 		}
 		f := fields{b: p.body}
-		data := f.bytes()
-		if p.typ != typeData || f.bad || len(data) == 0 || len(data) > viewPiece {
-			return errPacket
+		piece := f.bytes()
+		if p.typ != typeData || f.bad || len(piece) > readSize {
+			return nil, false, errPacket
 		}
-		offset += uint64(len(data))
-		v.b = text.Append(v.b, data)
-		if !r.hold(len(v.b) - held) {
-			return refused("ssh.masked", fmt.Sprintf("what is in this file is masked, so it is read whole, and that is more than the %d MB that one channel may hold", maxView>>20), "close other files, or have it made smaller at the host")
+		data = append(data, piece...)
+		if len(piece) < readSize { // the rest of it does not follow what came
+			return data, false, nil
 		}
-		held = len(v.b)
 	}
-	if v.b = text.End(v.b); !r.hold(len(v.b) - held) {
-		return refused("ssh.masked", "what is in this file is masked, and it is too large to be", "")
-	}
-	held = len(v.b)
-	p, err := r.ask(r.ctx, typeFstat, appendString(nil, h.upstream))
-	if err != nil {
-		return err
-	}
-	f := fields{b: p.body}
-	if v.attrs = f.attrs(); p.typ != typeAttrs || f.bad {
-		return errPacket
-	}
-	v.attrs.flags, v.attrs.size = v.attrs.flags|attrSize, uint64(len(v.b))
-	h.view = v
-	return nil
+	return data, false, nil
 }
 
-// hold counts what is held of views, and says whether it may be.
-func (r *relay) hold(n int) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.viewed+n > maxView {
-		return false
-	}
-	r.viewed += n
-	return true
-}
-
-// onView answers from a view.
+// onView answers a READ.
 func (r *relay) onView(h *handle, q request) error {
-	if q.typ == typeFstat {
-		if err := h.result(r.ctx, 1); err != nil {
-			return r.refuse(q.from, err)
-		}
-		return r.down.to.write(finish(h.view.attrs.append(begin(nil, typeAttrs, q.from)), 0))
+	h.mu.Lock()
+	if h.ended {
+		h.mu.Unlock()
+		return errOver
 	}
-	if q.offset >= uint64(len(h.view.b)) {
+	if q.offset >= uint64(len(h.view)) || q.n == 0 {
+		h.mu.Unlock()
 		return r.down.to.write(plainStatus(nil, q.from, codeEOF))
 	}
-	data := h.view.b[q.offset:]
+	data := h.view[q.offset:]
 	data = data[:min(len(data), int(q.n))]
-	b := finish(appendString(begin(make([]byte, 0, 16+len(data)), typeData, q.from), data), 0)
-	h.mu.Lock()
-	err := errOver
-	if !h.ended {
-		kept := b[8] // of the id: a frame has five bytes before what it carries
-		b[8] = frameOut
-		err = h.ex.Result(r.ctx, &abi.Result{Frames: b[8:], Masked: true})
-		b[8] = kept
+	b := finish(appendString(begin(nil, typeData, q.from), data), 0)
+	kept := b[8]
+	b[8] = frameOut
+	err := h.ex.Result(r.ctx, &abi.Result{Frames: b[8:], Masked: true})
+	b[8] = kept
+	if err == nil {
 		h.read.add(q.offset, data)
 	}
+	var d *gate.Denied
+	if errors.As(err, &d) {
+		h.refused = d
+	}
 	h.mu.Unlock()
-	if err != nil {
-		return r.refuse(q.from, err)
+	switch {
+	case d != nil:
+		return r.refuse(q.from, d)
+	case err != nil:
+		return err
 	}
 	return r.down.to.write(b)
 }
 
-// sizeless leaves the size out of what is told of a file that is masked: it is
-// the size of what is not shown.
-func sizeless(body []byte) ([]byte, error) {
-	f := fields{b: body}
-	a := f.attrs()
-	if f.bad {
-		return nil, errPacket
-	}
-	return a.only(^uint32(attrSize)).append(nil), nil
+// unview forgets what a handle's view takes.
+func (r *relay) unview(h *handle) {
+	r.mu.Lock()
+	r.viewed -= len(h.view)
+	r.mu.Unlock()
 }
 
-// sizelessNames is the same for the entries of a directory, whose long form has
-// the size as well.
-func sizelessNames(id uint32, body []byte) ([]byte, error) {
-	f := fields{b: body}
-	n := f.u32()
-	b := binary.BigEndian.AppendUint32(begin(nil, typeName, id), n)
-	for range n {
-		file := f.bytes()
-		f.bytes()
-		a := f.attrs()
+// shown says whether a word is shown as it is.
+func shown(t *mask.Text, word []byte) bool {
+	line := append(bytes.Clone(word), '\n')
+	return bytes.IndexByte(word, '\n') < 0 && bytes.Equal(t.Append(nil, line), line)
+}
+
+// namesShown makes the names of a directory those that are shown: one that would
+// be masked is left out, as it could not be used. It gives how many are left.
+func namesShown(t *mask.Text, id uint32, p []byte) (out []byte, left uint32, ok bool) {
+	f := fields{b: p[9:]}
+	out = binary.BigEndian.AppendUint32(begin(nil, typeName, id), 0)
+	for range f.u32() {
+		name, long := f.bytes(), f.bytes()
+		at := f.b
+		f.attrs()
 		if f.bad {
-			return nil, errPacket
+			return nil, 0, false
 		}
-		b = a.only(^uint32(attrSize)).append(appendString(appendString(b, file), file))
+		if !shown(t, name) {
+			continue
+		}
+		if !shown(t, long) {
+			long = name
+		}
+		out = append(appendString(appendString(out, name), long), at[:len(at)-len(f.b)]...)
+		left++
 	}
-	return finish(b, 0), nil
+	binary.BigEndian.PutUint32(out[9:], left)
+	return finish(out, 0), left, true
 }

@@ -1,6 +1,7 @@
 package sftp
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -8,89 +9,106 @@ import (
 	"github.com/taskgate/taskgate/abi"
 )
 
-// hiding masks passwords in all files that have secret in their names.
-func hiding(c *abi.Command) abi.Verdict {
-	v := abi.Verdict{Decision: abi.Allow}
-	for _, o := range c.Statement.Operations {
-		if o.Kind == abi.KindFile && (strings.Contains(o.Object[0], "secret") || o.Verb == "list") {
-			v.Protect = []abi.Protect{{Pattern: `password=(\S+)`, Kind: abi.MaskFixed, Arg: "***"}}
-		}
-	}
-	return v
+// hides masks what stands behind password= in whatever is answered.
+func hides(*abi.Command) abi.Verdict {
+	return abi.Verdict{Decision: abi.Allow, Protect: []abi.Protect{{Pattern: `password=(\S+)`, Kind: abi.MaskFixed, Arg: "***"}}}
 }
 
-// TestMaskedView: a file that is masked is read as it is shown, in any order and
-// by stock clients; its own size stands nowhere.
-func TestMaskedView(t *testing.T) {
-	l := newLab(t, hiding)
-	content := strings.Repeat("user=ada password=Zoë7 x\n", 5000) + "password=Zoë7"
-	shown := strings.ReplaceAll(content, "Zoë7", "***")
-	put(t, l.dir+"/secret.conf", content)
-	put(t, l.dir+"/plain", "password=y\n")
+// TestSF09View: a file whose content is masked is read as a whole, and what is
+// read of it is what has come of that, wherever it is cut.
+func TestSF09View(t *testing.T) {
+	l := newLab(t, hides)
+	var content, masked strings.Builder
+	for i := range 60000 {
+		fmt.Fprintf(&content, "%d password=geheim%d end\n", i, i)
+		fmt.Fprintf(&masked, "%d password=*** end\n", i)
+	}
+	content.WriteString("password=last")
+	masked.WriteString("password=***")
+	put(t, l.dir+"/f", content.String())
+	put(t, l.dir+"/empty", "")
 	c := l.connect(t)
-	h := c.open(l.dir+"/secret.conf", flagRead)
-	f := fields{b: c.do(typeFstat, h).body}
-	if a := f.attrs(); a.flags&attrSize == 0 || a.size != uint64(len(shown)) {
-		t.Errorf("FSTAT: %+v, want a size of %d", a, len(shown))
+	h := c.open("f", flagRead)
+	a := c.do(typeFstat, h)
+	f := fields{b: a.body}
+	if s := f.attrs(); s.size != uint64(masked.Len()) {
+		t.Errorf("its size is %d, want %d", s.size, masked.Len())
 	}
-	at := len(shown) - 20
-	f = fields{b: c.do(typeRead, h, uint64(at), uint32(100)).body}
-	if got := string(f.bytes()); got != shown[at:] {
-		t.Errorf("the end: %q, want %q", got, shown[at:])
-	}
-	want(t, "behind the end", c.do(typeRead, h, uint64(len(shown)), uint32(1)), "status 1")
-	for _, typ := range []byte{typeStat, typeLstat} {
-		f = fields{b: c.do(typ, l.dir+"/secret.conf").body}
-		if a := f.attrs(); a.flags&attrSize != 0 || a.flags&attrMode == 0 {
-			t.Errorf("%d tells %+v", typ, a)
+	var got strings.Builder
+	for {
+		a := c.do(typeRead, h, uint64(got.Len()), 31007)
+		if a.typ != typeData {
+			want(t, "the end", a, "status 1")
+			break
 		}
+		got.Write(a.body[4:])
 	}
-	d := c.do(typeOpendir, l.dir)
-	f = fields{b: d.body}
-	list := c.do(typeReaddir, f.bytes())
-	f = fields{b: list.body}
-	for n := f.u32(); n > 0; n-- {
-		name, long := string(f.bytes()), string(f.bytes())
-		if a := f.attrs(); a.flags&attrSize != 0 || long != name {
-			t.Errorf("READDIR: %q %+v", long, a)
-		}
+	if got.String() != masked.String() {
+		t.Errorf("%d bytes are read, want %d", got.Len(), masked.Len())
 	}
-	want(t, "to read and write", c.do(typeOpen, l.dir+"/secret.conf", flagRead|flagWrite, attrs{}), "status 3 taskgate: denied: what is in this file is masked")
-	want(t, "closed", c.do(typeClose, h), "status 0")
-
-	self, err := os.Executable()
-	if err != nil {
+	want(t, "WRITE", c.do(typeWrite, h, uint64(0), "x"), "status 3")
+	want(t, "CLOSE", c.do(typeClose, h), "status 0")
+	want(t, "READ", c.do(typeRead, h, uint64(0), 1), "status 4")
+	want(t, "OPEN for both", c.do(typeOpen, "f", flagRead|flagWrite, attrs{}), "status 3")
+	h = c.open("empty", flagRead)
+	want(t, "READ", c.do(typeRead, h, uint64(0), 1), "status 1")
+	want(t, "CLOSE", c.do(typeClose, h), "status 0")
+	h = c.open("f", flagWrite)
+	want(t, "WRITE", c.do(typeWrite, h, uint64(0), "x"), "status 0")
+	if err := os.Truncate(l.dir+"/f", maxView+1); err != nil {
 		t.Fatal(err)
 	}
-	env, local := l.listen(t), t.TempDir()
-	if code, out := run(t, local, env, "", "scp", "-S", self, "h:"+l.dir+"/secret.conf", "h:"+l.dir+"/plain", "."); code != 0 {
-		t.Fatalf("scp: %d %s", code, out)
-	}
-	if got := get(t, local+"/secret.conf"); got != shown {
-		t.Errorf("scp: %d bytes of %d: %.100q", len(got), len(shown), got)
-	}
-	if get(t, local+"/plain") != "password=y\n" {
-		t.Error("another file is not as it was")
-	}
-	l.memory.mu.Lock()
-	defer l.memory.mu.Unlock()
-	for _, e := range l.memory.taped {
-		if strings.Contains(string(e.Frame), "Zo") {
-			t.Errorf("recorded: %.60q", e.Frame)
+	want(t, "OPEN of a large one", c.do(typeOpen, "f", flagRead, attrs{}), "status 3 taskgate: denied: what is in this file is masked, and that can be done of at most 64 MB")
+	l.mu1(func() {
+		for _, e := range append(l.events, l.taped...) {
+			if strings.Contains(string(e.Frame), "geheim") {
+				t.Fatal("the recording has what is masked")
+			}
 		}
-	}
+	})
 }
 
-// TestMaskedViewLarge: what cannot be held whole is not shown at all.
-func TestMaskedViewLarge(t *testing.T) {
-	l := newLab(t, hiding)
-	put(t, l.dir+"/secret.big", strings.Repeat(strings.Repeat("x", 99)+"\n", maxView/100+1))
-	c := l.connect(t)
-	want(t, "OPEN", c.do(typeOpen, l.dir+"/secret.big", flagRead, attrs{}), "status 3 taskgate: denied: what is in this file is masked")
-	put(t, l.dir+"/secret.small", "password=x")
-	h := c.open(l.dir+"/secret.small", flagRead)
-	f := fields{b: c.do(typeRead, h, uint64(0), uint32(100)).body}
-	if got := string(f.bytes()); got != "password=***" {
-		t.Errorf("%q", got)
+// TestSF09Names: a name that would be masked is not shown, even where no other
+// stands beside it; nor is where a link leads.
+func TestSF09Names(t *testing.T) {
+	l := newLab(t, hides)
+	for i := range 300 { // more than one answer
+		put(t, fmt.Sprintf("%s/d/password=%d", l.dir, i), "")
 	}
+	put(t, l.dir+"/d/plain", "")
+	for link, to := range map[string]string{"a": "plain", "b": "password=1"} {
+		if err := os.Symlink(to, l.dir+"/d/"+link); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := l.connect(t)
+	a := c.do(typeOpendir, "d")
+	f := fields{b: a.body}
+	h := f.bytes()
+	names := map[string]bool{}
+	for {
+		a := c.do(typeReaddir, h)
+		if a.typ != typeName {
+			want(t, "the end", a, "status 1")
+			break
+		}
+		f := fields{b: a.body}
+		n := f.u32()
+		if n == 0 {
+			t.Error("an answer with no name")
+		}
+		for range n {
+			names[string(f.bytes())] = true
+			f.bytes()
+			f.attrs()
+		}
+		if f.bad || len(f.b) > 0 {
+			t.Fatal("the names are damaged")
+		}
+	}
+	if got := fmt.Sprint(names); got != "map[.:true ..:true a:true b:true plain:true]" {
+		t.Errorf("shown: %s", got)
+	}
+	want(t, "READLINK", c.do(typeReadlink, "d/a"), "1 names, first plain")
+	want(t, "READLINK", c.do(typeReadlink, "d/b"), "status 3")
 }
