@@ -303,9 +303,7 @@ func TestSF10Killed(t *testing.T) {
 // TestSF09Masked: a file whose content is masked is not shown as it is.
 func TestSF09Masked(t *testing.T) {
 	l := newLab(t, func(*abi.Command) abi.Verdict { return abi.Verdict{Decision: abi.Allow} })
-	l.gate.Swap(&gate.Generation{Guards: []gate.Guard{&masker{rules: l.rules}},
-		Tasks:     map[string]*gate.Task{"x": {Name: "x", Groups: []string{"task:x"}, Resources: []string{"web"}}},
-		Resources: map[string]*gate.Resource{"web": {Name: "web", Protocol: "ssh"}}})
+	l.guard(&masker{rules: l.rules})
 	put(t, l.dir+"/f", "content")
 	c := l.connect(t)
 	want(t, "OPEN", c.do(typeOpen, "f", flagRead, attrs{}), "status 3 taskgate: denied: what is in this file is masked")

@@ -69,11 +69,7 @@ var errAnswered = errors.New("sftp: all is answered")
 // waits to read or to write ends with that, and does nothing more. An error that
 // is io.EOF's is none.
 func Serve(ctx context.Context, s *gate.Session, client, server io.ReadWriter, o Options) error {
-	r := &relay{session: s, handles: map[name]*handle{}, open: map[*running]bool{}, statements: map[string]*abi.Statement{}, told: map[string]bool{}, said: make(chan string, 64)}
-	r.free.L = &r.mu
-	r.ctx, r.fail = context.WithCancelCause(ctx)
-	r.waiting, r.leave = context.WithCancelCause(r.ctx)
-	r.up, r.down = newStream(client, &sink{w: server}), newStream(server, &sink{w: client})
+	r := newRelay(ctx, s, client, server)
 	fromClient, fromServer := make(chan error, 1), make(chan error, 1)
 	go func() { fromClient <- contain(r.fromClient) }()
 	go func() { fromServer <- contain(r.fromServer) }()
@@ -106,6 +102,15 @@ func Serve(ctx context.Context, s *gate.Session, client, server io.ReadWriter, o
 		err = e
 	}
 	return err
+}
+
+func newRelay(ctx context.Context, s *gate.Session, client, server io.ReadWriter) *relay {
+	r := &relay{session: s, handles: map[name]*handle{}, open: map[*running]bool{}, statements: map[string]*abi.Statement{}, told: map[string]bool{}, said: make(chan string, 64)}
+	r.free.L = &r.mu
+	r.ctx, r.fail = context.WithCancelCause(ctx)
+	r.waiting, r.leave = context.WithCancelCause(r.ctx)
+	r.up, r.down = newStream(client, &sink{w: server}), newStream(server, &sink{w: client})
+	return r
 }
 
 // contain makes a panic an error: it ends this channel alone.

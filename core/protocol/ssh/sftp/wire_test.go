@@ -172,7 +172,11 @@ func (c *client) request() (typ byte, id uint32, f fields, ok bool) {
 		return 0, 0, fields{}, false
 	}
 	f = fields{b: b[1:]}
-	return b[0], f.u32(), f, true
+	id = f.u32()
+	if c.seen != nil {
+		c.seen(b[0], f.b)
+	}
+	return b[0], id, f, true
 }
 
 // script is a host on which everything is a file, and whose READs are answered
