@@ -26,7 +26,7 @@ func (r *relay) begin(a *act) error {
 		return err
 	}
 	a.went = make(chan struct{})
-	r.own.Go(func() {
+	go func() {
 		defer a.goOn(r)
 		err := contain(func() error { return r.do(a) })
 		if errors.Is(err, errLeft) { // nobody is there to be told
@@ -38,7 +38,7 @@ func (r *relay) begin(a *act) error {
 		if err != nil {
 			r.fail(err)
 		}
-	})
+	}()
 	<-a.went
 	return nil
 }

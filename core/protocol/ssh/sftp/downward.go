@@ -147,11 +147,9 @@ func (r *relay) status(q request, code uint32) error {
 		h.over = true
 		r.viewed -= len(h.view)
 		r.mu.Unlock()
-		if code != codeOK {
-			h.mu.Lock()
-			h.failed++
-			h.mu.Unlock()
-		}
+		h.mu.Lock()
+		h.unclean = code
+		h.mu.Unlock()
 	}
 	if h != nil {
 		if err := r.last(h); err != nil {

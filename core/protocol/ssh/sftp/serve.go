@@ -34,7 +34,6 @@ type relay struct {
 	up   stream // from the client to the host; the client's side reads it
 	down stream // from the host to the client
 	said chan string
-	own  sync.WaitGroup // what runs for single requests
 
 	names   sync.Mutex // while a path is looked up, judged and used
 	judging sync.WaitGroup
