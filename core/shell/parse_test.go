@@ -276,6 +276,8 @@ func TestSC07Shells(t *testing.T) {
 		"git --config-env=core.pager=X log":                          "git",
 		"git fetch --upload-pack=id x":                               "git",
 		"git fetch --upload-p id x":                                  "git",
+		"git -C /srv -c core.fsmonitor=id status":                    "git",
+		"git clone --config core.fsmonitor=id x":                     "git",
 		"git clone -u id x":                                          "git",
 		"git clone 'ext::sh -c id'":                                  "git",
 		"git grep -Oid x":                                            "git",
@@ -339,6 +341,7 @@ func TestSC07Wrappers(t *testing.T) {
 	allowed(t, `awk '{ system("id") }' x`, `'awk' '{ system("id") }' 'x'`, `exec program awk|{ system("id") }|x`)
 	allowed(t, `find /var/log -name '*.log' -print0`, `'find' '/var/log' '-name' '*.log' '-print0'`, "exec program find|/var/log|-name|*.log|-print0")
 	allowed(t, `tar czf /tmp/x.tgz -C /srv app`, `'tar' 'czf' '/tmp/x.tgz' '-C' '/srv' 'app'`, "exec program tar|czf|/tmp/x.tgz|-C|/srv|app")
+	allowed(t, `git -C /srv/app switch -c fix`, `'git' '-C' '/srv/app' 'switch' '-c' 'fix'`, "exec program git|-C|/srv/app|switch|-c|fix")
 	// base64 into a shell is a shell.
 	allowed(t, `echo aWQ= | base64 -d | sh`, `'echo' 'aWQ=' | 'base64' '-d' | 'sh'`, "exec program echo|aWQ=", "exec program base64|-d", "shell terminal sh")
 }
