@@ -318,6 +318,19 @@ func TestSC07Shells(t *testing.T) {
 	}
 }
 
+// TestParserRefusesAlone: what flat refuses by its look the parser's tree refuses
+// too, as one of them may be wrong.
+func TestParserRefusesAlone(t *testing.T) {
+	for _, text := range []string{
+		"a; b", "a;", "a & b", "a &", "! a", "a && b", "a || b", "a |& b", "(a)", "{ a; }", "if a; then b; fi", "f() { a; }", "time a", "coproc a", "[[ a ]]", "((1))", "let x=1", "export a=b", "a\nb",
+		"a $x", "a \"$x\"", "a `b`", "a $(b)", "a \"$(b)\"", "a $((1))", "a <(b)", "a @(b|c)", "a $\"b\"", "a &>/x", "a <<b\nb", "a <<<b", "a >/x$y", "{ a; } >/x", "a | (b)", "x=$y a", "x=(a) b", "x+=y a", "x[0]=y a", "a {fd}>/x",
+	} {
+		if list, err := commands(text); err == nil {
+			t.Errorf("%q: %+v", text, list)
+		}
+	}
+}
+
 func TestSC07Wrappers(t *testing.T) {
 	allowed(t, `sudo systemctl restart x`, `'sudo' 'systemctl' 'restart' 'x'`, "exec program sudo|systemctl|restart|x", "exec program systemctl|restart|x")
 	allowed(t, `sudo -nu root -H -- nice -n 5 nohup id`, `'sudo' '-nu' 'root' '-H' '--' 'nice' '-n' '5' 'nohup' 'id'`,
