@@ -24,9 +24,23 @@ type CA struct {
 // OpenCA reads the key of a certificate authority, as ssh-keygen writes it. A
 // file that is missing is made, with a key of Ed25519.
 func OpenCA(path string) (*CA, error) {
+	text, err := OpenKey(path, "taskgate user CA")
+	if err != nil {
+		return nil, err
+	}
+	c, err := NewCA(text)
+	if err != nil {
+		return nil, fmt.Errorf("auth: %s: %w", path, err)
+	}
+	return c, nil
+}
+
+// OpenKey reads a private key that nobody else may read. A file that is missing
+// is made, with a key of Ed25519 and a comment that says what it is.
+func OpenKey(path, comment string) ([]byte, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
-		text, err = newCA(path)
+		text, err = makeKey(path, comment)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("auth: %w", err)
@@ -36,13 +50,9 @@ func OpenCA(path string) (*CA, error) {
 		return nil, fmt.Errorf("auth: %w", err)
 	}
 	if m := st.Mode().Perm(); m&0o077 != 0 {
-		return nil, fmt.Errorf("auth: %s has mode %04o, so that others can make certificates: chmod 600 %s", path, m, path)
+		return nil, fmt.Errorf("auth: %s has mode %04o, so that others have the key: chmod 600 %s", path, m, path)
 	}
-	c, err := NewCA(text)
-	if err != nil {
-		return nil, fmt.Errorf("auth: %s: %w", path, err)
-	}
-	return c, nil
+	return text, nil
 }
 
 // NewCA takes the text of a private key, which has no passphrase.
@@ -64,13 +74,13 @@ func NewCA(text []byte) (*CA, error) {
 	return &CA{signer, signer.PublicKey().Marshal()}, nil
 }
 
-// newCA makes a key and has it on disk whole, or not at all.
-func newCA(path string) ([]byte, error) {
+// makeKey makes a key and has it on disk whole, or not at all.
+func makeKey(path, comment string) ([]byte, error) {
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		return nil, err
 	}
-	block, err := ssh.MarshalPrivateKey(key, "taskgate user CA")
+	block, err := ssh.MarshalPrivateKey(key, comment)
 	if err != nil {
 		return nil, err
 	}

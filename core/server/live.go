@@ -67,6 +67,9 @@ func (l *live) read(ctx context.Context, r *config.Resource, t *catalog.Task) er
 	if err != nil {
 		return err
 	}
+	if r.Protocol == "ssh" {
+		return reachHost(ctx, res, login)
+	}
 	s, err := postgres.LoadSchema(ctx, func(ctx context.Context) (gate.Upstream, error) { return Dialer{}.Dial(ctx, res, login) })
 	if err != nil {
 		return err
