@@ -74,7 +74,7 @@ func TestSymbolsAreExact(t *testing.T) {
 
 func TestVerdictRoundTrip(t *testing.T) {
 	want := Verdict{Decision: Review, Reason: Reason{"c", "m", "cl", "h", "d", "u"},
-		Protect: []Protect{{Relation: []string{"public", "c"}, Column: "email", Kind: MaskKeep, Arg: "@", Filter: true, Unlisted: true, Nulls: true}},
+		Protect: []Protect{{Relation: []string{"public", "c"}, Column: "email", Kind: MaskKeep, Arg: "@", Filter: true, Unlisted: true, Nulls: true, Pattern: "a(.)", Field: 2, Separator: ":"}},
 		Review:  Requirement{Groups: []string{"dba"}, People: 1, Within: 900, Summary: "s", Justify: true},
 		Terms:   Terms{RowsReturned: 1, RowsWritten: 2, OnHold: "keep", Payload: "unseen", Blind: true, Oracle: []string{"a"}},
 		Needs:   []string{"n"}, ShowErrors: true, Stdin: true, Limits: Limits{1, 2}, CacheFor: 3, Cookie: []byte("k"), Tags: []string{"t"}, Risk: 4}

@@ -36,7 +36,17 @@ type Protect struct {
 	Filter   bool   // may stand in `column = $1` at the top of a condition
 	Unlisted bool   // not listed for reading in this task; the column "*" is whatever the relation has
 	Nulls    bool   // the mask leaves NULL as it is, and so shows where it stands
+
+	// Of the text that the command answers with, instead of a column: what the
+	// groups of Pattern match in each line, all that it matches where it has none,
+	// or the field of the lines that it matches.
+	Pattern   string // RE2
+	Field     uint32 // from 1; 0 is none
+	Separator string // of fields; empty is blanks
 }
+
+// Text says whether it is about the text of an answer, not about a column.
+func (p *Protect) Text() bool { return p.Pattern != "" || p.Field > 0 }
 
 // MaskKind is a native mask. An unknown number reads as MaskNull.
 type MaskKind uint8
@@ -154,6 +164,7 @@ func (p *MaskPlan) Clean(n int) bool {
 type Result struct {
 	Schema *ResultSchema // set on the first run of a statement's result, else nil
 	Frames []byte        // whole frames of the protocol
+	Masked bool          // the text in them has been masked as it has to be
 	Rows   int           // how many rows they carry
 }
 

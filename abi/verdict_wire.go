@@ -39,7 +39,10 @@ func (v *Verdict) AppendTo(b []byte) []byte {
 		b = AppendString(b, 4, p.Arg)
 		b = AppendUint(b, 5, bit(p.Filter))
 		b = AppendUint(b, 6, bit(p.Unlisted))
-		b = end(AppendUint(b, 7, bit(p.Nulls)), at)
+		b = AppendUint(b, 7, bit(p.Nulls))
+		b = AppendString(b, 8, p.Pattern)
+		b = AppendUint(b, 9, uint64(p.Field))
+		b = end(AppendString(b, 10, p.Separator), at)
 	}
 	if v.Decision == Review {
 		b, at = begin(b, 4)
@@ -202,6 +205,12 @@ func (p *Protect) decode(message []byte) error {
 			p.Unlisted = r.Uint != 0
 		case 7:
 			p.Nulls = r.Uint != 0
+		case 8:
+			p.Pattern = string(r.Bytes)
+		case 9:
+			p.Field = clamp(r.Uint)
+		case 10:
+			p.Separator = string(r.Bytes)
 		}
 	}
 	return r.Err()

@@ -16,11 +16,12 @@ type Exchange struct {
 	gen     *Generation
 	seq     uint64
 	verdict *abi.Verdict
-	guarded *protection // nil where nothing is protected
-	plan    *Plan       // of the result at hand, fixed by Schema
-	cells   []hiding    // what was masked so far
-	held    string      // the request by which it was approved
-	written int64       // how many rows it may change, -1 is no limit
+	guarded *protection  // nil where nothing is protected
+	plan    *Plan        // of the result at hand, fixed by Schema
+	cells   []hiding     // what was masked so far
+	streams []*mask.Text // of the answer
+	held    string       // the request by which it was approved
+	written int64        // how many rows it may change, -1 is no limit
 	began   time.Time
 	ambient bool
 	done    bool
@@ -179,6 +180,9 @@ func (e *Exchange) Result(ctx context.Context, r *abi.Result) error {
 	if r.Rows > 0 && (e.Masks() || e.plan != nil && e.plan.masks > 0) {
 		return &Alarm{"rows that have to be masked came as if they had not"}
 	}
+	if e.MasksText() && !r.Masked && len(r.Frames) > 0 {
+		return &Alarm{"text that has to be masked came as it was"}
+	}
 	return e.result(r)
 }
 
@@ -283,6 +287,7 @@ func (e *Exchange) Done(ctx context.Context, o Outcome) error {
 	s := e.s
 	s.mu.Lock()
 	s.unlink(e)
+	e.countText()
 	ran := s.ranLocked(e, o)
 	s.buf = appendDone(s.buf[:0], e, o, s.gate.now())
 	var err error

@@ -405,7 +405,7 @@ func (p *protection) same(o *protection) bool {
 	if p == nil || o == nil {
 		return p == o
 	}
-	return p.reached == o.reached && p.oracle == o.oracle && slices.EqualFunc(p.outputs, o.outputs, func(a, b masked) bool {
+	return p.reached == o.reached && p.oracle == o.oracle && slices.Equal(p.texts, o.texts) && slices.EqualFunc(p.outputs, o.outputs, func(a, b masked) bool {
 		return a.statement == b.statement && a.index == b.index && a.rule == b.rule && (a.guard == nil) == (b.guard == nil) && (a.guard == nil || a.guard.Digest() == b.guard.Digest())
 	})
 }

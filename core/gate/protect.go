@@ -14,8 +14,9 @@ import (
 // means for a statement it cannot get wrong.
 type protection struct {
 	outputs []masked
-	reached bool // the statement reaches what is protected: errors say nothing until the transaction ends
-	oracle  bool // a constraint may tell of a masked column, as the task accepts
+	texts   []mask.Lines // of the answer's text
+	reached bool         // the statement reaches what is protected: errors say nothing until the transaction ends
+	oracle  bool         // a constraint may tell of a masked column, as the task accepts
 }
 
 // masked is an output that is masked.
@@ -46,7 +47,7 @@ func collect(all []asked) shields {
 	for i := range all {
 		for j := range all[i].verdict.Protect {
 			p := &all[i].verdict.Protect[j]
-			if p.Kind == abi.MaskPass && !p.Filter && !p.Unlisted {
+			if p.Kind == abi.MaskPass && !p.Filter && !p.Unlisted || p.Text() {
 				continue
 			}
 			if list == nil {
@@ -125,8 +126,12 @@ var computed = []struct {
 
 // protect derives what protects a statement, or why it may not run.
 func protect(st *abi.Statement, all []asked) (*protection, *Denied) {
+	lines, denied := linesOf(st, all)
+	if denied != nil {
+		return nil, denied
+	}
 	list := collect(all)
-	if list == nil {
+	if list == nil && lines == nil {
 		return nil, nil
 	}
 	accepted, closed := false, false
@@ -135,7 +140,7 @@ func protect(st *abi.Statement, all []asked) (*protection, *Denied) {
 		closed = closed || slices.Contains(all[i].verdict.Terms.Oracle, "refuse")
 	}
 	accepted = accepted && !closed
-	p := &protection{}
+	p := &protection{texts: lines}
 	for i := range st.Operations {
 		o := &st.Operations[i]
 		if o.Kind == abi.KindFunction { // what it reads nobody knows
