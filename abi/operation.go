@@ -1,6 +1,10 @@
 package abi
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+	"unicode"
+)
 
 var attrWords = []struct {
 	bit  Attr
@@ -11,13 +15,18 @@ var attrWords = []struct {
 }
 
 // String renders the operation on one line for people:
-// "update public.orders(status) where:key via …".
+// "update public.orders(status) where:key via …", "exec systemctl restart web-1".
 func (o *Operation) String() string {
 	var b strings.Builder
 	b.WriteString(o.Verb)
-	if len(o.Object) > 0 {
+	if minor, known := KindMinor(o.Kind); known && minor == 1 {
+		for _, p := range o.Object {
+			b.WriteByte(' ')
+			b.WriteString(word(p))
+		}
+	} else if len(o.Object) > 0 {
 		b.WriteByte(' ')
-		b.WriteString(strings.Join(o.Object, "."))
+		b.WriteString(printable(strings.Join(o.Object, ".")))
 	}
 	sep := "("
 	for i := range o.Columns {
@@ -42,11 +51,35 @@ func (o *Operation) String() string {
 	}
 	if o.Value != "" {
 		b.WriteString(" = ")
-		b.WriteString(o.Value)
+		b.WriteString(printable(o.Value))
 	}
 	if o.Via != "" {
 		b.WriteString(" via ")
 		b.WriteString(o.Via)
 	}
 	return b.String()
+}
+
+// printable is s on one line, quoted where a terminal would do something with it.
+func printable(s string) string {
+	for _, c := range s {
+		if !strconv.IsPrint(c) {
+			return strconv.Quote(s)
+		}
+	}
+	return s
+}
+
+// word shows one of several words of a host so that nobody takes it for two, or
+// for another.
+func word(s string) string {
+	for _, r := range s {
+		if unicode.IsSpace(r) || !unicode.IsGraphic(r) || r == '"' || r == unicode.ReplacementChar {
+			return strconv.Quote(s)
+		}
+	}
+	if s == "" {
+		return `""`
+	}
+	return s
 }

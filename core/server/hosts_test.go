@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/taskgate/taskgate/core/catalog"
 	"github.com/taskgate/taskgate/core/config"
 	"github.com/taskgate/taskgate/core/gate"
 	sshproto "github.com/taskgate/taskgate/core/protocol/ssh"
@@ -264,6 +265,39 @@ func TestPosixShell(t *testing.T) {
 	for range 2 { // what is wrong is not taken the next time either
 		if err := reachHost(t.Context(), res(", shell: posix"), host.User); err == nil || !strings.Contains(err.Error(), "the login shell does not read words as POSIX has it") {
 			t.Error(err)
+		}
+	}
+}
+
+// TestCheckLiveHosts: each host that a task names is asked, and what is wrong
+// with any of them is told of all.
+func TestCheckLiveHosts(t *testing.T) {
+	dir := t.TempDir()
+	one, two := sshtest.Start(t, sshtest.Options{}), sshtest.Start(t, sshtest.Options{Config: []string{"ForceCommand echo no"}})
+	if err := os.WriteFile(filepath.Join(dir, "x.yaml"), []byte("task: x\nresources: [good, bad, odd, shut]\nlogin: me\nallow:\n  - {exec: [[pwd]]}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cat, err := catalog.Read(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	host := func(name string, s, key *sshtest.Server, more string) string {
+		return fmt.Sprintf("  %s: {protocol: ssh, address: %q, host_key: %q, logins: {me: {user: %s, key: \"file:%s\"}}, %s}\n", name, s.Address, ssh.FingerprintSHA256(key.HostKey), s.User, s.ClientKeyFile, more)
+	}
+	good := host("good", one, one, "shell: posix")
+	if live, err := CheckLive(t.Context(), hostsOf(t, dir, good), cat); err != nil || len(live.Faults) > 0 || len(live.Drift) > 0 {
+		t.Errorf("%+v %v", live, err)
+	}
+	shut := strings.Replace(host("shut", one, one, "shell: posix"), one.ClientKeyFile, two.ClientKeyFile, 1)
+	_, err = CheckLive(t.Context(), hostsOf(t, dir, good+host("bad", one, two, "shell: posix")+host("odd", two, two, "shell: posix")+shut), cat)
+	if err == nil {
+		t.Fatal("nothing is wrong")
+	}
+	lines := strings.Split(err.Error(), "\n")
+	for i, want := range []string{"resource bad at " + one.Address + ": login me (account " + one.User + "): host key SHA256:", "resource odd at " + two.Address + ": login me (account " + two.User + "): shell: posix: the login shell does not read words as POSIX has it", "resource shut at " + one.Address + ": login me (account " + one.User + "): ssh: handshake failed: ssh: unable to authenticate"} {
+		if len(lines) != 3 || !strings.HasPrefix(lines[i], want) {
+			t.Errorf("%q: %s", lines, want)
+			break
 		}
 	}
 }

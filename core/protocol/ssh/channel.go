@@ -233,7 +233,7 @@ func (ch *channel) resize(ctx context.Context, payload []byte) (bool, error) {
 		return true, nil
 	}
 	if err := tap.resized(ctx, now.columns, now.rows); err != nil {
-		return true, ch.stop(ctx, err)
+		return true, ch.stop(err)
 	}
 	b := make([]byte, 0, 16)
 	for _, n := range []uint32{now.columns, now.rows, now.width, now.height} {

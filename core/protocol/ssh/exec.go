@@ -25,14 +25,19 @@ type command struct {
 	terminal  *terminal // nil is none
 }
 
-// read makes the command of an exec. What was judged is what the host is told;
-// a text that nobody could take apart goes as it is, where a task allows that.
+// read makes the command of an exec. What the host is told is what was judged.
 func (ch *channel) read(text string) *command {
 	c := &command{kind: "exec", statement: ch.c.exec(text)}
-	if c.text = c.statement.Canonical; c.statement.Incomplete != "" || c.text == "" {
-		c.text = text
-	}
+	c.text = c.statement.Canonical
 	return c
+}
+
+// never is the refusal of a text that no host may be told, whatever a task allows.
+func (c *command) never() error {
+	if c.kind != "exec" || c.text != "" {
+		return nil
+	}
+	return &gate.Denied{Decision: abi.Deny, Guard: "gate", Reason: abi.Reason{Code: "gate.never", Message: c.statement.Incomplete}}
 }
 
 // interactive says whether a command is a shell that somebody types into.
@@ -209,13 +214,17 @@ func (ch *channel) execute(ctx context.Context, cmd *command, ex *gate.Exchange)
 			err = e
 		}
 	}()
+	if err := cmd.never(); err != nil {
+		return exitStatus{}, err
+	}
 	host, reqs, err := ch.start(ctx, cmd)
 	if err != nil {
 		return exitStatus{}, err
 	}
 	defer host.Close()
-	closing := context.AfterFunc(ctx, func() { _ = host.Close() })
-	defer closing()
+	ctx, halt := context.WithCancelCause(ctx)
+	defer halt(nil)
+	defer t.end()
 	ch.mu.Lock()
 	ch.host, ch.tap = host, t
 	size := cmd.size()
@@ -225,12 +234,9 @@ func (ch *channel) execute(ctx context.Context, cmd *command, ex *gate.Exchange)
 			return exitStatus{}, err
 		}
 	}
-	var late *time.Timer
-	var stopped stopping
 	if n := ex.Verdict().Limits.StatementTimeout; n > 0 {
-		late = time.AfterFunc(time.Duration(n)*time.Millisecond, func() {
-			stopped.set(&gate.Denied{Decision: abi.Deny, Guard: "gate", Reason: abi.Reason{Code: "gate.timeout", Message: fmt.Sprintf("it ran longer than the %s that the task allows", time.Duration(n)*time.Millisecond)}})
-			_ = host.Close()
+		late := time.AfterFunc(time.Duration(n)*time.Millisecond, func() {
+			halt(&gate.Denied{Decision: abi.Deny, Guard: "gate", Reason: abi.Reason{Code: "gate.timeout", Message: fmt.Sprintf("it ran longer than the %s that the task allows", time.Duration(n)*time.Millisecond)}})
 		})
 		defer late.Stop()
 	}
@@ -240,8 +246,7 @@ func (ch *channel) execute(ctx context.Context, cmd *command, ex *gate.Exchange)
 		ch.goes(func() error {
 			defer outputs.Done()
 			if err := f(); err != nil {
-				stopped.set(err)
-				_ = host.Close()
+				halt(err)
 			}
 			return nil
 		})
@@ -254,8 +259,7 @@ func (ch *channel) execute(ctx context.Context, cmd *command, ex *gate.Exchange)
 		switch {
 		case cmd.reads(ex.Verdict()):
 			if err := cmd.input.to(t, host); err != nil {
-				stopped.set(err)
-				_ = host.Close()
+				halt(err)
 			}
 		case cmd.input != nil:
 			cmd.input.drop(host)
@@ -263,27 +267,52 @@ func (ch *channel) execute(ctx context.Context, cmd *command, ex *gate.Exchange)
 			_ = host.CloseWrite()
 		}
 	}
-	for r := range reqs {
-		if s, ok := readStatus(r); ok && status.kind == "" {
-			status = s
+	for open := true; open && ctx.Err() == nil; {
+		select {
+		case <-ctx.Done():
+		case r, ok := <-reqs:
+			if open = ok; !ok {
+				break
+			}
+			if s, ok := readStatus(r); ok && status.kind == "" {
+				status = s
+			}
+			_ = r.Reply(false, nil)
 		}
-		_ = r.Reply(false, nil)
 	}
-	outputs.Wait()
-	if err := stopped.get(); err != nil && !errors.Is(err, errGone) {
-		var d *gate.Denied
-		if errors.As(err, &d) {
-			o.Code = d.Reason.Code
-		} else {
-			o.State = gate.Lost
-		}
-		return exitStatus{}, err
+	if ctx.Err() == nil {
+		outputs.Wait()
 	}
-	o = status.outcome()
-	if ctx.Err() != nil {
+	if status.kind != "" && !errors.As(context.Cause(ctx), new(*gate.Denied)) {
+		o = status.outcome()
+	} else {
+		o = cut(context.Cause(ctx))
+	}
+	if ctx.Err() != nil { // the host may say nothing more for as long as the program runs
+		_ = host.Close()
+		ch.discard(reqs)
 		return exitStatus{}, context.Cause(ctx)
 	}
 	return status, nil
+}
+
+// cut is the outcome of what has come to no end of its own.
+func cut(why error) gate.Outcome {
+	var d *gate.Denied
+	if errors.As(why, &d) {
+		return gate.Outcome{State: gate.Failed, Code: d.Reason.Code}
+	}
+	return gate.Outcome{State: gate.Lost}
+}
+
+// discard takes what the host still asks of a channel that is over.
+func (ch *channel) discard(reqs <-chan *ssh.Request) {
+	ch.goes(func() error {
+		for r := range reqs {
+			_ = r.Reply(false, nil)
+		}
+		return nil
+	})
 }
 
 // size is the terminal's, at this moment. The caller holds the channel's mu.
@@ -293,26 +322,6 @@ func (c *command) size() *terminal {
 	}
 	now := *c.terminal
 	return &now
-}
-
-// stopping is why a command was ended by the gateway.
-type stopping struct {
-	mu  sync.Mutex
-	why error
-}
-
-func (s *stopping) set(why error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.why == nil {
-		s.why = why
-	}
-}
-
-func (s *stopping) get() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.why
 }
 
 // stderr is the client's standard error, which the gateway's own lines share.
@@ -337,11 +346,7 @@ func (ch *channel) start(ctx context.Context, cmd *command) (ssh.Channel, <-chan
 	}
 	fail := func(line string, err error) (ssh.Channel, <-chan *ssh.Request, error) {
 		_ = host.Close()
-		ch.goes(func() error {
-			for range reqs {
-			}
-			return nil
-		})
+		ch.discard(reqs)
 		return nil, nil, &said{line: line, cause: err}
 	}
 	for i := range ch.env {
@@ -383,9 +388,8 @@ func (ch *channel) start(ctx context.Context, cmd *command) (ssh.Channel, <-chan
 }
 
 // stop ends the command that runs, for what a limit or the recording says.
-func (ch *channel) stop(ctx context.Context, err error) error {
-	if lines, ok := refusal(err); ok {
-		ch.say(lines...)
+func (ch *channel) stop(err error) error {
+	if _, ok := refusal(err); ok {
 		ch.cancel(err)
 		return nil
 	}

@@ -228,3 +228,23 @@ func loopback(host string) bool {
 	a, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && a.IsLoopback()
 }
+
+// stopping is why a forward was ended by the gateway.
+type stopping struct {
+	mu  sync.Mutex
+	why error
+}
+
+func (s *stopping) set(why error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.why == nil {
+		s.why = why
+	}
+}
+
+func (s *stopping) get() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.why
+}

@@ -192,10 +192,10 @@ func (c *conn) askFor(ctx context.Context, m ssh.ConnMetadata, ask ssh.KeyboardI
 	}
 	c.asked = true
 	_ = c.nc.SetDeadline(time.Now().Add(askTime))
-	ctx, stop := context.WithTimeout(ctx, askTime)
+	asking, stop := context.WithTimeout(ctx, askTime)
 	defer stop()
 	task, resource := taskOf(m.User())
-	a, err := c.p.Ask(ctx, task, resource, c.nc.RemoteAddr().String())
+	a, err := c.p.Ask(asking, task, resource, c.nc.RemoteAddr().String())
 	if err != nil {
 		c.p.log("", "login by a browser", err)
 		return &ssh.BannerError{Err: err, Message: "taskgate: a login by a browser is not possible now\r\n"}

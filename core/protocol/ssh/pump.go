@@ -30,14 +30,25 @@ type tap struct {
 
 	out    sync.Mutex
 	result abi.Result
+	over   bool // nothing passes any more
 	in     sync.Mutex
 }
 
 func (t *tap) answer(ctx context.Context, frames []byte) error {
 	t.out.Lock()
 	defer t.out.Unlock()
+	if t.over {
+		return errGone
+	}
 	t.result.Frames = frames
 	return t.exchange.Result(ctx, &t.result)
+}
+
+// end lets nothing pass any more: the command's end is about to be written down.
+func (t *tap) end() {
+	t.out.Lock()
+	defer t.out.Unlock()
+	t.over = true
 }
 
 func (t *tap) input(frames []byte) error {

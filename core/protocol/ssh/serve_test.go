@@ -77,6 +77,7 @@ type memory struct {
 	logins   []gate.Login
 	host     *sshtest.Server
 	hostKey  ssh.HostKeyCallback
+	bare     string // a host's address, in place of the server's
 	decided  chan gate.Decided
 	asked    chan *gate.Request
 }
@@ -101,7 +102,11 @@ func (m *memory) Authenticate(_ context.Context, l gate.Login) (gate.Grant, erro
 }
 
 func (m *memory) Dial(ctx context.Context, r *gate.Resource, _ string) (gate.Upstream, error) {
-	nc, err := (&net.Dialer{}).DialContext(ctx, "tcp", r.Address)
+	address := r.Address
+	if m.bare != "" {
+		address = m.bare
+	}
+	nc, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return gate.Upstream{}, err
 	}
@@ -255,6 +260,39 @@ func serve(t testing.TB, verdict func(*abi.Command) *abi.Verdict) *gateway {
 		t.Fatal(err)
 	}
 	return g
+}
+
+// bare puts another host in the place of the real one: what a good one never does.
+func (g *gateway) bare(t testing.TB, serve func(*ssh.ServerConn, <-chan ssh.NewChannel)) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.log.bare, g.log.hostKey = l.Addr().String(), ssh.InsecureIgnoreHostKey()
+	config := &ssh.ServerConfig{PublicKeyCallback: func(ssh.ConnMetadata, ssh.PublicKey) (*ssh.Permissions, error) { return nil, nil }}
+	config.AddHostKey(newSigner(t))
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			nc, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				c, chans, reqs, err := ssh.NewServerConn(nc, config)
+				if err != nil {
+					return
+				}
+				wg.Go(func() { ssh.DiscardRequests(reqs) })
+				serve(c, chans)
+				for nc := range chans {
+					_ = nc.Reject(ssh.Prohibited, "no more")
+				}
+			})
+		}
+	})
+	t.Cleanup(func() { l.Close(); g.Kill("test over", func(*gate.Session) bool { return true }); wg.Wait() })
 }
 
 func (g *gateway) write(t testing.TB, name, text string) string {

@@ -1,0 +1,283 @@
+package ssh
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/gate"
+)
+
+// echo answers each connection with what it was sent, until it is over.
+func echo(t testing.TB, network, address string) net.Listener {
+	t.Helper()
+	l, err := net.Listen(network, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			nc, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() { defer nc.Close(); _, _ = io.Copy(nc, nc) }()
+		}
+	}()
+	return l
+}
+
+func says(t testing.TB, nc net.Conn, text string) {
+	t.Helper()
+	defer nc.Close()
+	if _, err := fmt.Fprintln(nc, text); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(nc).ReadString('\n'); err != nil || line != text+"\n" {
+		t.Errorf("%q, %v", line, err)
+	}
+}
+
+// only is all operations of these kinds and objects.
+func only(objects ...string) func(*abi.Command) *abi.Verdict {
+	return func(c *abi.Command) *abi.Verdict {
+		o := c.Statement.Operations[0]
+		for _, want := range objects {
+			if o.Verb+" "+strings.Join(o.Object, ":") == want {
+				return all(c)
+			}
+		}
+		return nil
+	}
+}
+
+// Every kind of forward is refused unless it is listed; what is goes by way of
+// the host, and is recorded.
+func TestSC01SC02Forwards(t *testing.T) {
+	dir := t.TempDir()
+	sock, mine := filepath.Join(dir, "a.sock"), filepath.Join(dir, "b.sock")
+	tcp := echo(t, "tcp", "127.0.0.1:0")
+	echo(t, "unix", sock)
+	g := serve(t, only("connect "+tcp.Addr().String(), "connect "+sock, "bind 127.0.0.1:0", "bind "+mine))
+	c := g.connect(t) // has no session channel
+	nc, err := c.Dial("tcp", tcp.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	says(t, nc, "by tcp")
+	if nc, err = c.Dial("unix", sock); err != nil {
+		t.Fatal(err)
+	}
+	says(t, nc, "by a socket")
+	g.log.wait(t, "its end", done("sent 7, received 7"))
+	other := echo(t, "tcp", "127.0.0.1:0")
+	for _, to := range []string{other.Addr().String(), "localhost:1", "169.254.169.254:80"} {
+		if _, err := c.Dial("tcp", to); err == nil || !strings.Contains(err.Error(), "denied: not in the task") {
+			t.Errorf("%s: %v", to, err)
+		}
+	}
+	l, err := c.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := c.ListenUnix(mine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range []net.Listener{l, u} {
+		go func() {
+			nc, err := l.Accept()
+			if err != nil {
+				return
+			}
+			defer nc.Close()
+			_, _ = io.Copy(nc, nc)
+		}()
+		nc, err := net.Dial(l.Addr().Network(), l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		says(t, nc, "by the host")
+	}
+	for _, address := range []string{"0.0.0.0:0", "127.0.0.1:1", ":0"} {
+		if _, err := c.Listen("tcp", address); err == nil {
+			t.Errorf("the host listens on %s", address)
+		}
+	}
+	// SC04: what another connection has bound is not this one's to end.
+	d := g.connect(t)
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	var n uint32
+	fmt.Sscan(port, &n)
+	if ok, _, err := d.SendRequest("cancel-tcpip-forward", true, ssh.Marshal(struct {
+		A string
+		P uint32
+	}{"127.0.0.1", n})); ok || err != nil {
+		t.Errorf("%t, %v", ok, err)
+	}
+	if nc, err = net.Dial("tcp", l.Addr().String()); err != nil {
+		t.Error("the forward is gone")
+	} else {
+		nc.Close()
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	if nc, err = net.Dial("tcp", l.Addr().String()); err == nil {
+		nc.Close()
+		t.Error("the host still listens")
+	}
+}
+
+// An address means what it looks like, or nothing.
+func TestSC03Targets(t *testing.T) {
+	for _, host := range []string{"db", "db-1.example.org", "127.0.0.1", "::1", "2001:db8::1", "a_b", "169.254.169.254", "1a"} {
+		if err := plainHost(host); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, host := range []string{"", "0", "0x7f.1", "127.1", "2130706433", "0177.0.0.1", "::ffff:127.0.0.1", "::", "0.0.0.0", "fe80::1%eth0", "db.", ".db", "a..b", "-db", "db\n", "DB", "[::1]", "127.0.0.1.",
+		"2001:DB8::1", "0:0:0:0:0:0:0:1", "db/x", "a b", "1.0x7f", "db.1", "dé", strings.Repeat("a", 64), strings.Repeat("a.", 200) + "a"} {
+		if plainHost(host) == nil {
+			t.Errorf("%q is plain", host)
+		}
+	}
+	for _, p := range []string{"", "a", "/a/../b", "/a/", "/a//b", "/a\x00b", "/a\nb"} {
+		if plainPath(p) == nil {
+			t.Errorf("%q is plain", p)
+		}
+	}
+	g := serve(t, all)
+	c := g.connect(t)
+	_, port, _ := net.SplitHostPort(g.host.Address)
+	for to, want := range map[string]string{"0x7f.1:80": "plainly", "127.0.0.1:0": "not a port", g.addr: "the gateway itself", // SC23
+		g.host.Address: "ssh TASK+web-1@GATEWAY", "localhost:" + port: "ssh TASK+web-1@GATEWAY", "DB-1:5432": "that is the resource shop"} {
+		host, p, _ := net.SplitHostPort(to)
+		var n uint32
+		fmt.Sscan(p, &n)
+		_, _, err := c.OpenChannel("direct-tcpip", ssh.Marshal(struct {
+			H string
+			P uint32
+			O string
+			F uint32
+		}{host, n, "127.0.0.1", 1}))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", to, err)
+		}
+	}
+	if n := g.log.count(func(e *gate.Event) bool { return e.Kind == gate.EventNote }); n != 6 {
+		t.Errorf("%d notes", n)
+	}
+}
+
+// OpenSSH's own forwards: -L, -W and -D.
+func TestOpenSSHForwards(t *testing.T) {
+	tcp := echo(t, "tcp", "127.0.0.1:0")
+	g := serve(t, only("connect "+tcp.Addr().String()))
+	got := run(t, g.ssh("-W", tcp.Addr().String(), who), "hello\n")
+	if got.out != "hello\n" || got.code != 0 {
+		t.Errorf("%+v", got)
+	}
+	got = run(t, g.ssh("-W", "127.0.0.1:1", who), "hello\n")
+	if got.code == 0 || !strings.Contains(got.err, "taskgate: denied: not in the task") {
+		t.Errorf("%+v", got)
+	}
+}
+
+// What the client lends reaches the host where a task says so, and a host opens
+// nothing that was not lent (SC20).
+func TestSA19SC20Agent(t *testing.T) {
+	for _, allowed := range []bool{false, true} {
+		g := serve(t, func(c *abi.Command) *abi.Verdict {
+			if k := c.Statement.Operations[0].Kind; !allowed && (k == abi.KindAgent || k == abi.KindX11) {
+				return nil
+			}
+			return all(c)
+		})
+		type try struct {
+			kind  string
+			extra []byte
+		}
+		tries := make(chan string, 10)
+		g.bare(t, func(conn *ssh.ServerConn, chans <-chan ssh.NewChannel) {
+			nc, ok := <-chans
+			if !ok {
+				return
+			}
+			ch, reqs, _ := nc.Accept()
+			for r := range reqs {
+				if r.Type == "auth-agent-req@openssh.com" || r.Type == "x11-req" {
+					tries <- r.Type
+				}
+				_ = r.Reply(true, nil)
+				if r.Type != "exec" {
+					continue
+				}
+				tcp := ssh.Marshal(struct {
+					A string
+					P uint32
+					O string
+					F uint32
+				}{"127.0.0.1", 80, "127.0.0.1", 1})
+				for _, x := range []try{{"session", nil}, {"auth-agent@openssh.com", nil}, {"x11", ssh.Marshal(struct {
+					O string
+					P uint32
+				}{"127.0.0.1", 1})}, {"forwarded-tcpip", tcp}, {"direct-tcpip", tcp}, {"forwarded-streamlocal@openssh.com", ssh.Marshal(struct{ P, R string }{"/x", ""})}, {"", nil}} {
+					if c, reqs, err := conn.OpenChannel(x.kind, x.extra); err == nil {
+						go ssh.DiscardRequests(reqs)
+						tries <- x.kind
+						c.Close()
+					}
+				}
+				ch.Close()
+			}
+			close(tries)
+		})
+		c := g.connect(t)
+		for _, kind := range []string{"auth-agent@openssh.com", "x11", "session", "forwarded-tcpip"} {
+			in := c.HandleChannelOpen(kind)
+			go func() {
+				for nc := range in {
+					if ch, reqs, err := nc.Accept(); err == nil {
+						go ssh.DiscardRequests(reqs)
+						ch.Close()
+					}
+				}
+			}()
+		}
+		s, err := c.NewSession()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ok, err := s.SendRequest("auth-agent-req@openssh.com", true, nil); ok != allowed || err != nil {
+			t.Error(ok, err)
+		}
+		if ok, err := s.SendRequest("x11-req", true, ssh.Marshal(struct {
+			S    bool
+			P, C string
+			N    uint32
+		}{false, "MIT-MAGIC-COOKIE-1", "abcd", 0})); ok != allowed || err != nil {
+			t.Error(ok, err)
+		}
+		_ = s.Run("x")
+		var got []string
+		for x := range tries {
+			got = append(got, x)
+		}
+		want := ""
+		if allowed {
+			want = "auth-agent-req@openssh.com x11-req auth-agent@openssh.com x11"
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("allowed %t: the host has %q", allowed, got)
+		}
+	}
+}
