@@ -27,14 +27,17 @@ type Protocol struct {
 
 	// Upstream is a real server that is reached without TLS, so that the laws
 	// can read along.
-	Upstream struct{ Addr, User, Password, Database string }
+	Upstream struct {
+		Addr, User, Password, Database string
+		Auth                           any // of gate.Upstream
+	}
 
 	Connect func(addr, secret string) (Client, error)
 	Refused func(err error) bool      // an error that says: this command may not run, the session goes on
 	Write   func(mark string) string  // a text that sets something to the mark
 	State   func(t testing.TB) string // what it is set to, read behind the gateway's back
 	Read    string                    // a text that answers one row
-	Many    string                    // a text that answers more than ten
+	Many    string                    // a text that answers more than ten, empty where answers have no rows
 	Begin   string                    // opens a transaction, empty where there are none
 	Commit  string
 }
@@ -174,6 +177,9 @@ var laws = []struct {
 		l.untouched("mark4")
 	}},
 	{"a limit on rows holds, and the session goes on", func(l *law) {
+		if l.p.Many == "" {
+			return
+		}
 		l.judge(func(*abi.Command) (*abi.Verdict, error) {
 			return &abi.Verdict{Decision: abi.Allow, Terms: abi.Terms{RowsReturned: 3}}, nil
 		})
@@ -230,7 +236,9 @@ var laws = []struct {
 		for range 3 {
 			c := l.connect()
 			_, _ = c.Do(l.p.Read)
-			_, _ = c.Do(l.p.Many)
+			if l.p.Many != "" {
+				_, _ = c.Do(l.p.Many)
+			}
 			_, _ = c.Do(l.p.Write("mark6"))
 			_, _ = c.Do(l.p.Write("mark7"))
 			if l.p.Begin != "" {
@@ -245,6 +253,9 @@ var laws = []struct {
 		l.ends()
 	}},
 	{"rows are counted", func(l *law) {
+		if l.p.Many == "" {
+			return
+		}
 		c := l.connect()
 		n, err := c.Do(l.p.Many)
 		if err != nil || n <= 10 {

@@ -291,7 +291,7 @@ func (w *world) Dial(ctx context.Context, _ *gate.Resource, _ string) (gate.Upst
 	w.dialled++
 	w.mu.Unlock()
 	u := w.p.Upstream
-	return gate.Upstream{Conn: nc, User: u.User, Password: u.Password, Database: u.Database}, nil
+	return gate.Upstream{Conn: nc, User: u.User, Password: u.Password, Database: u.Database, Auth: u.Auth}, nil
 }
 
 // Ask implements gate.Approver.

@@ -2,6 +2,7 @@ package ssh
 
 import (
 	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/shell"
 )
 
 // exec gives what the text of an exec does, as the host's shell reads it.
@@ -16,7 +17,7 @@ func (c *conn) exec(text string) *abi.Statement {
 	if posix {
 		key = "posix\x00" + text
 	}
-	return c.statement(key, func() *abi.Statement { return parse(text, posix) })
+	return c.statement(key, func() *abi.Statement { return shell.Parse(text, shell.Options{Posix: posix}) })
 }
 
 // subsystem gives what opening a subsystem does. That of files does nothing by
