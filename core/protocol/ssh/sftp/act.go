@@ -258,8 +258,8 @@ func (r *relay) doOpen(a *act) error {
 	cmd := &abi.Command{Phase: abi.Execute, Statement: r.statement(a)}
 	unseen := false
 	if a.typ == typeOpen && a.writes() {
-		cmd.Held = func(t abi.Terms) error {
-			if t.Payload == "unseen" {
+		cmd.Held = func(v *abi.Verdict) error {
+			if v.Terms.Payload == "unseen" {
 				unseen = true
 			}
 			return errSpool

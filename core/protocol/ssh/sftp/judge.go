@@ -300,9 +300,9 @@ func (r *relay) submit(a *act, cmd *abi.Command) (*running, error) {
 		return r.track(ex), nil
 	}
 	first := cmd.Held
-	cmd.Held = func(t abi.Terms) error {
+	cmd.Held = func(v *abi.Verdict) error {
 		if first != nil {
-			if err := first(t); err != nil {
+			if err := first(v); err != nil {
 				return err
 			}
 		}
