@@ -9,7 +9,6 @@ import (
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/gate"
-	"github.com/taskgate/taskgate/core/mask"
 )
 
 // maxHandles bounds the open handles of one channel.
@@ -29,9 +28,8 @@ type handle struct {
 	dir      bool
 	reads    bool
 	writes   bool
-	spool    *spool     // of one that is not open yet at the host
-	view     []byte     // of a file whose content is masked, else nil
-	text     *mask.Text // of a directory whose names are
+	spool    *spool // of one that is not open yet at the host
+	view     []byte // of a file whose content is masked, else nil
 
 	pending int  // requests that are not answered; with the relay's mu
 	closed  bool // the client has closed it; with the relay's mu
