@@ -152,7 +152,10 @@ func (s *Session) held(ctx context.Context, gen *Generation, c *abi.Command, v a
 	}
 	if err := s.gate.Approver.Ask(ctx, r); err != nil {
 		why := fmt.Errorf("%w: %w", denied("gate.hold", "this needs the approval of other people, who cannot be asked now", "try again later"), err)
-		if errors.As(err, new(*Denied)) { // too much of its subject's waits
+		switch {
+		case ctx.Err() != nil:
+			why = context.Cause(ctx)
+		case errors.As(err, new(*Denied)): // too much of its subject's waits
 			why = err
 		}
 		return nil, s.withdraw(r, Decided{}, why)
@@ -171,6 +174,9 @@ func (s *Session) held(ctx context.Context, gen *Generation, c *abi.Command, v a
 		var ex *Exchange
 		if ex, err = s.release(ctx, gen, h, r, all); err == nil {
 			return ex, nil
+		}
+		if ctx.Err() != nil { // called off in that moment, which other errors may come of
+			err = context.Cause(ctx)
 		}
 	}
 	if err == nil {
@@ -254,7 +260,11 @@ func (s *Session) wait(ctx context.Context, r *Request, v abi.Verdict, hold func
 		if left <= 0 {
 			return Decided{State: Expired}, nil
 		}
-		round, stop := context.WithTimeout(ctx, min(reminder, left))
+		remind := reminder
+		if s.gate.Remind > 0 {
+			remind = s.gate.Remind
+		}
+		round, stop := context.WithTimeout(ctx, min(remind, left))
 		end := context.AfterFunc(s.ctx, stop)
 		d, err := s.gate.Approver.Wait(round, r.ID)
 		end()

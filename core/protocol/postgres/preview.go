@@ -21,20 +21,20 @@ const previewTime = 5 * time.Second
 // expects, and what a count finds. It asks on a connection of its own, reads
 // only, and runs nothing but the server's own functions; what it cannot find
 // out is -1.
-func (c *conn) preview(a *sql.Analysis, params []abi.Param) abi.Rows {
+func (c *conn) preview(ctx context.Context, a *sql.Analysis, params []abi.Param) abi.Rows {
 	rows := abi.Rows{Estimated: -1, Counted: -1}
 	if len(a.Parts) != 1 || a.Parts[0].Kind != sql.Write || !a.Parts[0].Plain || slices.ContainsFunc(a.Statement.Operations, func(o abi.Operation) bool { return o.Verb == "truncate" }) {
 		return rows
 	}
-	ctx, stop := context.WithTimeout(c.session.Context(), 2*previewTime)
+	ctx, stop := context.WithTimeout(ctx, 2*previewTime)
 	defer stop()
-	if err := c.asks(ctx, &a.Parts[0], params, &rows); err != nil {
+	if err := c.asks(ctx, &a.Parts[0], params, ruled(a.Statement), &rows); err != nil {
 		c.p.log(c.session.ID(), "preview", err)
 	}
 	return rows
 }
 
-func (c *conn) asks(ctx context.Context, p *sql.Part, params []abi.Param, rows *abi.Rows) error {
+func (c *conn) asks(ctx context.Context, p *sql.Part, params []abi.Param, ruled bool, rows *abi.Rows) error {
 	if err := c.session.Note(ctx, "asks the server how many rows a command would change, for who has to approve it"); err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func (c *conn) asks(ctx context.Context, p *sql.Part, params []abi.Param, rows *
 		return err
 	}
 	rows.Estimated = expected([]byte(plan))
-	if p.Count == "" {
+	if p.Count == "" || ruled {
 		return nil
 	}
 	n, err := one(p.Count)
