@@ -81,6 +81,11 @@ func TestPM22Kept(t *testing.T) {
 		"begin; declare c cursor for select * from people; fetch all from c; commit", "begin; select ssn from people; select 1 / (id - id) from people; commit"} {
 		ask(text)
 	}
+	// Refused, with what is masked written in it.
+	guess := "'" + strings.ReplaceAll(p.text, "'", "''") + "'"
+	for _, text := range []string{"select id from people where ssn = " + guess, "select ssn || " + guess + " from people", "prepare q as select id from people where ssn = " + guess, "update people set note = 'x' where ssn = " + guess + " returning *"} {
+		ask(text)
+	}
 	// Held: it would print a whole row if it failed, and returns one.
 	for i, text := range []string{"update people set note = 'x' where id = 1 returning ssn, pay", "update people set id = null where id = 2", "update people set id = 1 where id = 3"} {
 		c, got := g.tapped(t, g.url())
