@@ -57,13 +57,9 @@ func (c *conn) submit(ctx context.Context, cmd *abi.Command, a *sql.Analysis, sp
 		if spool {
 			return errSpool
 		}
-<<<<<<< HEAD
-		failed, err = c.mayWait(cmd, v.Terms)
-=======
-		if failed, err = c.mayWait(cmd, terms); err == nil {
+		if failed, err = c.mayWait(cmd, v.Terms); err == nil {
 			err = h.reachable()
 		}
->>>>>>> h-H
 		return err
 	}
 	cmd.Rows = func() abi.Rows { return c.preview(h.ctx, a, cmd.Params) }
