@@ -1,9 +1,14 @@
 package catalog
 
 import (
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/taskgate/taskgate/core/strict/stricttest"
+	"github.com/taskgate/taskgate/plugins/tasks/policy"
 )
 
 const host = `task: x
@@ -266,5 +271,42 @@ func TestHostOverlaps(t *testing.T) {
 		if got := c.Warnings.Error(); want == "" && got != "" || !strings.Contains(got, want) {
 			t.Errorf("%s: %q, want %q", rules, got, want)
 		}
+	}
+}
+
+// TestTasksGuide: each task that docs/tasks.md shows is one, and it names every
+// field of a rule for hosts and everything that may be done with a file.
+func TestTasksGuide(t *testing.T) {
+	b, err := os.ReadFile("../../docs/tasks.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	guide, found := string(b), 0
+	for rest := guide; ; found++ {
+		_, after, ok := strings.Cut(rest, "```yaml\n")
+		if !ok {
+			break
+		}
+		text, after, _ := strings.Cut(after, "```")
+		rest = after
+		name, _, _ := strings.Cut(strings.TrimPrefix(text, "task: "), "\n")
+		c, err := load(t, map[string]string{name + ".yaml": text})
+		if err == nil {
+			err = c.Warnings.Err()
+		}
+		if err == nil {
+			err = stricttest.Validate(t, stricttest.Schema(t, Schema), text)
+		}
+		if err != nil {
+			t.Errorf("%s\n%v", text, err)
+		}
+	}
+	for _, word := range slices.Concat(hostFields, policy.FileVerbs, []string{"stdin"}) {
+		if !strings.Contains(guide, "`"+word) {
+			t.Errorf("the guide does not name %s", word)
+		}
+	}
+	if found == 0 {
+		t.Error("the guide shows no task")
 	}
 }
