@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/taskgate/taskgate/core/shell"
 	"github.com/taskgate/taskgate/core/strict"
 	"github.com/taskgate/taskgate/internal/nearest"
 	"github.com/taskgate/taskgate/plugins/tasks/policy"
@@ -158,6 +159,10 @@ func path(n strict.Node, verb string) string {
 		n.Fault("%q: paths are judged without //, . and .., and without a slash at the end, so this can never match", s)
 	case verb == "persist" && strings.Contains(s, "*"):
 		n.Fault("%q: what is there runs again by itself, so no pattern stands for it: name each path", s)
+	case verb == "persist" && !shell.Persists(s):
+		n.Fault("%q: nothing that is known takes effect by itself there: list it under write", s)
+	case (verb == "write" || verb == "mkdir") && shell.Persists(strings.ReplaceAll(strings.ReplaceAll(s, "**", "x"), "*", "x")):
+		n.Fault("%q: what is written there takes effect by itself, so that only persist lists it, path by path", s)
 	case slices.ContainsFunc(strings.Split(s, "/"), func(p string) bool { return p != "**" && strings.Contains(p, "**") }):
 		n.Fault("%q: ** is a part by itself: /var/log/**", s)
 	default:
