@@ -94,7 +94,7 @@ func TestSC01Kinds(t *testing.T) {
 		{"SF09 a file", file("read", "/etc/hosts"), "x", ""},
 		{"another file", file("read", "/etc/shadow"), "", "read on /etc/shadow is not in this task"},
 		{"sftp", sftp, "x", "no files are in this task, and so sftp is not"},
-		{"where sftp stands", floor(file("stat", "/home/deploy")), "x", ""},
+		{"a stat that is said to be floor", floor(file("stat", "/home/deploy")), "", ""},
 		{"SC09 sftp that is no part of the floor", does("subsystem", abi.KindProgram, "sftp"), "", ""},
 		{"SC09 another subsystem", netconf, "", "subsystem netconf is not in this task"},
 		{"SC09 sftp by exec", run("internal-sftp"), "", "exec internal-sftp is not in this task"},
