@@ -218,6 +218,8 @@ func (t *Task) missed(o *abi.Operation) *miss {
 		return m
 	case o.Verb == "persist":
 		m.what = said(o) + " is not in this task: what stands there runs again by itself, and only an entry of its own under persist lists it"
+	case o.Kind == abi.KindFile && strings.Contains(o.Object[0], "/."):
+		m.what += ": no pattern stands for a name that begins with a dot"
 	}
 	for i := range t.Rules {
 		r := &t.Rules[i]

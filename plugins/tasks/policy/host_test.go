@@ -262,6 +262,7 @@ func TestHostHints(t *testing.T) {
 		{file("remove", "/var/log/web/a"), "remove on /var/log/web/a", "closest is rule x.yaml:8: files: read /var/log/web/**", "task x allows: files: read /var/log/web/**, /etc/hosts, list /srv, write /srv/app/*.conf, /tmp/out, remove /srv/app/**"},
 		{file("read", "/var/log/other"), "", "closest is rule x.yaml:8: files: read /var/log/web/**", ""},
 		{file("read", "a/b"), "read on a/b is refused: a path is absolute", "", ""},
+		{file("read", "/var/log/web/.env"), "read on /var/log/web/.env is not in this task: no pattern stands for a name that begins with a dot", "closest is rule x.yaml:8: files: read /var/log/web/**", ""},
 		{does("connect", abi.KindForward, "db-1", "22"), "", "closest is rule x.yaml:9: forward: db-1:5432", "task x allows: forward: db-1:5432, [::1]:8080, /run/app.sock; exec"},
 		{does("bind", abi.KindForward, "0.0.0.0", "8080"), "", "closest is rule x.yaml:10: bind: 127.0.0.1:8080", "task x allows: bind: 127.0.0.1:8080"},
 		{does("setenv", abi.KindEnvironment, "X"), "", "", "task x allows: env: LANG, LC_*, GIT_*, EDITOR; "},
