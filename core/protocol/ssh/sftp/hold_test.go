@@ -130,6 +130,25 @@ func TestSF10Sparse(t *testing.T) {
 	}
 }
 
+// TestSF10Runs: many small pieces are written as they were sent.
+func TestSF10Runs(t *testing.T) {
+	l := newLab(t, review(abi.Terms{}))
+	c := l.connect(t)
+	h := c.open("f", flagWrite|flagCreate)
+	content := make([]byte, 2*maxRuns)
+	for i := range maxRuns {
+		content[2*i] = byte(i)
+		want(t, "WRITE", c.do(typeWrite, h, uint64(2*i), content[2*i:2*i+1]), "status 0")
+	}
+	want(t, "WRITE", c.do(typeWrite, h, uint64(2*maxRuns-1), "\x00"), "status 0")
+	c.send(typeClose, h)
+	l.decide(l.asked(t), gate.Approved)
+	want(t, "CLOSE", c.answer(), "status 0")
+	if get(t, l.dir+"/f") != string(content) {
+		t.Error("it is not what was sent")
+	}
+}
+
 // TestSF10Failed: what the host refuses after it was approved is told as such.
 func TestSF10Failed(t *testing.T) {
 	l := newLab(t, review(abi.Terms{}))

@@ -26,7 +26,8 @@ const (
 
 const (
 	maxHeld       = 64  // that wait for people at once
-	maxStatements = 512 // that are kept, so that the gate knows them again
+	maxStatements = 256 // that are kept, so that the gate knows them again
+	maxKept       = 1 << 10
 )
 
 // act is a request that is judged by itself.
@@ -271,7 +272,9 @@ func (r *relay) statement(a *act) *abi.Statement {
 		clear(r.statements)
 	}
 	st := &abi.Statement{Protocol: "ssh", Text: text, Canonical: canonical, Fingerprint: "sftp " + words, Operations: ops}
-	r.statements[key] = st
+	if len(key) <= maxKept {
+		r.statements[key] = st
+	}
 	return st
 }
 

@@ -39,10 +39,11 @@ type relay struct {
 	judging sync.WaitGroup
 
 	mu         sync.Mutex
-	free       sync.Cond // a place for a request is free, or none is taken
+	free       sync.Cond // a place for a request is free
 	requests   []request
 	holes      []uint32
 	live       int
+	wanting    int // wait for a place
 	handles    map[name]*handle
 	opening    int
 	open       map[*running]bool
@@ -132,7 +133,7 @@ func (r *relay) halfClose(server io.ReadWriter) error {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		for r.live > 0 && !r.over {
-			r.free.Wait()
+			r.waitFree()
 		}
 		r.fail(errAnswered)
 	}()
