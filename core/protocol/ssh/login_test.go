@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -205,14 +206,25 @@ func TestSA17Tries(t *testing.T) {
 // A login by a browser is begun for this connection and by nobody who merely
 // knocks; a token that is typed instead is taken.
 func TestLoginByABrowser(t *testing.T) {
-	g := serve(t, all)
 	type question struct{ task, resource, address string }
+	var mu sync.Mutex
 	var asked []question
-	wait := func() (string, error) { return "token", nil }
-	g.protocol.Ask = func(_ context.Context, task, resource, address string) (*Asked, error) {
-		asked = append(asked, question{task, resource, address})
-		return &Asked{URL: "https://gw.example/device\x1b[2J", Code: "ABCD-EFGH", Wait: func() (string, error) { return wait() }}, nil
-	}
+	secret := "token"
+	g := serve(t, all, func(g *gateway) {
+		g.protocol.Ask = func(_ context.Context, task, resource, address string) (*Asked, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			asked = append(asked, question{task, resource, address})
+			return &Asked{URL: "https://gw.example/device\x1b[2J", Code: "ABCD-EFGH", Wait: func() (string, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				if secret == "" {
+					return "", errors.New("no")
+				}
+				return secret, nil
+			}}, nil
+		}
+	})
 	shown, answer := "", "token"
 	byHand := ssh.KeyboardInteractive(func(name, instruction string, questions []string, echos []bool) ([]string, error) {
 		shown += instruction
@@ -238,7 +250,9 @@ func TestLoginByABrowser(t *testing.T) {
 	if !strings.Contains(shown, "ABCD-EFGH") || strings.Contains(shown, "\x1b") {
 		t.Errorf("%q", shown)
 	}
-	wait = func() (string, error) { return "", errors.New("no") }
+	mu.Lock()
+	secret = ""
+	mu.Unlock()
 	if _, err := g.client(t, "x+web-1", ssh.RetryableAuthMethod(byHand, 5)); err == nil || len(asked) != 2 {
 		t.Errorf("%v, begun %d times", err, len(asked))
 	}
@@ -279,8 +293,9 @@ func TestOpenSSHCertificate(t *testing.T) {
 
 // A host whose key nobody vouches for is not spoken to, and the client reads so.
 func TestSA18HostKey(t *testing.T) {
-	g := serve(t, all)
-	g.log.hostKey = func(string, net.Addr, ssh.PublicKey) error { return errors.New("not pinned") }
+	g := serve(t, all, func(g *gateway) {
+		g.log.hostKey = func(string, net.Addr, ssh.PublicKey) error { return errors.New("not pinned") }
+	})
 	got := run(t, g.ssh(who, "echo in"), "")
 	if got.code != 255 || !strings.Contains(got.err, "taskgate: the host web-1 is not who it should be") || !strings.Contains(got.err, ssh.FingerprintSHA256(g.host.HostKey)) {
 		t.Errorf("%+v", got)
@@ -288,7 +303,9 @@ func TestSA18HostKey(t *testing.T) {
 	if strings.Contains(g.host.Log(), "Accepted") {
 		t.Error("it was logged in to")
 	}
+	g.log.mu.Lock()
 	g.log.hostKey = nil
+	g.log.mu.Unlock()
 	if err := g.host.Authorize(newSigner(t).PublicKey()); err != nil {
 		t.Fatal(err)
 	}
