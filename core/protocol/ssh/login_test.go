@@ -275,19 +275,49 @@ func TestOpenSSHCertificate(t *testing.T) {
 	if got.out != "in\n" || got.code != 0 {
 		t.Fatalf("%+v", got)
 	}
-	for _, want := range []string{"kex: algorithm: curve25519-sha256", "-etm@openssh.com"} {
-		if !strings.Contains(got.err, want) && !strings.Contains(got.err, "gcm") {
+	for _, want := range []string{"kex: algorithm: curve25519-sha256", "client->server cipher: aes128-gcm@openssh.com", "server->client cipher: aes128-gcm@openssh.com"} {
+		if !strings.Contains(got.err, want) {
 			t.Errorf("no %q in\n%s", want, got.err)
 		}
 	}
-	for _, old := range []string{"KexAlgorithms=diffie-hellman-group14-sha1", "Ciphers=aes128-cbc", "MACs=hmac-sha1", "KexAlgorithms=diffie-hellman-group14-sha256"} {
-		cmd := g.ssh("-o", old, "-o", "Ciphers=aes128-ctr", who, "echo in")
-		if strings.HasPrefix(old, "Ciphers") {
-			cmd = g.ssh("-o", old, who, "echo in")
+}
+
+// What is no longer current is not spoken, by whoever has nothing better.
+func TestSA05Algorithms(t *testing.T) {
+	g := serve(t, all)
+	for name, c := range map[string]struct {
+		config ssh.Config
+		ok     bool
+	}{
+		"ctr":         {ssh.Config{Ciphers: []string{ssh.CipherAES256CTR}, MACs: []string{ssh.HMACSHA256ETM}}, true},
+		"cbc":         {ssh.Config{Ciphers: []string{ssh.InsecureCipherAES128CBC}}, false},
+		"sha1 mac":    {ssh.Config{Ciphers: []string{ssh.CipherAES256CTR}, MACs: []string{ssh.HMACSHA1}}, false},
+		"group14":     {ssh.Config{KeyExchanges: []string{ssh.InsecureKeyExchangeDH14SHA1}}, false},
+		"group14-256": {ssh.Config{KeyExchanges: []string{ssh.KeyExchangeDH14SHA256}}, false},
+		"mlkem":       {ssh.Config{KeyExchanges: []string{ssh.KeyExchangeMLKEM768X25519}}, true},
+	} {
+		client, err := ssh.Dial("tcp", g.addr, &ssh.ClientConfig{Config: c.config, User: "x+web-1", Auth: []ssh.AuthMethod{ssh.Password("token")}, HostKeyCallback: ssh.InsecureIgnoreHostKey()})
+		if (err == nil) != c.ok {
+			t.Errorf("%s: %v", name, err)
 		}
-		if got := run(t, cmd, ""); got.code != 255 {
-			t.Errorf("%s: %+v", old, got)
+		if err == nil {
+			client.Close()
 		}
+	}
+	for ident, want := range map[string]bool{"SSH-2.0-OpenSSH_9.2p1 Debian": true, "SSH-2.0-OpenSSH_10.0": true, "SSH-2.0-OpenSSH_6.0": false, "SSH-2.0-paramiko_3.4": false, "": false, "SSH-2.0-OpenSSH_": false} {
+		if prefersSlow(ident) != want {
+			t.Error(ident)
+		}
+	}
+	// Who waits for the gateway to speak first is spoken to.
+	nc, err := net.Dial("tcp", g.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	b := make([]byte, 8)
+	if _, err := io.ReadFull(nc, b); err != nil || string(b) != "SSH-2.0-" {
+		t.Errorf("%q, %v", b, err)
 	}
 }
 
