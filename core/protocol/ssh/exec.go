@@ -148,9 +148,11 @@ type exitStatus struct {
 	payload []byte
 }
 
-// exit tells the client an exit status of the gateway's own.
+// exit tells the client an exit status of the gateway's own. What a program
+// still says then is not waited for.
 func (ch *channel) exit(code uint32) {
-	exitStatus{"exit-status", ssh.Marshal(struct{ Code uint32 }{code})}.send(ch)
+	_, _ = ch.client.SendRequest("exit-status", false, ssh.Marshal(struct{ Code uint32 }{code}))
+	_ = ch.client.Close()
 }
 
 // send tells the client how its command ended, and that nothing follows: after
@@ -159,7 +161,9 @@ func (s exitStatus) send(ch *channel) {
 	if s.kind != "" {
 		_, _ = ch.client.SendRequest(s.kind, false, s.payload)
 	}
+	ch.telling.Lock()
 	_ = ch.client.CloseWrite()
+	ch.telling.Unlock()
 	_ = ch.client.Close()
 }
 

@@ -34,7 +34,10 @@ var (
 	macs         = []string{ssh.HMACSHA256ETM, ssh.HMACSHA512ETM, ssh.HMACSHA256, ssh.HMACSHA512}
 )
 
-func ciphers() []string {
+func ciphers(ident string) []string {
+	if aes := cpu.X86.HasAES || cpu.ARM64.HasAES; aes && prefersSlow(ident) {
+		return []string{ssh.CipherAES128GCM, ssh.CipherAES256GCM}
+	}
 	list := []string{ssh.CipherAES128GCM, ssh.CipherAES256GCM, ssh.CipherAES128CTR, ssh.CipherAES192CTR, ssh.CipherAES256CTR}
 	if !cpu.X86.HasAES && !cpu.ARM64.HasAES {
 		list = slices.Insert(list, 0, ssh.CipherChaCha20Poly1305)
@@ -61,10 +64,14 @@ func taskOf(user string) (task, resource string) {
 }
 
 // login brings the connection to the point where the client is known.
-func (c *conn) login(ctx context.Context) (<-chan ssh.NewChannel, <-chan *ssh.Request, error) {
+func (c *conn) login(ctx context.Context, until time.Time) (<-chan ssh.NewChannel, <-chan *ssh.Request, error) {
 	s := c.p.Settings()
+	ident, nc := identify(c.nc, until)
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
 	config := &ssh.ServerConfig{
-		Config:                  ssh.Config{KeyExchanges: keyExchanges, Ciphers: ciphers(), MACs: macs},
+		Config:                  ssh.Config{KeyExchanges: keyExchanges, Ciphers: ciphers(ident), MACs: macs},
 		PublicKeyAuthAlgorithms: ssh.SupportedAlgorithms().PublicKeyAuths,
 		MaxAuthTries:            maxTries,
 		ServerVersion:           "SSH-2.0-taskgate",
@@ -99,7 +106,7 @@ func (c *conn) login(ctx context.Context) (<-chan ssh.NewChannel, <-chan *ssh.Re
 		}
 		config.AddHostKey(k)
 	}
-	client, chans, reqs, err := ssh.NewServerConn(c.nc, config)
+	client, chans, reqs, err := ssh.NewServerConn(nc, config)
 	if err != nil {
 		return nil, nil, fmt.Errorf("ssh: login: %w", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -205,14 +206,25 @@ func TestSA17Tries(t *testing.T) {
 // A login by a browser is begun for this connection and by nobody who merely
 // knocks; a token that is typed instead is taken.
 func TestLoginByABrowser(t *testing.T) {
-	g := serve(t, all)
 	type question struct{ task, resource, address string }
+	var mu sync.Mutex
 	var asked []question
-	wait := func() (string, error) { return "token", nil }
-	g.protocol.Ask = func(_ context.Context, task, resource, address string) (*Asked, error) {
-		asked = append(asked, question{task, resource, address})
-		return &Asked{URL: "https://gw.example/device\x1b[2J", Code: "ABCD-EFGH", Wait: func() (string, error) { return wait() }}, nil
-	}
+	secret := "token"
+	g := serve(t, all, func(g *gateway) {
+		g.protocol.Ask = func(_ context.Context, task, resource, address string) (*Asked, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			asked = append(asked, question{task, resource, address})
+			return &Asked{URL: "https://gw.example/device\x1b[2J", Code: "ABCD-EFGH", Wait: func() (string, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				if secret == "" {
+					return "", errors.New("no")
+				}
+				return secret, nil
+			}}, nil
+		}
+	})
 	shown, answer := "", "token"
 	byHand := ssh.KeyboardInteractive(func(name, instruction string, questions []string, echos []bool) ([]string, error) {
 		shown += instruction
@@ -238,7 +250,9 @@ func TestLoginByABrowser(t *testing.T) {
 	if !strings.Contains(shown, "ABCD-EFGH") || strings.Contains(shown, "\x1b") {
 		t.Errorf("%q", shown)
 	}
-	wait = func() (string, error) { return "", errors.New("no") }
+	mu.Lock()
+	secret = ""
+	mu.Unlock()
 	if _, err := g.client(t, "x+web-1", ssh.RetryableAuthMethod(byHand, 5)); err == nil || len(asked) != 2 {
 		t.Errorf("%v, begun %d times", err, len(asked))
 	}
@@ -261,26 +275,57 @@ func TestOpenSSHCertificate(t *testing.T) {
 	if got.out != "in\n" || got.code != 0 {
 		t.Fatalf("%+v", got)
 	}
-	for _, want := range []string{"kex: algorithm: curve25519-sha256", "-etm@openssh.com"} {
-		if !strings.Contains(got.err, want) && !strings.Contains(got.err, "gcm") {
+	for _, want := range []string{"kex: algorithm: curve25519-sha256", "client->server cipher: aes128-gcm@openssh.com", "server->client cipher: aes128-gcm@openssh.com"} {
+		if !strings.Contains(got.err, want) {
 			t.Errorf("no %q in\n%s", want, got.err)
 		}
 	}
-	for _, old := range []string{"KexAlgorithms=diffie-hellman-group14-sha1", "Ciphers=aes128-cbc", "MACs=hmac-sha1", "KexAlgorithms=diffie-hellman-group14-sha256"} {
-		cmd := g.ssh("-o", old, "-o", "Ciphers=aes128-ctr", who, "echo in")
-		if strings.HasPrefix(old, "Ciphers") {
-			cmd = g.ssh("-o", old, who, "echo in")
+}
+
+// What is no longer current is not spoken, by whoever has nothing better.
+func TestSA05Algorithms(t *testing.T) {
+	g := serve(t, all)
+	for name, c := range map[string]struct {
+		config ssh.Config
+		ok     bool
+	}{
+		"ctr":         {ssh.Config{Ciphers: []string{ssh.CipherAES256CTR}, MACs: []string{ssh.HMACSHA256ETM}}, true},
+		"cbc":         {ssh.Config{Ciphers: []string{ssh.InsecureCipherAES128CBC}}, false},
+		"sha1 mac":    {ssh.Config{Ciphers: []string{ssh.CipherAES256CTR}, MACs: []string{ssh.HMACSHA1}}, false},
+		"group14":     {ssh.Config{KeyExchanges: []string{ssh.InsecureKeyExchangeDH14SHA1}}, false},
+		"group14-256": {ssh.Config{KeyExchanges: []string{ssh.KeyExchangeDH14SHA256}}, false},
+		"mlkem":       {ssh.Config{KeyExchanges: []string{ssh.KeyExchangeMLKEM768X25519}}, true},
+	} {
+		client, err := ssh.Dial("tcp", g.addr, &ssh.ClientConfig{Config: c.config, User: "x+web-1", Auth: []ssh.AuthMethod{ssh.Password("token")}, HostKeyCallback: ssh.InsecureIgnoreHostKey()})
+		if (err == nil) != c.ok {
+			t.Errorf("%s: %v", name, err)
 		}
-		if got := run(t, cmd, ""); got.code != 255 {
-			t.Errorf("%s: %+v", old, got)
+		if err == nil {
+			client.Close()
 		}
+	}
+	for ident, want := range map[string]bool{"SSH-2.0-OpenSSH_9.2p1 Debian": true, "SSH-2.0-OpenSSH_10.0": true, "SSH-2.0-OpenSSH_6.0": false, "SSH-2.0-paramiko_3.4": false, "": false, "SSH-2.0-OpenSSH_": false} {
+		if prefersSlow(ident) != want {
+			t.Error(ident)
+		}
+	}
+	// Who waits for the gateway to speak first is spoken to.
+	nc, err := net.Dial("tcp", g.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	b := make([]byte, 8)
+	if _, err := io.ReadFull(nc, b); err != nil || string(b) != "SSH-2.0-" {
+		t.Errorf("%q, %v", b, err)
 	}
 }
 
 // A host whose key nobody vouches for is not spoken to, and the client reads so.
 func TestSA18HostKey(t *testing.T) {
-	g := serve(t, all)
-	g.log.hostKey = func(string, net.Addr, ssh.PublicKey) error { return errors.New("not pinned") }
+	g := serve(t, all, func(g *gateway) {
+		g.log.hostKey = func(string, net.Addr, ssh.PublicKey) error { return errors.New("not pinned") }
+	})
 	got := run(t, g.ssh(who, "echo in"), "")
 	if got.code != 255 || !strings.Contains(got.err, "taskgate: the host web-1 is not who it should be") || !strings.Contains(got.err, ssh.FingerprintSHA256(g.host.HostKey)) {
 		t.Errorf("%+v", got)
@@ -288,7 +333,9 @@ func TestSA18HostKey(t *testing.T) {
 	if strings.Contains(g.host.Log(), "Accepted") {
 		t.Error("it was logged in to")
 	}
+	g.log.mu.Lock()
 	g.log.hostKey = nil
+	g.log.mu.Unlock()
 	if err := g.host.Authorize(newSigner(t).PublicKey()); err != nil {
 		t.Fatal(err)
 	}

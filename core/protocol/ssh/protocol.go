@@ -100,14 +100,15 @@ func (p *Protocol) Serve(ctx context.Context, nc net.Conn, g *gate.Gate) error {
 	if patience == 0 {
 		patience = loginTime
 	}
-	_ = nc.SetDeadline(time.Now().Add(patience))
+	until := time.Now().Add(patience)
+	_ = nc.SetDeadline(until)
 	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Now()) })
 	defer stop()
 	c := &conn{p: p, gate: g, nc: nc}
 	var chans <-chan ssh.NewChannel
 	var reqs <-chan *ssh.Request
 	err := p.contain("", func() (err error) {
-		chans, reqs, err = c.login(ctx)
+		chans, reqs, err = c.login(ctx, until)
 		return err
 	})
 	known()

@@ -102,15 +102,16 @@ func (m *memory) Authenticate(_ context.Context, l gate.Login) (gate.Grant, erro
 }
 
 func (m *memory) Dial(ctx context.Context, r *gate.Resource, _ string) (gate.Upstream, error) {
-	address := r.Address
+	m.mu.Lock()
+	address, check := r.Address, m.hostKey
 	if m.bare != "" {
 		address = m.bare
 	}
+	m.mu.Unlock()
 	nc, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return gate.Upstream{}, err
 	}
-	check := m.hostKey
 	if check == nil {
 		check = ssh.FixedHostKey(m.host.HostKey)
 	}
@@ -216,7 +217,7 @@ func (g *gateway) generation() *gate.Generation {
 }
 
 // serve starts a gateway in front of a real sshd.
-func serve(t testing.TB, verdict func(*abi.Command) *abi.Verdict) *gateway {
+func serve(t testing.TB, verdict func(*abi.Command) *abi.Verdict, before ...func(*gateway)) *gateway {
 	t.Helper()
 	g := &gateway{log: &memory{decided: make(chan gate.Decided, 1), asked: make(chan *gate.Request, 8)}, ca: newSigner(t), dir: t.TempDir(), guard: &rules{verdict: verdict}}
 	g.host = sshtest.Start(t, plain)
@@ -230,6 +231,9 @@ func serve(t testing.TB, verdict func(*abi.Command) *abi.Verdict) *gateway {
 			return &Settings{HostKeys: []ssh.Signer{key}, Authority: func(k ssh.PublicKey) bool { return bytes.Equal(k.Marshal(), authority) }}
 		},
 		Log: func(s, what string, err error) { t.Logf("%s: %s: %v", s, what, err) },
+	}
+	for _, f := range before {
+		f(g)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -269,7 +273,9 @@ func (g *gateway) bare(t testing.TB, serve func(*ssh.ServerConn, <-chan ssh.NewC
 	if err != nil {
 		t.Fatal(err)
 	}
+	g.log.mu.Lock()
 	g.log.bare, g.log.hostKey = l.Addr().String(), ssh.InsecureIgnoreHostKey()
+	g.log.mu.Unlock()
 	config := &ssh.ServerConfig{PublicKeyCallback: func(ssh.ConnMetadata, ssh.PublicKey) (*ssh.Permissions, error) { return nil, nil }}
 	config.AddHostKey(newSigner(t))
 	var wg sync.WaitGroup

@@ -94,7 +94,7 @@ func Reach(ctx context.Context, up gate.Upstream, address string, o *ResourceOpt
 	_ = up.Conn.SetDeadline(time.Now().Add(loginTime))
 	var wrong *stranger
 	config := &ssh.ClientConfig{
-		Config: ssh.Config{KeyExchanges: slices.Concat(keyExchanges, older), Ciphers: append(ciphers(), ssh.CipherChaCha20Poly1305), MACs: macs},
+		Config: ssh.Config{KeyExchanges: slices.Concat(keyExchanges, older), Ciphers: append(ciphers(""), ssh.CipherChaCha20Poly1305), MACs: macs},
 		User:   up.User,
 		Auth:   auth.Methods,
 		HostKeyCallback: func(name string, from net.Addr, key ssh.PublicKey) error {
