@@ -74,7 +74,8 @@ func hostResource(r *config.Resource) (*gate.Resource, error) {
 		}
 		h.algorithms = certAlgorithms
 	}
-	return &gate.Resource{Name: r.Name, Protocol: "ssh", Address: r.Address, Options: &sshproto.ResourceOptions{Posix: r.Posix, Dial: h}, Digest: r.Digest()}, nil
+	return &gate.Resource{Name: r.Name, Protocol: "ssh", Address: r.Address, Options: &sshproto.ResourceOptions{Posix: r.Posix, Dial: h},
+		Digest: fmt.Sprintf("%s %q", r.Digest(), slices.Sorted(maps.Keys(h.authorities)))}, nil // who is in the file counts, not its name alone
 }
 
 func algorithms(key ssh.PublicKey) []string {

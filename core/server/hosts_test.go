@@ -116,6 +116,10 @@ func TestSA18HostKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	write("cas", key(ca.PublicKey())+"\n")
+	if again, err := hostResource(hostsOf(t, dir, `  web-1: {protocol: ssh, address: "web-1:22", host_ca: "file:cas", login: a, key: "file:id"}`+"\n").Resources["web-1"]); err != nil || again.Digest == h.Digest {
+		t.Errorf("%v: a reload would not see that an authority is gone", err)
+	}
 	known := h.Options.(*sshproto.ResourceOptions).Dial.(*hostTarget).known
 	now := uint64(time.Now().Unix())
 	for name, c := range map[string]*ssh.Certificate{
