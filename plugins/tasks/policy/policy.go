@@ -295,6 +295,28 @@ func unlisted(list []abi.Protect, o *abi.Operation, column string) []abi.Protect
 
 func table(o *abi.Operation) string { return strings.Join(o.Object, ".") }
 
+// is says whether table gives this name, without making it.
+func is(o *abi.Operation, name string) bool {
+	if len(o.Object) != 2 {
+		return table(o) == name
+	}
+	a, b := o.Object[0], o.Object[1]
+	return len(name) == len(a)+1+len(b) && name[len(a)] == '.' && name[:len(a)] == a && name[len(a)+1:] == b
+}
+
+// has says whether the rule lists the verb and the table of an operation.
+func (r *Rule) has(o *abi.Operation) bool {
+	if !slices.Contains(r.Verbs, o.Verb) {
+		return false
+	}
+	for _, name := range r.Tables {
+		if is(o, name) {
+			return true
+		}
+	}
+	return false
+}
+
 // match finds the rule under which an operation may be done; nil and nil is
 // the floor, which every task has.
 func (t *Task) match(o *abi.Operation) (*Rule, *miss) {
@@ -331,13 +353,12 @@ func (t *Task) match(o *abi.Operation) (*Rule, *miss) {
 }
 
 func (t *Task) relation(o *abi.Operation) (*Rule, *miss) {
-	name := table(o)
-	if o.Attrs&abi.RowLock != 0 && !t.any("update", name) && !t.any("delete", name) {
-		return nil, &miss{what: "locking rows of " + name + " is not in this task"}
+	if o.Attrs&abi.RowLock != 0 && !t.any("update", table(o)) && !t.any("delete", table(o)) {
+		return nil, &miss{what: "locking rows of " + table(o) + " is not in this task"}
 	}
 	var matching []*Rule
 	for i := range t.Rules {
-		if r := &t.Rules[i]; slices.Contains(r.Verbs, o.Verb) && slices.Contains(r.Tables, name) {
+		if r := &t.Rules[i]; r.has(o) {
 			matching = append(matching, r)
 		}
 	}
@@ -369,6 +390,7 @@ func (t *Task) relation(o *abi.Operation) (*Rule, *miss) {
 		return first, nil
 	}
 	// One with a condition covers an operation whole: allow before review.
+	name := table(o)
 	var m miss
 	if first != nil {
 		m = miss{what: "column " + missing + " of " + name + " is not in this task for " + o.Verb, closest: "closest is rule " + first.At + ": " + first.String(), score: 1}

@@ -111,3 +111,16 @@ func BenchmarkJudge(b *testing.B) {
 		shop.Judge(cmd, &v)
 	}
 }
+
+// TestIs: a name is compared as if it were made.
+func TestIs(t *testing.T) {
+	objects := [][]string{nil, {"a"}, {"a.b"}, {"a", "b"}, {"a", "b.c"}, {"a.b", "c"}, {"", "a"}, {"a", ""}, {"", ""}, {"a", "b", "c"}, {"ab", ""}, {"a", "bb"}}
+	for _, o := range objects {
+		for _, name := range []string{"", ".", "a", "a.b", "a.b.c", ".a", "a.", "ab", "ab.", "a.bb", "a.b.", "b.a", "aab"} {
+			op := &abi.Operation{Object: o}
+			if got := is(op, name); got != (table(op) == name) {
+				t.Errorf("%q %q: %v", o, name, got)
+			}
+		}
+	}
+}
