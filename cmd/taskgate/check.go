@@ -39,7 +39,7 @@ type checked struct {
 func checkCommand() *cobra.Command {
 	var live, accept bool
 	c := &cobra.Command{Use: "check", Short: "find every fault of configuration, catalog and modules", Args: cobra.NoArgs,
-		Long: "Check finds every fault of configuration, catalog and modules, and opens no resource.\nWith --live it also asks the resources whether they have what the tasks list, and whether they still are as " + catalog.LockFile + " has them; --accept writes that file.",
+		Long: "Check finds every fault of configuration, catalog and modules, and opens no resource.\nWith --live it also asks the databases whether they have what the tasks list, and whether they still are as " + catalog.LockFile + " has them; and the hosts, whether they are who they should be, let the gateway in, and have the shell that they are said to have; --accept writes that file.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if accept && !live {
 				return hinted{errors.New("--accept needs --live"), "taskgate check --live --accept"}
@@ -102,7 +102,7 @@ func check(ctx context.Context, from config.Source, live, accept bool, out *chec
 		}
 		found, err := server.CheckLive(ctx, c, cat)
 		if err != nil {
-			return hinted{err, askHint}
+			return hinted{err, "does each run at its `address`, and is what opens it right?"}
 		}
 		if err := found.Faults.Err(); err != nil {
 			return err

@@ -121,12 +121,13 @@ func (k *kept) client() (*http.Client, error) {
 }
 
 // errWait is an answer that is not there yet, errCannot one that never will be;
-// errLogin is of a token that is not taken, errAway of a gateway that does not
-// answer: both are said by what they stand in.
+// errLogin is of a token that is not taken, errAbsent of what the gateway does
+// not have, errAway of one that does not answer: they are said by what they stand in.
 var (
 	errWait   = errors.New("not yet")
 	errCannot = errors.New("the provider offers no device flow")
 	errLogin  = errors.New("")
+	errAbsent = errors.New("")
 	errAway   = errors.New("")
 )
 
@@ -171,9 +172,12 @@ func (k *kept) do(ctx context.Context, method, path string, in, out any) error {
 	if resp.StatusCode == http.StatusUnauthorized {
 		return hinted{fmt.Errorf("%s%w", e.Error, errLogin), "run `taskgate login`"}
 	}
-	if resp.StatusCode >= http.StatusInternalServerError {
+	switch {
+	case resp.StatusCode >= http.StatusInternalServerError:
 		err = errAway
-	} else {
+	case resp.StatusCode == http.StatusNotFound:
+		err = errAbsent
+	default:
 		err = errors.New("")
 	}
 	if err = fmt.Errorf("%s%w", e.Error, err); e.Hint != "" {

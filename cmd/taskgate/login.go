@@ -55,7 +55,13 @@ func loginCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return showMe(m)
+		if err := errors.Join(showMe(m), k.beginSSH(ctx)); err != nil {
+			return err
+		}
+		if slices.ContainsFunc(m.Tasks, func(t server.TaskStatus) bool { return len(t.SSH) > 0 }) {
+			fmt.Println("hosts: `taskgate ssh-config --write ~/.ssh/config`, then ssh as ever")
+		}
+		return nil
 	}}
 	c.Flags().StringVar(&k.Gateway, "gateway", os.Getenv("TASKGATE_GATEWAY"), "the gateway's API, https://HOST:PORT")
 	c.Flags().StringVar(&k.CA, "ca", "", "a file of the certificates to trust instead of the system's")
@@ -225,7 +231,7 @@ func logoutCommand() *cobra.Command {
 		if gone := os.Remove(path); gone != nil && !errors.Is(gone, os.ErrNotExist) {
 			return errors.Join(err, gone)
 		}
-		return err
+		return errors.Join(err, forgetSSH())
 	}}
 }
 
@@ -264,7 +270,7 @@ func tokenCommand() *cobra.Command {
 
 func psqlCommand() *cobra.Command {
 	task, lasts := "", 8*time.Hour
-	c := &cobra.Command{Use: "psql RESOURCE [-- PSQL ARGUMENTS]", Short: "run psql on a resource, for a task", Args: psqlArgs, RunE: func(cmd *cobra.Command, args []string) error {
+	c := &cobra.Command{Use: "psql RESOURCE [-- PSQL ARGUMENTS]", Short: "run psql on a resource, for a task", Args: behindDash("psql", "taskgate psql RESOURCE --task TASK -- -c 'select 1'"), RunE: func(cmd *cobra.Command, args []string) error {
 		k, err := loadKept()
 		if err != nil {
 			return err
@@ -276,16 +282,12 @@ func psqlCommand() *cobra.Command {
 		if task, err = chooseTask(m, task, args[0]); err != nil {
 			return err
 		}
-		host, port, err := net.SplitHostPort(m.Postgres.Address)
+		if m.Postgres.Address == "" {
+			return hinted{errors.New("this gateway does not speak PostgreSQL"), "its operator adds `listeners: {postgres: …}`"}
+		}
+		host, port, err := k.reach(m.Postgres.Address)
 		if err != nil {
 			return err
-		}
-		if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() { // it listens everywhere: where the API was reached
-			u, err := url.Parse(k.Gateway)
-			if err != nil {
-				return err
-			}
-			host = u.Hostname()
 		}
 		program, err := exec.LookPath("psql")
 		if err != nil {
@@ -317,22 +319,40 @@ func psqlCommand() *cobra.Command {
 	return c
 }
 
-// psqlArgs takes one resource; what is psql's own stands behind --.
-func psqlArgs(cmd *cobra.Command, args []string) error {
-	const how = "taskgate psql RESOURCE --task TASK -- -c 'select 1'"
-	ours := cmd.ArgsLenAtDash()
-	if ours < 0 {
-		ours = len(args)
+// reach gives host and port of a listener. One that listens everywhere is where
+// the API was reached.
+func (k *kept) reach(address string) (host, port string, err error) {
+	if host, port, err = net.SplitHostPort(address); err != nil {
+		return "", "", err
 	}
-	switch {
-	case cmd.Flags().Changed("config") || cmd.Flags().Changed("set"):
-		return hinted{errors.New("psql reads no configuration of the gateway"), "psql's own flags go behind --: " + how}
-	case ours == 0:
-		return hinted{errors.New("the resource is missing"), how}
-	case ours > 1:
-		return hinted{fmt.Errorf("one resource is expected, and %q stands there too", args[1]), "the task goes by --task, and what is psql's own behind --: " + how}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		u, err := url.Parse(k.Gateway)
+		if err != nil {
+			return "", "", err
+		}
+		host = u.Hostname()
 	}
-	return nil
+	return host, port, nil
+}
+
+// behindDash takes one resource; what is another program's own stands behind --.
+func behindDash(program, how string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		ours := cmd.ArgsLenAtDash()
+		if ours < 0 {
+			ours = len(args)
+		}
+		behind := fmt.Sprintf("%s's own flags go behind --: %s", program, how)
+		switch {
+		case cmd.Flags().Changed("config") || cmd.Flags().Changed("set"):
+			return hinted{fmt.Errorf("%s reads no configuration of the gateway", program), behind}
+		case ours == 0:
+			return hinted{errors.New("the resource is missing"), how}
+		case ours > 1:
+			return hinted{fmt.Errorf("one resource is expected, and %q stands there too", args[1]), fmt.Sprintf("the task goes by --task, and what is %s's own behind --: %s", program, how)}
+		}
+		return nil
+	}
 }
 
 // mine completes with something of the tasks that one has.

@@ -38,7 +38,7 @@ func main() {
 	root.AddCommand(serveCommand(), checkCommand(), schemaCommand(), reloadCommand(), statusCommand(), killCommand(), explainCommand(),
 		approvalsCommand(), decideCommand("approve", "approve a request: what it holds runs once enough people have"), decideCommand("deny", "deny a request: what it holds does not run"),
 		sessionsCommand(), replayCommand(), auditCommand(), pluginCommand(),
-		loginCommand(), whoamiCommand(), tokenCommand(), psqlCommand(), logoutCommand(), devIDPCommand(), devConfirmCommand(),
+		loginCommand(), whoamiCommand(), tokenCommand(), psqlCommand(), sshCommand(), sshConfigCommand(), sshCertificateCommand(), logoutCommand(), devIDPCommand(), devConfirmCommand(),
 		&cobra.Command{Use: "version", Short: "the version of this program", Args: cobra.NoArgs, Run: func(*cobra.Command, []string) { fmt.Println("taskgate version " + version) }})
 	called, err := root.ExecuteC()
 	if errors.Is(err, errQuiet) {

@@ -17,10 +17,12 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
 
 	"github.com/taskgate/taskgate/internal/dextest"
 	"github.com/taskgate/taskgate/internal/pgtest"
+	"github.com/taskgate/taskgate/internal/sshtest"
 )
 
 func TestMain(m *testing.M) {
@@ -67,6 +69,7 @@ func (p *parts) start(dir string) error {
 //	confirmed USER PASSWORD COMMAND…  runs it, and logs in as USER where it asks for that
 //	until FILE TEXT      waits until the file has the text
 //	admin SQL            runs it at the server itself, as its superuser
+//	sshd NAME            starts a real sshd; FILE NAME.key opens it, and @NAME.address@, @NAME.host_key@ and @NAME.user@ in gateway.yaml stand for it
 func TestScripts(t *testing.T) {
 	shared := &parts{}
 	defer func() {
@@ -81,7 +84,7 @@ func TestScripts(t *testing.T) {
 	t.Run("scripts", func(t *testing.T) { // so that they are over before the server stops
 		testscript.Run(t, testscript.Params{Dir: "testdata/script", Setup: shared.setup, RequireUniqueNames: true,
 			Cmds: map[string]func(*testscript.TestScript, bool, []string){"start": start, "end": end, "login": login, "admin": shared.admin, "dex": shared.dex,
-				"status": status, "signal": sendSignal, "files": files, "flood": flood, "guide": guide, "until": until, "confirmed": confirmed}})
+				"status": status, "signal": sendSignal, "files": files, "flood": flood, "guide": guide, "until": until, "confirmed": confirmed, "sshd": sshd}})
 	})
 }
 
@@ -278,6 +281,22 @@ func guide(ts *testscript.TestScript, neg bool, args []string) {
 	if blocks == 0 {
 		ts.Fatalf("%s has no sh block", args[0])
 	}
+}
+
+func sshd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: sshd NAME")
+	}
+	dir := ts.MkAbs(args[0] + ".sshd")
+	ts.Check(os.Mkdir(dir, 0o700))
+	s, err := sshtest.Run(dir, sshtest.Options{})
+	ts.Check(err)
+	ts.Defer(s.Stop)
+	key, err := os.ReadFile(s.ClientKeyFile)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".key"), key, 0o600))
+	text := strings.NewReplacer("@"+args[0]+".address@", s.Address, "@"+args[0]+".host_key@", ssh.FingerprintSHA256(s.HostKey), "@"+args[0]+".user@", s.User).Replace(ts.ReadFile("gateway.yaml"))
+	ts.Check(os.WriteFile(ts.MkAbs("gateway.yaml"), []byte(text), 0o600))
 }
 
 func until(ts *testscript.TestScript, neg bool, args []string) {

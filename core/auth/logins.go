@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
@@ -36,6 +37,8 @@ const (
 	groupsOld     = 30 * time.Minute // older ones count no more where the provider does not answer
 	maxPending    = 1000             // logins under way
 	maxPendingOne = 10               // of one address
+
+	abandonedCounts = time.Minute // as under way: who gives up and asks again, again and again, has the provider asked each time
 )
 
 // What a login or a token can be refused for. Their texts are for the client.
@@ -61,6 +64,7 @@ type Logins struct {
 	stop    context.CancelFunc
 	running sync.WaitGroup
 	over    sync.Map // logins that were ended while the store could not write that down
+	ca      atomic.Pointer[CA]
 
 	mu      sync.Mutex
 	pending map[string]*pending
@@ -75,6 +79,8 @@ type pending struct {
 	token   string
 	err     error
 	browser *browser // where it is not by a device's code; nothing waits on done then
+	leave   context.CancelFunc
+	gone    bool // nobody waits for it any more
 }
 
 // NewLogins makes them. Key is the file of the key that refresh tokens are
@@ -160,10 +166,13 @@ func (l *Logins) Begin(ctx context.Context, issuerURL, address string, purpose A
 	if limit := time.Now().Add(15 * time.Minute); d.Expiry.IsZero() || d.Expiry.After(limit) {
 		d.Expiry = limit
 	}
+	asking, leave := context.WithDeadline(l.ctx, d.Expiry)
+	l.mu.Lock()
+	p.leave = leave
+	l.mu.Unlock()
 	l.running.Go(func() {
-		ctx, cancel := context.WithDeadline(l.ctx, d.Expiry)
-		defer cancel()
-		p.login, p.token, p.err = l.confirm(ctx, i, cfg, d, purpose)
+		defer leave()
+		p.login, p.token, p.err = l.confirm(asking, i, cfg, d, purpose)
 		close(p.done)
 		time.AfterFunc(2*time.Minute, func() { l.forget(id) }) // for whom never comes back
 	})
@@ -252,7 +261,7 @@ func (l *Logins) Wait(ctx context.Context, id string) (*Record, string, error) {
 	l.mu.Lock()
 	p := l.pending[id]
 	l.mu.Unlock()
-	if p == nil || p.browser != nil {
+	if p == nil || p.browser != nil || p.gone {
 		return nil, "", ErrUnknown
 	}
 	select {
@@ -262,15 +271,45 @@ func (l *Logins) Wait(ctx context.Context, id string) (*Record, string, error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.pending[id] == nil { // somebody else was first
+	if l.pending[id] == nil || p.gone { // somebody else was first
 		return nil, "", ErrUnknown
 	}
 	delete(l.pending, id)
 	return p.login, p.token, p.err
 }
 
+// Abandon gives up a login that nobody waits for any more: who confirms it now
+// logs nobody in.
+func (l *Logins) Abandon(id string) {
+	l.mu.Lock()
+	p := l.pending[id]
+	if p == nil || p.leave == nil || p.gone {
+		l.mu.Unlock()
+		return
+	}
+	p.gone = true
+	p.leave()
+	l.mu.Unlock()
+	time.AfterFunc(abandonedCounts, func() { l.forget(id) })
+	<-p.done
+	if p.login == nil { // not confirmed, as nearly always
+		return
+	}
+	ctx, stop := context.WithTimeout(context.Background(), 10*time.Second)
+	defer stop()
+	if err := l.store.EndLogin(ctx, p.login.ID, "nobody waited for it", l.now()); err != nil {
+		l.over.Store(p.login.ID, true)
+	}
+}
+
 // Authenticate implements gate.Identity.
 func (l *Logins) Authenticate(ctx context.Context, in gate.Login) (gate.Grant, error) {
+	if in.Certificate != nil {
+		if in.Secret != "" {
+			return gate.Grant{}, errors.New("auth: a certificate and a token at once")
+		}
+		return l.certified(ctx, in)
+	}
 	if !strings.HasPrefix(in.Secret, tokenPrefix) {
 		g, err := l.Authority.Authenticate(ctx, in)
 		if i := l.trusted(g.Issuer); err == nil && (i == nil || i.NoRaw) {
@@ -282,21 +321,38 @@ func (l *Logins) Authenticate(ctx context.Context, in gate.Login) (gate.Grant, e
 	if err != nil {
 		return gate.Grant{}, err
 	}
+	return l.granted(t, r, in, "login")
+}
+
+// granted gives what a token opens, where it is for that.
+func (l *Logins) granted(t *Token, r *Record, in gate.Login, source string) (gate.Grant, error) {
 	if t.Audience != Data {
 		return gate.Grant{Issuer: r.Issuer, Subject: r.Subject}, &gate.Denied{Guard: "gate", Reason: abi.Reason{Code: "auth.audience",
 			Message: "this token is for decisions and opens no session", Hint: "taskgate login gives one that does"}}
 	}
 	if t.Task != "" && t.Task != in.Task || t.Resource != "" && t.Resource != in.Resource {
 		return gate.Grant{Issuer: r.Issuer, Subject: r.Subject}, &gate.Denied{Guard: "gate", Reason: abi.Reason{Code: "auth.narrow",
-			Message: fmt.Sprintf("this token is for task %q on %q", t.Task, t.Resource), Hint: fmt.Sprintf("user=%s dbname=%s", t.Task, t.Resource)}}
+			Message: fmt.Sprintf("this token is for task %q on %q", t.Task, t.Resource), Hint: narrowHint(t, in)}}
 	}
-	return gate.Grant{Issuer: r.Issuer, Subject: r.Subject, Groups: r.Groups, Expires: t.Expires, Source: "login", Login: r.ID}, nil
+	return gate.Grant{Issuer: r.Issuer, Subject: r.Subject, Groups: r.Groups, Expires: t.Expires, Source: source, Login: r.ID}, nil
+}
+
+// narrowHint says how a client names what its token is for.
+func narrowHint(t *Token, in gate.Login) string {
+	if in.Protocol == "ssh" {
+		return fmt.Sprintf("ssh %s+%s@…", t.Task, t.Resource)
+	}
+	return fmt.Sprintf("user=%s dbname=%s", t.Task, t.Resource)
 }
 
 // Lookup gives a token that holds now, for who has that address, and its login,
 // with groups that are fresh enough.
 func (l *Logins) Lookup(ctx context.Context, secret, address string) (*Token, *Record, error) {
-	t, err := l.store.Token(ctx, sha256.Sum256([]byte(secret)))
+	return l.lookup(ctx, sha256.Sum256([]byte(secret)), address)
+}
+
+func (l *Logins) lookup(ctx context.Context, hash [32]byte, address string) (*Token, *Record, error) {
+	t, err := l.store.Token(ctx, hash)
 	if errors.Is(err, ErrUnknown) {
 		return nil, nil, ErrToken
 	} else if err != nil {

@@ -19,7 +19,6 @@ import (
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/strict"
-	"github.com/taskgate/taskgate/internal/nearest"
 	"github.com/taskgate/taskgate/plugins/tasks/policy"
 )
 
@@ -55,8 +54,11 @@ type Task struct {
 	Rules       []policy.Rule
 	Written     []Written // the rules as the file has them
 	Masks       []Mask
-	Oracle      string // accept, refuse, or empty
+	Texts       []policy.Text // masks of a task for hosts
+	Oracle      string        // accept, refuse, or empty
 	File        string
+
+	CommandShell bool // an interactive shell is the gateway's own
 
 	resources []strict.Node
 	login     strict.Node
@@ -80,8 +82,7 @@ const (
 // later are fields of the format that this version does not carry out. They
 // are refused rather than ignored: a rule that is not kept is a hole.
 var later = map[string]string{
-	"blind": "masking before the server", "budget": "budgets",
-	"exec": "hosts", "files": "hosts", "kube": "clusters",
+	"blind": "masking before the server", "budget": "budgets", "kube": "clusters",
 }
 
 // Load reads every *.yaml file of a directory, and the lock. The error holds all
@@ -130,7 +131,7 @@ func Read(dir string) (*Catalog, error) {
 		if t.Name != "" && c.Tasks[t.Name] == nil {
 			c.Tasks[t.Name] = t
 		}
-		c.Warnings = append(append(c.Warnings, t.overlaps()...), t.pointless()...)
+		c.Warnings = append(append(c.Warnings, t.overlaps()...), append(t.pointless(), t.idle()...)...)
 	}
 	if !found && len(faults) == 0 {
 		return nil, fmt.Errorf("catalog: no task files (*.yaml) in %s", dir)
@@ -138,21 +139,26 @@ func Read(dir string) (*Catalog, error) {
 	return c, faults.Err()
 }
 
-// Against holds the tasks against the resources that there are, each with the
-// names of its logins.
-func (c *Catalog) Against(resources map[string][]string) (faults strict.Faults) {
+// Resource is what the tasks are held against of a resource.
+type Resource struct {
+	Protocol string // postgres, ssh
+	Address  string // host:port
+	Logins   []string
+}
+
+// Against holds the tasks against the resources that there are.
+func (c *Catalog) Against(resources map[string]Resource) (faults strict.Faults) {
 	for _, t := range c.Tasks {
 		login := t.LoginAt(resources)
 		for i, r := range t.Resources {
-			logins, ok := resources[r]
+			is, ok := resources[r]
+			logins := is.Logins
 			known := strings.Join(slices.Sorted(slices.Values(logins)), ", ")
 			switch {
 			case !ok:
-				hint := "known are " + strings.Join(slices.Sorted(maps.Keys(resources)), ", ")
-				if near := nearest.Word(r, maps.Keys(resources)); near != "" {
-					hint = fmt.Sprintf("did you mean %q?", near)
-				}
-				faults = append(faults, t.resources[i].Wrong("the resource %q is not in the configuration (%s)", r, hint))
+				faults = append(faults, t.resources[i].Wrong("the resource %q is not in the configuration (%s)", r, near(r, slices.Sorted(maps.Keys(resources)))))
+			case t.fits(r, is) != "":
+				faults = append(faults, t.resources[i].Wrong("%s", t.fits(r, is)))
 			case slices.Contains(logins, login) || len(logins) == 0:
 			case t.Login != "":
 				faults = append(faults, t.login.Wrong("the resource %q has no login %q (known are %s)", r, t.Login, known))
@@ -160,15 +166,16 @@ func (c *Catalog) Against(resources map[string][]string) (faults strict.Faults) 
 				faults = append(faults, t.resources[i].Wrong("which login of the resource %q? login: NAME says it, of %s", r, known))
 			}
 		}
+		faults = append(faults, t.roundabout(resources)...)
 	}
 	return faults
 }
 
 // LoginAt gives the login that the task uses: the one it names, or the only one
 // that its first resource has.
-func (t *Task) LoginAt(resources map[string][]string) string {
-	if t.Login == "" && len(t.Resources) > 0 && len(resources[t.Resources[0]]) == 1 {
-		return resources[t.Resources[0]][0]
+func (t *Task) LoginAt(resources map[string]Resource) string {
+	if t.Login == "" && len(t.Resources) > 0 && len(resources[t.Resources[0]].Logins) == 1 {
+		return resources[t.Resources[0]].Logins[0]
 	}
 	return t.Login
 }
@@ -197,6 +204,9 @@ func (o *Written) covers(w *Written) bool {
 	all := func(of, in []string) bool {
 		return !slices.ContainsFunc(of, func(s string) bool { return !slices.Contains(in, s) })
 	}
+	if a.Host != nil || b.Host != nil {
+		return a.Review == nil && wider(a.Host, b.Host)
+	}
 	if a.Review != nil || a.Where != "" && a.Where != b.Where || a.Rows > 0 && (b.Rows == 0 || b.Rows > a.Rows) || len(b.Verbs) == 0 {
 		return false
 	}
@@ -210,6 +220,7 @@ func (c *Catalog) task(path string, n strict.Node) *Task {
 	var rules []strict.Node
 	var masks []strict.Node
 	review, named, placed, ruled := map[int]bool{}, false, false, false
+	seen := map[string]strict.Node{} // what only a task for databases has
 	fields := map[string]func(strict.Node){
 		"task": func(v strict.Node) {
 			t.Name, named = v.String(), true
@@ -235,18 +246,20 @@ func (c *Catalog) task(path string, n strict.Node) *Task {
 			}
 		},
 		"login":       func(v strict.Node) { t.Login, t.login = v.String(), v },
-		"introspect":  func(v strict.Node) { t.Introspect = v.Bool() },
-		"show_errors": func(v strict.Node) { t.ShowErrors = v.Bool() },
-		"settings":    func(v strict.Node) { t.Settings = v.Strings() },
+		"introspect":  func(v strict.Node) { t.Introspect, seen["introspect"] = v.Bool(), v },
+		"show_errors": func(v strict.Node) { t.ShowErrors, seen["show_errors"] = v.Bool(), v },
+		"settings":    func(v strict.Node) { t.Settings, seen["settings"] = v.Strings(), v },
 		"limits": func(v strict.Node) {
 			v.Fields(map[string]func(strict.Node){
 				"session": func(v strict.Node) { t.Session = v.Duration() },
 				"rows": func(v strict.Node) {
+					seen["rows"] = v
 					if t.Rows = v.Int(1 << 40); t.Rows == 0 {
 						v.Fault("at least 1 is expected: a limit that is left out is none")
 					}
 				},
 				"statement_timeout": func(v strict.Node) {
+					seen["statement_timeout"] = v
 					if t.Timeout = v.Duration(); t.Timeout != 0 && (t.Timeout < time.Millisecond || t.Timeout > maxTimeout) {
 						v.Fault("a time from 1ms to %s is expected", maxTimeout)
 					}
@@ -264,12 +277,15 @@ func (c *Catalog) task(path string, n strict.Node) *Task {
 			}
 		},
 	}
-	fields["mask"] = func(v strict.Node) { masks = v.List() }
-	fields["oracle"] = func(v strict.Node) { t.Oracle = v.One("accept", "refuse") }
+	fields["mask"] = func(v strict.Node) { masks, seen["mask"] = v.List(), v }
+	fields["oracle"] = func(v strict.Node) { t.Oracle, seen["oracle"] = v.One("accept", "refuse"), v }
 	for name, what := range later {
 		fields[name] = func(v strict.Node) {
 			v.Fault("this version has no %s yet, and does not ignore what it cannot keep", what)
 		}
+	}
+	for _, name := range hostFields {
+		fields[name] = func(v strict.Node) { v.Fault("it stands in a rule: allow: [{%s: ...}]", name) }
 	}
 	n.Fields(fields)
 	if !named {
@@ -293,7 +309,12 @@ func (c *Catalog) task(path string, n strict.Node) *Task {
 			t.Channels = append(t.Channels, w.Rule.Channels...)
 		}
 	}
-	t.mask(masks)
+	if t.Protocol() == "ssh" {
+		t.texts(masks)
+	} else {
+		t.mask(masks)
+	}
+	t.protocols(seen)
 	return t
 }
 
@@ -412,6 +433,15 @@ func (c *Catalog) rule(n strict.Node, review bool) (policy.Rule, bool) {
 	for _, name := range []string{"mask", "oracle"} {
 		fields[name] = func(v strict.Node) { v.Fault("it stands beside allow, for the whole task: %s", example[name]) }
 	}
+	var h policy.Host
+	maps.Copy(fields, hosts(&h))
+	seen := map[string]strict.Node{}
+	for name, f := range fields {
+		fields[name] = func(v strict.Node) {
+			seen[name] = v
+			f(v)
+		}
+	}
 	n.Fields(fields)
 	switch {
 	case review && by:
@@ -423,13 +453,24 @@ func (c *Catalog) rule(n strict.Node, review bool) (policy.Rule, bool) {
 			v.Fault("it is for rules that are held: list the rule under review")
 		}
 	}
+	if slices.ContainsFunc(hostFields, func(name string) bool { return seen[name].Exists() }) {
+		r.Host, r.Verbs = &h, nil
+		ofHost(&h, seen, review)
+		if review && !by {
+			n.Fault(byWhom)
+		}
+		return r, false
+	}
+	if v, ok := seen["stdin"]; ok {
+		v.Fault("it is for exec and opaque: what the client sends to a program")
+	}
 	writes := slices.ContainsFunc(r.Verbs, func(v string) bool { return v == "insert" || v == "update" || v == "delete" })
 	reads := slices.ContainsFunc(r.Verbs, func(v string) bool { return v == "select" || v == "insert" || v == "update" })
 	call := slices.Contains(r.Verbs, "call")
 	channel := slices.ContainsFunc(r.Verbs, func(v string) bool { return v == "listen" || v == "notify" })
 	switch {
 	case len(r.Verbs) == 0 && verbless:
-		n.Fault("the rule has no verbs, so it can never match")
+		n.Fault("the rule has no verbs, and nothing of a host, so it can never match")
 	case len(r.Verbs) == 0: // they are at fault themselves
 	case call && (len(r.Functions) == 0 || len(r.Verbs) > 1):
 		n.Fault("call is for functions, in a rule of its own: {verbs: [call], functions: [public.f]}")
@@ -448,10 +489,12 @@ func (c *Catalog) rule(n strict.Node, review bool) (policy.Rule, bool) {
 	case r.Rows > 0 && (!writes || slices.ContainsFunc(r.Verbs, func(v string) bool { return v != "insert" && v != "update" && v != "delete" })):
 		n.Fault("rows is for insert, update and delete: no other verb says how many rows it has written")
 	case review && !by:
-		n.Fault("a review rule says by whom: by: {groups: [dba], people: 1}")
+		n.Fault(byWhom)
 	}
 	return r, star
 }
+
+const byWhom = "a review rule says by whom: by: {groups: [dba], people: 1}"
 
 // who reads by whom something is approved.
 func who(n strict.Node, r *policy.Review) {
@@ -497,7 +540,7 @@ func dotted(s string) bool {
 
 // compiled is what the tasks guard is told of a task.
 func (t *Task) compiled() *policy.Task {
-	p := &policy.Task{Rules: t.Rules, Rows: uint64(t.Rows), Timeout: uint32(t.Timeout / time.Millisecond), ShowErrors: t.ShowErrors, Settings: t.Settings, Oracle: t.Oracle}
+	p := &policy.Task{Rules: t.Rules, Rows: uint64(t.Rows), Timeout: uint32(t.Timeout / time.Millisecond), ShowErrors: t.ShowErrors, Settings: t.Settings, Oracle: t.Oracle, Texts: t.Texts}
 	for i := range t.Masks {
 		m := &t.Masks[i]
 		p.Masks = append(p.Masks, abi.Protect{Relation: m.Relation[:], Column: m.Column, Kind: m.Rule.Kind, Arg: m.Rule.Arg, Nulls: m.Rule.Nulls})

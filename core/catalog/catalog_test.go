@@ -208,7 +208,7 @@ func TestAgainst(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	logins := map[string][]string{"shop": {"app"}, "two": {"ro", "app"}, "ro": {"ro"}}
+	logins := map[string]Resource{"shop": {"postgres", "db-1:5432", []string{"app"}}, "two": {"postgres", "db-2:5432", []string{"ro", "app"}}, "ro": {"postgres", "db-3:5432", []string{"ro"}}}
 	err = c.Against(logins).Err()
 	got := ""
 	for line := range strings.Lines(err.Error()) {

@@ -52,9 +52,11 @@ type Config struct {
 type Listeners struct {
 	API      *Listener // logins, health and metrics
 	Postgres *Listener
+	SSH      *SSHListener
 }
 
-// All gives those that there are, by name.
+// All gives those that there are, by name. SSH has its own encryption, and so
+// counts as plain.
 func (l Listeners) All() map[string]*Listener {
 	all := map[string]*Listener{}
 	if l.API != nil {
@@ -62,6 +64,9 @@ func (l Listeners) All() map[string]*Listener {
 	}
 	if l.Postgres != nil {
 		all["postgres"] = l.Postgres
+	}
+	if l.SSH != nil {
+		all["ssh"] = &Listener{Address: l.SSH.Address, Plain: true, Public: l.SSH.Public}
 	}
 	return all
 }
@@ -97,36 +102,49 @@ func (i Issuer) Digest() string {
 	return fmt.Sprintf("%q %q %q %q %q %t %q %v %q %q", i.URL, i.ClientID, i.Subject, i.Groups, i.MayAssert, i.RawTokens, i.Scopes, i.Secret, i.People, i.Roles)
 }
 
-// Resource is a database behind the gateway.
+// Resource is a database or a host behind the gateway.
 type Resource struct {
 	Name     string
+	Protocol string // postgres (default), ssh
 	Address  string
+	Logins   map[string]*Login
+
+	// Of a database.
 	Database string
 	TLS      string // verify-full (default), disable (loopback alone)
 	CA       string // file of the certificates to trust; empty is the system's
-	Logins   map[string]*Login
 
 	Extensions []string // whose types and immutable functions every text may use
 	Drift      string   // poll (default), strict: how a schema that others change is noticed
+
+	// Of a host. It has either keys or an authority.
+	HostKeys []string // fingerprints, SHA256:…, or lines of public keys
+	HostCA   string   // file:PATH or the line of a public key, that signs host certificates
+	Posix    bool     // the login shells read words as POSIX has it
 }
 
 // Digest is over all that is written of a resource. A secret counts as what it
 // refers to.
 func (r *Resource) Digest() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%q %q %q %q %q %q", r.Address, r.Database, r.TLS, r.CA, r.Extensions, r.Drift)
+	fmt.Fprintf(&b, "%q %q %q %q %q %q %q %q %q %t", r.Protocol, r.Address, r.Database, r.TLS, r.CA, r.Extensions, r.Drift, r.HostKeys, r.HostCA, r.Posix)
 	for _, name := range slices.Sorted(maps.Keys(r.Logins)) {
-		fmt.Fprintf(&b, " %q %q %q %t", name, r.Logins[name].User, r.Logins[name].Password, r.Logins[name].Privileged)
+		l := r.Logins[name]
+		fmt.Fprintf(&b, " %q %q %q %t %q %q", name, l.User, l.Password, l.Privileged, l.Key, l.CA)
 	}
 	return b.String()
 }
 
-// Login is a role at a resource.
+// Login is a role of a database, or an account of a host.
 type Login struct {
-	User     string
-	Password Secret
+	User string
 
+	Password   Secret
 	Privileged bool // it may be a superuser, bypass row-level security or own tables
+
+	// Of a host: one of them.
+	Key Secret // a private key
+	CA  Secret // the private key of an authority that signs a certificate for each connection
 }
 
 // Plugin is a guard.
@@ -169,6 +187,9 @@ type Secret struct{ ref string }
 
 // String names the reference, which is no secret.
 func (s Secret) String() string { return s.ref }
+
+// Given says whether there is one.
+func (s Secret) Given() bool { return s.ref != "" }
 
 // Resolve reads the secret.
 func (s Secret) Resolve() (string, error) {
@@ -308,7 +329,7 @@ func Parse(path string, b []byte, layers ...strict.Layer) (*Config, error) {
 			v.Fields(map[string]func(strict.Node){
 				"api":      func(v strict.Node) { c.Listeners.API = p.listener(v) },
 				"postgres": func(v strict.Node) { c.Listeners.Postgres = p.listener(v) },
-				"ssh":      func(v strict.Node) { v.Fault("this version does not speak SSH yet") },
+				"ssh":      func(v strict.Node) { c.Listeners.SSH = p.sshListener(v) },
 				"kube":     func(v strict.Node) { v.Fault("this version does not speak to clusters yet") },
 			})
 		},
@@ -350,11 +371,20 @@ func Parse(path string, b []byte, layers ...strict.Layer) (*Config, error) {
 			v.Fields(map[string]func(strict.Node){"results": func(v strict.Node) { c.Record = v.One("none", "head", "full") }})
 		},
 	})
-	if c.Listeners.Postgres == nil {
-		n.Fault("no listener: listeners: {postgres: {address: 127.0.0.1:6432, …}}")
+	if c.Listeners.Postgres == nil && c.Listeners.SSH == nil {
+		n.Fault("no listener: listeners: {postgres: {address: 127.0.0.1:6432, …}} or {ssh: {address: 127.0.0.1:2222}}")
 	}
-	if a, b := c.Listeners.API, c.Listeners.Postgres; a != nil && b != nil && a.Address == b.Address && a.Address != "" && !strings.HasSuffix(a.Address, ":0") {
-		n.Fault("listeners: api and postgres have the same address")
+	at := map[string]string{} // listeners by address
+	all := c.Listeners.All()
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		a := all[name].Address
+		if a == "" || strings.HasSuffix(a, ":0") {
+			continue
+		}
+		if at[a] != "" {
+			n.Fault("listeners: %s and %s have the same address", at[a], name)
+		}
+		at[a] = name
 	}
 	if len(c.Issuers) == 0 {
 		n.Fault("no issuers, so nobody could log in")
@@ -568,53 +598,6 @@ func (p *parser) webhook(n strict.Node, c *Config) Webhook {
 		n.Fault("no secret: whoever gets it could not tell that it is from here: secret: file:PATH, env:NAME or command:TEXT")
 	}
 	return h
-}
-
-func (p *parser) resource(name string, n strict.Node) *Resource {
-	r := &Resource{Name: name, TLS: "verify-full", Drift: "poll", Logins: map[string]*Login{}}
-	addressed := false
-	n.Fields(map[string]func(strict.Node){
-		"protocol":   func(v strict.Node) { v.One("postgres") },
-		"address":    func(v strict.Node) { r.Address, addressed = address(v), true },
-		"database":   func(v strict.Node) { r.Database = v.String() },
-		"tls":        func(v strict.Node) { r.TLS = v.One("verify-full", "disable") },
-		"ca":         func(v strict.Node) { r.CA = p.file(v); p.needs(v, r.CA, false) },
-		"extensions": func(v strict.Node) { r.Extensions = v.Strings() },
-		"drift":      func(v strict.Node) { r.Drift = v.One("poll", "strict") },
-		"logins": func(v strict.Node) {
-			v.Each(func(name string, v strict.Node) {
-				l, given := &Login{}, false
-				v.Fields(map[string]func(strict.Node){
-					"user":       func(v strict.Node) { l.User = v.String() },
-					"password":   func(v strict.Node) { l.Password, given = p.secret(v), true },
-					"privileged": func(v strict.Node) { l.Privileged = v.One("accepted") != "" },
-				})
-				if l.User == "" {
-					v.Fault("the login has no user")
-				}
-				if !given {
-					v.Fault("the login has no password: password: file:PATH, env:NAME or command:TEXT")
-				}
-				r.Logins[name] = l
-			})
-		},
-	})
-	if !addressed {
-		n.Fault("no address: address: HOST:PORT")
-	}
-	if r.Database == "" {
-		n.Fault("no database")
-	}
-	if r.TLS == "disable" && r.Address != "" && !loopback(r.Address) {
-		n.Fault("tls: disable is for a resource on loopback alone")
-	}
-	if r.TLS == "disable" && r.CA != "" {
-		n.Fault("ca says whom to trust by TLS, and tls: disable has none")
-	}
-	if len(r.Logins) == 0 {
-		n.Fault("no logins: logins: {app: {user: app, password: file:…}}")
-	}
-	return r
 }
 
 func (p *parser) plugin(n strict.Node) Plugin {

@@ -28,7 +28,8 @@ func TestSchema(t *testing.T) {
 	} {
 		stricttest.SameKeys(t, Schema, at, text, read)
 	}
-	stricttest.SameKeys(t, Schema, "/properties/listeners", "listeners: {QQQQQQ: 1}\n", read, "ssh", "kube")
+	stricttest.SameKeys(t, Schema, "/properties/listeners", "listeners: {QQQQQQ: 1}\n", read, "kube")
+	stricttest.SameKeys(t, Schema, "/properties/listeners/properties/ssh", "listeners: {ssh: {QQQQQQ: 1}}\n", read, "tls", "plain")
 	s := stricttest.Schema(t, Schema)
 	b, err := os.ReadFile("../../gateway.yaml")
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
 
 	"github.com/taskgate/taskgate/core/gate"
@@ -46,6 +47,7 @@ type SessionStatus struct {
 	Subject  string    `json:"subject"`
 	Task     string    `json:"task"`
 	Resource string    `json:"resource"`
+	Protocol string    `json:"protocol"`
 	Address  string    `json:"address"`
 	Since    time.Time `json:"since"`
 	Commands uint64    `json:"commands"`
@@ -57,7 +59,8 @@ type ListenerStatus struct {
 	Name    string     `json:"name"`
 	Address string     `json:"address"`
 	TLS     bool       `json:"tls"`
-	Expires *time.Time `json:"expires,omitempty"` // its certificate
+	Expires *time.Time `json:"expires,omitempty"`  // its certificate
+	HostKey string     `json:"host_key,omitempty"` // of SSH: the fingerprint that clients know it by
 }
 
 // Status is what `taskgate status` shows.
@@ -83,6 +86,9 @@ func (s *Server) Listeners() (list []ListenerStatus) {
 		if t := f.tls.Load(); t != nil {
 			l.TLS, l.Expires = true, &t.Certificates[0].Leaf.NotAfter
 		}
+		if k := s.keys.Load(); k != nil && name == "ssh" {
+			l.HostKey = ssh.FingerprintSHA256(k.host.PublicKey())
+		}
 		list = append(list, l)
 	}
 	sort.Slice(list, func(i, j int) bool { return list[i].Name < list[j].Name })
@@ -106,7 +112,7 @@ func (s *Server) Status() Status {
 	for _, x := range s.gate.Sessions() {
 		a := x.About()
 		n, denied := x.Counts()
-		st.Sessions = append(st.Sessions, SessionStatus{x.ID(), a.Subject, a.Task, a.Resource, a.Address, x.Started(), n, denied})
+		st.Sessions = append(st.Sessions, SessionStatus{x.ID(), a.Subject, a.Task, a.Resource, a.Protocol, a.Address, x.Started(), n, denied})
 	}
 	sort.Slice(st.Sessions, func(i, j int) bool { return st.Sessions[i].Since.Before(st.Sessions[j].Since) })
 	return st

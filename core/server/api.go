@@ -117,6 +117,7 @@ type Front struct {
 type TaskStatus struct {
 	Name      string   `json:"name"`
 	Resources []string `json:"resources"`
+	SSH       []string `json:"ssh,omitempty"` // those of them that are reached by SSH
 }
 
 // Me is who a token is for, and what it opens.
@@ -127,7 +128,7 @@ type Me struct {
 	Expires  time.Time    `json:"expires"`
 	Audience string       `json:"audience"` // data or control
 	Tasks    []TaskStatus `json:"tasks"`
-	Postgres Front        `json:"postgres"`
+	Postgres Front        `json:"postgres,omitzero"` // where the gateway speaks it
 }
 
 // Token is one that the gateway has handed out. It is a secret.
@@ -156,6 +157,7 @@ func (s *Server) api() http.Handler {
 	mux.HandleFunc("POST /v1/tokens", s.narrow)
 	mux.HandleFunc("POST /v1/logout", s.logout)
 	s.approvalRoutes(mux)
+	s.sshRoutes(mux)
 	return mux
 }
 
@@ -265,15 +267,19 @@ func (s *Server) me(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	me := Me{Issuer: l.Issuer, Subject: l.Subject, Groups: l.Groups, Expires: t.Expires, Audience: "data", Tasks: []TaskStatus{}, Postgres: *s.front.Load()}
+	me := Me{Issuer: l.Issuer, Subject: l.Subject, Groups: l.Groups, Expires: t.Expires, Audience: "data", Tasks: []TaskStatus{}}
+	if to := s.front.Load(); to != nil {
+		me.Postgres = *to
+	}
 	if t.Audience == auth.Control { // it opens no task
 		me.Audience = "control"
 		reply(w, http.StatusOK, me)
 		return
 	}
-	for _, task := range s.gate.Current().Allowed(l.Groups) {
+	gen := s.gate.Current()
+	for _, task := range gen.Allowed(l.Groups) {
 		if t.Task == "" || t.Task == task.Name {
-			me.Tasks = append(me.Tasks, TaskStatus{task.Name, task.Resources})
+			me.Tasks = append(me.Tasks, TaskStatus{task.Name, task.Resources, hosts(gen, task)})
 		}
 	}
 	reply(w, http.StatusOK, me)

@@ -19,6 +19,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/crypto/ssh"
+
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/approval"
 	"github.com/taskgate/taskgate/core/auth"
@@ -26,6 +28,7 @@ import (
 	"github.com/taskgate/taskgate/core/config"
 	"github.com/taskgate/taskgate/core/gate"
 	"github.com/taskgate/taskgate/core/protocol/postgres"
+	sshproto "github.com/taskgate/taskgate/core/protocol/ssh"
 	"github.com/taskgate/taskgate/core/record"
 	"github.com/taskgate/taskgate/core/strict"
 	"github.com/taskgate/taskgate/core/wasm"
@@ -98,25 +101,30 @@ func plan(c *config.Config) (*gate.Generation, *catalog.Catalog, error) {
 		faults = append(faults, strict.Of(err)...)
 	}
 	gen := &gate.Generation{Tasks: map[string]*gate.Task{}, Resources: map[string]*gate.Resource{}}
-	logins := map[string][]string{}
+	known := map[string]catalog.Resource{}
 	for name, r := range c.Resources {
 		res, err := resource(r)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) { // that is among the missing
 			faults = append(faults, strict.Of(fmt.Errorf("resource %s: %w", name, err))...)
 		}
 		gen.Resources[name] = res
-		logins[name] = slices.Collect(maps.Keys(r.Logins))
+		known[name] = catalog.Resource{Protocol: r.Protocol, Address: r.Address, Logins: slices.Collect(maps.Keys(r.Logins))}
 	}
 	if cat == nil {
 		return nil, nil, faults.Err()
 	}
-	faults = append(faults, cat.Against(logins)...)
+	faults = append(faults, cat.Against(known)...)
 	if err := faults.Err(); err != nil {
 		return nil, cat, err
 	}
 	for name, t := range cat.Tasks {
-		gen.Tasks[name] = &gate.Task{Name: name, Groups: t.Groups, Resources: t.Resources, Login: t.LoginAt(logins), Session: t.Session, Digest: t.Digest(),
-			Options: &postgres.TaskOptions{StatementTimeout: t.Timeout, Introspect: t.Introspect, Channels: t.Channels, Masked: t.Masked()}}
+		task := &gate.Task{Name: name, Groups: t.Groups, Resources: t.Resources, Login: t.LoginAt(known), Session: t.Session, Digest: t.Digest()}
+		if len(t.Resources) > 0 && known[t.Resources[0]].Protocol == "ssh" { // they are all of one protocol
+			task.Options = &sshproto.TaskOptions{CommandShell: t.CommandShell}
+		} else {
+			task.Options = &postgres.TaskOptions{StatementTimeout: t.Timeout, Introspect: t.Introspect, Channels: t.Channels, Masked: t.Masked()}
+		}
+		gen.Tasks[name] = task
 	}
 	return gen, cat, nil
 }
@@ -200,6 +208,9 @@ type target struct {
 }
 
 func resource(r *config.Resource) (*gate.Resource, error) {
+	if r.Protocol == "ssh" {
+		return hostResource(r)
+	}
 	t := &target{logins: r.Logins}
 	if r.TLS == "verify-full" {
 		host, _, err := net.SplitHostPort(r.Address)
@@ -226,28 +237,39 @@ func resource(r *config.Resource) (*gate.Resource, error) {
 }
 
 // Dialer reaches resources over TCP. It implements gate.Dialer.
-type Dialer struct{}
+type Dialer struct {
+	Foreign func(ssh.PublicKey) bool // keys that open no host; may be nil
+}
 
-// Dial implements gate.Dialer. The password is read each time, so that one that
-// was changed in its file counts from the next connection on.
-func (Dialer) Dial(ctx context.Context, r *gate.Resource, login string) (gate.Upstream, error) {
-	o, _ := r.Options.(*postgres.ResourceOptions)
-	if o == nil {
-		return gate.Upstream{}, fmt.Errorf("server: resource %s has no options", r.Name)
+// Dial implements gate.Dialer. Secrets are read each time, so that one that was
+// changed in its file counts from the next connection on.
+func (d Dialer) Dial(ctx context.Context, r *gate.Resource, login string) (gate.Upstream, error) {
+	switch o := r.Options.(type) {
+	case *postgres.ResourceOptions:
+		return d.dialDatabase(ctx, r, login, o)
+	case *sshproto.ResourceOptions:
+		return d.dialHost(ctx, r, login, o)
 	}
+	return gate.Upstream{}, fmt.Errorf("server: resource %s has no options", r.Name)
+}
+
+func noLogin(r *gate.Resource, login string) error {
+	return fmt.Errorf("server: resource %s has no login %q", r.Name, login)
+}
+
+func (Dialer) dialDatabase(ctx context.Context, r *gate.Resource, login string, o *postgres.ResourceOptions) (gate.Upstream, error) {
 	t, ok := o.Dial.(*target)
 	if !ok || t.logins[login] == nil {
-		return gate.Upstream{}, fmt.Errorf("server: resource %s has no login %q", r.Name, login)
+		return gate.Upstream{}, noLogin(r, login)
 	}
 	l := t.logins[login]
 	password, err := l.Password.Resolve()
 	if err != nil {
 		return gate.Upstream{}, &gate.Credential{Err: fmt.Errorf("server: resource %s: login %s: %w", r.Name, login, err)}
 	}
-	d := net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
-	nc, err := d.DialContext(ctx, "tcp", r.Address)
+	nc, err := connect(ctx, r)
 	if err != nil {
-		return gate.Upstream{}, fmt.Errorf("server: resource %s: %w", r.Name, err)
+		return gate.Upstream{}, err
 	}
 	up := gate.Upstream{Conn: nc, User: l.User, Password: password, Database: r.Database}
 	if t.tls != nil {
@@ -256,9 +278,18 @@ func (Dialer) Dial(ctx context.Context, r *gate.Resource, login string) (gate.Up
 	return up, nil
 }
 
+func connect(ctx context.Context, r *gate.Resource) (net.Conn, error) {
+	d := net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
+	nc, err := d.DialContext(ctx, "tcp", r.Address)
+	if err != nil {
+		return nil, fmt.Errorf("server: resource %s: %w", r.Name, err)
+	}
+	return nc, nil
+}
+
 // Warnings say what stops nobody now, and will be in somebody's way.
 func Warnings(c *config.Config, cat *catalog.Catalog) []string {
-	out := unreached(c, cat)
+	out := append(unreached(c, cat), closed(c)...)
 	for _, w := range cat.Warnings {
 		out = append(out, w.Error())
 	}
@@ -290,12 +321,21 @@ func Warnings(c *config.Config, cat *catalog.Catalog) []string {
 	return append(out, Secrets(c)...)
 }
 
-// Secrets says which logins have a password that cannot be had now. That stops
+// Secrets says which logins have a password or key that cannot be had now. That stops
 // nobody but those who need it, and it is read again each time.
 func Secrets(c *config.Config) (missing []string) {
 	for _, r := range c.Resources {
 		for login, l := range r.Logins {
-			if _, err := l.Password.Resolve(); err != nil {
+			var err error
+			switch {
+			case l.Key.Given():
+				_, err = privateKey(l.Key)
+			case l.CA.Given():
+				_, err = privateKey(l.CA)
+			default:
+				_, err = l.Password.Resolve()
+			}
+			if err != nil {
 				missing = append(missing, fmt.Sprintf("resource %s: login %s: %v", r.Name, login, err))
 			}
 		}

@@ -115,11 +115,14 @@ func (s *Server) listenerChanges(c *config.Config, opened map[string]*front, cer
 
 // turn makes the listeners those of the configuration. One that is gone takes
 // nobody any more; who is in goes on.
-func (s *Server) turn(c *config.Config, opened map[string]*front, certs map[string]*tls.Config) {
+func (s *Server) turn(c *config.Config, opened map[string]*front, certs map[string]*tls.Config, keys *sshKeys) {
 	s.hooks.Set(webhooks(c))
+	s.use(keys)
 	p := c.Listeners.Postgres
-	first := c.Issuers[0]
-	s.pg.Secure(certs["postgres"], p.Plain, postgres.OAuth{Configuration: strings.TrimRight(first.URL, "/") + "/.well-known/openid-configuration", Scope: strings.Join(append([]string{"openid"}, first.Scopes...), " ")})
+	if p != nil {
+		first := c.Issuers[0]
+		s.pg.Secure(certs["postgres"], p.Plain, postgres.OAuth{Configuration: strings.TrimRight(first.URL, "/") + "/.well-known/openid-configuration", Scope: strings.Join(append([]string{"openid"}, first.Scopes...), " ")})
+	}
 	for name, was := range s.fronts {
 		if c.Listeners.All()[name] != nil && opened[name] == nil {
 			if difference(was.tls.Load(), certs[name]) != "" { // else sessions of TLS can be resumed
@@ -136,11 +139,15 @@ func (s *Server) turn(c *config.Config, opened map[string]*front, certs map[stri
 		s.fronts[name] = f
 		s.run(name, f)
 	}
-	to := Front{Address: s.fronts["postgres"].Addr().String(), TLS: certs["postgres"] != nil}
-	if p.Public != "" {
-		to.Address = p.Public
+	to := Front{}
+	if p != nil {
+		to = Front{Address: s.fronts["postgres"].Addr().String(), TLS: certs["postgres"] != nil}
+		if p.Public != "" {
+			to.Address = p.Public
+		}
 	}
 	s.front.Store(&to)
+	s.tellSSH(c)
 }
 
 // difference says how two ways to meet clients differ. One that is the same
@@ -164,8 +171,8 @@ func (s *Server) run(name string, f *front) {
 	ctx, stop := context.WithCancel(s.listening)
 	f.stop = stop
 	s.top.Go(func() error {
-		if name == "postgres" {
-			return s.accept(ctx, f, func(nc net.Conn) { s.serve(nc) })
+		if p := s.protocols[name]; p != nil {
+			return s.accept(ctx, f, func(nc net.Conn) { s.serve(p, nc) })
 		}
 		return s.serveHTTP(ctx, &met{front: f, of: map[string]int{}}, s.steady(s.api()))
 	})

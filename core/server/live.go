@@ -2,8 +2,10 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"sort"
 	"strings"
 
 	"github.com/taskgate/taskgate/core/catalog"
@@ -21,10 +23,11 @@ type Live struct {
 	Drift  []string      // in which they differ from the lock
 }
 
-// CheckLive asks every resource that a task names. The error is of a resource
-// that does not answer.
+// CheckLive asks every resource that a task names. The error is of those that do
+// not answer, or are not what they should be.
 func CheckLive(ctx context.Context, c *config.Config, cat *catalog.Catalog) (*Live, error) {
 	l := &live{schemas: map[string]*schema.Schema{}, logins: map[string]bool{}, out: &Live{Lock: &catalog.Lock{Resources: map[string]*catalog.Locked{}}}}
+	var failed []error
 	for _, t := range cat.Tasks {
 		for _, name := range t.Resources {
 			r := c.Resources[name]
@@ -32,7 +35,7 @@ func CheckLive(ctx context.Context, c *config.Config, cat *catalog.Catalog) (*Li
 				continue // Build names it
 			}
 			if err := l.read(ctx, r, t); err != nil {
-				return nil, fmt.Errorf("resource %s at %s: %w", name, r.Address, err)
+				failed = append(failed, fmt.Errorf("resource %s at %s: %w", name, r.Address, err))
 			}
 		}
 		for _, w := range t.Written {
@@ -41,6 +44,10 @@ func CheckLive(ctx context.Context, c *config.Config, cat *catalog.Catalog) (*Li
 		for i := range t.Masks {
 			l.mask(t, &t.Masks[i])
 		}
+	}
+	if len(failed) > 0 {
+		sort.Slice(failed, func(i, j int) bool { return failed[i].Error() < failed[j].Error() })
+		return nil, errors.Join(failed...)
 	}
 	l.out.Drift = cat.Lock.Drift(l.out.Lock)
 	return l.out, nil
@@ -66,6 +73,9 @@ func (l *live) read(ctx context.Context, r *config.Resource, t *catalog.Task) er
 	res, err := resource(r)
 	if err != nil {
 		return err
+	}
+	if r.Protocol == "ssh" {
+		return reachHost(ctx, res, login)
 	}
 	s, err := postgres.LoadSchema(ctx, func(ctx context.Context) (gate.Upstream, error) { return Dialer{}.Dial(ctx, res, login) })
 	if err != nil {

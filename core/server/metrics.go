@@ -62,6 +62,16 @@ func (s *Server) newMetrics() *metrics {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: ns, Name: name, Help: help}, f))
 	}
 	show("sessions", "Open sessions.", func() float64 { return float64(len(s.gate.Sessions())) })
+	for _, protocol := range []string{"postgres", "ssh"} {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: ns, Name: "protocol_sessions", Help: "Open sessions, by protocol.", ConstLabels: prometheus.Labels{"protocol": protocol}}, func() (n float64) {
+			for _, x := range s.gate.Sessions() {
+				if x.About().Protocol == protocol {
+					n++
+				}
+			}
+			return n
+		}))
+	}
 	show("approvals_waiting", "Commands that wait for people.", func() float64 { return float64(s.approvals.Counts().Waiting) })
 	show("generation", "The generation that judges.", func() float64 { return float64(s.gate.Current().Number) })
 	show("ready", "1 where /readyz says so.", func() float64 {

@@ -28,6 +28,7 @@ import (
 	"github.com/taskgate/taskgate/core/config"
 	"github.com/taskgate/taskgate/core/gate"
 	"github.com/taskgate/taskgate/core/protocol/postgres"
+	sshproto "github.com/taskgate/taskgate/core/protocol/ssh"
 	"github.com/taskgate/taskgate/core/record"
 	"github.com/taskgate/taskgate/core/store"
 	"github.com/taskgate/taskgate/core/wasm"
@@ -49,8 +50,11 @@ type Server struct {
 	hooks     *approval.Webhooks
 	watching  atomic.Int64 // who waits for changes of requests
 	pg        *postgres.Protocol
+	protocols map[string]gate.Protocol // by the name of their listener
+	keys      atomic.Pointer[sshKeys]  // nil where there is no SSH listener
 	metrics   *metrics
 	front     atomic.Pointer[Front] // how psql gets here
+	ssh       sshSide               // what the API has for clients of SSH
 	clock     func() time.Time      // of logins; nil is time.Now
 
 	top       *errgroup.Group
@@ -81,6 +85,10 @@ func (s *Server) Run(ctx context.Context) (err error) {
 		return err
 	}
 	if err := ownData(c.Data); err != nil {
+		return err
+	}
+	keys, err := openKeys(c, c.Data)
+	if err != nil {
 		return err
 	}
 	for _, missing := range Secrets(c) {
@@ -145,7 +153,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	if err := s.approvals.Start(ctx); err != nil {
 		return err
 	}
-	s.gate = &gate.Gate{Identity: s.logins, Dialer: Dialer{}, Log: s.audit, Recorder: recorder, Judged: s.judged, Refused: s.refusedLogin, Approver: s.approvals, Refresh: s.refresh, Ran: s.ran, MaskKey: key}
+	s.gate = &gate.Gate{Identity: s.logins, Dialer: Dialer{Foreign: s.foreign}, Log: s.audit, Recorder: recorder, Judged: s.judged, Refused: s.refusedLogin, Approver: s.approvals, Refresh: s.refresh, Ran: s.ran, MaskKey: key}
 	s.gate.Swap(gen)
 	defer s.gate.Swap(&gate.Generation{})
 	opened, err := s.open(c)
@@ -177,6 +185,8 @@ func (s *Server) Run(ctx context.Context) (err error) {
 		})
 	}
 	s.pg = &postgres.Protocol{Log: s.protocolLog}
+	s.protocols = map[string]gate.Protocol{"postgres": s.pg, "ssh": &sshproto.Protocol{Settings: s.settings, Ask: s.askSSH, Log: s.protocolLog}}
+	s.ssh.hostKeys = s.hostKeys
 	carry("audit", s.audit.Run)
 	carry("recordings", recorder.Run)
 	carry("postgres", s.pg.Run)
@@ -192,7 +202,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	s.top.Go(func() error { return s.serveHTTP(s.listening, admin, s.steady(s.admin())) })
 	s.mu.Lock()
 	s.config, s.fronts = c, map[string]*front{}
-	s.turn(c, opened, certs)
+	s.turn(c, opened, certs, keys)
 	addresses := map[string]string{}
 	for name, f := range s.fronts {
 		addresses[name] = f.Addr().String()
@@ -275,7 +285,7 @@ func (s *Server) protocolLog(session, what string, err error) {
 	s.Log.Warn().Str("session", session).Str("what", what).Msg(clean(err.Error()))
 }
 
-func (s *Server) serve(nc net.Conn) {
+func (s *Server) serve(p gate.Protocol, nc net.Conn) {
 	s.conns.Go(func() {
 		defer func() {
 			if r := recover(); r != nil { // X12: a fault in one connection ends that connection
@@ -284,7 +294,7 @@ func (s *Server) serve(nc net.Conn) {
 				s.Log.Error().Str("client", nc.RemoteAddr().String()).Msg(clean(fmt.Sprintf("panic: %v\n%s", r, debug.Stack())))
 			}
 		}()
-		if err := s.pg.Serve(s.carrying, nc, s.gate); err != nil {
+		if err := p.Serve(s.carrying, nc, s.gate); err != nil {
 			s.Log.Info().Str("client", nc.RemoteAddr().String()).Msg(clean(err.Error()))
 		}
 	})
@@ -366,11 +376,11 @@ func (s *Server) Reload(ctx context.Context, who string) (changes []string, err 
 	if err != nil {
 		return nil, err
 	}
-	next, certs, opened, err := s.prepare(ctx, c)
+	next, certs, opened, keys, err := s.prepare(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	changes = slices.Concat(Changes(s.gate.Current(), next), issuerChanges(s.config, c), webhookChanges(s.config, c), s.listenerChanges(c, opened, certs), needRestart(s.config, c))
+	changes = slices.Concat(Changes(s.gate.Current(), next), issuerChanges(s.config, c), webhookChanges(s.config, c), s.listenerChanges(c, opened, certs), s.keyChanges(keys), needRestart(s.config, c))
 	if err := s.note(who, fmt.Sprintf("reload: %v", changes)); err != nil {
 		for _, f := range opened {
 			f.Close()
@@ -383,7 +393,7 @@ func (s *Server) Reload(ctx context.Context, who string) (changes []string, err 
 	s.gate.Swap(next)
 	s.endForeign()
 	s.config = c
-	s.turn(c, opened, certs)
+	s.turn(c, opened, certs, keys)
 	ended := 0
 	for _, x := range before {
 		if x.Context().Err() != nil {
@@ -406,18 +416,19 @@ func (s *Server) Reload(ctx context.Context, who string) (changes []string, err 
 
 // prepare builds what a reload needs. All its faults come together, and then
 // nothing is left of it.
-func (s *Server) prepare(ctx context.Context, c *config.Config) (*gate.Generation, map[string]*tls.Config, map[string]*front, error) {
+func (s *Server) prepare(ctx context.Context, c *config.Config) (*gate.Generation, map[string]*tls.Config, map[string]*front, *sshKeys, error) {
 	next, _, err := Build(ctx, s.host, c)
 	certs, certErr := certificates(c)
+	keys, keyErr := openKeys(c, s.config.Data)
 	opened, openErr := s.open(c)
-	if err := errors.Join(err, certErr, openErr); err != nil {
+	if err := errors.Join(err, certErr, keyErr, openErr); err != nil {
 		for _, f := range opened {
 			f.Close()
 		}
 		if next != nil {
 			next.Close()
 		}
-		return nil, nil, nil, err
+		return nil, nil, nil, nil, err
 	}
-	return next, certs, opened, nil
+	return next, certs, opened, keys, nil
 }

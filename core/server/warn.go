@@ -43,3 +43,14 @@ func unreached(c *config.Config, cat *catalog.Catalog) (out []string) {
 	}
 	return out
 }
+
+// closed says which resources nobody can come to, since no listener speaks
+// their protocol.
+func closed(c *config.Config) (out []string) {
+	for name, r := range c.Resources {
+		if c.Listeners.All()[r.Protocol] == nil {
+			out = append(out, fmt.Sprintf("resources.%s: nobody gets there: the gateway does not listen for its protocol (listeners: {%s: …})", name, r.Protocol))
+		}
+	}
+	return out
+}

@@ -3,7 +3,7 @@
 # demonstration. DEMO_EXIT=1 ends it after the last step; without, it stays up and says how to connect.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-echo "demo: installs the Debian packages postgresql-15 and postgresql-client if they are missing, and fetches Go modules"
+echo "demo: installs the Debian packages postgresql-15, postgresql-client, openssh-server and openssh-client if they are missing, and fetches Go modules"
 .ci/install
 make -s build
 root=$PWD

@@ -3,6 +3,8 @@
 package ssh
 
 import (
+	"sync"
+
 	"golang.org/x/crypto/ssh"
 )
 
@@ -10,6 +12,8 @@ import (
 type ResourceOptions struct {
 	Posix bool // its login shell reads words as POSIX has it, so that any word may be quoted
 	Dial  any  // of the dialer
+
+	asked sync.Map // accounts whose shell has been seen to be posix
 }
 
 // TaskOptions are what a task has beside its rules (gate.Task.Options).

@@ -32,7 +32,7 @@ type rules struct {
 
 func (r *rules) Name() string       { return "rules" }
 func (r *rules) Digest() string     { return "native" }
-func (r *rules) May() abi.May       { return abi.May{Allow: true, Review: true} }
+func (r *rules) May() abi.May       { return abi.May{Allow: true, Review: true, Mask: true} }
 func (r *rules) Inputs() abi.Inputs { return abi.InputOperations }
 func (r *rules) SessionOpen(context.Context, *abi.Session) (*abi.Verdict, error) {
 	return &abi.Verdict{Decision: abi.Allow}, nil

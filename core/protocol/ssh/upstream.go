@@ -73,6 +73,17 @@ func (c *conn) enter(ctx context.Context) (ssh.Conn, <-chan ssh.NewChannel, <-ch
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	address, o := c.nc.LocalAddr().String(), (*ResourceOptions)(nil)
+	if r, _ := c.session.Resource(); r != nil {
+		address = r.Address
+		o, _ = r.Options.(*ResourceOptions)
+	}
+	return Reach(ctx, up, address, o)
+}
+
+// Reach logs in to a host over a connection that has been made to it, and sees
+// that its shell is what it is said to be. Where it fails the connection is closed.
+func Reach(ctx context.Context, up gate.Upstream, address string, o *ResourceOptions) (ssh.Conn, <-chan ssh.NewChannel, <-chan *ssh.Request, error) {
 	auth, ok := up.Auth.(*Auth)
 	if !ok || auth.HostKey == nil {
 		up.Conn.Close()
@@ -100,16 +111,16 @@ func (c *conn) enter(ctx context.Context) (ssh.Conn, <-chan ssh.NewChannel, <-ch
 	if config.HostKeyAlgorithms == nil {
 		config.HostKeyAlgorithms = ssh.SupportedAlgorithms().HostKeys
 	}
-	address := c.nc.LocalAddr().String()
-	if r, _ := c.session.Resource(); r != nil {
-		address = r.Address
-	}
 	host, chans, reqs, err := ssh.NewClientConn(up.Conn, address, config)
 	if err != nil {
 		up.Conn.Close()
 		if wrong != nil {
 			err = wrong
 		}
+		return nil, nil, nil, err
+	}
+	if err := o.ask(up.User, host); err != nil {
+		host.Close()
 		return nil, nil, nil, err
 	}
 	_ = up.Conn.SetDeadline(time.Time{})
@@ -130,9 +141,12 @@ func (c *conn) there(ctx context.Context) (ssh.Conn, error) {
 	line := fmt.Sprintf("the host %s cannot be reached (session %s)", resource, c.session.ID())
 	var wrong *stranger
 	var own *gate.Credential
+	var shell *notPosix
 	switch {
 	case errors.As(c.hostErr, &wrong):
 		line = fmt.Sprintf("the host %s is not who it should be: nobody vouches for its key %s (session %s): tell your operator", resource, wrong.key, c.session.ID())
+	case errors.As(c.hostErr, &shell):
+		line = fmt.Sprintf("the login shell of the host %s is not what the gateway is told it is (session %s): tell your operator", resource, c.session.ID())
 	case errors.As(c.hostErr, &own), strings.Contains(c.hostErr.Error(), "unable to authenticate"):
 		line = fmt.Sprintf("the gateway could not log in to the host %s (session %s): tell your operator", resource, c.session.ID())
 	}

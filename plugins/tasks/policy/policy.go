@@ -25,6 +25,7 @@ type Task struct {
 	Settings   []string `json:"settings,omitempty"`
 
 	Masks  []abi.Protect `json:"masks,omitempty"`
+	Texts  []Text        `json:"texts,omitempty"`
 	Oracle string        `json:"oracle,omitempty"` // accept, refuse
 }
 
@@ -41,6 +42,7 @@ type Rule struct {
 	Effects   []string            `json:"effects,omitempty"`
 	Pinned    map[string][]string `json:"pinned,omitempty"` // of triggers in Effects: the sources that are accepted
 	Review    *Review             `json:"review,omitempty"`
+	Host      *Host               `json:"host,omitempty"` // of a host; then nothing of a database is set
 }
 
 // Review is who has to approve.
@@ -84,6 +86,9 @@ func (r *Rule) lists(column string) bool {
 // String renders the rule as a hint shows it.
 func (r *Rule) String() string {
 	s := strings.Join(r.Verbs, ", ")
+	if r.Host != nil {
+		s = r.Host.String()
+	}
 	if len(r.Tables) > 0 {
 		s += " " + strings.Join(r.Tables, ", ")
 	}
@@ -128,26 +133,34 @@ func (c *Config) Judge(cmd *abi.Command, v *abi.Verdict) {
 		return
 	}
 	st := cmd.Statement
-	if st.Incomplete != "" {
-		v.Reason = abi.Reason{Code: "tasks.incomplete", Message: "not understood, and so refused: " + st.Incomplete, Hint: t.hint(name, "")}
-		return
-	}
+	ops := st.Operations
 	var first [8]*Rule
 	used := first[:0]
-	for i := range st.Operations {
-		if o := &st.Operations[i]; o.Via == "" {
+	var program *Rule // of the first, which is the one that reads what the client sends
+	if st.Incomplete != "" {
+		if program = t.opaque(st); program == nil {
+			v.Reason = abi.Reason{Code: "tasks.incomplete", Message: "not understood, and so refused: " + st.Incomplete, Hint: t.hint(name, nil)}
+			return
+		}
+		used, ops = append(used, program), nil // it stands for all that there is
+	}
+	for i := range ops {
+		if o := &ops[i]; o.Via == "" || ofHost(o.Kind) {
 			r, m := t.match(o)
 			if m != nil {
-				v.Reason = abi.Reason{Code: "tasks.not-allowed", Message: m.what, Closest: m.closest, Hint: t.hint(name, table(o))}
+				v.Reason = abi.Reason{Code: "tasks.not-allowed", Message: m.what, Closest: m.closest, Hint: t.hint(name, o)}
 				return
 			}
 			if r != nil && !slices.Contains(used, r) {
 				used = append(used, r)
 			}
+			if o.Kind == abi.KindProgram && program == nil && r != nil {
+				program = r
+			}
 		}
 	}
-	for i := range st.Operations {
-		if o := &st.Operations[i]; o.Via != "" {
+	for i := range ops {
+		if o := &ops[i]; o.Via != "" && !ofHost(o.Kind) {
 			if what := t.effect(o, used); what != "" {
 				v.Reason = abi.Reason{Code: "tasks.effect", Message: what, Hint: "list it, or accept it with effects: [" + accepted(o) + "] on the rule"}
 				return
@@ -156,11 +169,16 @@ func (c *Config) Judge(cmd *abi.Command, v *abi.Verdict) {
 	}
 	v.Decision = abi.Allow
 	v.ShowErrors = t.ShowErrors
+	v.Stdin = program != nil && program.Host.Stdin
 	v.Terms.RowsReturned, v.Limits.StatementTimeout = t.Rows, t.Timeout
 	for _, r := range used {
 		v.Terms.RowsWritten = abi.Tighten(v.Terms.RowsWritten, r.Rows)
 	}
 	t.protect(st, v)
+	if m := t.texts(st, v); m != nil {
+		*v = abi.Verdict{Decision: abi.Deny, Reason: abi.Reason{Code: "tasks.masked", Message: m.what, Closest: m.closest, Hint: t.hint(name, nil)}}
+		return
+	}
 	t.review(name, used, v)
 }
 
@@ -280,6 +298,9 @@ func table(o *abi.Operation) string { return strings.Join(o.Object, ".") }
 // match finds the rule under which an operation may be done; nil and nil is
 // the floor, which every task has.
 func (t *Task) match(o *abi.Operation) (*Rule, *miss) {
+	if o.Kind == abi.KindRelation { // what most are
+		return t.relation(o)
+	}
 	switch o.Kind {
 	case abi.KindTransaction, abi.KindSystem:
 		if o.Attrs&abi.Floor != 0 && o.Effect == abi.EffectRead {
@@ -303,8 +324,8 @@ func (t *Task) match(o *abi.Operation) (*Rule, *miss) {
 				return r, nil
 			}
 		}
-	case abi.KindRelation:
-		return t.relation(o)
+	case abi.KindProgram, abi.KindTerminal, abi.KindOpaque, abi.KindFile, abi.KindForward, abi.KindEnvironment, abi.KindSignal, abi.KindAgent, abi.KindX11:
+		return t.host(o)
 	}
 	return nil, &miss{what: strings.TrimSpace(o.Verb+" "+table(o)) + " is not in this task"}
 }
@@ -406,7 +427,12 @@ func needs(o *abi.Operation, c abi.Column) bool {
 }
 
 func (t *Task) any(verb, table string) bool {
-	return slices.ContainsFunc(t.Rules, func(r Rule) bool { return slices.Contains(r.Verbs, verb) && slices.Contains(r.Tables, table) })
+	for i := range t.Rules {
+		if r := &t.Rules[i]; slices.Contains(r.Verbs, verb) && slices.Contains(r.Tables, table) {
+			return true
+		}
+	}
+	return false
 }
 
 // nothing says what comes closest where no rule has the verb on the table.
@@ -471,11 +497,12 @@ func accepted(o *abi.Operation) string {
 	return table(o)
 }
 
-// hint lists what the task allows, on the table first.
-func (t *Task) hint(name, table string) string {
+// hint lists what the task allows, first what is like an operation that it does
+// not.
+func (t *Task) hint(name string, o *abi.Operation) string {
 	var here, there []string
 	for i := range t.Rules {
-		if r := &t.Rules[i]; table != "" && slices.Contains(r.Tables, table) {
+		if r := &t.Rules[i]; o != nil && (slices.Contains(r.Tables, table(o)) || r.Host != nil && r.Host.about(o)) {
 			here = append(here, r.String())
 		} else {
 			there = append(there, r.String())

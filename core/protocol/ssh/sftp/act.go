@@ -26,7 +26,7 @@ func (r *relay) begin(a *act) error {
 		return err
 	}
 	a.went = make(chan struct{})
-	r.own.Go(func() {
+	go func() {
 		defer a.goOn(r)
 		err := contain(func() error { return r.do(a) })
 		if errors.Is(err, errLeft) { // nobody is there to be told
@@ -38,7 +38,7 @@ func (r *relay) begin(a *act) error {
 		if err != nil {
 			r.fail(err)
 		}
-	})
+	}()
 	<-a.went
 	return nil
 }
@@ -214,13 +214,19 @@ func (r *relay) forward(a *act, x *running) error {
 	case isStatus || p.typ != a.answer():
 		return errors.Join(errPacket, r.done(x, gate.Outcome{State: gate.Lost}))
 	}
+	body := p.body
+	if p.typ == typeAttrs && x.ex.MasksText() {
+		if body, err = sizeless(body); err != nil {
+			return errors.Join(err, r.done(x, gate.Outcome{State: gate.Lost}))
+		}
+	}
 	if err := x.result(r.ctx, 1); err != nil {
 		return errors.Join(err, r.done(x, gate.Outcome{State: gate.Failed}))
 	}
 	if err := r.done(x, gate.Outcome{State: gate.Completed}); err != nil {
 		return err
 	}
-	return r.down.to.write(finish(append(begin(nil, p.typ, a.id), p.body...), 0))
+	return r.down.to.write(finish(append(begin(nil, p.typ, a.id), body...), 0))
 }
 
 // close ends an act by the host's status.
@@ -272,6 +278,14 @@ func (r *relay) doOpen(a *act) error {
 		return errors.Join(err, r.done(x, gate.Outcome{State: gate.Failed}))
 	}
 	h, err := r.openAt(a, x)
+	if err == nil && h.reads && x.ex.MasksText() {
+		if err = r.readView(h); err != nil {
+			r.unview(h)
+			if _, e := r.ask(r.ctx, typeClose, appendString(nil, h.upstream)); e != nil {
+				err = e
+			}
+		}
+	}
 	if err != nil {
 		o := gate.Outcome{State: gate.Failed}
 		var s hostStatus
@@ -289,10 +303,15 @@ func (r *relay) doOpen(a *act) error {
 	return r.down.to.write(finish(appendString(begin(nil, typeHandle, a.id), h.name[:]), 0))
 }
 
-// masked refuses to read what has to be masked: the content of a file goes on as
-// it is, or not at all.
+// masked refuses to read what cannot be masked.
 func (r *relay) masked(a *act, cmd *abi.Command, ex *gate.Exchange) error {
-	if a.typ != typeOpen || !a.reads() || !ex.WantsSchema() {
+	if a.typ != typeOpen || !a.reads() {
+		return nil
+	}
+	if ex.MasksText() && a.writes() {
+		return refused("ssh.masked", "what is in this file is masked: it cannot be written by who reads it", "open it for one of the two")
+	}
+	if !ex.WantsSchema() {
 		return nil
 	}
 	err := ex.Schema(r.ctx, cmd, &abi.ResultSchema{Columns: []abi.ResultColumn{{Name: "content", Relation: []string{a.places[0].path}, Column: "content"}}})

@@ -71,6 +71,16 @@ func (r *relay) answers(start, end int) error {
 		if err := h.result(r.ctx, int(n)); err != nil {
 			return r.ended(q, err)
 		}
+		if h.ex.MasksText() {
+			b, err := sizelessNames(q.from, p[9:])
+			if err == nil {
+				err = r.last(h)
+			}
+			if err != nil {
+				return err
+			}
+			return r.down.put(b)
+		}
 	case typ == typeAttrs && q.typ == typeFstat, typ == typeReply && q.typ == typeExtended && h != nil:
 		if err := h.result(r.ctx, 1); err != nil {
 			return r.ended(q, err)
@@ -86,6 +96,9 @@ func (r *relay) answers(start, end int) error {
 	}
 	if err := r.last(h); err != nil {
 		return err
+	}
+	if q.typ == typeFstat && h.view != nil && f.u32()&attrSize != 0 && len(f.b) >= 8 {
+		binary.BigEndian.PutUint64(f.b, uint64(len(h.view)))
 	}
 	binary.BigEndian.PutUint32(p[5:], q.from)
 	return r.down.pass(start, end)
@@ -139,12 +152,11 @@ func (r *relay) status(q request, code uint32) error {
 	case typeClose:
 		r.mu.Lock()
 		h.over = true
+		r.viewed -= len(h.view)
 		r.mu.Unlock()
-		if code != codeOK {
-			h.mu.Lock()
-			h.failed++
-			h.mu.Unlock()
-		}
+		h.mu.Lock()
+		h.unclean = code
+		h.mu.Unlock()
 	}
 	if h != nil {
 		if err := r.last(h); err != nil {

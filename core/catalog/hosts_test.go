@@ -1,0 +1,378 @@
+package catalog
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/shell"
+	"github.com/taskgate/taskgate/core/strict/stricttest"
+	"github.com/taskgate/taskgate/plugins/tasks/policy"
+)
+
+const host = `task: x
+description: a task on hosts
+resources: [web-1]
+limits: {session: 4h}
+allow:
+  - {exec: [[systemctl, restart, web-*], [uptime] ]}
+  - {exec: [[tee, /srv/app/in]], stdin: allow}
+  - files:
+      read: [/var/log/web/**, /etc/hostname]
+      list: [/srv]
+      stat: [/]
+      write: [/srv/app/*.conf]
+      remove: [/srv/app/**]
+      rename: [/srv/app/**/x]
+      mkdir: [/srv/app/*]
+      setstat: [/srv/app/*]
+      link: [/srv/app/*]
+      persist: [/home/deploy/.ssh/authorized_keys]
+  - {forward: ['db-1:5432', '[::1]:8080', /run/app.sock]}
+  - {bind: ['127.0.0.1:8080', 'localhost:0', '*:0', /run/back.sock]}
+  - {env: [LANG, LC_*]}
+  - {signals: [TERM, INT]}
+  - {agent: allow}
+  - {x11: allow}
+  - {shell: command}
+review:
+  - {opaque: allow, by: {groups: [sre], people: 2, justify: true}, summary: anything}
+  - {files: {write: [/srv/app/**]}, by: {groups: [sre]}, payload: unseen}
+`
+
+func TestHosts(t *testing.T) {
+	c, err := load(t, map[string]string{"x.yaml": host})
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := c.Tasks["x"]
+	if x.Protocol() != "ssh" || !x.CommandShell || len(x.Rules) != 12 {
+		t.Errorf("%+v", x)
+	}
+	var list []string
+	for i := range x.compiled().Rules {
+		list = append(list, x.Rules[i].String())
+	}
+	if got := strings.Join(list, "\n"); got != `exec: systemctl restart web-*, uptime
+exec: tee /srv/app/in with its standard input
+files: read /var/log/web/**, /etc/hostname, list /srv, stat /, write /srv/app/*.conf, remove /srv/app/**, rename /srv/app/**/x, mkdir /srv/app/*, …
+forward: db-1:5432, [::1]:8080, /run/app.sock
+bind: 127.0.0.1:8080, localhost:0, *:0, /run/back.sock
+env: LANG, LC_*
+signals: TERM, INT
+agent: allow
+x11: allow
+shell: command
+opaque: allow after approval
+files: write /srv/app/** after approval` {
+		t.Error(got)
+	}
+	digests := map[string]string{x.Digest(): "as it is"}
+	for from, to := range map[string]string{"web-*]": "web-1]", ", stdin: allow": "", "LC_*": "LC_ALL", "TERM": "HUP", "db-1:5432": "db-2:5432", "agent: allow": "agent: allow, by: {groups: [sre]}", "shell: command": "shell: allow", "read: [/var": "list: [/var"} {
+		text := strings.Replace(host, from, to, 1)
+		if strings.Contains(to, "by:") {
+			text = strings.Replace(strings.Replace(host, "  - {"+from+"}\n", "", 1), "review:\n", "review:\n  - {"+to+"}\n", 1)
+		} else if strings.HasPrefix(to, "list:") {
+			text = strings.Replace(text, "      list: [/srv]\n", "", 1)
+		}
+		c, err := load(t, map[string]string{"x.yaml": text})
+		if err != nil {
+			t.Error(to, err)
+			continue
+		}
+		d := c.Tasks["x"].Digest()
+		if was, ok := digests[d]; ok {
+			t.Errorf("%s has the digest of %s", to, was)
+		}
+		digests[d] = to
+	}
+	a, one, _ := c.Compile()
+	b, two, _ := c.Compile()
+	if string(a) != string(b) || one != two || !strings.Contains(string(a), `"exec":[["systemctl","restart","web-*"],["uptime"]]`) {
+		t.Errorf("%s", a)
+	}
+	if c, err := load(t, map[string]string{"x.yaml": strings.Replace(host, "shell: command", "shell: allow", 1)}); err != nil || c.Tasks["x"].CommandShell {
+		t.Error("the host's shell is taken for the gateway's", err)
+	}
+}
+
+// TestX17Hosts: each fault of a rule for hosts, with its place.
+func TestX17Hosts(t *testing.T) {
+	for rule, want := range map[string]string{
+		`exec: [[systemctl, restart, web-*], "df -h"]`: `x.yaml:4:42: allow[0].exec[1]: a command is the list of its words: [df, -h]`,
+		`exec: [systemctl, restart]`:                   `x.yaml:4:13: allow[0].exec[0]: a command is the list of its words: [systemctl]`,
+		`exec: uptime`:                                 `a list is expected: [uptime]`,
+		`exec: []`:                                     `x.yaml:4:12: allow[0].exec: no command is listed, so the rule can never match`,
+		`exec: [[]]`:                                   `a command has at least one word`,
+		`exec:`:                                        `nothing stands here`,
+		`exec: [[kill, -9]]`:                           `allow[0].exec[0][1]: a text is expected, not a number: quote it`,
+		`exec: [[sys*, x]]`:                            `"sys*": no pattern stands for a program: name each`,
+		`exec: [["", x]]`:                              `begins with the name of its program`,
+		`exec: [["systemctl restart"]]`:                `each word stands by itself: [systemctl, restart]`,
+		`exec: [[systemctl, " web"]]`:                  `" web": a word has no blanks at its ends`,
+		`exec: [[cat, "a\tb"]]`:                        `a character that cannot be seen`,
+		`exec: [[cat, "/var/**"]]`:                     `** says no more`,
+		`exec: [[cat, "/srv/../*"]]`:                   `a pattern never stands for a path with . or .. in it`,
+		`exec: [[cat, x, "|", wc]]`:                    `of a pipeline each program is a command of its own here`,
+		`exec: [[cat, x, ">", /tmp/y]]`:                `what is redirected stands under files`,
+		`exec: [[systemctl, ...]]`:                     `nothing stands for the rest of the words`,
+		`exec: [[cat]], stdin: yes`:                    `"yes": one of allow is expected`,
+		`exec: [[cat]], stdin: alow`:                   `did you mean "allow"?`,
+		`files: {raed: [/x]}`:                          `x.yaml:4:20: allow[0].files.raed: unknown key (did you mean "read"?)`,
+		`files: {}`:                                    `nothing is listed, so the rule can never match`,
+		`files: [/x]`:                                  `a mapping is expected, not a list`,
+		`files: {read: []}`:                            `no path is listed, so it can never match`,
+		`files: {read: /x}`:                            `a list is expected: [/x]`,
+		`files: {read: [var/log]}`:                     `allow[0].files.read[0]: "var/log": an absolute path is expected`,
+		`files: {read: ['~/x']}`:                       `an absolute path is expected`,
+		`files: {read: ['/x ']}`:                       `a path has no blanks at its ends`,
+		`files: {read: [/var/log/]}`:                   `without a slash at the end, so this can never match`,
+		`files: {read: [/var//log]}`:                   `paths are judged without //`,
+		`files: {read: [/var/../*]}`:                   `paths are judged without //`,
+		`files: {read: [/var/log**]}`:                  `** is a part by itself`,
+		`files: {read: [/var/***]}`:                    `** is a part by itself`,
+		`files: {read: ["/x\u202e"]}`:                  `a character that cannot be seen`,
+		`files: {read: [/x]}, stdin: allow`:            `allow[0].stdin: it is for exec and opaque`,
+		`files: {persist: [/etc/cron.d/*]}`:            `no pattern stands for it: name each path`,
+		`files: {persist: [/srv/app/x]}`:               `nothing that is known takes effect by itself there: list it under write`,
+		`files: {write: [/home/deploy/.bashrc]}`:       `only persist lists it, path by path`,
+		`files: {write: [/etc/cron.d/*]}`:              `only persist lists it, path by path`,
+		`files: {mkdir: [/home/*/.ssh/**]}`:            `only persist lists it, path by path`,
+		`forward: [db-1]`:                              `"db-1": host and port are expected: db-1:5432`,
+		`forward: db-1`:                                `a list is expected: [db-1]`,
+		`forward: []`:                                  `nothing is listed, so the rule can never match`,
+		`forward: ["db-1:0"]`:                          `a port from 1 to 65535 is expected`,
+		`forward: ["db-1:65536"]`:                      `a port from 1 to 65535 is expected`,
+		`forward: ["db-1:05432"]`:                      `a port from 1 to 65535 is expected`,
+		`forward: ["db-1:http"]`:                       `a port from 1 to 65535 is expected`,
+		`forward: ["*:22"]`:                            `a host stands for itself alone: list them`,
+		`forward: ["db-*:22"]`:                         `a host stands for itself alone: list them`,
+		`forward: [":22"]`:                             `the name of a host and a port are expected`,
+		`forward: ["DB-1:22"]`:                         `hosts are compared in small letters: db-1:22`,
+		`forward: ["::1:22"]`:                          `only an address of IPv6 stands in brackets`,
+		`forward: ["[127.0.0.1]:22"]`:                  `only an address of IPv6 stands in brackets`,
+		`forward: ["[::1:22"]`:                         `a ] is missing`,
+		`forward: ["[db-1]:22"]`:                       `an address of IPv6 is expected in brackets`,
+		`forward: ["[::ffff:127.0.0.1]:22"]`:           `an address is written plainly, as 127.0.0.1`,
+		`forward: ["[0:0::1]:22"]`:                     `an address is written plainly, as ::1`,
+		`forward: ["0.0.0.0:22"]`:                      `nothing can be reached at it`,
+		`forward: ["0x7f.1:22"]`:                       `an address is written plainly`,
+		`forward: ["127.1:22"]`:                        `an address is written plainly`,
+		`forward: ["2130706433:22"]`:                   `an address is written plainly`,
+		`forward: ["127.0.0.0x1:22"]`:                  `an address is written plainly`,
+		`forward: ["http://db-1:80"]`:                  `the name of a host and a port are expected`,
+		`forward: ["db-1.:80"]`:                        `the name of a host and a port are expected`,
+		`forward: [/run/../x.sock]`:                    `the path of a socket is expected`,
+		`forward: [/run/*.sock]`:                       `the path of a socket is expected`,
+		`bind: [":80"]`:                                `*:80 is on every address`,
+		`bind: ["127.0.0.1:x"]`:                        `a port from 0 to 65535 is expected`,
+		`env: [LC-*]`:                                  `"LC-*": the name of a variable is expected`,
+		`env: ['*']`:                                   `the name of a variable is expected`,
+		`env: ['A*B']`:                                 `the name of a variable is expected`,
+		`env: [1A]`:                                    `the name of a variable is expected`,
+		`env: ['A=B']`:                                 `the name of a variable is expected`,
+		`env: [LD_*]`:                                  `no pattern stands for them: name each`,
+		`env: []`:                                      `no variable is listed`,
+		`signals: [SIGTERM]`:                           `one of ABRT`,
+		`signals: [TREM]`:                              `did you mean "TERM"?`,
+		`signals: []`:                                  `no signal is listed`,
+		`agent: true`:                                  `a text is expected, not true or false`,
+		`x11: deny`:                                    `"deny": one of allow is expected`,
+		`shell: comand`:                                `did you mean "command"?`,
+		`opaque: alow`:                                 `did you mean "allow"?`,
+		`opaqe: allow`:                                 `unknown key (did you mean "opaque"?)`,
+		`stdin: allow`:                                 `it is for exec and opaque`,
+		`exec: [[a]], files: {read: [/x]}`:             `x.yaml:4:26: allow[0].files: beside exec: each stands in a rule of its own`,
+		`exec: [[a]], agent: allow, x11: allow`:        `allow[0].x11: beside exec`,
+		`exec: [[a]], verbs: [select]`:                 `allow[0].verbs: it is for databases, and the rule is for hosts, by its exec`,
+		`exec: [[a]], tables: [a.b], where: key`:       `allow[0].where: it is for databases`,
+		`exec: [[a]], by: {groups: [x]}`:               `by: only a review rule says by whom`,
+		`exec: [[a]], summary: x`:                      `it is for rules that are held`,
+		`exec: [[a]], kube: x`:                         `this version has no clusters yet`,
+		"exec: [[a]]}\n  - {shell: allow}\n  - {shell: command":                     `x.yaml:6:5: allow[2]: a task's shell is the host's (allow) or the gateway's own (command), not both`,
+		"exec: [[a]]}\n  - {verbs: [delete], tables: [a.b]":                         `x.yaml:5:5: allow[1]: the rule is for databases, and the one at x.yaml:4 for hosts`,
+		"exec: [[a]]}\nreview:\n  - {exec: [[b]]":                                   `x.yaml:6:5: review[0]: a review rule says by whom`,
+		"exec: [[a]]}\nreview:\n  - {exec: [[b]], on_hold: keep, by: {groups: [x]}": `review[0].on_hold: it is for databases`,
+		"exec: [[a]]}\nreview:\n  - {shell: command, by: {groups: [x]}":             `review[0].shell: shell: command stands under allow`,
+		"exec: [[a]]}\nlimits: {rows: 3":                                            `limits.rows: it is for databases, and the rules are for hosts`,
+		"exec: [[a]]}\nlimits: {statement_timeout: 3s":                              `limits.statement_timeout: it is for databases`,
+	} {
+		_, err := load(t, map[string]string{"x.yaml": "task: x\nresources: [web-1]\nallow:\n  - {" + rule + "}\n"})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s:\n%v\nwant %s", rule, err, want)
+		}
+	}
+	for line, want := range map[string]string{
+		"introspect: false":                        "x.yaml:3:13: introspect: it is for databases, and the rules are for hosts",
+		"show_errors: false":                       "show_errors: it is for databases",
+		"settings: [x]":                            "settings: it is for databases",
+		"oracle: accept":                           "oracle: it is for databases",
+		"mask: [{column: public.c.a, with: hash}]": "mask[0].column: it is for databases",
+		"exec: [[uptime]]":                         "x.yaml:3:7: exec: it stands in a rule: allow: [{exec: ...}]",
+	} {
+		_, err := load(t, map[string]string{"x.yaml": "task: x\nresources: [web-1]\n" + line + "\nallow:\n  - {exec: [[uptime]]}\n"})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", line, err, want)
+		}
+	}
+}
+
+// TestSC23Against: a rule for hosts is for hosts, and a forward leads to no
+// resource of the gateway.
+func TestSC23Against(t *testing.T) {
+	const exec = "allow:\n  - {exec: [[uptime]]}\n"
+	c, err := load(t, map[string]string{
+		"a.yaml": "task: a\nresources: [web-1, shop]\n" + exec,
+		"b.yaml": "task: b\nresources: [shop, web-1]\nallow:\n  - {verbs: [delete], tables: [public.o]}\n",
+		"c.yaml": "task: c\nresources: [web-1]\nallow:\n  - {exec: [[uptime]]}\n  - {forward: ['db-1:5432', 'db-2:5432']}\n",
+		"d.yaml": "task: d\nresources: [web-1, wbe-2, web-2]\n" + exec,
+		"e.yaml": "task: e\nresources: [web-2]\nlogin: root\n" + exec,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = c.Against(map[string]Resource{"shop": {"postgres", "db-1:5432", []string{"app"}}, "web-1": {"ssh", "web-1:22", []string{"deploy"}}, "web-2": {"ssh", "web-2:22", []string{"deploy"}}}).Err()
+	got := ""
+	for line := range strings.Lines(err.Error()) {
+		got += filepath.Base(line)
+	}
+	if got != `a.yaml:2:20: resources[1]: the rules are for a host, and the resource "shop" is a database
+b.yaml:2:19: resources[1]: the rules are for a database, and the resource "web-1" is a host
+c.yaml:5:5: allow[1]: forward: db-1:5432 is the resource "shop" of this gateway, and is reached as that, by a task that lists it
+d.yaml:2:20: resources[1]: the resource "wbe-2" is not in the configuration (did you mean "web-2"?)
+e.yaml:3:8: login: the resource "web-2" has no login "root" (known are deploy)` {
+		t.Error(got)
+	}
+}
+
+// TestHostOverlaps: a rule for hosts that adds nothing is told of.
+func TestHostOverlaps(t *testing.T) {
+	for rules, want := range map[string]string{
+		"  - {exec: [[cat, a*], [df]]}\n  - {exec: [[cat, ab]]}\n":                                  "x.yaml:5:5: allow[1]: the rule adds nothing: x.yaml:4 allows all of it",
+		"  - {exec: [[cat, a*]]}\n  - {exec: [[cat, ab]], stdin: allow}\n":                          "",
+		"  - {exec: [[cat, a*]], stdin: allow}\n  - {exec: [[cat, a*]]}\n":                          "x.yaml:5:5",
+		"  - {exec: [[cat, a*]]}\n  - {exec: [[cat, b]]}\n":                                         "",
+		"  - {exec: [[cat, a*]]}\n  - {exec: [[cat, a*c]]}\n":                                       "",
+		"  - {files: {read: [/a/**]}}\n  - {files: {read: [/a/b]}}\n":                               "x.yaml:5:5",
+		"  - {files: {read: [/a/**]}}\n  - {files: {write: [/a/b]}}\n":                              "",
+		"  - {files: {read: [/a/**]}}\n  - {files: {read: [/a/b], write: [/a/b]}}\n":                "",
+		"  - {forward: ['a:1', 'b:1']}\n  - {forward: ['a:1']}\n":                                   "x.yaml:5:5",
+		"  - {forward: ['127.0.0.1:1']}\n  - {bind: ['127.0.0.1:1']}\n":                             "",
+		"  - {env: [LANG, TZ]}\n  - {env: [TZ]}\n":                                                  "x.yaml:5:5",
+		"  - {signals: [INT]}\n  - {signals: [INT, TERM]}\n":                                        "x.yaml:4:5",
+		"  - {agent: allow}\n  - {x11: allow}\n":                                                    "",
+		"  - {agent: allow}\n  - {agent: allow}\n":                                                  "x.yaml:5:5",
+		"  - {exec: [[df]]}\nreview:\n  - {exec: [[df]], by: {groups: [g]}}\n":                      "x.yaml:6:5: review[0]: the rule holds nothing: x.yaml:4 allows all of it without approval",
+		"  - {exec: [[df, a]]}\nreview:\n  - {exec: [[df, '*']], by: {groups: [g]}}\n":              "",
+		"  - {files: {write: [/a/b]}}\nreview:\n  - {files: {write: [/a/**]}, by: {groups: [g]}}\n": "",
+		"  - {exec: [[df]]}\nreview:\n  - {opaque: allow, by: {groups: [g]}}\n":                     "",
+	} {
+		c, err := load(t, map[string]string{"x.yaml": "task: x\nresources: [r]\nallow:\n" + rules})
+		if err != nil {
+			t.Fatal(rules, err)
+		}
+		if got := c.Warnings.Error(); want == "" && got != "" || !strings.Contains(got, want) {
+			t.Errorf("%s: %q, want %q", rules, got, want)
+		}
+	}
+}
+
+// TestTasksGuide: each task that docs/tasks.md shows is one, and it names every
+// field of a rule for hosts and everything that may be done with a file.
+func TestTasksGuide(t *testing.T) {
+	b, err := os.ReadFile("../../docs/tasks.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	guide, found := string(b), 0
+	for rest := guide; ; found++ {
+		_, after, ok := strings.Cut(rest, "```yaml\n")
+		if !ok {
+			break
+		}
+		text, after, _ := strings.Cut(after, "```")
+		rest = after
+		name, _, _ := strings.Cut(strings.TrimPrefix(text, "task: "), "\n")
+		c, err := load(t, map[string]string{name + ".yaml": text})
+		if err == nil {
+			err = c.Warnings.Err()
+		}
+		if err == nil {
+			err = stricttest.Validate(t, stricttest.Schema(t, Schema), text)
+		}
+		if err != nil {
+			t.Errorf("%s\n%v", text, err)
+		}
+	}
+	for _, word := range slices.Concat(hostFields, policy.FileVerbs, []string{"stdin"}) {
+		if !strings.Contains(guide, "`"+word) {
+			t.Errorf("the guide does not name %s", word)
+		}
+	}
+	if found == 0 {
+		t.Error("the guide shows no task")
+	}
+}
+
+// TestSC07Texts: texts that get round rules for words elsewhere, read as a
+// host's shell would and judged by a task file.
+func TestSC07Texts(t *testing.T) {
+	c, err := load(t, map[string]string{"web.yaml": `task: web
+resources: [web-1]
+allow:
+  - {exec: [[systemctl, restart, web-*], [uptime], [uniq, -c], [cat], [cat, "*"], [cat, /var/log/web/*], [sudo, systemctl, restart, nginx], [systemctl, restart, nginx]]}
+  - {exec: [[sort]], stdin: allow}
+  - {files: {write: [/tmp/out, /srv/**], read: [/var/log/web/**]}}
+  - {env: [LANG]}
+review:
+  - {exec: [[systemctl, stop, web-*]], by: {groups: [sre]}}
+`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, _, err := c.Compile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var config policy.Config
+	if err := json.Unmarshal(b, &config); err != nil {
+		t.Fatal(err)
+	}
+	for want, texts := range map[string][]string{
+		"allow": {
+			`systemctl restart web-1`, `  "systemctl"  restart w'eb'-1 `, `uptime | uniq -c`, `uptime > /tmp/out`, `LANG=C uptime`, `cat notes`, `cat 'web-*'`, `cat < /var/log/web/a`,
+			`cat /var/log/web/access.log | sort | uniq -c > /srv/count`, `sh -c 'uptime'`, `sudo systemctl restart nginx`, `uptime 2>/dev/null`, `uptime # id`,
+		},
+		"allow with its standard input": {`sort`, `sort | uniq -c > /tmp/out`},
+		"review":                        {`systemctl stop web-1`, `systemctl stop web-1 | sort`},
+		"deny": {
+			`systemctl restart db-1`, `systemctl restart`, `systemctl restart web-1 db-1`, `systemctl restart web-1; id`, `systemctl restart web-1 && id`, `systemctl restart web-1 || id`,
+			`systemctl restart web-1 & id`, `systemctl restart web-1 | id`, "systemctl restart web-1\nid", `systemctl restart web-$(id)`, "systemctl restart web-`id`", `systemctl restart web-$HOME`,
+			`systemctl restart web-${IFS}x`, `systemctl restart web-*`, `systemctl restart web-?`, `systemctl restart web-{1,2}`, `systemctl restart ~/web-1`, `systemctl restart "web-1 db-1"`,
+			`systemctl restart 'web-1	db-1'`, `systemctl restart web-1/../db-1`, `systemctl --host=db-1 restart web-1`, `systemctl restart --host=db-1 web-1`, `/usr/bin/systemctl restart web-1`,
+			`./systemctl restart web-1`, `\systemctl restart web-1 x`, `command systemctl restart web-1`, `eval systemctl restart web-1`, `exec uptime`, `. /tmp/x`, `source /tmp/x`,
+			`PATH=/tmp uptime`, `LD_PRELOAD=/tmp/x uptime`, `LC_ALL=C uptime`, `env LANG=C uptime`, `env -S uptime`, `X=1`, `cat -x`, `cat --`, `cat ..`, `cat .`, `cat .env`, `cat ''`, `cat a/b`, `cat /etc/shadow`,
+			`cat /var/log/web/../../../etc/shadow`, `cat /var/log/web/.x`, `sudo uptime`, `sudo -u root uptime`, `sudo systemctl restart web-1`, `timeout 5 uptime`, `nice uptime`, `xargs uptime`, `busybox uptime`, `find / -exec uptime ;`,
+			`sh -c 'id'`, `sh -c "uptime; id"`, `sh -c 'sh -c id'`, `bash`, `sh`, `bash -i`, `bash --rcfile /tmp/x`, `echo aWQ= | base64 -d | sh`, `vim -c :!id`, `ssh db-1 id`, `scp -S /tmp/x a b`, `rsync -e /tmp/x a b`,
+			`tar --checkpoint-action=exec=id`, `git -c core.pager=id log`, `rsync --server --sender . /srv`, `scp -t /srv`, `scp -f /etc/shadow`, `git-upload-pack /srv/x.git`, `git-shell`, `internal-sftp`, `/usr/lib/openssh/sftp-server`,
+			`uptime > /tmp/other`, `uptime >> /etc/passwd`, `uptime > /etc/cron.d/x`, `uptime > /srv/.ssh/authorized_keys`, `uptime > /srv/../etc/x`, `uptime > out`, `uptime > ~/.bashrc`, `uptime > $HOME/x`, `sort < /etc/shadow`,
+			`cat < /var/log/web/../x`, `cat <<< x`, "cat << E\nx\nE", `cat <(id)`, `uptime 2>&1 >(id)`, `if true; then uptime; fi`, `for i in 1; do uptime; done`, `f() { uptime; }`, `(uptime)`, `{ uptime; }`, `! uptime`, ``, `#`, "uptime\x00",
+		},
+	} {
+		for _, text := range texts {
+			var v abi.Verdict
+			config.Judge(&abi.Command{Phase: abi.Execute, Session: &abi.Session{Task: "web", Protocol: "ssh"}, Statement: shell.Parse(text, shell.Options{Posix: true})}, &v)
+			got := v.Decision.String()
+			if v.Stdin {
+				got += " with its standard input"
+			}
+			if got != want {
+				t.Errorf("%q: %s, want %s: %s", text, got, want, v.Reason.Message)
+			}
+		}
+	}
+}

@@ -1,0 +1,155 @@
+package sftp
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/gate"
+)
+
+const (
+	maxView  = 64 << 20 // bytes of a channel's views, and of the files behind them
+	readSize = 32 << 10
+	readings = 16 // READs at once
+)
+
+// errView says that a file is too large to be masked.
+var errView = refused("ssh.masked", fmt.Sprintf("what is in this file is masked, and that can be done of at most %d MB at a time", maxView>>20), "read a part of it by a command")
+
+// readView reads a file whose content is masked, as a whole: what the client
+// reads of it is what has come of that.
+func (r *relay) readView(h *handle) error {
+	text, offset := h.ex.Text(), uint64(0)
+	h.view = []byte{}
+	for {
+		data, end, err := r.readSome(h, offset)
+		if err != nil {
+			return err
+		}
+		offset += uint64(len(data))
+		had := len(h.view)
+		h.view = text.Append(h.view, data)
+		if end {
+			h.view = text.End(h.view)
+		}
+		r.mu.Lock()
+		r.viewed += len(h.view) - had
+		full := r.viewed > maxView || offset > maxView
+		r.mu.Unlock()
+		switch {
+		case full:
+			return errView
+		case end:
+			return nil
+		}
+	}
+}
+
+// readSome reads what comes at an offset, as far as it comes in one piece.
+func (r *relay) readSome(h *handle, offset uint64) (data []byte, end bool, err error) {
+	var q asked
+	for i := range uint64(readings) {
+		rest := binary.BigEndian.AppendUint64(appendString(nil, h.upstream), offset+i*readSize)
+		if err := r.add(&q, typeRead, binary.BigEndian.AppendUint32(rest, readSize)); err != nil {
+			return nil, false, err
+		}
+	}
+	if err := r.send(&q); err != nil {
+		return nil, false, err
+	}
+	if err := r.wait(r.ctx, &q); err != nil {
+		return nil, false, err
+	}
+	for i := range q.answers {
+		p := &q.answers[i]
+		if code, is := p.status(); is {
+			if code != codeEOF {
+				return nil, false, hostStatus(max(code, codeEOF))
+			}
+			return data, true, nil
+		}
+		f := fields{b: p.body}
+		piece := f.bytes()
+		if p.typ != typeData || f.bad || len(piece) > readSize {
+			return nil, false, errPacket
+		}
+		data = append(data, piece...)
+		if len(piece) < readSize { // the rest of it does not follow what came
+			return data, false, nil
+		}
+	}
+	return data, false, nil
+}
+
+// onView answers a READ.
+func (r *relay) onView(h *handle, q request) error {
+	h.mu.Lock()
+	if h.ended {
+		h.mu.Unlock()
+		return errOver
+	}
+	if q.offset >= uint64(len(h.view)) || q.n == 0 {
+		h.mu.Unlock()
+		return r.down.to.write(plainStatus(nil, q.from, codeEOF))
+	}
+	data := h.view[q.offset:]
+	data = data[:min(len(data), int(q.n))]
+	b := finish(appendString(begin(nil, typeData, q.from), data), 0)
+	kept := b[8]
+	b[8] = frameOut
+	err := h.ex.Result(r.ctx, &abi.Result{Frames: b[8:], Masked: true})
+	b[8] = kept
+	if err == nil {
+		h.read.add(q.offset, data)
+	}
+	var d *gate.Denied
+	if errors.As(err, &d) {
+		h.refused = d
+	}
+	h.mu.Unlock()
+	switch {
+	case d != nil:
+		return r.refuse(q.from, d)
+	case err != nil:
+		return err
+	}
+	return r.down.to.write(b)
+}
+
+// unview forgets what a handle's view takes.
+func (r *relay) unview(h *handle) {
+	r.mu.Lock()
+	r.viewed -= len(h.view)
+	r.mu.Unlock()
+}
+
+// sizeless leaves the size out of what is told of a file that is masked: it is
+// the size of what is not shown.
+func sizeless(body []byte) ([]byte, error) {
+	f := fields{b: body}
+	a := f.attrs()
+	if f.bad {
+		return nil, errPacket
+	}
+	return a.only(^uint32(attrSize)).append(nil), nil
+}
+
+// sizelessNames is the same for the entries of a directory, whose long form has
+// the size as well.
+func sizelessNames(id uint32, body []byte) ([]byte, error) {
+	f := fields{b: body}
+	n := f.u32()
+	b := binary.BigEndian.AppendUint32(begin(nil, typeName, id), n)
+	for range n {
+		file := f.bytes()
+		f.bytes()
+		a := f.attrs()
+		if f.bad {
+			return nil, errPacket
+		}
+		b = a.only(^uint32(attrSize)).append(appendString(appendString(b, file), file))
+	}
+	return finish(b, 0), nil
+}
