@@ -28,6 +28,7 @@ type channel struct {
 	agent *gate.Exchange // the client's keys may be lent to the host
 	x11   *gate.Exchange
 	x11As []byte
+	next  func() error // begins the command, once its request is answered
 
 	telling sync.Mutex              // writes to the client's standard error
 	cancel  context.CancelCauseFunc // ends the command, waiting or running
@@ -88,6 +89,10 @@ func (c *conn) takeSession(ctx context.Context, nc ssh.NewChannel) error {
 			break
 		}
 		_ = r.Reply(ok, nil)
+		if ch.next != nil { // not before: an end that comes before the answer is taken for a failure
+			ch.goes(ch.next)
+			ch.next = nil
+		}
 	}
 	ch.cancel(errGone)
 	_ = client.Close()

@@ -75,7 +75,7 @@ func (ch *channel) begin(ctx context.Context, r *ssh.Request) (bool, error) {
 			if err := ch.c.session.Note(ctx, what); err != nil {
 				return false, err
 			}
-			ch.goes(func() error { ch.say("denied: " + what); ch.exit(exitDenied); return nil })
+			ch.next = func() error { ch.say("denied: " + what); ch.exit(exitDenied); return nil }
 			return true, nil
 		}
 		if r.Type == "exec" {
@@ -93,12 +93,12 @@ func (ch *channel) begin(ctx context.Context, r *ssh.Request) (bool, error) {
 	ch.mu.Lock()
 	ch.running = true
 	ch.mu.Unlock()
-	ch.goes(func() error {
+	ch.next = func() error {
 		if cmd.kind == "shell" && ch.c.commandShell() {
 			return ch.commands(ctx)
 		}
 		return ch.perform(ctx, cmd)
-	})
+	}
 	return true, nil
 }
 
