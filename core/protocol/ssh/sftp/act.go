@@ -26,10 +26,19 @@ func (r *relay) begin(a *act) error {
 		return err
 	}
 	a.went = make(chan struct{})
+	r.mu.Lock()
+	r.acts++
+	r.mu.Unlock()
 	go func() {
-		defer a.goOn(r)
+		defer func() {
+			a.goOn(r)
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.acts--
+			r.free.Broadcast()
+		}()
 		err := contain(func() error { return r.do(a) })
-		if errors.Is(err, errLeft) { // nobody is there to be told
+		if errors.Is(err, errLeft) || errors.Is(err, errGone) { // it ends by itself
 			return
 		}
 		if err != nil {

@@ -87,8 +87,9 @@ type stream struct {
 	from io.Reader
 	to   *sink
 	buf  []byte
-	a, b int // what waits to be written
-	r, w int // what was read and not yet taken
+	a, b int    // what waits to be written
+	r, w int    // what was read and not yet taken
+	idle func() // is told when all of it has been passed on; may be nil
 }
 
 func newStream(from io.Reader, to *sink) stream {
@@ -116,6 +117,9 @@ func (s *stream) next() (start, end int, err error) {
 			return 0, 0, err
 		}
 		s.room(need)
+		if s.idle != nil {
+			s.idle()
+		}
 		n, err := s.from.Read(s.buf[s.w:])
 		s.w += n
 		if err != nil && n == 0 {

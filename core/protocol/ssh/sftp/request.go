@@ -95,6 +95,7 @@ func (r *relay) answered(id uint32) (request, error) {
 	}
 	q := r.requests[i]
 	r.requests[i] = request{turn: q.turn}
+	r.busy = true
 	r.holes = append(r.holes, i)
 	if r.live--; r.wanting > 0 {
 		r.free.Broadcast()
@@ -130,14 +131,23 @@ func (r *relay) addPath(a *asked, typ byte, path string) error {
 // send sends them.
 func (r *relay) send(a *asked) error { return r.up.to.write(a.out) }
 
-// wait waits for all their answers.
+// wait waits for all their answers, as far as the host is there.
 func (r *relay) wait(ctx context.Context, a *asked) error {
 	select {
 	case <-a.done:
 		return nil
 	case <-ctx.Done():
+	case <-r.gone:
+	}
+	select {
+	case <-a.done: // it came before that
+		return nil
+	default:
+	}
+	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	return errGone
 }
 
 // ask sends one request and gives its answer.

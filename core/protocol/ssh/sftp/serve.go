@@ -34,6 +34,7 @@ type relay struct {
 	up   stream // from the client to the host; the client's side reads it
 	down stream // from the host to the client
 	said chan string
+	gone chan struct{} // is closed when the host has left
 
 	names   sync.Mutex // while a path is looked up, judged and used
 	judging sync.WaitGroup
@@ -43,7 +44,9 @@ type relay struct {
 	requests   []request
 	holes      []uint32
 	live       int
-	wanting    int // wait for a place
+	wanting    int  // wait for a place
+	acts       int  // that are not answered
+	busy       bool // an answer of the host is being passed on
 	handles    map[name]*handle
 	opening    int
 	open       map[*running]bool
@@ -59,8 +62,11 @@ type relay struct {
 	scratch [64]byte
 }
 
-// errLeft is why what waits for people ends: its client is no longer there.
-var errLeft = errors.New("the client has left")
+// Why what waits for people ends: one of the two is no longer there.
+var (
+	errLeft = errors.New("the client has left")
+	errGone = errors.New("the host has left")
+)
 
 var errAnswered = errors.New("sftp: all is answered")
 
@@ -81,14 +87,15 @@ func Serve(ctx context.Context, s *gate.Session, client, server io.ReadWriter, o
 		case err = <-fromClient:
 			if errors.Is(err, io.EOF) { // the host has what was asked before, and answers it
 				r.leave(errLeft)
-				err, open, fromClient = r.halfClose(server), true, nil
-				if err != nil {
-					open = false
-				}
+				go r.halfClose(server)
+				err, open, fromClient = nil, true, nil
 			}
 		case err = <-fromServer:
-			if errors.Is(err, io.EOF) {
+			if errors.Is(err, io.EOF) { // what it has answered reaches the client
 				err = nil
+				r.leave(errGone)
+				close(r.gone)
+				r.settle(func() bool { return r.acts == 0 })
 			}
 		case <-r.ctx.Done():
 			if err = context.Cause(r.ctx); errors.Is(err, errAnswered) {
@@ -105,11 +112,12 @@ func Serve(ctx context.Context, s *gate.Session, client, server io.ReadWriter, o
 }
 
 func newRelay(ctx context.Context, s *gate.Session, client, server io.ReadWriter) *relay {
-	r := &relay{session: s, handles: map[name]*handle{}, open: map[*running]bool{}, statements: map[string]*abi.Statement{}, told: map[string]bool{}, said: make(chan string, 64)}
+	r := &relay{session: s, handles: map[name]*handle{}, open: map[*running]bool{}, statements: map[string]*abi.Statement{}, told: map[string]bool{}, said: make(chan string, 64), gone: make(chan struct{})}
 	r.free.L = &r.mu
 	r.ctx, r.fail = context.WithCancelCause(ctx)
 	r.waiting, r.leave = context.WithCancelCause(r.ctx)
 	r.up, r.down = newStream(client, &sink{w: server}), newStream(server, &sink{w: client})
+	r.down.idle = r.idle
 	return r
 }
 
@@ -123,21 +131,38 @@ func contain(f func() error) (err error) {
 	return f()
 }
 
-// halfClose tells the host that no more requests come. A side that cannot be
-// told ends the channel once all is answered.
-func (r *relay) halfClose(server io.ReadWriter) error {
+// halfClose tells the host that no more requests come, once all is sent. A host
+// that cannot be told ends with the last answer.
+func (r *relay) halfClose(server io.ReadWriter) {
 	if c, ok := server.(interface{ CloseWrite() error }); ok {
-		return c.CloseWrite()
+		r.settle(func() bool { return r.acts == 0 })
+		_ = c.CloseWrite() // one that is gone ends what is read from it
+		return
 	}
-	go func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		for r.live > 0 && !r.over {
-			r.waitFree()
-		}
-		r.fail(errAnswered)
-	}()
-	return nil
+	r.settle(func() bool { return r.live == 0 && r.acts == 0 && !r.busy })
+	r.fail(errAnswered)
+}
+
+// settle waits until something is so, or the channel has to end. It is asked
+// with mu.
+func (r *relay) settle(so func() bool) {
+	wake := func() { r.mu.Lock(); defer r.mu.Unlock(); r.free.Broadcast() }
+	defer context.AfterFunc(r.ctx, wake)()
+	defer context.AfterFunc(r.session.Context(), wake)()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for !so() && !r.over && r.ctx.Err() == nil && r.session.Context().Err() == nil {
+		r.waitFree()
+	}
+}
+
+// idle says that all that the host has answered has been passed on.
+func (r *relay) idle() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.busy = false; r.wanting > 0 {
+		r.free.Broadcast()
+	}
 }
 
 // stop ends what is open. Nothing of the channel touches an exchange after it.

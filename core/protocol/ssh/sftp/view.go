@@ -21,8 +21,16 @@ var errView = refused("ssh.masked", fmt.Sprintf("what is in this file is masked,
 // readView reads a file whose content is masked, as a whole: what the client
 // reads of it is what has come of that.
 func (r *relay) readView(h *handle) error {
-	text, offset := h.ex.Text(), uint64(0)
 	h.view = []byte{}
+	p, err := r.ask(r.ctx, typeFstat, appendString(nil, h.upstream))
+	if err != nil {
+		return err
+	}
+	f := fields{b: p.body}
+	if is := f.attrs(); p.typ == typeAttrs && is.size > maxView {
+		return errView
+	}
+	text, offset := h.ex.Text(), uint64(0)
 	for {
 		data, end, err := r.readSome(h, offset)
 		if err != nil {

@@ -514,3 +514,38 @@ func TestSF10Stuck(t *testing.T) {
 		}
 	}
 }
+
+// TestSF06HalfClose: a client that says that nothing more comes has the answers
+// to all that it has asked, whether or not the host can be told.
+func TestSF06HalfClose(t *testing.T) {
+	for _, told := range []bool{true, false} {
+		for range 20 {
+			l := newLab(t, every(anything))
+			put(t, l.dir+"/f", "content")
+			start := l.host
+			l.host = func() (io.ReadWriter, func()) {
+				h, stop := start()
+				if !told {
+					h = readWriter{h, h}
+				}
+				return h, stop
+			}
+			c := l.connect(t)
+			h := c.open("f", flagRead)
+			for range 5 {
+				c.send(typeRead, h, uint64(0), 100)
+			}
+			c.send(typeStat, "f")
+			c.send(typeRemove, "f")
+			if err := c.nc.(*net.UnixConn).CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			for i := range 7 {
+				want(t, "in order", c.answer(), []string{"data content", "type 105", "status 0"}[max(0, i-4)])
+			}
+			if err := <-c.done; err != nil {
+				t.Errorf("Serve: %v", err)
+			}
+		}
+	}
+}
