@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/taskgate/taskgate/abi"
@@ -57,7 +58,7 @@ func FuzzClient(f *testing.F) {
 			}
 			script("h", func(c *client, id uint32, _ uint64, _ uint32) { c.data(id, "x") })(c)
 		}()
-		var out bytes.Buffer
+		var out kept
 		in := append([]byte{0, 0, 0, 5, typeInit, 0, 0, 0, 3}, sent...)
 		err = Serve(t.Context(), s, &readWriter{bytes.NewReader(in), &out}, a, Options{})
 		a.Close()
@@ -69,9 +70,24 @@ func FuzzClient(f *testing.F) {
 		}
 		l.judged()
 		l.mu1(func() { l.events, l.taped = nil, nil })
-		framed(t, "the client", out.Bytes())
+		framed(t, "the client", out.all())
 	})
 }
+
+// kept is what was written, each time whole packets.
+type kept struct {
+	mu sync.Mutex
+	b  []byte
+}
+
+func (k *kept) Write(b []byte) (int, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.b = append(k.b, b...)
+	return len(b), nil
+}
+
+func (k *kept) all() []byte { k.mu.Lock(); defer k.mu.Unlock(); return bytes.Clone(k.b) }
 
 // memoryConn is a connection of which only what is written counts.
 type memoryConn struct {
@@ -94,7 +110,7 @@ func FuzzHost(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		in, out := bytes.Buffer{}, bytes.Buffer{}
+		in, out := bytes.Buffer{}, kept{}
 		in.Write([]byte{0, 0, 0, 5, typeInit, 0, 0, 0, 3})
 		c := &client{t: t, nc: memoryConn{w: &in}}
 		c.send(typeStat, "/f")
@@ -109,5 +125,6 @@ func FuzzHost(f *testing.F) {
 		}
 		l.judged()
 		l.mu1(func() { l.events, l.taped = nil, nil })
+		framed(t, "the client", out.all())
 	})
 }
