@@ -26,7 +26,7 @@ func (o *Operation) String() string {
 		}
 	} else if len(o.Object) > 0 {
 		b.WriteByte(' ')
-		b.WriteString(printable(strings.Join(o.Object, ".")))
+		b.WriteString(strings.Join(o.Object, "."))
 	}
 	sep := "("
 	for i := range o.Columns {
@@ -51,23 +51,13 @@ func (o *Operation) String() string {
 	}
 	if o.Value != "" {
 		b.WriteString(" = ")
-		b.WriteString(printable(o.Value))
+		b.WriteString(o.Value)
 	}
 	if o.Via != "" {
 		b.WriteString(" via ")
 		b.WriteString(o.Via)
 	}
 	return b.String()
-}
-
-// printable is s on one line, quoted where a terminal would do something with it.
-func printable(s string) string {
-	for _, c := range s {
-		if !strconv.IsPrint(c) {
-			return strconv.Quote(s)
-		}
-	}
-	return s
 }
 
 // word shows one of several words of a host so that nobody takes it for two, or

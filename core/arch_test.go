@@ -23,7 +23,7 @@ var may = map[string][]string{
 	"core/audit":             {"abi", "core/gate"},
 	"core/auth":              {"abi", "core/gate"},
 	"core/devidp":            {},
-	"core/catalog":           {"abi", "core/mask", "core/strict", "internal/nearest", "plugins/tasks/policy"}, // the compiled form is the guard's own type: one truth
+	"core/catalog":           {"abi", "core/mask", "core/shell", "core/strict", "internal/nearest", "plugins/tasks/policy"}, // the compiled form is the guard's own type: one truth
 	"core/config":            {"core/strict", "internal/nearest"},
 	"core/approval":          {"abi", "core/gate"},
 	"core/gate":              {"abi", "core/mask"},

@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/taskgate/taskgate/core/audit"
 	"github.com/taskgate/taskgate/core/config"
@@ -248,7 +251,7 @@ func sessionsCommand() *cobra.Command {
 
 func table(list []*record.Summary) error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(w, "SESSION\tSUBJECT\tTASK\tRESOURCE\tBEGAN\tLASTED\tCOMMANDS\tDENIED\tHELD\tMASKED\tOUTCOMES")
+	fmt.Fprintln(w, "SESSION\tSUBJECT\tTASK\tRESOURCE\tBEGAN\tLASTED\tCOMMANDS\tBYTES\tDENIED\tHELD\tMASKED\tOUTCOMES")
 	for _, s := range list {
 		if s.State == "unreadable" {
 			fmt.Fprintf(w, "%s\tunreadable: %s\n", record.Escape(s.ID), record.Escape(s.Fault))
@@ -258,31 +261,103 @@ func table(list []*record.Summary) error {
 		if s.State == "ended" {
 			lasted = s.Ended.Sub(s.Began).Round(time.Millisecond).String()
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%s\n", s.ID, record.Escape(s.Subject), record.Escape(s.Task), record.Escape(s.Resource),
-			s.Began.Local().Format(time.DateTime), lasted, s.Commands, s.Denied, len(s.Reviews), s.Masked, s.Outcomes)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\n", s.ID, record.Escape(s.Subject), record.Escape(s.Task), record.Escape(s.Resource),
+			s.Began.Local().Format(time.DateTime), lasted, s.Commands, s.Bytes, s.Denied, len(s.Reviews), s.Masked, s.Outcomes)
 	}
 	return w.Flush()
 }
 
 func replayCommand() *cobra.Command {
+	var how record.Playing
+	var text bool
+	var cast string
 	c := &cobra.Command{Use: "replay SESSION", Short: "what a session did, and what it saw", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
-		dir, err := recordings(cmd)
+		asJSON, _ := cmd.Flags().GetBool("json")
+		asked := false // to play it, whatever it is
+		for _, f := range []string{"speed", "seek", "idle"} {
+			asked = asked || cmd.Flags().Changed(f)
+		}
+		switch {
+		case !(how.Speed >= 0.01 && how.Speed <= 1000):
+			return hinted{fmt.Errorf("--speed: %v is no speed", how.Speed), "1 is as it was, 2 twice as fast; from 0.01 to 1000"}
+		case how.Seek < 0 || how.Idle < 0:
+			return errors.New("--seek and --idle: a time is not below 0")
+		}
+		path, err := recording(cmd, args[0])
 		if err != nil {
 			return err
 		}
-		path, err := record.Path(dir, args[0])
-		if err != nil {
-			return hinted{err, "`taskgate sessions` lists them"}
-		}
-		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-			return hinted{fmt.Errorf("no recording of a session %s", args[0]), "`taskgate sessions` lists them"}
-		}
-		if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
+		switch {
+		case asJSON:
 			return record.JSON(os.Stdout, path)
+		case cast != "":
+			return exportCast(cast, path, how.Only)
+		case text || !term.IsTerminal(int(os.Stdout.Fd())):
+			return record.Replay(os.Stdout, path)
 		}
-		return record.Replay(os.Stdout, path)
+		s, err := record.Summarize(path)
+		if err != nil {
+			return err
+		}
+		if !s.Terminal && !asked {
+			return record.Replay(os.Stdout, path)
+		}
+		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+		defer stop()
+		if cols, rows := s.Size(); s.Terminal {
+			if w, h, err := term.GetSize(int(os.Stdout.Fd())); err == nil && (w < cols || h < rows) {
+				fmt.Fprintf(os.Stderr, "taskgate: it was recorded on a terminal of %dx%d, this one has %dx%d\n", cols, rows, w, h)
+			}
+		}
+		return screenless(record.Play(ctx, os.Stdout, path, how))
 	}}
 	c.Flags().Bool("json", false, "for programs")
+	c.Flags().BoolVar(&text, "text", false, "print it, also where it could be played on this terminal")
+	c.Flags().StringVar(&cast, "cast", "", "write an asciicast (version 3) to this file; - is standard output")
+	c.Flags().Float64Var(&how.Speed, "speed", 1, "play so many times as fast")
+	c.Flags().DurationVar(&how.Seek, "seek", 0, "show at once what was before that time of the session: 90s, 1h2m")
+	c.Flags().DurationVar(&how.Idle, "idle", 0, "wait no longer than that where nothing happened; 0 is as long as it was")
+	c.Flags().Uint64Var(&how.Only, "command", 0, "play or export this command alone, by its number")
+	c.MarkFlagsMutuallyExclusive("json", "text", "cast")
 	c.Flags().String("data", "", "the data directory, if not the configuration's")
 	return c
+}
+
+// recording gives the file of a session's recording, which has to be there.
+func recording(cmd *cobra.Command, session string) (string, error) {
+	dir, err := recordings(cmd)
+	if err != nil {
+		return "", err
+	}
+	path, err := record.Path(dir, session)
+	if err != nil {
+		return "", hinted{err, "`taskgate sessions` lists them"}
+	}
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return "", hinted{fmt.Errorf("no recording of a session %s", session), "`taskgate sessions` lists them"}
+	}
+	return path, nil
+}
+
+// exportCast writes an asciicast where it hides no other file, for its owner alone.
+func exportCast(name, path string, only uint64) error {
+	if name == "-" {
+		return screenless(record.Cast(os.Stdout, path, only))
+	}
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(record.Cast(f, path, only), f.Close()); err != nil {
+		return screenless(errors.Join(err, os.Remove(name)))
+	}
+	return nil
+}
+
+// screenless says what to do instead where there is nothing for a terminal.
+func screenless(err error) error {
+	if errors.Is(err, record.ErrNoScreen) {
+		return hinted{err, "leave out --cast, --speed, --seek and --idle: it is printed then"}
+	}
+	return err
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/taskgate/taskgate/core/protocol/postgres"
 	"github.com/taskgate/taskgate/core/record"
 	"github.com/taskgate/taskgate/core/server"
+	"github.com/taskgate/taskgate/core/shell"
 	"github.com/taskgate/taskgate/core/sql"
 	"github.com/taskgate/taskgate/core/sql/parse"
 )
@@ -36,6 +37,7 @@ type explained struct {
 	Returned   uint64   `json:"rows_returned,omitempty"`
 	Written    uint64   `json:"rows_written,omitempty"`
 	Oracle     bool     `json:"oracle,omitempty"` // a constraint may tell of a masked column, as the task accepts
+	Stdin      bool     `json:"stdin,omitempty"`  // of a program: what the client sends may pass
 }
 
 // masked is an output that is shown through a mask.
@@ -71,8 +73,8 @@ const askHint = "what a text does depends on the tables of the resource, which h
 
 func explainCommand() *cobra.Command {
 	var task, on string
-	c := &cobra.Command{Use: "explain --task TASK [--on RESOURCE] 'SQL'", Short: "what a text would do, and whether the task allows it; runs nothing", Args: cobra.ExactArgs(1),
-		Long:        "Explain asks the resource for its tables and says what a text would do there, and whether the task allows it. It runs nothing.\nIts status is 0 where the text is allowed, 1 where it is refused or held, 2 where that could not be found out.",
+	c := &cobra.Command{Use: "explain --task TASK [--on RESOURCE] TEXT", Short: "what a text would do, and whether the task allows it; runs nothing", Args: cobra.ExactArgs(1),
+		Long:        "Explain says what a text would do at a resource, and whether the task allows it. It runs nothing. A text for a database is SQL, and the database is asked for its tables;\none for a host is what ssh would be given behind the host's name, in quotes, and the host is not asked.\nIts status is 0 where the text is allowed, 1 where it is refused or held, 2 where that could not be found out.",
 		Annotations: map[string]string{faultStatus: "2"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			out, err := explain(cmd.Context(), source(cmd), task, on, args[0])
@@ -97,6 +99,9 @@ func explainCommand() *cobra.Command {
 			}
 			if out.Oracle {
 				say("oracle", "a constraint may tell of a masked column, as the task accepts")
+			}
+			if out.Stdin {
+				say("input", "what the client sends may pass")
 			}
 			if out.Incomplete != "" {
 				say("unknown", out.Incomplete)
@@ -195,24 +200,14 @@ func explain(ctx context.Context, from config.Source, task, on, text string) (*e
 	if r == nil {
 		return nil, hinted{fmt.Errorf("which resource of %s", strings.Join(t.Resources, ", ")), "name it with --on"}
 	}
-	s, err := postgres.LoadSchema(ctx, func(ctx context.Context) (gate.Upstream, error) { return server.Dialer{}.Dial(ctx, r, t.Login) })
-	if err != nil {
-		return nil, hinted{err, askHint}
-	}
-	g, err := parse.ForServer(s.Major)
-	if err != nil {
-		return nil, err
-	}
-	opt, _ := t.Options.(*postgres.TaskOptions)
-	where := &sql.Context{Schema: s, Grammar: g, Extensions: c.Resources[on].Extensions}
-	if opt != nil {
-		where.Introspect, where.StatementTimeout = opt.Introspect, opt.StatementTimeout
-	}
-	a, err := sql.Analyze(where, text)
-	if err == nil {
-		a, err = a.Resolve(sql.NoNames{}) // a name is only known where the text makes it
-	}
 	out := &explained{Decision: abi.Deny.String()}
+	var st *abi.Statement
+	switch is := c.Resources[on]; is.Protocol {
+	case "ssh":
+		st = shell.Parse(text, shell.Options{Posix: is.Posix})
+	default:
+		st, err = analyzed(ctx, r, t, is.Extensions, text)
+	}
 	var e *sql.Error
 	if errors.As(err, &e) {
 		out.Error = e.Error()
@@ -221,15 +216,15 @@ func explain(ctx context.Context, from config.Source, task, on, text string) (*e
 	if err != nil {
 		return nil, err
 	}
-	out.Canonical, out.Incomplete = a.Statement.Canonical, a.Statement.Incomplete
-	for i := range a.Statement.Operations {
-		out.Operations = append(out.Operations, a.Statement.Operations[i].String())
+	out.Canonical, out.Incomplete = st.Canonical, st.Incomplete
+	for i := range st.Operations {
+		out.Operations = append(out.Operations, st.Operations[i].String())
 	}
-	for _, o := range a.Statement.Outputs {
+	for _, o := range st.Outputs {
 		out.Outputs = append(out.Outputs, fmt.Sprintf("%d %s: copies %s, computed from %s", o.Index+1, o.Name, sources(o.Copies), sources(o.Computed)))
 	}
-	command := &abi.Command{Phase: abi.Execute, Time: time.Now().UnixNano(), Statement: a.Statement,
-		Session: &abi.Session{ID: "explain", Task: task, Resource: on, Login: t.Login, Groups: t.Groups, Protocol: "postgres"}}
+	command := &abi.Command{Phase: abi.Execute, Time: time.Now().UnixNano(), Statement: st,
+		Session: &abi.Session{ID: "explain", Task: task, Resource: on, Login: t.Login, Groups: t.Groups, Protocol: st.Protocol}}
 	var said []*abi.Verdict
 	for _, guard := range gen.Guards {
 		v, err := guard.Command(ctx, command)
@@ -241,8 +236,33 @@ func explain(ctx context.Context, from config.Source, task, on, text string) (*e
 			out.Reasons = append(out.Reasons, reason{guard.Name(), r.Code, r.Message, r.Closest, r.Hint})
 		}
 	}
-	out.judged(gate.Explain(a.Statement, gen.Guards, said), a.Statement)
+	out.judged(gate.Explain(st, gen.Guards, said), st)
 	return out, nil
+}
+
+// analyzed is what a text does at a database, which is asked for its tables.
+func analyzed(ctx context.Context, r *gate.Resource, t *gate.Task, extensions []string, text string) (*abi.Statement, error) {
+	s, err := postgres.LoadSchema(ctx, func(ctx context.Context) (gate.Upstream, error) { return server.Dialer{}.Dial(ctx, r, t.Login) })
+	if err != nil {
+		return nil, hinted{err, askHint}
+	}
+	g, err := parse.ForServer(s.Major)
+	if err != nil {
+		return nil, err
+	}
+	opt, _ := t.Options.(*postgres.TaskOptions)
+	where := &sql.Context{Schema: s, Grammar: g, Extensions: extensions}
+	if opt != nil {
+		where.Introspect, where.StatementTimeout = opt.Introspect, opt.StatementTimeout
+	}
+	a, err := sql.Analyze(where, text)
+	if err == nil {
+		a, err = a.Resolve(sql.NoNames{}) // a name is only known where the text makes it
+	}
+	if err != nil {
+		return nil, err
+	}
+	return a.Statement, nil
 }
 
 // judged takes over what the gate makes of the guards' answers.
@@ -264,6 +284,7 @@ func (out *explained) judged(e *gate.Explained, st *abi.Statement) {
 	for _, n := range e.Needs {
 		out.Needs = append(out.Needs, needed{n.Guard, n.Groups, max(n.People, 1), (time.Duration(n.Within) * time.Second).String(), n.Justify, n.Summary})
 	}
+	out.Stdin = e.Verdict.Stdin && out.Decision != abi.Deny.String()
 	if out.Oracle = e.Oracle; out.Decision != abi.Deny.String() {
 		out.Returned, out.Written = e.Verdict.Terms.RowsReturned, e.Verdict.Terms.RowsWritten
 	}

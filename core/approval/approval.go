@@ -46,16 +46,22 @@ type Store interface {
 	Move(ctx context.Context, id string, from []State, next State, why string, at time.Time) error
 	// Ran notes which command used a request and how it ended.
 	Ran(ctx context.Context, id string, command uint64, outcome string) error
+	// Act keeps the id of a signed action until a time, and forgets those that are
+	// over by now: ErrTwice where it is there, ErrMany where so many are. Unact
+	// forgets one that came to nothing.
+	Act(ctx context.Context, id string, now, until time.Time, most int) error
+	Unact(ctx context.Context, id string) error
 	// Forsake makes unknown what became of the commands of which nobody will be
 	// told any more: those of an earlier run.
 	Forsake(ctx context.Context) error
 }
 
-// What a Store says of a request.
+// What a Store says of a request or an action.
 var (
 	ErrUnknown = errors.New("approval: no such request")
 	ErrOver    = errors.New("approval: the request is over")
 	ErrTwice   = errors.New("approval: that person has spoken")
+	ErrMany    = errors.New("approval: too many at once")
 )
 
 // Event is told to Notify and to watchers.

@@ -85,7 +85,6 @@ type Webhooks struct {
 	mu      sync.Mutex
 	hooks   []*hook
 	changed chan struct{}
-	acted   map[string]time.Time // ids of signed actions, until when they are kept
 }
 
 // hook is a webhook with what waits for it, in order.

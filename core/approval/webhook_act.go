@@ -100,12 +100,15 @@ func (a *Actions) act(r *http.Request, own bool, said *action) (*Card, string, e
 	case said.Subject == "" || said.Binding == "":
 		return nil, hook.Name(), &Error{Kind: Malformed, Message: "subject and binding are expected: who says it, and of what"}
 	}
-	if err := a.Webhooks.once(hook, r.Header.Get(headerID), now, at); err != nil {
+	message := hook.Issuer + " " + r.Header.Get(headerID)
+	if err := a.once(r.Context(), message, now, at); err != nil {
 		return nil, hook.Name(), err
 	}
 	c, err := a.count(r.Context(), r.PathValue("id"), hook, said, approve)
 	if e := (*Error)(nil); errors.As(err, &e) && e.Kind == Failed { // it may be sent again
-		a.Webhooks.again(hook, r.Header.Get(headerID))
+		ctx, stop := context.WithTimeout(context.WithoutCancel(r.Context()), patience)
+		defer stop()
+		_ = a.Service.Store.Unact(ctx, message) // and where the store fails too, under another id
 	}
 	return c, hook.Name(), err
 }
@@ -159,33 +162,18 @@ func (w *Webhooks) signer(ctx context.Context, header http.Header, body []byte) 
 	return found, nil
 }
 
-// once says whether a message is here for the first time. Ids are kept for as
-// long as a timestamp can be taken for one of now.
-func (w *Webhooks) once(hook *Webhook, id string, now, at time.Time) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.acted == nil {
-		w.acted = map[string]time.Time{}
-	}
-	k := hook.Issuer + " " + id
-	if _, ok := w.acted[k]; ok {
+// once says whether a message is here for the first time. Ids are in the store,
+// so that no restart forgets them, for longer than a timestamp can be taken for
+// one of now.
+func (a *Actions) once(ctx context.Context, message string, now, at time.Time) error {
+	switch err := a.Service.Store.Act(ctx, message, now, at.Add(2*maxAge), maxActed); {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrTwice):
 		return &Error{Kind: Repeated, Message: errRepeated.Error()}
-	}
-	for old, until := range w.acted {
-		if now.After(until) {
-			delete(w.acted, old)
-		}
-	}
-	if len(w.acted) >= maxActed {
+	case errors.Is(err, ErrMany):
 		return &Error{Kind: Failed, Message: "too many actions came within ten minutes", Hint: "send it again later"}
+	default:
+		return &Error{Kind: Failed, Message: "whether it has been here before cannot be found out", Hint: "send it again later, and tell the operator", Err: err}
 	}
-	w.acted[k] = at.Add(2 * maxAge)
-	return nil
-}
-
-// again lets an id that came to nothing be used once more.
-func (w *Webhooks) again(hook *Webhook, id string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	delete(w.acted, hook.Issuer+" "+id)
 }

@@ -41,6 +41,8 @@ type room struct {
 	*testing.T
 	service *approval.Service
 	log     log
+	file    string // of the store
+	end     func()
 	url     string
 	refused []string
 	n       int
@@ -53,17 +55,21 @@ const (
 )
 
 func newRoom(t *testing.T) *room {
-	rows, err := store.Open(t.Context(), filepath.Join(t.TempDir(), "store.db"))
+	r := &room{T: t, file: filepath.Join(t.TempDir(), "store.db")}
+	r.begin()
+	t.Cleanup(func() { r.end() })
+	return r
+}
+
+// begin is a run of the gateway, over what an earlier one has left in the store.
+func (r *room) begin() {
+	r.Helper()
+	t := r.T
+	rows, err := store.Open(t.Context(), r.file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := rows.Close(); err != nil {
-			t.Error(err)
-		}
-	})
 	people := map[string][]string{"ada": {"dba"}, "bob": {"dba"}, "eve": {"interns"}}
-	r := &room{T: t}
 	r.service = &approval.Service{Store: rows, Log: &r.log, Groups: func(_ context.Context, issuer, subject string) ([]string, error) {
 		if g := people[subject]; issuer == idp && g != nil {
 			return g, nil
@@ -92,9 +98,16 @@ func newRoom(t *testing.T) *room {
 			r.refused = append(r.refused, fmt.Sprint(hook, " ", id, " ", subject, ": ", err))
 		}})
 	s := httptest.NewServer(mux)
-	t.Cleanup(s.Close)
 	r.url = s.URL
-	return r
+	r.end = func() {
+		s.Close()
+		if err := rows.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := r.service.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // ask makes a request of ada's and gives its card.
@@ -106,7 +119,6 @@ func (r *room) ask() *approval.Card {
 	if err := r.service.Ask(r.Context(), q); err != nil {
 		r.Fatal(err)
 	}
-	r.Cleanup(func() { _ = r.service.Withdraw(context.Background(), q.ID, "the test is over") })
 	c, err := r.service.Card(r.Context(), q.ID, approval.Person{All: true})
 	if err != nil || c.Binding != hex.EncodeToString(q.Binding[:]) {
 		r.Fatal(err, c)
@@ -313,5 +325,51 @@ func TestAP20ActionAgain(t *testing.T) {
 	r.log.full.Store(false)
 	if code, text := r.send(s); code != 200 || r.state(c.ID) != "approved1" {
 		t.Fatal(text, r.state(c.ID))
+	}
+}
+
+// TestAP19Restart: a message that was here before a restart is not taken again
+// after it, for whatever it is about; what came to nothing is.
+func TestAP19Restart(t *testing.T) {
+	r := newRoom(t)
+	c := r.ask()
+	taken, early := r.says(c), r.says(c)
+	early.body["subject"] = "zoe" // who is not logged in yet
+	if _, text := r.send(early); text != "group" {
+		t.Fatal(text)
+	}
+	if code, text := r.send(taken); code != 200 {
+		t.Fatal(text)
+	}
+	c = r.ask()
+	lost := r.says(c)
+	r.log.full.Store(true)
+	if _, text := r.send(lost); text != "failed" {
+		t.Fatal(text)
+	}
+	r.log.full.Store(false)
+	r.end()
+	r.begin()
+	for name, s := range map[string]*said{"as it was": taken, "refused before": early} {
+		if _, text := r.send(s); text != "repeated" {
+			t.Errorf("%s: %q", name, text)
+		}
+	}
+	c = r.ask()
+	other := r.says(c)
+	other.message = taken.message
+	if _, text := r.send(other); text != "repeated" || r.state(c.ID) != "waiting0" {
+		t.Error(text, r.state(c.ID))
+	}
+	if _, text := r.send(lost); text != "over" { // withdrawn by the restart
+		t.Error(text)
+	}
+	// Where the store cannot say whether it has been here, it does not count.
+	last := r.says(c)
+	if err := r.service.Store.(*store.Store).Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, text := r.send(last); text != "failed" {
+		t.Error(text)
 	}
 }

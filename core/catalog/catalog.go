@@ -54,7 +54,8 @@ type Task struct {
 	Rules       []policy.Rule
 	Written     []Written // the rules as the file has them
 	Masks       []Mask
-	Oracle      string // accept, refuse, or empty
+	Texts       []policy.Text // masks of a task for hosts
+	Oracle      string        // accept, refuse, or empty
 	File        string
 
 	CommandShell bool // an interactive shell is the gateway's own
@@ -130,7 +131,7 @@ func Read(dir string) (*Catalog, error) {
 		if t.Name != "" && c.Tasks[t.Name] == nil {
 			c.Tasks[t.Name] = t
 		}
-		c.Warnings = append(append(c.Warnings, t.overlaps()...), t.pointless()...)
+		c.Warnings = append(append(c.Warnings, t.overlaps()...), append(t.pointless(), t.idle()...)...)
 	}
 	if !found && len(faults) == 0 {
 		return nil, fmt.Errorf("catalog: no task files (*.yaml) in %s", dir)
@@ -308,7 +309,11 @@ func (c *Catalog) task(path string, n strict.Node) *Task {
 			t.Channels = append(t.Channels, w.Rule.Channels...)
 		}
 	}
-	t.mask(masks)
+	if t.Protocol() == "ssh" {
+		t.texts(masks)
+	} else {
+		t.mask(masks)
+	}
 	t.protocols(seen)
 	return t
 }
@@ -535,7 +540,7 @@ func dotted(s string) bool {
 
 // compiled is what the tasks guard is told of a task.
 func (t *Task) compiled() *policy.Task {
-	p := &policy.Task{Rules: t.Rules, Rows: uint64(t.Rows), Timeout: uint32(t.Timeout / time.Millisecond), ShowErrors: t.ShowErrors, Settings: t.Settings, Oracle: t.Oracle}
+	p := &policy.Task{Rules: t.Rules, Rows: uint64(t.Rows), Timeout: uint32(t.Timeout / time.Millisecond), ShowErrors: t.ShowErrors, Settings: t.Settings, Oracle: t.Oracle, Texts: t.Texts}
 	for i := range t.Masks {
 		m := &t.Masks[i]
 		p.Masks = append(p.Masks, abi.Protect{Relation: m.Relation[:], Column: m.Column, Kind: m.Rule.Kind, Arg: m.Rule.Arg, Nulls: m.Rule.Nulls})

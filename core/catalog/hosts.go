@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/taskgate/taskgate/core/shell"
 	"github.com/taskgate/taskgate/core/strict"
 	"github.com/taskgate/taskgate/internal/nearest"
 	"github.com/taskgate/taskgate/plugins/tasks/policy"
@@ -20,7 +21,7 @@ var hostFields = []string{"exec", "files", "forward", "bind", "env", "signals", 
 var sqlFields = []string{"verbs", "tables", "columns", "functions", "channels", "where", "effects", "rows", "on_hold"}
 
 // sqlOnly are fields of a task that mean nothing for hosts.
-var sqlOnly = []string{"introspect", "show_errors", "settings", "mask", "oracle", "rows", "statement_timeout"}
+var sqlOnly = []string{"introspect", "show_errors", "settings", "oracle", "rows", "statement_timeout"}
 
 // signals are those that RFC 4254 names, and a break.
 var signals = []string{"ABRT", "ALRM", "FPE", "HUP", "ILL", "INT", "KILL", "PIPE", "QUIT", "SEGV", "TERM", "USR1", "USR2", "BREAK"}
@@ -158,6 +159,10 @@ func path(n strict.Node, verb string) string {
 		n.Fault("%q: paths are judged without //, . and .., and without a slash at the end, so this can never match", s)
 	case verb == "persist" && strings.Contains(s, "*"):
 		n.Fault("%q: what is there runs again by itself, so no pattern stands for it: name each path", s)
+	case verb == "persist" && !shell.Persists(s):
+		n.Fault("%q: nothing that is known takes effect by itself there: list it under write", s)
+	case (verb == "write" || verb == "mkdir") && shell.Persists(strings.ReplaceAll(strings.ReplaceAll(s, "**", "x"), "*", "x")):
+		n.Fault("%q: what is written there takes effect by itself, so that only persist lists it, path by path", s)
 	case slices.ContainsFunc(strings.Split(s, "/"), func(p string) bool { return p != "**" && strings.Contains(p, "**") }):
 		n.Fault("%q: ** is a part by itself: /var/log/**", s)
 	default:

@@ -1,9 +1,17 @@
 package catalog
 
 import (
+	"encoding/json"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/shell"
+	"github.com/taskgate/taskgate/core/strict/stricttest"
+	"github.com/taskgate/taskgate/plugins/tasks/policy"
 )
 
 const host = `task: x
@@ -130,6 +138,10 @@ func TestX17Hosts(t *testing.T) {
 		`files: {read: ["/x\u202e"]}`:                  `a character that cannot be seen`,
 		`files: {read: [/x]}, stdin: allow`:            `allow[0].stdin: it is for exec and opaque`,
 		`files: {persist: [/etc/cron.d/*]}`:            `no pattern stands for it: name each path`,
+		`files: {persist: [/srv/app/x]}`:               `nothing that is known takes effect by itself there: list it under write`,
+		`files: {write: [/home/deploy/.bashrc]}`:       `only persist lists it, path by path`,
+		`files: {write: [/etc/cron.d/*]}`:              `only persist lists it, path by path`,
+		`files: {mkdir: [/home/*/.ssh/**]}`:            `only persist lists it, path by path`,
 		`forward: [db-1]`:                              `"db-1": host and port are expected: db-1:5432`,
 		`forward: db-1`:                                `a list is expected: [db-1]`,
 		`forward: []`:                                  `nothing is listed, so the rule can never match`,
@@ -199,7 +211,7 @@ func TestX17Hosts(t *testing.T) {
 		"show_errors: false":                       "show_errors: it is for databases",
 		"settings: [x]":                            "settings: it is for databases",
 		"oracle: accept":                           "oracle: it is for databases",
-		"mask: [{column: public.c.a, with: hash}]": "mask: it is for databases",
+		"mask: [{column: public.c.a, with: hash}]": "mask[0].column: it is for databases",
 		"exec: [[uptime]]":                         "x.yaml:3:7: exec: it stands in a rule: allow: [{exec: ...}]",
 	} {
 		_, err := load(t, map[string]string{"x.yaml": "task: x\nresources: [web-1]\n" + line + "\nallow:\n  - {exec: [[uptime]]}\n"})
@@ -265,6 +277,102 @@ func TestHostOverlaps(t *testing.T) {
 		}
 		if got := c.Warnings.Error(); want == "" && got != "" || !strings.Contains(got, want) {
 			t.Errorf("%s: %q, want %q", rules, got, want)
+		}
+	}
+}
+
+// TestTasksGuide: each task that docs/tasks.md shows is one, and it names every
+// field of a rule for hosts and everything that may be done with a file.
+func TestTasksGuide(t *testing.T) {
+	b, err := os.ReadFile("../../docs/tasks.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	guide, found := string(b), 0
+	for rest := guide; ; found++ {
+		_, after, ok := strings.Cut(rest, "```yaml\n")
+		if !ok {
+			break
+		}
+		text, after, _ := strings.Cut(after, "```")
+		rest = after
+		name, _, _ := strings.Cut(strings.TrimPrefix(text, "task: "), "\n")
+		c, err := load(t, map[string]string{name + ".yaml": text})
+		if err == nil {
+			err = c.Warnings.Err()
+		}
+		if err == nil {
+			err = stricttest.Validate(t, stricttest.Schema(t, Schema), text)
+		}
+		if err != nil {
+			t.Errorf("%s\n%v", text, err)
+		}
+	}
+	for _, word := range slices.Concat(hostFields, policy.FileVerbs, []string{"stdin"}) {
+		if !strings.Contains(guide, "`"+word) {
+			t.Errorf("the guide does not name %s", word)
+		}
+	}
+	if found == 0 {
+		t.Error("the guide shows no task")
+	}
+}
+
+// TestSC07Texts: texts that get round rules for words elsewhere, read as a
+// host's shell would and judged by a task file.
+func TestSC07Texts(t *testing.T) {
+	c, err := load(t, map[string]string{"web.yaml": `task: web
+resources: [web-1]
+allow:
+  - {exec: [[systemctl, restart, web-*], [uptime], [uniq, -c], [cat], [cat, "*"], [cat, /var/log/web/*], [sudo, systemctl, restart, nginx], [systemctl, restart, nginx]]}
+  - {exec: [[sort]], stdin: allow}
+  - {files: {write: [/tmp/out, /srv/**], read: [/var/log/web/**]}}
+  - {env: [LANG]}
+review:
+  - {exec: [[systemctl, stop, web-*]], by: {groups: [sre]}}
+`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, _, err := c.Compile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var config policy.Config
+	if err := json.Unmarshal(b, &config); err != nil {
+		t.Fatal(err)
+	}
+	for want, texts := range map[string][]string{
+		"allow": {
+			`systemctl restart web-1`, `  "systemctl"  restart w'eb'-1 `, `uptime | uniq -c`, `uptime > /tmp/out`, `LANG=C uptime`, `cat notes`, `cat 'web-*'`, `cat < /var/log/web/a`,
+			`cat /var/log/web/access.log | sort | uniq -c > /srv/count`, `sh -c 'uptime'`, `sudo systemctl restart nginx`, `uptime 2>/dev/null`, `uptime # id`,
+		},
+		"allow with its standard input": {`sort`, `sort | uniq -c > /tmp/out`},
+		"review":                        {`systemctl stop web-1`, `systemctl stop web-1 | sort`},
+		"deny": {
+			`systemctl restart db-1`, `systemctl restart`, `systemctl restart web-1 db-1`, `systemctl restart web-1; id`, `systemctl restart web-1 && id`, `systemctl restart web-1 || id`,
+			`systemctl restart web-1 & id`, `systemctl restart web-1 | id`, "systemctl restart web-1\nid", `systemctl restart web-$(id)`, "systemctl restart web-`id`", `systemctl restart web-$HOME`,
+			`systemctl restart web-${IFS}x`, `systemctl restart web-*`, `systemctl restart web-?`, `systemctl restart web-{1,2}`, `systemctl restart ~/web-1`, `systemctl restart "web-1 db-1"`,
+			`systemctl restart 'web-1	db-1'`, `systemctl restart web-1/../db-1`, `systemctl --host=db-1 restart web-1`, `systemctl restart --host=db-1 web-1`, `/usr/bin/systemctl restart web-1`,
+			`./systemctl restart web-1`, `\systemctl restart web-1 x`, `command systemctl restart web-1`, `eval systemctl restart web-1`, `exec uptime`, `. /tmp/x`, `source /tmp/x`,
+			`PATH=/tmp uptime`, `LD_PRELOAD=/tmp/x uptime`, `LC_ALL=C uptime`, `env LANG=C uptime`, `env -S uptime`, `X=1`, `cat -x`, `cat --`, `cat ..`, `cat .`, `cat .env`, `cat ''`, `cat a/b`, `cat /etc/shadow`,
+			`cat /var/log/web/../../../etc/shadow`, `cat /var/log/web/.x`, `sudo uptime`, `sudo -u root uptime`, `sudo systemctl restart web-1`, `timeout 5 uptime`, `nice uptime`, `xargs uptime`, `busybox uptime`, `find / -exec uptime ;`,
+			`sh -c 'id'`, `sh -c "uptime; id"`, `sh -c 'sh -c id'`, `bash`, `sh`, `bash -i`, `bash --rcfile /tmp/x`, `echo aWQ= | base64 -d | sh`, `vim -c :!id`, `ssh db-1 id`, `scp -S /tmp/x a b`, `rsync -e /tmp/x a b`,
+			`tar --checkpoint-action=exec=id`, `git -c core.pager=id log`, `rsync --server --sender . /srv`, `scp -t /srv`, `scp -f /etc/shadow`, `git-upload-pack /srv/x.git`, `git-shell`, `internal-sftp`, `/usr/lib/openssh/sftp-server`,
+			`uptime > /tmp/other`, `uptime >> /etc/passwd`, `uptime > /etc/cron.d/x`, `uptime > /srv/.ssh/authorized_keys`, `uptime > /srv/../etc/x`, `uptime > out`, `uptime > ~/.bashrc`, `uptime > $HOME/x`, `sort < /etc/shadow`,
+			`cat < /var/log/web/../x`, `cat <<< x`, "cat << E\nx\nE", `cat <(id)`, `uptime 2>&1 >(id)`, `if true; then uptime; fi`, `for i in 1; do uptime; done`, `f() { uptime; }`, `(uptime)`, `{ uptime; }`, `! uptime`, ``, `#`, "uptime\x00",
+		},
+	} {
+		for _, text := range texts {
+			var v abi.Verdict
+			config.Judge(&abi.Command{Phase: abi.Execute, Session: &abi.Session{Task: "web", Protocol: "ssh"}, Statement: shell.Parse(text, shell.Options{Posix: true})}, &v)
+			got := v.Decision.String()
+			if v.Stdin {
+				got += " with its standard input"
+			}
+			if got != want {
+				t.Errorf("%q: %s, want %s: %s", text, got, want, v.Reason.Message)
+			}
 		}
 	}
 }

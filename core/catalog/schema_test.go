@@ -19,7 +19,8 @@ func TestSchema(t *testing.T) {
 	const rule = "task: x\nresources: [r]\nallow:\n  - {QQQQQQ: 1, verbs: [select], tables: [a.b], columns: [c]}\n"
 	stricttest.SameKeys(t, Schema, "", "QQQQQQ: 1\n", read, append(slices.Clone(less), hostFields...)...)
 	stricttest.SameKeys(t, Schema, "/properties/limits", "limits: {QQQQQQ: 1}\n", read)
-	stricttest.SameKeys(t, Schema, "/properties/mask/items", "mask: [{QQQQQQ: 1}]\n", read)
+	stricttest.SameKeys(t, Schema, "/$defs/column", "mask: [{QQQQQQ: 1}]\n", read)
+	stricttest.SameKeys(t, Schema, "/$defs/text", "allow: [{exec: [[a]]}]\nmask: [{QQQQQQ: 1}]\n", read, "column")
 	stricttest.SameKeys(t, Schema, "/$defs/rule", rule, read, append(less, "mask", "oracle")...)
 	stricttest.SameKeys(t, Schema, "/$defs/rule/properties/files", strings.Replace(rule, "QQQQQQ: 1, verbs: [select], tables: [a.b], columns: [c]", "files: {QQQQQQ: 1}", 1), read)
 	stricttest.SameKeys(t, Schema, "/$defs/rule/properties/by", strings.Replace(strings.Replace(rule, "allow", "review", 1), "QQQQQQ: 1", "by: {QQQQQQ: 1, groups: [a]}", 1), read)
@@ -29,7 +30,7 @@ func TestSchema(t *testing.T) {
 	if err != nil || len(shipped) == 0 {
 		t.Fatal(err)
 	}
-	texts := []string{good, masked, host}
+	texts := []string{good, masked, host, hiding}
 	for _, file := range shipped {
 		b, err := os.ReadFile(file)
 		if err != nil {
@@ -48,9 +49,9 @@ func TestSchema(t *testing.T) {
 		"on_hold: keep": "on_hold: wait", "payload: unseen": "payload: seen", "justify: true": "justify: please", "with: 'null', ": "",
 		"[uptime]": "uptime", "[uptime] ": "[]", "uptime": "up*", "restart": "' restart'", "web-*]": "web-**]", "read:": "raed:", "[/var/log/web/**": "[var/log", "/etc/hostname]": "/etc/]", "/srv/app/**]": "/srv/../app]",
 		"/srv/app/*.conf": "/srv/**.conf", "authorized_keys": "*", "stdin: allow": "stdin: yes please", "stdin: allow}": "tables: [a.b]}", "db-1:5432": "db-1", "'[::1]:8080'": "'db-*:1'", "'*:0'": "0", "LC_*": "LC-*", "TERM": "TREM",
-		"agent: allow": "agent: deny", "x11: allow": "x11: allow, agent: allow", "shell: command": "shell: yes please", "opaque: allow": "stdin: allow", "signals: [": "on_hold: keep, signals: [", "env: [": "env: [], forward: ["} {
+		"agent: allow": "agent: deny", "x11: allow": "x11: allow, agent: allow", "shell: command": "shell: yes please", "opaque: allow": "stdin: allow", "field: 2": "field: 0", "lines: ": "line: ", "with: fixed": "with: fix", "exec: [[id]], field": "field", "field: 2, ": "", "signals: [": "on_hold: keep, signals: [", "env: [": "env: [], forward: ["} {
 		text := host
-		for _, t := range []string{host, masked, good} {
+		for _, t := range []string{host, masked, good, hiding} {
 			if strings.Contains(t, from) {
 				text = strings.Replace(t, from, to, 1)
 			}

@@ -3,6 +3,7 @@ package gate
 import (
 	"context"
 	"fmt"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -25,6 +26,7 @@ type Exchange struct {
 	began   time.Time
 	ambient bool
 	done    bool
+	whole   bool // the recording keeps all of it
 
 	statement *abi.Statement
 	phase     abi.Phase
@@ -200,6 +202,11 @@ func (e *Exchange) result(r *abi.Result) error {
 	return e.keep(EventResult, &e.kept, r.Frames)
 }
 
+// Whole makes the recording keep all that passes rather than its head, unless
+// it keeps nothing: half of what a terminal showed proves nothing. It must be
+// called before the first Result and Input.
+func (e *Exchange) Whole() { e.whole = true }
+
 // Input keeps the head of what the client sends into the command while it runs.
 // It may be called beside Result. What frames points to is not kept.
 func (e *Exchange) Input(frames []byte) error { return e.keep(EventInput, &e.sent, frames) }
@@ -207,6 +214,9 @@ func (e *Exchange) Input(frames []byte) error { return e.keep(EventInput, &e.sen
 // keep hands frames to the recording, as far as it wants them.
 func (e *Exchange) keep(kind EventKind, kept *int, frames []byte) error {
 	s, most := e.s, e.s.rec.Head()
+	if e.whole && most > 0 {
+		most = math.MaxInt
+	}
 	if *kept >= most && !e.ambient || most == 0 || len(frames) == 0 {
 		return nil
 	}

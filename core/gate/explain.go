@@ -23,6 +23,12 @@ type Masking struct {
 	Rule             mask.Rule
 }
 
+// opaque says whether a statement is one text for a host's shell, which a guard
+// may let through as it is.
+func opaque(st *abi.Statement) bool {
+	return len(st.Operations) == 1 && st.Operations[0].Kind == abi.KindOpaque
+}
+
 // Explain joins what guards have said of a command, one verdict each, as judging
 // it in a session would, and derives what protects it.
 func Explain(st *abi.Statement, guards []Guard, said []*abi.Verdict) *Explained {
@@ -37,7 +43,7 @@ func Explain(st *abi.Statement, guards []Guard, said []*abi.Verdict) *Explained 
 	}
 	decision, who := combine(all)
 	switch {
-	case st.Incomplete != "":
+	case st.Incomplete != "" && !opaque(st): // no protocol carries out half a text
 		return &Explained{Verdict: abi.Verdict{Decision: abi.Deny}}
 	case who < 0:
 		return &Explained{Verdict: abi.Verdict{Decision: abi.Deny}, Refused: denied("gate.nobody", "no guard allows it", "ask your operator for a task that covers it")}

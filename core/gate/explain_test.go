@@ -55,4 +55,11 @@ func TestExplain(t *testing.T) {
 			t.Errorf("%s: %+v", name, e)
 		}
 	}
+	text := &abi.Statement{Protocol: "ssh", Incomplete: "?", Operations: []abi.Operation{{Verb: "exec", Kind: abi.KindOpaque, Object: []string{"x"}}}}
+	if e := Explain(text, []Guard{tasks}, []*abi.Verdict{{Decision: abi.Allow, Stdin: true}}); e.Verdict.Decision != abi.Allow || !e.Verdict.Stdin {
+		t.Errorf("a text for a host's shell: %+v", e)
+	}
+	if e := Explain(text, []Guard{tasks, second}, []*abi.Verdict{allow, {Decision: abi.Deny}}); e.Verdict.Decision != abi.Deny {
+		t.Errorf("a text for a host's shell, refused: %+v", e)
+	}
 }

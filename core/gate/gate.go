@@ -182,6 +182,7 @@ type Gate struct {
 	Judged   func(guard string, d abi.Decision, took time.Duration, err error) // is told what each guard said; may be nil
 	Refused  func(l Login, why error)                                          // is told of each failed login that is recorded singly; may be nil
 	Approver Approver                                                          // nil refuses what has to be approved
+	Remind   time.Duration                                                     // between two notices to a client that waits; 0 is 15 s
 	Refresh  func(ctx context.Context, login string) error                     // asks for the groups of a login now, and tells Regroup; may be nil
 	Ran      func(request string, command uint64, how State)                   // is told how a held command ended, again once its transaction did; may be nil
 	MaskKey  func(task, name string) []byte                                    // the key of a mask by name, of the task where that is empty

@@ -152,7 +152,10 @@ func (s *Session) held(ctx context.Context, gen *Generation, c *abi.Command, v a
 	}
 	if err := s.gate.Approver.Ask(ctx, r); err != nil {
 		why := fmt.Errorf("%w: %w", denied("gate.hold", "this needs the approval of other people, who cannot be asked now", "try again later"), err)
-		if errors.As(err, new(*Denied)) { // too much of its subject's waits
+		switch {
+		case ctx.Err() != nil:
+			why = context.Cause(ctx)
+		case errors.As(err, new(*Denied)): // too much of its subject's waits
 			why = err
 		}
 		return nil, s.withdraw(r, Decided{}, why)
@@ -171,6 +174,9 @@ func (s *Session) held(ctx context.Context, gen *Generation, c *abi.Command, v a
 		var ex *Exchange
 		if ex, err = s.release(ctx, gen, h, r, all); err == nil {
 			return ex, nil
+		}
+		if ctx.Err() != nil { // called off in that moment, which other errors may come of
+			err = context.Cause(ctx)
 		}
 	}
 	if err == nil {
@@ -254,7 +260,11 @@ func (s *Session) wait(ctx context.Context, r *Request, v abi.Verdict, hold func
 		if left <= 0 {
 			return Decided{State: Expired}, nil
 		}
-		round, stop := context.WithTimeout(ctx, min(reminder, left))
+		remind := reminder
+		if s.gate.Remind > 0 {
+			remind = s.gate.Remind
+		}
+		round, stop := context.WithTimeout(ctx, min(remind, left))
 		end := context.AfterFunc(s.ctx, stop)
 		d, err := s.gate.Approver.Wait(round, r.ID)
 		end()
@@ -316,12 +326,9 @@ func (s *Session) release(ctx context.Context, gen *Generation, h *waiting, r *R
 		return nil, s.broken
 	}
 	decision, who := combine(all)
-	text := s.texts[c.Statement]
-	if text == nil {
-		if err := s.writeText(ctx, c.Statement); err != nil {
-			return nil, err
-		}
-		text = s.texts[c.Statement]
+	text, err := s.writeText(ctx, c.Statement, false)
+	if err != nil {
+		return nil, err
 	}
 	s.seq++
 	s.gate.commands.Add(1)
@@ -429,8 +436,7 @@ const (
 
 func (s *Session) request(ctx context.Context, c *abi.Command, all []asked, earlier []*abi.Statement) (*Request, error) {
 	s.mu.Lock()
-	err := s.writeText(ctx, c.Statement)
-	text := s.texts[c.Statement]
+	text, err := s.writeText(ctx, c.Statement, false)
 	s.mu.Unlock()
 	if err != nil {
 		return nil, err
@@ -467,7 +473,7 @@ func (s *Session) request(ctx context.Context, c *abi.Command, all []asked, earl
 		r.Params = append(r.Params, readParam(append([]byte{form}, p.Value...)))
 	}
 	for _, st := range earlier {
-		r.Earlier = append(r.Earlier, write(st).text)
+		r.Earlier = append(r.Earlier, write(st, false).text)
 	}
 	r.Binding = s.binding(c)
 	r.Code = strings.ToLower(base32.StdEncoding.EncodeToString(r.Binding[:3])[:4])
@@ -505,11 +511,11 @@ func (s *Session) refuse(ctx context.Context, gen *Generation, c *abi.Command, a
 	if s.broken != nil {
 		return s.broken
 	}
-	if err := s.writeText(ctx, c.Statement); err != nil {
+	text, err := s.writeText(ctx, c.Statement, false)
+	if err != nil {
 		return err
 	}
 	all = append(slices.Clone(all), asked{verdict: &abi.Verdict{Decision: abi.Deny, Reason: d.Reason}, read: abi.Deny})
-	text := s.texts[c.Statement]
 	s.seq++
 	s.gate.commands.Add(1)
 	s.gate.denied.Add(1)
@@ -529,10 +535,10 @@ func (s *Session) writeRequest(ctx context.Context, gen *Generation, c *abi.Comm
 	if s.broken != nil {
 		return s.broken
 	}
-	if err := s.writeText(ctx, c.Statement); err != nil {
+	text, err := s.writeText(ctx, c.Statement, false)
+	if err != nil {
 		return err
 	}
-	text := s.texts[c.Statement]
 	decision, who := combine(all)
 	s.buf = appendRequest(s.buf[:0], s, r, c, appendVerdicts(nil, text.sum, gen, decision, who, all), text.hidden)
 	return s.writeLocked(ctx, s.buf, true)

@@ -246,8 +246,11 @@ func refuseOracle(o *abi.Operation, column string) *Denied {
 	return protected("whether "+key(o.Object)+"."+column+" can be written tells what other rows hold, and it is protected in this task"+behind(o), "leave the column out, or have the operator accept it: oracle: accept")
 }
 
+// codeProtected is of what is refused for what it does with protected columns.
+const codeProtected = "gate.protected"
+
 func protected(message, hint string) *Denied {
-	return &Denied{Decision: abi.Deny, Guard: "gate", Reason: abi.Reason{Code: "gate.protected", Message: message, Hint: hint}}
+	return &Denied{Decision: abi.Deny, Guard: "gate", Reason: abi.Reason{Code: codeProtected, Message: message, Hint: hint}}
 }
 
 // Alarm is what must not be: the server's answer is not the one that was

@@ -47,12 +47,23 @@ func secretName(name string) bool {
 	return false
 }
 
+// blank gives a text without any value that is written in it: a literal stands
+// where one stood, of a kind that can be there.
+func blank(text string) string {
+	r := redactor{in: text, all: true}
+	for r.at < len(r.in) {
+		r.token()
+	}
+	return r.out.String()
+}
+
 // redactor walks the tokens of a text, in the manner of SQL.
 type redactor struct {
 	in     string
 	at     int
 	out    strings.Builder
 	hidden []int
+	all    bool // every literal is a secret
 
 	armed   bool // a literal that comes now is a secret
 	comma   bool // even behind a comma: the name was a literal itself
@@ -90,6 +101,9 @@ func (r *redactor) token() {
 			r.hidden = append(r.hidden, v)
 		}
 		r.copy(n)
+	case r.all && number(rest) > 0:
+		r.out.WriteByte('0')
+		r.at += number(rest)
 	case c == '"':
 		n := quoted(rest, '"')
 		r.name(rest[:n])
@@ -147,7 +161,7 @@ func (r *redactor) word(word string) {
 func (r *redactor) literal(n int) {
 	v := r.in[r.at : r.at+n]
 	switch {
-	case r.armed || telling(v):
+	case r.all || r.armed || telling(v):
 		r.out.WriteString("'" + redacted + "'") // and stays armed: another may continue it
 		r.at += n
 	default:
@@ -182,6 +196,19 @@ func telling(v string) bool {
 
 func wordByte(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c >= 0x80
+}
+
+// number gives the length of a number, 0 where there is none.
+func number(s string) int {
+	digit := func(i int) bool { return i < len(s) && s[i] >= '0' && s[i] <= '9' }
+	if !digit(0) && (s[0] != '.' || !digit(1)) {
+		return 0
+	}
+	n := 1
+	for n < len(s) && (wordByte(s[n]) || s[n] == '.' || (s[n] == '+' || s[n] == '-') && (s[n-1] == 'e' || s[n-1] == 'E') && digit(n+1)) {
+		n++
+	}
+	return n
 }
 
 // quoted gives the length of what is in quotes; a backslash keeps a quote from
@@ -239,12 +266,32 @@ type written struct {
 	sum             [16]byte
 	text, canonical string
 	hidden          []int // parameters that are not written, from 1
+	blank           bool  // none of its values is
 }
 
-func write(st *abi.Statement) *written {
-	w := &written{}
-	w.text, w.hidden = redact(st.Text)
-	w.canonical, _ = redact(st.Canonical)
+// write gives a statement as it is written down. Where it is refused for what it
+// does with masked columns, none of its values is: they may be guesses at what
+// is masked, or what somebody has seen elsewhere.
+func write(st *abi.Statement, refused bool) *written {
+	w := &written{blank: refused}
+	if refused {
+		w.text, w.canonical = blank(st.Text), blank(st.Canonical)
+	} else {
+		w.text, w.hidden = redact(st.Text)
+		w.canonical, _ = redact(st.Canonical)
+	}
 	w.sum = digest(w.text, w.canonical) // of the clean text: a digest of a secret can be guessed at
 	return w
+}
+
+// hides gives the parameters of a command that are not written.
+func (w *written) hides(c *abi.Command) []int {
+	if !w.blank {
+		return w.hidden
+	}
+	all := make([]int, len(c.Params))
+	for i := range all {
+		all[i] = i + 1
+	}
+	return all
 }

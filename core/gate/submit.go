@@ -173,15 +173,15 @@ func (s *Session) submit(ctx context.Context, gen *Generation, c *abi.Command, h
 	if s.broken != nil {
 		return nil, s.broken
 	}
-	if err := s.writeText(ctx, c.Statement); err != nil {
+	text, err := s.writeText(ctx, c.Statement, verdict.Decision == abi.Deny && verdict.Reason.Code == codeProtected)
+	if err != nil {
 		return nil, err
 	}
 	decision, who := combine(asked)
-	text := s.texts[c.Statement]
 	record := appendVerdicts(nil, text.sum, gen, decision, who, asked)
 	s.seq++
 	s.gate.commands.Add(1)
-	s.buf = appendCommand(s.buf[:0], s, s.seq, c, record, text.hidden)
+	s.buf = appendCommand(s.buf[:0], s, s.seq, c, record, text.hides(c))
 	allowed := verdict.Decision == abi.Allow
 	if err := s.writeLocked(ctx, s.buf, allowed && s.durable(c)); err != nil {
 		return nil, err
@@ -210,22 +210,23 @@ func (s *Session) submit(ctx context.Context, gen *Generation, c *abi.Command, h
 	return s.exchange(gen, c, &j.verdict, guarded, now), nil
 }
 
-// writeText writes a statement's text and operations the first time it is met.
-func (s *Session) writeText(ctx context.Context, st *abi.Statement) error {
-	if _, ok := s.texts[st]; ok {
-		return nil
+// writeText writes a statement's text and operations the first time it is met,
+// and again where it was blank and is not refused any more.
+func (s *Session) writeText(ctx context.Context, st *abi.Statement, refused bool) (*written, error) {
+	if w := s.texts[st]; w != nil && (refused || !w.blank) {
+		return w, nil
 	}
 	if len(s.texts) >= maxJudged {
 		clear(s.texts)
 		clear(s.judged)
 	}
-	w := write(st)
+	w := write(st, refused)
 	s.buf = appendText(s.buf[:0], s, w, st)
 	if err := s.writeLocked(ctx, s.buf, false); err != nil {
-		return err
+		return nil, err
 	}
 	s.texts[st] = w
-	return nil
+	return w, nil
 }
 
 // asked is one guard's answer, under its grant.

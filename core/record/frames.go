@@ -58,8 +58,13 @@ func (r runs) end(command uint64) bool {
 }
 
 // message is what one message of PostgreSQL shows (PostgreSQL documentation,
-// "Message Formats"): a row, a piece of COPY data, an error or a notice.
+// "Message Formats"): a row, a piece of COPY data, an error or a notice. Of a
+// host it is a piece of a stream, or the size of a terminal.
 type message struct {
+	Out      *cell  `json:"out,omitempty"`
+	Err      *cell  `json:"err,omitempty"`
+	In       *cell  `json:"in,omitempty"`
+	Size     string `json:"size,omitempty"`
 	Row      []cell `json:"row,omitempty"`
 	Copy     *cell  `json:"copy,omitempty"`
 	Severity string `json:"severity,omitempty"`

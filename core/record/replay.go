@@ -51,6 +51,7 @@ type player struct {
 	runs  runs
 	kept  map[uint64]uint64 // bytes of each answer that the recording has
 	err   error             // of the writer
+	hosts *hosts            // of an SSH session alone
 }
 
 // Replay prints a recording for people: each command with its decision and its
@@ -61,11 +62,17 @@ func Replay(w io.Writer, path string) error {
 		return err
 	}
 	p := &player{w: w, sum: s, began: s.Began, texts: map[string]string{}, runs: runs{}, kept: map[uint64]uint64{}}
+	if s.Protocol == protocolSSH {
+		p.hosts = newHosts()
+	}
 	p.head()
 	err = Read(path, func(e *gate.Event) error {
 		p.event(e)
 		return p.err
 	})
+	if p.hosts != nil && (err == nil || errors.Is(err, ErrTorn)) {
+		p.unended()
+	}
 	if errors.Is(err, ErrTorn) {
 		p.printf("%s  %v: the session goes on, or its gateway was killed\n", strings.Repeat(" ", 10), ErrTorn)
 		err = p.err
@@ -89,7 +96,11 @@ func (p *player) head() {
 	if s.State == "ended" {
 		p.printf(", ended after %s", s.Ended.Sub(s.Began).Round(time.Millisecond))
 	}
-	p.printf("\n%s%d commands: %s; %d rows, %d bytes\n", indent, s.Commands, s.Outcomes, s.Rows, s.Bytes)
+	p.printf("\n%s%d commands: %s; ", indent, s.Commands, s.Outcomes)
+	if p.hosts == nil {
+		p.printf("%d rows, ", s.Rows)
+	}
+	p.printf("%d bytes\n", s.Bytes)
 	for _, m := range s.Modules {
 		p.printf("%sjudged by %s, sha256 %s\n", indent, Escape(m.Name), Escape(m.Digest))
 	}
@@ -104,13 +115,23 @@ func (p *player) event(e *gate.Event) {
 		p.printf("%s  policy: generation %d\n", at, e.Generation)
 	case gate.EventText:
 		p.texts[e.Digest] = e.Text
+		if p.hosts != nil {
+			_, p.hosts.shells[e.Digest] = programs(e.Operations)
+		}
 	case gate.EventCommand:
 		p.command(at, e)
+		if p.hosts != nil {
+			p.begins(at, e)
+		}
 	case gate.EventResult, gate.EventInput:
 		mark := "<"
 		if e.Kind == gate.EventResult {
 			mark = "|"
 			p.kept[e.Command] += uint64(len(e.Frame))
+		}
+		if p.hosts != nil {
+			p.came(at, e)
+			return
 		}
 		for _, m := range p.runs.add(e) {
 			for _, line := range m.lines() {
@@ -186,6 +207,18 @@ func (p *player) verdict(v *gate.GuardVerdict) {
 }
 
 func (p *player) done(at string, e *gate.Event) {
+	if p.hosts != nil {
+		p.ended(at, e)
+	} else {
+		p.answered(at, e)
+	}
+	if e.First != 0 {
+		p.printf("%s    #%d to #%d %s\n", at, e.First, e.Last, e.Settles)
+	}
+	p.spent(e)
+}
+
+func (p *player) answered(at string, e *gate.Event) {
 	kept := p.kept[e.Command]
 	delete(p.kept, e.Command)
 	if cut := p.runs.end(e.Command); kept < e.Bytes {
@@ -200,12 +233,10 @@ func (p *player) done(at string, e *gate.Event) {
 	if e.Code != "" {
 		p.printf(" SQLSTATE %s", Escape(e.Code))
 	}
-	p.printf(" (%d rows, %d bytes, %s)\n", e.Rows, e.Bytes, e.Took.Round(time.Microsecond))
-	if e.First != 0 {
-		p.printf("%s    #%d to #%d %s\n", at, e.First, e.Last, e.Settles)
-	}
-	p.spent(e)
+	p.printf(" (%d rows, %d bytes, %s)\n", e.Rows, e.Bytes, took(e))
 }
+
+func took(e *gate.Event) time.Duration { return e.Took.Round(time.Microsecond) }
 
 // JSON writes the summary and then one event a line. A command has its outcome;
 // what came back has its rows, where it is read, and the protocol's own bytes.
@@ -221,7 +252,7 @@ func JSON(w io.Writer, path string) error {
 	}{"summary", s}); err != nil {
 		return err
 	}
-	runs := runs{}
+	runs, streams := runs{}, streams{}
 	err = Read(path, func(e *gate.Event) error {
 		line := struct {
 			*gate.Event
@@ -235,10 +266,17 @@ func JSON(w io.Writer, path string) error {
 			if c := s.ends[e.Command]; c != nil { // else it is newer than the summary
 				line.Outcome, line.By = c.outcome, c.by
 			}
+			streams.end(0)
 		case gate.EventResult, gate.EventInput:
-			line.Shown, line.Frames = runs.add(e), e.Frame
+			line.Frames = e.Frame
+			if s.Protocol == protocolSSH {
+				line.Shown = streams.messages(e)
+			} else {
+				line.Shown = runs.add(e)
+			}
 		case gate.EventDone:
 			runs.end(e.Command)
+			streams.end(e.Command)
 		}
 		return enc.Encode(line)
 	})

@@ -61,7 +61,9 @@ func (guard) ResultBatch(context.Context, *abi.Session, *abi.Batch) (*abi.Batch,
 func (guard) Approvals() bool                                               { return false }
 func (guard) Approval(context.Context, *abi.Approval) (*abi.Verdict, error) { return nil, nil }
 
-func start(t *testing.T, head int) *script {
+func start(t *testing.T, head int) *script { return startFor(t, head, "postgres") }
+
+func startFor(t *testing.T, head int, protocol string) *script {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "recordings")
 	r, err := Open(dir, head)
@@ -72,8 +74,8 @@ func start(t *testing.T, head int) *script {
 	g := &gate.Gate{Identity: p, Log: p, Recorder: r}
 	p.g = g
 	g.Swap(&gate.Generation{Guards: []gate.Guard{guard{}}, Tasks: map[string]*gate.Task{"x": {Name: "x", Groups: []string{"task:x"}, Resources: []string{"shop"}}},
-		Resources: map[string]*gate.Resource{"shop": {Name: "shop", Protocol: "postgres"}}})
-	if p.s, err = g.Open(t.Context(), gate.Login{Protocol: "postgres", Task: "x", Resource: "shop", Address: "127.0.0.1:1"}); err != nil {
+		Resources: map[string]*gate.Resource{"shop": {Name: "shop", Protocol: protocol}}})
+	if p.s, err = g.Open(t.Context(), gate.Login{Protocol: protocol, Task: "x", Resource: "shop", Address: "127.0.0.1:1"}); err != nil {
 		t.Fatal(err)
 	}
 	p.path, _ = Path(dir, p.s.ID())

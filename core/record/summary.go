@@ -34,9 +34,14 @@ type Summary struct {
 	State    string        `json:"state"`             // ended, or unfinished: it goes on, or its gateway was killed
 	Why      string        `json:"why,omitempty"`
 	Fault    string        `json:"fault,omitempty"` // why not all of it can be read
+	Terminal bool          `json:"terminal,omitempty"`
 
 	ends map[uint64]*end
+	size string // of the first terminal
 }
+
+// Size is that of a session's first terminal, 80x24 where nothing says so.
+func (s *Summary) Size() (cols, rows int) { return sizeOf(s.size) }
 
 // Outcomes counts commands by how they ended.
 type Outcomes map[string]int
@@ -67,6 +72,7 @@ func Summarize(path string) (*Summary, error) {
 	s := &Summary{ID: strings.TrimSuffix(filepath.Base(path), Extension), State: "unfinished", Outcomes: Outcomes{}, ends: map[uint64]*end{}}
 	writes := map[string]bool{}
 	pending := map[uint64]bool{}
+	hosts := newHosts()
 	err := Read(path, func(e *gate.Event) error {
 		switch e.Kind {
 		case gate.EventOpen:
@@ -76,6 +82,7 @@ func Summarize(path string) (*Summary, error) {
 			s.judges(e.Modules)
 		case gate.EventText:
 			writes[e.Digest] = e.Writes
+			_, hosts.shells[e.Digest] = programs(e.Operations)
 		case gate.EventCommand:
 			c := &end{outcome: Unknown, prepare: e.Phase == "prepare", writes: writes[e.Digest]}
 			if refused(e) {
@@ -87,13 +94,21 @@ func Summarize(path string) (*Summary, error) {
 			}
 			s.ends[e.Command] = c
 			s.used(e)
+			s.Terminal = s.Terminal || s.Protocol == protocolSSH && c.outcome != Refused && hosts.shells[e.Digest]
+			hosts.streams.end(0)
+		case gate.EventResult, gate.EventInput:
+			if s.Protocol == protocolSSH {
+				s.came(hosts, e)
+			}
 		case gate.EventRequest:
 			s.asked(e)
 		case gate.EventSettled:
 			s.settled(e)
 		case gate.EventDone:
 			s.Rows += e.Rows
-			s.Bytes += e.Bytes
+			s.Bytes += e.Bytes - min(hosts.framing[e.Command], e.Bytes)
+			delete(hosts.framing, e.Command)
+			hosts.streams.end(e.Command)
 			for i := range e.Masked {
 				s.Masked += e.Masked[i].Cells
 			}
@@ -103,7 +118,7 @@ func Summarize(path string) (*Summary, error) {
 					c.outcome = Unknown // until it is settled
 					pending[e.Command] = true
 				case Completed:
-					if c.writes && !c.prepare {
+					if c.writes && !c.prepare && s.Protocol != protocolSSH { // a host has no transactions
 						c.outcome = Committed
 					}
 				}
@@ -136,6 +151,20 @@ func Summarize(path string) (*Summary, error) {
 		s.Fault = ErrTorn.Error()
 	}
 	return s, nil
+}
+
+// came looks for terminals, and for what of the bytes is not the answer's own.
+func (s *Summary) came(h *hosts, e *gate.Event) {
+	n := h.streams.each(e, func(kind byte, b []byte) {
+		if kind == frameResize {
+			if s.Terminal = true; s.size == "" {
+				s.size = size(b)
+			}
+		}
+	})
+	if e.Kind == gate.EventResult {
+		h.framing[e.Command] += uint64(n)
+	}
 }
 
 // refused says whether a command did not run. What needs people, or facts, is

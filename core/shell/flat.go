@@ -95,7 +95,7 @@ func flat(text string) error {
 				continue
 			}
 			if c == '~' {
-				return tilde
+				return errTilde
 			}
 		}
 		n, err := element(text, i)
@@ -107,7 +107,7 @@ func flat(text string) error {
 	return nil
 }
 
-var tilde = errors.New("a ~ would become a home directory: write the whole path, or quote it")
+var errTilde = errors.New("a ~ would become a home directory: write the whole path, or quote it")
 
 // element gives the length of what begins at i within a word.
 func element(text string, i int) (int, error) {
@@ -152,7 +152,7 @@ func element(text string, i int) (int, error) {
 		return 0, fmt.Errorf("%c is a pattern, and which files it names is not known: name them, or quote it", c)
 	case '~':
 		if p := text[i-1]; p == '=' || p == ':' {
-			return 0, tilde
+			return 0, errTilde
 		}
 	case ';':
 		return 0, errors.New("; would run another command: send one command at a time, or quote it")

@@ -1,6 +1,7 @@
 package shell
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -38,7 +39,7 @@ func own(argv []string) error {
 	name := argv[0]
 	switch {
 	case name == "":
-		return fmt.Errorf("the first word is empty: name a program")
+		return errors.New("the first word is empty: name a program")
 	case reserved[name] || builtins[name]:
 		return fmt.Errorf("%s is done by the shell itself and can change what runs: name a program, or its whole path", show(name))
 	case name == "test" || name == "[":
@@ -47,7 +48,7 @@ func own(argv []string) error {
 		return printed(argv)
 	case name == "exit":
 		if len(argv) > 2 || len(argv) == 2 && (argv[1] == "" || digits(argv[1]) != len(argv[1])) {
-			return fmt.Errorf("exit with something else than a number may be computed by the shell: give a number")
+			return errors.New("exit with something else than a number may be computed by the shell: give a number")
 		}
 	}
 	return nil
@@ -78,7 +79,7 @@ func printed(argv []string) error {
 	}
 	format, rest := argv[1], argv[2:]
 	if strings.HasPrefix(format, "-") {
-		return fmt.Errorf("an option of printf may set a variable: give the format first, or use /usr/bin/printf")
+		return errors.New("an option of printf may set a variable: give the format first, or use /usr/bin/printf")
 	}
 	texts := true
 	for i := 0; i < len(format); i++ {
@@ -116,7 +117,7 @@ func assignable(a assign) error {
 	return nil
 }
 
-// loaders are variables by which other code is loaded or run. No task can list
+// loader is true of variables by which other code is loaded or run. No task can list
 // them on a command: what they name would run, not what the command says.
 func loader(name string) bool {
 	switch name {

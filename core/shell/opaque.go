@@ -1,6 +1,7 @@
 package shell
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -100,18 +101,24 @@ func tar(name string, args []string) error {
 }
 
 func git(args []string) error {
+	has := func(words ...string) bool {
+		return slices.ContainsFunc(args, func(a string) bool { return slices.Contains(words, a) })
+	}
 	for i, a := range args {
-		if strings.HasPrefix(a, "-c") || strings.HasPrefix(a, "-O") || a == "-x" ||
-			abbreviates(a, "config-env", "exec-path", "upload-pack", "receive-pack", "exec", "extcmd", "open-files-in-pager", "config", "template", "ext-diff", "textconv") ||
-			strings.Contains(a, "core.pager") || strings.HasPrefix(a, "ext::") ||
-			a == "-u" && slices.ContainsFunc(args[:i], func(w string) bool { return w == "clone" || w == "fetch" || w == "pull" }) {
+		// A setting may name a program, and has a dot in its name: no branch is
+		// mistaken for one by who leaves dots out of it.
+		setting, ok := strings.CutPrefix(a, "-c")
+		if setting == "" && i+1 < len(args) {
+			setting = args[i+1]
+		}
+		if ok && strings.Contains(setting, ".") || strings.Contains(a, "core.pager") || strings.HasPrefix(a, "ext::") ||
+			abbreviates(a, "config-env", "exec-path", "upload-pack", "receive-pack", "exec", "extcmd", "open-files-in-pager", "config", "template") ||
+			strings.HasPrefix(a, "-O") && has("grep") || strings.HasPrefix(a, "-x") && has("rebase") || strings.HasPrefix(a, "-u") && has("clone") {
 			return runs("git", a)
 		}
 	}
-	switch {
-	case slices.Contains(args, "bisect") && slices.Contains(args, "run"), slices.Contains(args, "submodule") && slices.Contains(args, "foreach"),
-		slices.Contains(args, "filter-branch"), slices.Contains(args, "difftool"), slices.Contains(args, "mergetool"):
-		return fmt.Errorf("git is to run another program here: run that program itself")
+	if has("bisect") && has("run") || has("submodule") && has("foreach") || has("filter-branch", "difftool", "mergetool") {
+		return errors.New("git is to run another program here: run that program itself")
 	}
 	return nil
 }

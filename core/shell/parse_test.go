@@ -276,6 +276,8 @@ func TestSC07Shells(t *testing.T) {
 		"git --config-env=core.pager=X log":                          "git",
 		"git fetch --upload-pack=id x":                               "git",
 		"git fetch --upload-p id x":                                  "git",
+		"git -C /srv -c core.fsmonitor=id status":                    "git",
+		"git clone --config core.fsmonitor=id x":                     "git",
 		"git clone -u id x":                                          "git",
 		"git clone 'ext::sh -c id'":                                  "git",
 		"git grep -Oid x":                                            "git",
@@ -316,6 +318,19 @@ func TestSC07Shells(t *testing.T) {
 	}
 }
 
+// TestParserRefusesAlone: what flat refuses by its look the parser's tree refuses
+// too, as one of them may be wrong.
+func TestParserRefusesAlone(t *testing.T) {
+	for _, text := range []string{
+		"a; b", "a;", "a & b", "a &", "! a", "a && b", "a || b", "a |& b", "(a)", "{ a; }", "if a; then b; fi", "f() { a; }", "time a", "coproc a", "[[ a ]]", "((1))", "let x=1", "export a=b", "a\nb",
+		"a $x", "a \"$x\"", "a `b`", "a $(b)", "a \"$(b)\"", "a $((1))", "a <(b)", "a @(b|c)", "a $\"b\"", "a &>/x", "a <<b\nb", "a <<<b", "a >/x$y", "{ a; } >/x", "a | (b)", "x=$y a", "x=(a) b", "x+=y a", "x[0]=y a", "a {fd}>/x",
+	} {
+		if list, err := commands(text); err == nil {
+			t.Errorf("%q: %+v", text, list)
+		}
+	}
+}
+
 func TestSC07Wrappers(t *testing.T) {
 	allowed(t, `sudo systemctl restart x`, `'sudo' 'systemctl' 'restart' 'x'`, "exec program sudo|systemctl|restart|x", "exec program systemctl|restart|x")
 	allowed(t, `sudo -nu root -H -- nice -n 5 nohup id`, `'sudo' '-nu' 'root' '-H' '--' 'nice' '-n' '5' 'nohup' 'id'`,
@@ -339,6 +354,7 @@ func TestSC07Wrappers(t *testing.T) {
 	allowed(t, `awk '{ system("id") }' x`, `'awk' '{ system("id") }' 'x'`, `exec program awk|{ system("id") }|x`)
 	allowed(t, `find /var/log -name '*.log' -print0`, `'find' '/var/log' '-name' '*.log' '-print0'`, "exec program find|/var/log|-name|*.log|-print0")
 	allowed(t, `tar czf /tmp/x.tgz -C /srv app`, `'tar' 'czf' '/tmp/x.tgz' '-C' '/srv' 'app'`, "exec program tar|czf|/tmp/x.tgz|-C|/srv|app")
+	allowed(t, `git -C /srv/app switch -c fix`, `'git' '-C' '/srv/app' 'switch' '-c' 'fix'`, "exec program git|-C|/srv/app|switch|-c|fix")
 	// base64 into a shell is a shell.
 	allowed(t, `echo aWQ= | base64 -d | sh`, `'echo' 'aWQ=' | 'base64' '-d' | 'sh'`, "exec program echo|aWQ=", "exec program base64|-d", "shell terminal sh")
 }

@@ -11,7 +11,7 @@ import (
 // It errs to yes; who means such a path names it whole. Case and characters
 // without a look do not count, as some file systems have it.
 func Persists(p string) bool {
-	p = strings.ToLower(strings.Map(visible, path.Clean("/"+strings.ReplaceAll(p, "\\", "/"))))
+	p = strings.ToLower(strings.ToUpper(strings.Map(visible, path.Clean("/"+strings.ReplaceAll(p, "\\", "/")))))
 	parts := strings.Split(p[1:], "/")
 	for i, part := range parts {
 		if startFiles[part] || strings.HasPrefix(part, "authorized_keys") || strings.HasPrefix(part, ".zcompdump") {

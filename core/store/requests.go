@@ -159,6 +159,34 @@ func (s *Store) Ran(ctx context.Context, id string, command uint64, outcome stri
 	return wrapRequest(only(s.db.ExecContext(ctx, "UPDATE requests SET command = ?, outcome = ? WHERE id = ? AND state = 'used'", int64(command), outcome, id)))
 }
 
+// Act implements approval.Store.
+func (s *Store) Act(ctx context.Context, id string, now, until time.Time, most int) error {
+	return wrapRequest(s.write(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, "DELETE FROM actions WHERE until < ?", now.UnixNano()); err != nil {
+			return err
+		}
+		if err := only(tx.ExecContext(ctx, "INSERT INTO actions (id, until) VALUES (?, ?) ON CONFLICT DO NOTHING", id, until.UnixNano())); errors.Is(err, approval.ErrOver) {
+			return approval.ErrTwice
+		} else if err != nil {
+			return err
+		}
+		var n int
+		if err := tx.QueryRowContext(ctx, "SELECT count(*) FROM actions").Scan(&n); err != nil {
+			return err
+		}
+		if n > most {
+			return approval.ErrMany
+		}
+		return nil
+	}))
+}
+
+// Unact implements approval.Store.
+func (s *Store) Unact(ctx context.Context, id string) error {
+	_, err := s.db.ExecContext(ctx, "DELETE FROM actions WHERE id = ?", id)
+	return wrapRequest(err)
+}
+
 // Forsake implements approval.Store.
 func (s *Store) Forsake(ctx context.Context) error {
 	_, err := s.db.ExecContext(ctx, "UPDATE requests SET outcome = 'unknown' WHERE state = 'used' AND outcome IN ('', 'pending')")
@@ -178,7 +206,7 @@ func only(r sql.Result, err error) error {
 }
 
 func wrapRequest(err error) error {
-	for _, known := range []error{nil, approval.ErrUnknown, approval.ErrOver, approval.ErrTwice} {
+	for _, known := range []error{nil, approval.ErrUnknown, approval.ErrOver, approval.ErrTwice, approval.ErrMany} {
 		if errors.Is(err, known) {
 			return known
 		}

@@ -47,6 +47,8 @@ var migrations = []string{
 		request TEXT NOT NULL REFERENCES requests (id) ON DELETE CASCADE, person TEXT NOT NULL, at INTEGER NOT NULL, voice TEXT NOT NULL,
 		PRIMARY KEY (request, person)
 	) STRICT, WITHOUT ROWID;`,
+	`CREATE TABLE actions (id TEXT PRIMARY KEY, until INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+	CREATE INDEX actions_until ON actions (until);`,
 }
 
 // keep is how long a login stays after it is over.

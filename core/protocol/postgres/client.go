@@ -238,16 +238,7 @@ func (c *conn) judge(ctx context.Context, text string, phase abi.Phase) (*sql.An
 		a, err = c.resolve(raw)
 	}
 	if err != nil {
-		st := &abi.Statement{Protocol: "postgres", Text: text, Incomplete: err.Error()}
-		ex, e := c.session.Submit(ctx, &abi.Command{Phase: phase, Statement: st, Open: c.open}, nil)
-		if e == nil {
-			e = ex.Done(ctx, gate.Outcome{State: gate.Failed})
-		}
-		var denied *gate.Denied
-		if e != nil && !errors.As(e, &denied) {
-			return nil, nil, nil, e
-		}
-		return nil, nil, nil, err
+		return nil, nil, nil, c.unjudged(ctx, text, phase, err)
 	}
 	if onlyPrepares(a) {
 		phase = abi.Prepare
@@ -269,6 +260,21 @@ func (c *conn) judge(ctx context.Context, text string, phase abi.Phase) (*sql.An
 		a = raw // what its names stand for is looked up each time it runs
 	}
 	return a, ex, cmd, err
+}
+
+// unjudged writes down a text that is refused before the guards can judge it,
+// and gives back why.
+func (c *conn) unjudged(ctx context.Context, text string, phase abi.Phase, why error) error {
+	st := &abi.Statement{Protocol: "postgres", Text: text, Incomplete: why.Error()}
+	ex, err := c.session.Submit(ctx, &abi.Command{Phase: phase, Statement: st, Open: c.open}, nil)
+	if err == nil {
+		err = ex.Done(ctx, gate.Outcome{State: gate.Failed})
+	}
+	var denied *gate.Denied
+	if err != nil && !errors.As(err, &denied) {
+		return err
+	}
+	return why
 }
 
 // reread finds out what a text does now.

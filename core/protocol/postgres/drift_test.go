@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/gate"
@@ -133,7 +135,13 @@ func TestTaskCloses(t *testing.T) {
 	if _, err := c.Exec(ctx, "begin").ReadAll(); err != nil {
 		t.Fatal(err)
 	}
+	raw := g.in(t) // with a portal that is open
+	_ = raw.SetDeadline(time.Now().Add(time.Minute))
+	send(t, raw, query("begin"), parseMsg("", "select 2"), bindMsg("open", ""), sync_())
+	want(t, raw, 2, "C ZT 1 2 ZT")
 	change("ALTER TABLE people RENAME ssn TO number")
+	send(t, raw, executeMsg("open"), sync_())
+	want(t, raw, 1, "E34000 ZE")
 	if _, err := c.Exec(ctx, "select 1").ReadAll(); code(err) != "42501" {
 		t.Error(err)
 	}
@@ -141,6 +149,11 @@ func TestTaskCloses(t *testing.T) {
 		t.Errorf("a rollback: %v", err)
 	}
 	all("the task x is closed: it masks public.people.ssn, which shop does not have")
+	for _, text := range []string{"select ssn from faces", "select ssn from people limit 1", "select 1", "select 2"} {
+		if !g.log.has(func(e *gate.Event) bool { return e.Text == text && strings.Contains(e.Incomplete, "is closed") }) {
+			t.Errorf("the log does not know of %q", text)
+		}
+	}
 	another, _ := g.tapped(t, g.url())
 	if _, err := another.Exec(ctx, "select 1").ReadAll(); code(err) != "42501" {
 		t.Error(err)
@@ -279,4 +292,11 @@ func TestPM06LargeRows(t *testing.T) {
 	if n := p.found(got.got.Bytes()); n != "" {
 		t.Errorf("%s came through", n)
 	}
+}
+
+// has says whether one of the events is such a one.
+func (m *memory) has(such func(*gate.Event) bool) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.ContainsFunc(m.events, such)
 }

@@ -163,6 +163,9 @@ func (c *conn) bind(ctx context.Context, m []byte, body cursor) error {
 	if err == nil {
 		a, err = c.resolve(st.analysis)
 	}
+	if err != nil {
+		err = c.unjudged(ctx, st.analysis.Statement.Text, abi.Execute, err)
+	}
 	if err == nil {
 		given = c.given(a, params)
 		cmd.Statement, cmd.Params = a.Statement, given
@@ -342,7 +345,7 @@ func (c *conn) execute(ctx context.Context, m []byte, body cursor) error {
 // search path judges it and does not allow it.
 func (c *conn) still(ctx context.Context, name string, p *portal) (*refusal, error) {
 	if err := c.taskOpen(p.analysis); err != nil {
-		return bindAgain("", err)
+		return bindAgain("", c.unjudged(ctx, p.analysis.Statement.Text, abi.Execute, err))
 	}
 	again := p.exchange.Generation() != c.session.Generation()
 	switch {
@@ -359,7 +362,7 @@ func (c *conn) still(ctx context.Context, name string, p *portal) (*refusal, err
 		}
 		c.texts = nil
 		if err := c.renew(p.statement); err != nil {
-			return bindAgain("", err)
+			return bindAgain("", c.unjudged(ctx, p.analysis.Statement.Text, abi.Execute, err))
 		}
 		p.judged = c.texts
 		if a := p.statement.analysis; a != p.analysis {

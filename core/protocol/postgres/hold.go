@@ -57,10 +57,12 @@ func (c *conn) submit(ctx context.Context, cmd *abi.Command, a *sql.Analysis, sp
 		if spool {
 			return errSpool
 		}
-		failed, err = c.mayWait(cmd, v.Terms)
+		if failed, err = c.mayWait(cmd, v.Terms); err == nil {
+			err = h.reachable()
+		}
 		return err
 	}
-	cmd.Rows = func() abi.Rows { return c.preview(a, cmd.Params) }
+	cmd.Rows = func() abi.Rows { return c.preview(h.ctx, a, cmd.Params) }
 	ex, err := c.session.Submit(h.ctx, cmd, h.tell)
 	cmd.Held, cmd.Rows = nil, nil
 	why := h.end()
@@ -153,13 +155,6 @@ func (h *hold) tell(p gate.Pending) error {
 		if err := c.allAnswered(); err != nil {
 			return err
 		}
-		c.mu.Lock()
-		over := c.over
-		c.held = h.cancel
-		c.mu.Unlock()
-		if over {
-			return errOver
-		}
 		if client := descriptor(c.client); client != nil {
 			h.watch.Go(func() { h.look(client) })
 		}
@@ -168,6 +163,22 @@ func (h *hold) tell(p gate.Pending) error {
 		return context.Cause(h.ctx)
 	}
 	return c.tell(waits(p))
+}
+
+// reachable lets what calls a command off reach this one from now on, before
+// anybody is asked: finding out how many rows it would change may take a while.
+func (h *hold) reachable() error {
+	c := h.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over {
+		return errOver
+	}
+	c.held = h.cancel
+	if c.spool != nil && c.spool.off.Load() != nil {
+		h.cancel(*c.spool.off.Load())
+	}
+	return nil
 }
 
 // end gives why the command was called off, if it was.
@@ -199,7 +210,7 @@ func (h *hold) look(client syscall.RawConn) {
 	}
 }
 
-// callOff ends the command that is held, if one is.
+// callOff ends the command that is held or whose data is kept, if one is.
 func (c *conn) callOff(why error) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/taskgate/taskgate/abi"
@@ -21,29 +22,23 @@ const previewTime = 5 * time.Second
 // expects, and what a count finds. It asks on a connection of its own, reads
 // only, and runs nothing but the server's own functions; what it cannot find
 // out is -1.
-func (c *conn) preview(a *sql.Analysis, params []abi.Param) abi.Rows {
+func (c *conn) preview(ctx context.Context, a *sql.Analysis, params []abi.Param) abi.Rows {
 	rows := abi.Rows{Estimated: -1, Counted: -1}
 	if len(a.Parts) != 1 || a.Parts[0].Kind != sql.Write || !a.Parts[0].Plain || slices.ContainsFunc(a.Statement.Operations, func(o abi.Operation) bool { return o.Verb == "truncate" }) {
 		return rows
 	}
-	ctx, stop := context.WithTimeout(c.session.Context(), 2*previewTime)
+	ctx, stop := context.WithTimeout(ctx, 2*previewTime)
 	defer stop()
-	if err := c.asks(ctx, &a.Parts[0], params, &rows); err != nil {
+	if err := c.asks(ctx, &a.Parts[0], params, ruled(a.Statement), &rows); err != nil {
 		c.p.log(c.session.ID(), "preview", err)
 	}
 	return rows
 }
 
-func (c *conn) asks(ctx context.Context, p *sql.Part, params []abi.Param, rows *abi.Rows) error {
+func (c *conn) asks(ctx context.Context, p *sql.Part, params []abi.Param, ruled bool, rows *abi.Rows) error {
 	if err := c.session.Note(ctx, "asks the server how many rows a command would change, for who has to approve it"); err != nil {
 		return err
 	}
-	conn, err := c.state.connect(ctx)
-	if err != nil {
-		return err
-	}
-	pg := conn.PgConn()
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // and so it is rolled back
 	begin := fmt.Sprintf("BEGIN READ ONLY; SET LOCAL statement_timeout = %d", previewTime.Milliseconds())
 	c.mu.Lock()
 	for _, name := range []string{"DateStyle", "IntervalStyle", "TimeZone"} {
@@ -52,9 +47,12 @@ func (c *conn) asks(ctx context.Context, p *sql.Part, params []abi.Param, rows *
 		}
 	}
 	c.mu.Unlock()
-	if _, err := pg.Exec(ctx, begin).ReadAll(); err != nil {
+	on, err := c.state.askOn(ctx, begin)
+	if err != nil {
 		return err
 	}
+	defer c.state.asked(ctx, on)
+	pg := on.conn.PgConn()
 	types := make([]uint32, len(params))
 	values, formats := make([][]byte, len(params)), make([]int16, len(params))
 	for i := range params {
@@ -85,7 +83,7 @@ func (c *conn) asks(ctx context.Context, p *sql.Part, params []abi.Param, rows *
 		return err
 	}
 	rows.Estimated = expected([]byte(plan))
-	if p.Count == "" {
+	if p.Count == "" || ruled {
 		return nil
 	}
 	n, err := one(p.Count)
@@ -97,6 +95,60 @@ func (c *conn) asks(ctx context.Context, p *sql.Part, params []abi.Param, rows *
 		rows.Counted = counted
 	}
 	return err
+}
+
+// maxAsking is how long a connection for previews is used: to connect takes many
+// times as long as to ask.
+const maxAsking = time.Minute
+
+// previewing is a connection for previews that nobody uses.
+type previewing struct {
+	conn  *pgx.Conn
+	since time.Time
+}
+
+// askOn gives a connection with a transaction that was begun by a text.
+func (s *resourceState) askOn(ctx context.Context, begin string) (previewing, error) {
+	s.mu.Lock()
+	a := s.asking
+	s.asking = previewing{}
+	s.mu.Unlock()
+	if a.conn != nil && time.Since(a.since) < maxAsking {
+		if _, err := a.conn.PgConn().Exec(ctx, begin).ReadAll(); err == nil {
+			return a, nil
+		}
+	}
+	a.close(ctx)
+	conn, err := s.connect(ctx)
+	if err != nil {
+		return previewing{}, err
+	}
+	a = previewing{conn, time.Now()}
+	if _, err := conn.PgConn().Exec(ctx, begin).ReadAll(); err != nil {
+		a.close(ctx)
+		return previewing{}, err
+	}
+	return a, nil
+}
+
+// asked rolls back what was begun, and keeps the connection for who asks next.
+func (s *resourceState) asked(ctx context.Context, a previewing) {
+	if _, err := a.conn.PgConn().Exec(ctx, "ROLLBACK").ReadAll(); err != nil || a.conn.PgConn().TxStatus() != 'I' {
+		a.close(ctx)
+		return
+	}
+	s.mu.Lock()
+	a, s.asking = s.asking, a
+	s.mu.Unlock()
+	a.close(ctx)
+}
+
+func (a previewing) close(ctx context.Context) {
+	if a.conn != nil {
+		ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer stop()
+		_ = a.conn.Close(ctx)
+	}
 }
 
 func cell(r *pgconn.Result) (string, error) {

@@ -239,10 +239,13 @@ func (c *conn) unsettled() bool {
 	return false
 }
 
-// await sends what is waiting, with a Flush so that the server answers, and
-// waits until done holds or the server's side has ended.
+// await sends what is waiting, with a Flush where the server would not answer
+// without, and waits until done holds or the server's side has ended. A Flush
+// behind ReadyForQuery would stop the server's clock for idle transactions.
 func (c *conn) await(done func() bool) error {
-	c.out = append(c.out, 'H', 0, 0, 0, 4)
+	if c.unsynced {
+		c.out = append(c.out, 'H', 0, 0, 0, 4)
+	}
 	if err := c.flush(); err != nil {
 		return err
 	}

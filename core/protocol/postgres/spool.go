@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"sync/atomic"
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/gate"
@@ -19,6 +20,7 @@ type spool struct {
 	analysis *sql.Analysis
 	command  *abi.Command
 	data     []byte
+	off      atomic.Pointer[error] // why it was called off
 }
 
 const (
@@ -36,9 +38,13 @@ func (c *conn) beginSpool(ctx context.Context, s *spool) error {
 	}
 	s.command.Open = c.open
 	c.mu.Lock()
-	failed := c.status == 'E'
+	failed, over := c.status == 'E', c.over
+	c.held = func(why error) { s.off.Store(&why) }
 	c.mu.Unlock()
 	c.spool = s
+	if over {
+		return errOver
+	}
 	if failed {
 		return c.dropSpool(ctx, &refusal{code: aborted.code, message: aborted.message})
 	}
@@ -57,6 +63,9 @@ func (c *conn) beginSpool(ctx context.Context, s *spool) error {
 // decides whether it may go unseen.
 func (c *conn) spooled(ctx context.Context, piece []byte) error {
 	s := c.spool
+	if s.off.Load() != nil {
+		return c.dropSpool(ctx, cancelled)
+	}
 	if len(s.data)+len(piece) <= maxSpool {
 		s.data = append(s.data, piece...)
 		return nil
@@ -77,6 +86,9 @@ func (c *conn) spooled(ctx context.Context, piece []byte) error {
 // endSpool takes CopyDone or CopyFail.
 func (c *conn) endSpool(ctx context.Context, m []byte) error {
 	s := c.spool
+	if s.off.Load() != nil {
+		return c.dropSpool(ctx, cancelled)
+	}
 	if m[0] == 'f' {
 		why, _, _ := cutString(m[5:])
 		return c.dropSpool(ctx, &refusal{code: "57014", message: readable("COPY from stdin failed: " + why)})
@@ -94,8 +106,8 @@ func (c *conn) endSpool(ctx context.Context, m []byte) error {
 // its way to the server, or the server has refused it.
 func (c *conn) askSpool(ctx context.Context) (*gate.Exchange, error) {
 	s := c.spool
-	c.spool = nil
 	ex, err := c.submit(ctx, s.command, s.analysis, false, func() (*sql.Analysis, error) { return c.reread(s.text) })
+	c.endTaking()
 	var n *tally
 	if err == nil {
 		if n, err = limited(s.analysis, ex); err != nil {
@@ -124,10 +136,21 @@ func (c *conn) askSpool(ctx context.Context) (*gate.Exchange, error) {
 	return ex, nil
 }
 
+// cancelled is the server's answer to a COPY that is called off while it takes
+// data. As there, it comes with the next message.
+var cancelled = &refusal{code: "57014", message: "canceling statement due to user request"}
+
+func (c *conn) endTaking() {
+	c.spool = nil
+	c.mu.Lock()
+	c.held = nil
+	c.mu.Unlock()
+}
+
 // dropSpool ends a COPY that nobody is asked about. The gate writes it down.
 func (c *conn) dropSpool(ctx context.Context, r *refusal) error {
 	s := c.spool
-	c.spool = nil
+	c.endTaking()
 	ex, err := c.session.Submit(ctx, s.command, nil)
 	var denied *gate.Denied
 	if err == nil {

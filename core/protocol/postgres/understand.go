@@ -31,6 +31,7 @@ type resourceState struct {
 	texts  map[textKey]*sql.Analysis
 	users  int
 	closed map[string]bool // tasks whose masks do not resolve
+	asking previewing      // for previews
 
 	reading sync.Mutex // one reads, the others wait for it
 	conn    *pgx.Conn
@@ -266,6 +267,11 @@ func (s *resourceState) hangUp() {
 		_ = s.conn.Close(ctx)
 		s.conn = nil
 	}
+	s.mu.Lock()
+	a := s.asking
+	s.asking = previewing{}
+	s.mu.Unlock()
+	a.close(context.Background())
 }
 
 // refresh makes the schema one that held within age.

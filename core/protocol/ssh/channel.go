@@ -19,6 +19,7 @@ type channel struct {
 	client ssh.Channel
 	input  *input
 	work   sync.WaitGroup // every goroutine of the channel
+	gone   chan struct{}  // closed once the client has closed it
 
 	// Of the goroutine that takes requests, until the command has begun.
 	env   []setting
@@ -69,7 +70,7 @@ func (c *conn) takeSession(ctx context.Context, nc ssh.NewChannel) error {
 	if err != nil {
 		return ignoreGone(err)
 	}
-	ch := &channel{c: c, client: client}
+	ch := &channel{c: c, client: client, gone: make(chan struct{})}
 	ch.input = newInput(ch)
 	ctx, ch.cancel = context.WithCancelCause(ctx)
 	defer ch.cancel(nil)
@@ -92,6 +93,7 @@ func (c *conn) takeSession(ctx context.Context, nc ssh.NewChannel) error {
 	_ = client.Close()
 	for range reqs { // whatever broke the loop: the connection must not wait for it
 	}
+	close(ch.gone)
 	ch.work.Wait()
 	ch.unused(ctx)
 	return err

@@ -20,48 +20,77 @@ const (
 	killLine  = 0x15 // ctrl-U
 )
 
-// typed is what somebody types into the command shell: to its line editor, or
-// into nothing while a command runs, but for ctrl-C, which ends that.
+// typed is what somebody types into the command shell: for its line editor, at
+// once or once a command has ended. Ctrl-C ends the command that runs.
 type typed struct {
-	ch   *channel
-	pipe *io.PipeWriter
+	ch *channel
 
-	mu   sync.Mutex
-	stop context.CancelCauseFunc // of the command that runs
+	mu    sync.Mutex
+	moved *sync.Cond
+	kept  []byte
+	ended bool
+	stop  context.CancelCauseFunc // of the command that runs
 }
 
+const maxAhead = 4 << 10 // bytes that may be typed ahead
+
 func (k *typed) read() error {
-	defer k.pipe.Close()
 	var b [1 << 10]byte
 	for {
 		n, err := k.ch.client.Read(b[:])
 		k.mu.Lock()
-		stop := k.stop
-		k.mu.Unlock()
-		for i := 0; i < n && stop != nil; i++ {
-			if b[i] == interrupt {
-				stop(gate.ErrCancelled)
-			}
-		}
-		if stop == nil && n > 0 {
-			// At a prompt ctrl-C means: not this line.
-			if _, err := k.pipe.Write(bytes.ReplaceAll(b[:n], []byte{interrupt}, []byte{endOfLine, killLine})); err != nil {
-				return nil
-			}
-		}
+		k.take(b[:n])
 		if err != nil {
-			if stop != nil {
-				stop(errGone)
+			k.ended = true
+			k.moved.Broadcast()
+			if k.stop != nil {
+				k.stop(errGone)
 			}
+			k.mu.Unlock()
 			return nil
 		}
+		k.mu.Unlock()
 	}
+}
+
+// take keeps what was typed. The caller holds mu.
+func (k *typed) take(b []byte) {
+	if i := bytes.LastIndexByte(b, interrupt); i >= 0 && k.stop != nil {
+		k.stop(gate.ErrCancelled)
+		k.kept, b = k.kept[:0], b[i+1:]
+	}
+	for len(k.kept)+len(b) > maxAhead {
+		if k.stop != nil {
+			return
+		}
+		k.moved.Wait()
+	}
+	// At a prompt ctrl-C means: not this line.
+	k.kept = append(k.kept, bytes.ReplaceAll(b, []byte{interrupt}, []byte{endOfLine, killLine})...)
+	k.moved.Broadcast()
+}
+
+// Read gives it to the line editor.
+func (k *typed) Read(b []byte) (int, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for len(k.kept) == 0 && !k.ended {
+		k.moved.Wait()
+	}
+	n := copy(b, k.kept)
+	k.kept = append(k.kept[:0], k.kept[n:]...)
+	k.moved.Broadcast()
+	if n == 0 {
+		return 0, io.EOF
+	}
+	return n, nil
 }
 
 func (k *typed) runs(stop context.CancelCauseFunc) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.stop = stop
+	k.moved.Broadcast()
 }
 
 // commands is the gateway's own shell: it edits lines, and submits each as an
@@ -83,14 +112,13 @@ func (ch *channel) commands(ctx context.Context) error {
 			return lines.Text(), nil
 		}, func(text string) error { return ch.line(ctx, text, ch.client) })
 	}
-	keys, pipe := io.Pipe()
-	k := &typed{ch: ch, pipe: pipe}
+	k := &typed{ch: ch}
+	k.moved = sync.NewCond(&k.mu)
 	ch.goes(k.read)
-	defer keys.Close()
 	t := term.NewTerminal(struct {
 		io.Reader
 		io.Writer
-	}{keys, ch.client}, about.Resource+"> ")
+	}{k, ch.client}, about.Resource+"> ")
 	ch.mu.Lock()
 	ch.size = func(columns, rows int) { _ = t.SetSize(columns, rows) }
 	columns, rows := int(ch.pty.columns), int(ch.pty.rows)

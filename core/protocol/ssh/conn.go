@@ -135,13 +135,17 @@ func (c *conn) over(why error) {
 			open = append(open, ch)
 		}
 		c.mu.Unlock()
+		late := time.AfterFunc(lastWrite, func() { c.client.Close() })
 		var telling sync.WaitGroup
 		for _, ch := range open { // one that does not read keeps the others from nothing
-			telling.Go(func() { ch.say(line); _ = ch.client.Close() })
+			telling.Go(func() {
+				ch.say(line)
+				ch.exit(exitNotThere)
+				<-ch.gone // it has been read, or the connection is over
+			})
 		}
-		timer := time.AfterFunc(lastWrite, func() { c.client.Close() })
 		telling.Wait()
-		timer.Stop()
+		late.Stop()
 		c.hangUp()
 	})
 }

@@ -130,7 +130,8 @@ func (ch *channel) refuse(ctx context.Context, err error) error {
 	case errors.Is(err, gate.ErrCancelled) && ch.c.session.Context().Err() == nil:
 		ch.say("taken back")
 		ch.exit(exitCalled)
-	case errors.Is(err, errGone) || ch.c.session.Context().Err() != nil:
+	case ch.c.session.Context().Err() != nil: // is told as the end of the session
+	case errors.Is(err, errGone):
 		_ = ch.client.Close()
 	case errors.As(err, &s):
 		ch.say(s.line)

@@ -35,12 +35,16 @@ type tap struct {
 }
 
 func (t *tap) answer(ctx context.Context, frames []byte) error {
+	return t.pass(ctx, frames, frames[0] == FrameResize) // which has no text to mask
+}
+
+func (t *tap) pass(ctx context.Context, frames []byte, masked bool) error {
 	t.out.Lock()
 	defer t.out.Unlock()
 	if t.over {
 		return errGone
 	}
-	t.result.Frames = frames
+	t.result.Frames, t.result.Masked = frames, masked
 	return t.exchange.Result(ctx, &t.result)
 }
 
@@ -68,6 +72,9 @@ func (t *tap) resized(ctx context.Context, columns, rows uint32) error {
 // answers carries what a host says to its client until it ends. What the tap
 // refuses does not reach the client, and is given back.
 func (t *tap) answers(ctx context.Context, client io.Writer, host io.Reader, kind byte) (total int64, err error) {
+	if t.exchange.MasksText() {
+		return t.masked(ctx, client, host, kind)
+	}
 	p := buffers.Get().(*[]byte)
 	defer buffers.Put(p)
 	b := *p

@@ -32,7 +32,7 @@ type rules struct {
 
 func (r *rules) Name() string       { return "rules" }
 func (r *rules) Digest() string     { return "native" }
-func (r *rules) May() abi.May       { return abi.May{Allow: true, Review: true} }
+func (r *rules) May() abi.May       { return abi.May{Allow: true, Review: true, Mask: true} }
 func (r *rules) Inputs() abi.Inputs { return abi.InputOperations }
 func (r *rules) SessionOpen(context.Context, *abi.Session) (*abi.Verdict, error) {
 	return &abi.Verdict{Decision: abi.Allow}, nil
@@ -219,7 +219,7 @@ func (g *gateway) generation() *gate.Generation {
 func serve(t testing.TB, verdict func(*abi.Command) *abi.Verdict) *gateway {
 	t.Helper()
 	g := &gateway{log: &memory{decided: make(chan gate.Decided, 1), asked: make(chan *gate.Request, 8)}, ca: newSigner(t), dir: t.TempDir(), guard: &rules{verdict: verdict}}
-	g.host = sshtest.Start(t, sshtest.Options{})
+	g.host = sshtest.Start(t, plain)
 	g.log.host = g.host
 	g.Gate = &gate.Gate{Identity: g.log, Log: g.log, Recorder: g.log, Dialer: g.log, Approver: g.log}
 	g.Swap(g.generation())
@@ -362,3 +362,7 @@ func (g *gateway) connect(t testing.TB) *ssh.Client {
 	}
 	return c
 }
+
+// plain is a host whose shell reads no start files of whoever runs the tests:
+// bash takes itself for one within another.
+var plain = sshtest.Options{Config: []string{"SetEnv SHLVL=2"}}

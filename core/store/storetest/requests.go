@@ -254,7 +254,7 @@ func Requests(t *testing.T, open func(t *testing.T) approval.Store) {
 		stop()
 		_, err := s.Request(gone, "still")
 		_, err2 := s.Requests(gone, false, 1)
-		for _, err := range []error{err, err2, s.AddRequest(gone, card("never"), now, 1000), s.AddVoice(gone, "still", "bob", voice("bob", true), approved), s.Move(gone, "still", []approval.State{waiting}, expired, "", now), s.Forsake(gone)} {
+		for _, err := range []error{err, err2, s.AddRequest(gone, card("never"), now, 1000), s.AddVoice(gone, "still", "bob", voice("bob", true), approved), s.Move(gone, "still", []approval.State{waiting}, expired, "", now), s.Forsake(gone), s.Act(gone, "x", now, now, 1), s.Unact(gone, "x")} {
 			if err == nil || errors.Is(err, approval.ErrUnknown) || errors.Is(err, approval.ErrOver) {
 				t.Errorf("%v", err)
 			}
@@ -264,5 +264,37 @@ func Requests(t *testing.T, open func(t *testing.T) approval.Store) {
 		}
 		_, err = s.Request(ctx, "never")
 		is(err, approval.ErrUnknown)
+	})
+	t.Run("AP19 an action is taken once, until its time is over", func(t *testing.T) {
+		s := open(t)
+		until := now.Add(10 * time.Minute)
+		must(s.Act(ctx, "a 1", now, until, 2))
+		is(s.Act(ctx, "a 1", now, until, 2), approval.ErrTwice)
+		is(s.Act(ctx, "a 1", until, until, 2), approval.ErrTwice) // and at its end
+		must(s.Act(ctx, "a 2", now, until, 2))
+		is(s.Act(ctx, "a 3", now, until, 2), approval.ErrMany)
+		must(s.Unact(ctx, "a 2"))
+		must(s.Unact(ctx, "a 2")) // that is not there
+		must(s.Act(ctx, "a 3", now, until, 2))
+		again := open(t) // after a restart
+		is(again.Act(ctx, "a 3", now, until, 2), approval.ErrTwice)
+		is(again.Act(ctx, "a 1", now, until, 2), approval.ErrTwice)
+		must(again.Act(ctx, "a 1", until.Add(1), until.Add(time.Hour), 2))
+		var once atomic.Int32
+		var all sync.WaitGroup
+		for i := range 8 {
+			all.Go(func() {
+				switch err := []approval.Store{s, again}[i%2].Act(ctx, "b", until.Add(1), until.Add(time.Hour), 100); {
+				case err == nil:
+					once.Add(1)
+				case !errors.Is(err, approval.ErrTwice):
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if n := once.Load(); n != 1 {
+			t.Errorf("it was taken %d times", n)
+		}
 	})
 }

@@ -159,19 +159,10 @@ func Loads(name string) bool {
 	return false
 }
 
-// floor says whether an operation is what sftp needs before it does anything:
-// to be opened, and to know where it stands.
-func floor(o *abi.Operation) bool {
-	if o.Attrs&abi.Floor == 0 || o.Effect != abi.EffectRead || len(o.Object) != 1 || o.Via != "" {
-		return false
-	}
-	return o.Kind == abi.KindProgram && o.Verb == "subsystem" && o.Object[0] == "sftp" || o.Kind == abi.KindFile && o.Verb == "stat"
-}
-
 // host finds the rule that lists an operation of a host: one that needs no
 // approval before one that does, one with a standard input before others.
 func (t *Task) host(o *abi.Operation) (*Rule, *miss) {
-	if floor(o) {
+	if o.Kind == abi.KindProgram && o.Verb == "subsystem" && len(o.Object) == 1 && o.Object[0] == "sftp" && o.Attrs&abi.Floor != 0 && o.Effect == abi.EffectRead {
 		for i := range t.Rules {
 			if h := t.Rules[i].Host; h != nil && h.Files != nil {
 				return nil, nil // each of its operations is judged
@@ -227,6 +218,8 @@ func (t *Task) missed(o *abi.Operation) *miss {
 		return m
 	case o.Verb == "persist":
 		m.what = said(o) + " is not in this task: what stands there runs again by itself, and only an entry of its own under persist lists it"
+	case o.Kind == abi.KindFile && strings.Contains(o.Object[0], "/."):
+		m.what += ": no pattern stands for a name that begins with a dot"
 	}
 	for i := range t.Rules {
 		r := &t.Rules[i]

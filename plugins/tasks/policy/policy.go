@@ -25,6 +25,7 @@ type Task struct {
 	Settings   []string `json:"settings,omitempty"`
 
 	Masks  []abi.Protect `json:"masks,omitempty"`
+	Texts  []Text        `json:"texts,omitempty"`
 	Oracle string        `json:"oracle,omitempty"` // accept, refuse
 }
 
@@ -153,7 +154,7 @@ func (c *Config) Judge(cmd *abi.Command, v *abi.Verdict) {
 			if r != nil && !slices.Contains(used, r) {
 				used = append(used, r)
 			}
-			if program == nil && r != nil && o.Kind == abi.KindProgram {
+			if o.Kind == abi.KindProgram && program == nil && r != nil {
 				program = r
 			}
 		}
@@ -174,6 +175,10 @@ func (c *Config) Judge(cmd *abi.Command, v *abi.Verdict) {
 		v.Terms.RowsWritten = abi.Tighten(v.Terms.RowsWritten, r.Rows)
 	}
 	t.protect(st, v)
+	if m := t.texts(st, v); m != nil {
+		*v = abi.Verdict{Decision: abi.Deny, Reason: abi.Reason{Code: "tasks.masked", Message: m.what, Closest: m.closest, Hint: t.hint(name, nil)}}
+		return
+	}
 	t.review(name, used, v)
 }
 
@@ -293,6 +298,9 @@ func table(o *abi.Operation) string { return strings.Join(o.Object, ".") }
 // match finds the rule under which an operation may be done; nil and nil is
 // the floor, which every task has.
 func (t *Task) match(o *abi.Operation) (*Rule, *miss) {
+	if o.Kind == abi.KindRelation { // what most are
+		return t.relation(o)
+	}
 	switch o.Kind {
 	case abi.KindTransaction, abi.KindSystem:
 		if o.Attrs&abi.Floor != 0 && o.Effect == abi.EffectRead {
@@ -316,8 +324,6 @@ func (t *Task) match(o *abi.Operation) (*Rule, *miss) {
 				return r, nil
 			}
 		}
-	case abi.KindRelation:
-		return t.relation(o)
 	case abi.KindProgram, abi.KindTerminal, abi.KindOpaque, abi.KindFile, abi.KindForward, abi.KindEnvironment, abi.KindSignal, abi.KindAgent, abi.KindX11:
 		return t.host(o)
 	}

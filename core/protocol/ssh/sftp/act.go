@@ -26,7 +26,7 @@ func (r *relay) begin(a *act) error {
 		return err
 	}
 	a.went = make(chan struct{})
-	r.own.Go(func() {
+	go func() {
 		defer a.goOn(r)
 		err := contain(func() error { return r.do(a) })
 		if errors.Is(err, errLeft) { // nobody is there to be told
@@ -38,7 +38,7 @@ func (r *relay) begin(a *act) error {
 		if err != nil {
 			r.fail(err)
 		}
-	})
+	}()
 	<-a.went
 	return nil
 }
@@ -214,21 +214,19 @@ func (r *relay) forward(a *act, x *running) error {
 	case isStatus || p.typ != a.answer():
 		return errors.Join(errPacket, r.done(x, gate.Outcome{State: gate.Lost}))
 	}
-	err = x.result(r.ctx, 1)
-	if err == nil && a.typ == typeReadlink && x.ex.MasksText() {
-		f := fields{b: p.body}
-		f.u32()
-		if !shown(x.ex.Text(), f.bytes()) {
-			err = refused("ssh.masked", "where this link leads is masked", "")
+	body := p.body
+	if p.typ == typeAttrs && x.ex.MasksText() {
+		if body, err = sizeless(body); err != nil {
+			return errors.Join(err, r.done(x, gate.Outcome{State: gate.Lost}))
 		}
 	}
-	if err != nil {
+	if err := x.result(r.ctx, 1); err != nil {
 		return errors.Join(err, r.done(x, gate.Outcome{State: gate.Failed}))
 	}
 	if err := r.done(x, gate.Outcome{State: gate.Completed}); err != nil {
 		return err
 	}
-	return r.down.to.write(finish(append(begin(nil, p.typ, a.id), p.body...), 0))
+	return r.down.to.write(finish(append(begin(nil, p.typ, a.id), body...), 0))
 }
 
 // close ends an act by the host's status.
@@ -280,8 +278,9 @@ func (r *relay) doOpen(a *act) error {
 		return errors.Join(err, r.done(x, gate.Outcome{State: gate.Failed}))
 	}
 	h, err := r.openAt(a, x)
-	if err == nil && x.ex.MasksText() {
-		if err = r.openMasked(h); err != nil {
+	if err == nil && h.reads && x.ex.MasksText() {
+		if err = r.readView(h); err != nil {
+			r.unview(h)
 			if _, e := r.ask(r.ctx, typeClose, appendString(nil, h.upstream)); e != nil {
 				err = e
 			}
@@ -320,20 +319,6 @@ func (r *relay) masked(a *act, cmd *abi.Command, ex *gate.Exchange) error {
 		err = refused("ssh.masked", "what is in this file is masked, and SFTP shows it as it is", "")
 	}
 	return err
-}
-
-// openMasked prepares what is shown of what was opened.
-func (r *relay) openMasked(h *handle) error {
-	switch {
-	case h.dir:
-		h.text = h.ex.Text()
-	case h.reads:
-		if err := r.readView(h); err != nil {
-			r.unview(h)
-			return err
-		}
-	}
-	return nil
 }
 
 // openAt opens what was judged. Right behind it the path is looked at again: if

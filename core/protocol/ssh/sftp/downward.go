@@ -71,8 +71,15 @@ func (r *relay) answers(start, end int) error {
 		if err := h.result(r.ctx, int(n)); err != nil {
 			return r.ended(q, err)
 		}
-		if h.text != nil {
-			return r.showNames(q, p)
+		if h.ex.MasksText() {
+			b, err := sizelessNames(q.from, p[9:])
+			if err == nil {
+				err = r.last(h)
+			}
+			if err != nil {
+				return err
+			}
+			return r.down.put(b)
 		}
 	case typ == typeAttrs && q.typ == typeFstat, typ == typeReply && q.typ == typeExtended && h != nil:
 		if err := h.result(r.ctx, 1); err != nil {
@@ -147,11 +154,9 @@ func (r *relay) status(q request, code uint32) error {
 		h.over = true
 		r.viewed -= len(h.view)
 		r.mu.Unlock()
-		if code != codeOK {
-			h.mu.Lock()
-			h.failed++
-			h.mu.Unlock()
-		}
+		h.mu.Lock()
+		h.unclean = code
+		h.mu.Unlock()
 	}
 	if h != nil {
 		if err := r.last(h); err != nil {
@@ -173,26 +178,4 @@ func (r *relay) last(h *handle) error {
 	o := h.outcome(gate.Completed)
 	h.mu.Unlock()
 	return r.done(h.running, o)
-}
-
-// showNames passes the names that are shown of a directory, and asks for more
-// where none is left: an empty answer would be read as the end.
-func (r *relay) showNames(q request, p []byte) error {
-	b, left, ok := namesShown(q.handle.text, q.from, p)
-	if !ok {
-		return errPacket
-	}
-	if left > 0 {
-		if err := r.last(q.handle); err != nil {
-			return err
-		}
-		return r.down.put(b)
-	}
-	r.mu.Lock()
-	id, err := r.take(request{typ: typeReaddir, from: q.from, handle: q.handle})
-	r.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	return r.up.to.write(finish(appendString(begin(nil, typeReaddir, id), q.handle.upstream), 0))
 }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/gate"
-	"github.com/taskgate/taskgate/core/mask"
 )
 
 // maxHandles bounds the open handles of one channel.
@@ -29,9 +28,8 @@ type handle struct {
 	dir      bool
 	reads    bool
 	writes   bool
-	spool    *spool     // of one that is not open yet at the host
-	view     []byte     // of a file whose content is masked, else nil
-	text     *mask.Text // of a directory whose names are
+	spool    *spool // of one that is not open yet at the host
+	view     []byte // of a file whose content is masked, else nil
 
 	pending int  // requests that are not answered; with the relay's mu
 	closed  bool // the client has closed it; with the relay's mu
@@ -43,6 +41,7 @@ type handle struct {
 	failed  int    // writes that the host refused
 	entries uint64 // of a directory
 	sized   bool   // its size was set
+	unclean uint32 // the code by which the host failed to close it
 	refused *gate.Denied
 }
 
@@ -84,6 +83,9 @@ func (h *handle) outcome(state gate.State) gate.Outcome {
 	if h.failed > 0 {
 		tags = append(tags, fmt.Sprintf("%d writes failed", h.failed))
 		o.State, o.Code = gate.Failed, codes[codeFailure]
+	}
+	if h.unclean != codeOK {
+		o.State, o.Code = gate.Failed, hostStatus(h.unclean).word()
 	}
 	if h.refused != nil {
 		tags = append(tags, "ended by "+h.refused.Reason.Code)

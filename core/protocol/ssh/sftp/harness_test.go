@@ -233,7 +233,8 @@ type lab struct {
 	dir  string // of the host, in which its server begins
 	host func() (io.ReadWriter, func())
 
-	told struct {
+	plain bool // what a client sends is relayed as it is
+	told  struct {
 		sync.Mutex
 		lines []string
 	}
@@ -246,10 +247,7 @@ func newLab(t testing.TB, say func(*abi.Command) abi.Verdict) *lab {
 		t.Fatal(err)
 	}
 	l := &lab{memory: &memory{all: map[string]*asking{}, next: make(chan *gate.Request, 100)}, rules: &rules{say: say}, dir: dir}
-	l.gate = &gate.Gate{Identity: l.memory, Log: l.memory, Recorder: l.memory, Approver: l.memory}
-	l.gate.Swap(&gate.Generation{Guards: []gate.Guard{l.rules},
-		Tasks:     map[string]*gate.Task{"x": {Name: "x", Groups: []string{"task:x"}, Resources: []string{"web"}}},
-		Resources: map[string]*gate.Resource{"web": {Name: "web", Protocol: "ssh"}}})
+	l.renew()
 	l.host = func() (io.ReadWriter, func()) {
 		cmd := exec.Command(serverPath, "-e")
 		cmd.Dir = l.dir
@@ -269,6 +267,19 @@ func newLab(t testing.TB, say func(*abi.Command) abi.Verdict) *lab {
 	return l
 }
 
+// renew makes the gate one that has met nobody.
+func (l *lab) renew() {
+	l.gate = &gate.Gate{Identity: l.memory, Log: l.memory, Recorder: l.memory, Approver: l.memory}
+	l.guard(l.rules)
+}
+
+// guard makes another guard decide from now on.
+func (l *lab) guard(g gate.Guard) {
+	l.gate.Swap(&gate.Generation{Guards: []gate.Guard{g},
+		Tasks:     map[string]*gate.Task{"x": {Name: "x", Groups: []string{"task:x"}, Resources: []string{"web"}}},
+		Resources: map[string]*gate.Resource{"web": {Name: "web", Protocol: "ssh"}}})
+}
+
 // serve relays one client until it leaves, and gives what Serve gave.
 func (l *lab) serve(t testing.TB, ctx context.Context, client io.ReadWriter) error {
 	s, err := l.gate.Open(ctx, gate.Login{Protocol: "ssh", Task: "x", Resource: "web", Address: "192.0.2.1:1"})
@@ -277,6 +288,12 @@ func (l *lab) serve(t testing.TB, ctx context.Context, client io.ReadWriter) err
 		return err
 	}
 	up, stop := l.host()
+	if l.plain {
+		go func() { _, _ = io.Copy(client, up); client.(io.Closer).Close() }()
+		_, err = io.Copy(up, client)
+		stop()
+		return err
+	}
 	err = Serve(ctx, s, client, up, Options{Say: func(line string) {
 		l.told.Lock()
 		defer l.told.Unlock()
@@ -301,6 +318,8 @@ type client struct {
 	nc   net.Conn
 	next uint32
 	done chan error // what Serve gave
+
+	seen func(typ byte, rest []byte) // of a host: is shown each request
 }
 
 // raw connects one that has not said INIT.

@@ -130,6 +130,25 @@ func TestSF10Sparse(t *testing.T) {
 	}
 }
 
+// TestSF10Runs: many small pieces are written as they were sent.
+func TestSF10Runs(t *testing.T) {
+	l := newLab(t, review(abi.Terms{}))
+	c := l.connect(t)
+	h := c.open("f", flagWrite|flagCreate)
+	content := make([]byte, 2*maxRuns)
+	for i := range maxRuns {
+		content[2*i] = byte(i)
+		want(t, "WRITE", c.do(typeWrite, h, uint64(2*i), content[2*i:2*i+1]), "status 0")
+	}
+	want(t, "WRITE", c.do(typeWrite, h, uint64(2*maxRuns-1), "\x00"), "status 0")
+	c.send(typeClose, h)
+	l.decide(l.asked(t), gate.Approved)
+	want(t, "CLOSE", c.answer(), "status 0")
+	if get(t, l.dir+"/f") != string(content) {
+		t.Error("it is not what was sent")
+	}
+}
+
 // TestSF10Failed: what the host refuses after it was approved is told as such.
 func TestSF10Failed(t *testing.T) {
 	l := newLab(t, review(abi.Terms{}))
@@ -303,9 +322,7 @@ func TestSF10Killed(t *testing.T) {
 // TestSF09Masked: a file whose content is masked is not shown as it is.
 func TestSF09Masked(t *testing.T) {
 	l := newLab(t, func(*abi.Command) abi.Verdict { return abi.Verdict{Decision: abi.Allow} })
-	l.gate.Swap(&gate.Generation{Guards: []gate.Guard{&masker{rules: l.rules}},
-		Tasks:     map[string]*gate.Task{"x": {Name: "x", Groups: []string{"task:x"}, Resources: []string{"web"}}},
-		Resources: map[string]*gate.Resource{"web": {Name: "web", Protocol: "ssh"}}})
+	l.guard(&masker{rules: l.rules})
 	put(t, l.dir+"/f", "content")
 	c := l.connect(t)
 	want(t, "OPEN", c.do(typeOpen, "f", flagRead, attrs{}), "status 3 taskgate: denied: what is in this file is masked")

@@ -26,7 +26,8 @@ const (
 
 const (
 	maxHeld       = 64  // that wait for people at once
-	maxStatements = 512 // that are kept, so that the gate knows them again
+	maxStatements = 256 // that are kept, so that the gate knows them again
+	maxKept       = 1 << 10
 )
 
 // act is a request that is judged by itself.
@@ -150,6 +151,20 @@ func anew(verb, path string) abi.Operation {
 	return operation(verb, path)
 }
 
+// beneath are names of directories that something looks for in another.
+var beneath = []string{"systemd", "bin", "system", "user", "services", "autostart", "hooks"}
+
+// whole is an operation that makes a path stand for what may be a directory, with
+// all that is in it.
+func whole(verb, path string) abi.Operation {
+	for _, name := range beneath {
+		if shell.Persists(path + "/" + name) {
+			verb = "persist"
+		}
+	}
+	return anew(verb, path)
+}
+
 func setstat(path string, a attrs) abi.Operation {
 	o := operation("setstat", path)
 	o.Value = a.String()
@@ -206,15 +221,15 @@ func (a *act) means() (words string, ops []abi.Operation) {
 			ops = append(ops, setstat(at(0), m))
 		}
 	case typeRename:
-		return "rename", []abi.Operation{operation("rename", at(0)), anew("write", at(1))}
+		return "rename", []abi.Operation{operation("rename", at(0)), whole("write", at(1))}
 	case typeSymlink:
-		return "symlink", []abi.Operation{anew("link", at(1)), operation("link", at(0))}
+		return "symlink", []abi.Operation{whole("link", at(1)), operation("link", at(0))}
 	case typeSetstat, typeFsetstat:
 		return a.sets(at(0))
 	}
 	switch a.extension {
 	case extPosixRename:
-		return "posix-rename", []abi.Operation{operation("rename", at(0)), anew("write", at(1))}
+		return "posix-rename", []abi.Operation{operation("rename", at(0)), whole("write", at(1))}
 	case extHardlink: // what is done by one name is done to both
 		return "hardlink", []abi.Operation{anew("link", at(1)), operation("read", at(0)), anew("write", at(0))}
 	case extStatvfs:
@@ -257,7 +272,9 @@ func (r *relay) statement(a *act) *abi.Statement {
 		clear(r.statements)
 	}
 	st := &abi.Statement{Protocol: "ssh", Text: text, Canonical: canonical, Fingerprint: "sftp " + words, Operations: ops}
-	r.statements[key] = st
+	if len(key) <= maxKept {
+		r.statements[key] = st
+	}
 	return st
 }
 
@@ -375,6 +392,9 @@ func (r *relay) refuse(id uint32, err error) error {
 		return r.down.to.write(plainStatus(nil, id, uint32(s)))
 	case errors.As(err, &d):
 		text := "denied: " + d.Error()
+		if d.Reason.Closest != "" {
+			text += "; " + d.Reason.Closest
+		}
 		if d.Reason.Hint != "" {
 			text += "; hint: " + d.Reason.Hint
 		}

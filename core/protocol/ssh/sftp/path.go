@@ -100,6 +100,9 @@ func (r *relay) resolve(ctx context.Context, asked string, follow bool) (place, 
 			}
 			rest = rest[1:]
 		}
+		if len(rest) > 2*maxParts {
+			return p, refused("ssh.path", "the links of this path lead too far", "")
+		}
 		if len(rest) == 0 {
 			if p.path == "/" {
 				p.there, p.mode = true, 0o040000

@@ -341,6 +341,9 @@ func TestSF04Flags(t *testing.T) {
 		{typeSymlink, []any{"f", ".ssh/rc"}, "persist /.ssh/rc; link /.ssh/f"},
 		{typeExtended, []any{extHardlink, ".ssh/authorized_keys", "k"}, "link /k; read /.ssh/authorized_keys; persist /.ssh/authorized_keys"},
 		{typeMkdir, []any{"e/.ssh", attrs{}}, "persist /e/.ssh"},
+		{typeRename, []any{"d", ".config"}, "rename /d; persist /.config"},
+		{typeSymlink, []any{"d", ".local"}, "persist /.local; link /d"},
+		{typeMkdir, []any{".config", attrs{}}, "mkdir /.config"},
 	} {
 		c.do(p.typ, p.args...)
 		if got := strings.ReplaceAll(strings.Join(l.judged(), "|"), l.dir, ""); !strings.HasSuffix(got, p.judged) {

@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	maxRequests = 4096 // that wait for the host; more are not read
+	maxRequests = 4096 // of the client's that wait for the host; more are not read
 	maxReply    = 64 << 10
 	indexBits   = 13 // of an id, which hold its place in the table
 )
@@ -51,8 +51,12 @@ var errOver = errors.New("sftp: the channel is over")
 // take gives a free place for a request, and its id. It waits while too many are
 // out. The caller holds mu.
 func (r *relay) take(q request) (uint32, error) {
-	for r.live >= maxRequests && q.asked == nil && !r.over {
-		r.free.Wait()
+	most := maxRequests
+	if q.asked != nil { // which the client's must not hold up
+		most = 1 << indexBits
+	}
+	for r.live >= most && !r.over {
+		r.waitFree()
 	}
 	if r.over {
 		return 0, errOver
@@ -62,9 +66,6 @@ func (r *relay) take(q request) (uint32, error) {
 		i = r.holes[n-1]
 		r.holes = r.holes[:n-1]
 	} else {
-		if len(r.requests) >= 1<<indexBits {
-			return 0, errors.New("sftp: too many requests at once")
-		}
 		i = uint32(len(r.requests))
 		r.requests = append(r.requests, request{})
 	}
@@ -75,6 +76,13 @@ func (r *relay) take(q request) (uint32, error) {
 		q.handle.pending++
 	}
 	return q.turn<<indexBits | i, nil
+}
+
+// waitFree waits until a place may be free. The caller holds mu.
+func (r *relay) waitFree() {
+	r.wanting++
+	r.free.Wait()
+	r.wanting--
 }
 
 // answered gives the request of an answer's id, and frees its place.
@@ -88,7 +96,7 @@ func (r *relay) answered(id uint32) (request, error) {
 	q := r.requests[i]
 	r.requests[i] = request{turn: q.turn}
 	r.holes = append(r.holes, i)
-	if r.live--; r.live == maxRequests-1 || r.live == 0 {
+	if r.live--; r.wanting > 0 {
 		r.free.Broadcast()
 	}
 	if q.handle != nil {

@@ -34,16 +34,16 @@ type relay struct {
 	up   stream // from the client to the host; the client's side reads it
 	down stream // from the host to the client
 	said chan string
-	own  sync.WaitGroup // what runs for single requests
 
 	names   sync.Mutex // while a path is looked up, judged and used
 	judging sync.WaitGroup
 
 	mu         sync.Mutex
-	free       sync.Cond // a place for a request is free, or none is taken
+	free       sync.Cond // a place for a request is free
 	requests   []request
 	holes      []uint32
 	live       int
+	wanting    int // wait for a place
 	handles    map[name]*handle
 	opening    int
 	open       map[*running]bool
@@ -69,11 +69,7 @@ var errAnswered = errors.New("sftp: all is answered")
 // waits to read or to write ends with that, and does nothing more. An error that
 // is io.EOF's is none.
 func Serve(ctx context.Context, s *gate.Session, client, server io.ReadWriter, o Options) error {
-	r := &relay{session: s, handles: map[name]*handle{}, open: map[*running]bool{}, statements: map[string]*abi.Statement{}, told: map[string]bool{}, said: make(chan string, 64)}
-	r.free.L = &r.mu
-	r.ctx, r.fail = context.WithCancelCause(ctx)
-	r.waiting, r.leave = context.WithCancelCause(r.ctx)
-	r.up, r.down = newStream(client, &sink{w: server}), newStream(server, &sink{w: client})
+	r := newRelay(ctx, s, client, server)
 	fromClient, fromServer := make(chan error, 1), make(chan error, 1)
 	go func() { fromClient <- contain(r.fromClient) }()
 	go func() { fromServer <- contain(r.fromServer) }()
@@ -108,6 +104,15 @@ func Serve(ctx context.Context, s *gate.Session, client, server io.ReadWriter, o
 	return err
 }
 
+func newRelay(ctx context.Context, s *gate.Session, client, server io.ReadWriter) *relay {
+	r := &relay{session: s, handles: map[name]*handle{}, open: map[*running]bool{}, statements: map[string]*abi.Statement{}, told: map[string]bool{}, said: make(chan string, 64)}
+	r.free.L = &r.mu
+	r.ctx, r.fail = context.WithCancelCause(ctx)
+	r.waiting, r.leave = context.WithCancelCause(r.ctx)
+	r.up, r.down = newStream(client, &sink{w: server}), newStream(server, &sink{w: client})
+	return r
+}
+
 // contain makes a panic an error: it ends this channel alone.
 func contain(f func() error) (err error) {
 	defer func() {
@@ -128,7 +133,7 @@ func (r *relay) halfClose(server io.ReadWriter) error {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		for r.live > 0 && !r.over {
-			r.free.Wait()
+			r.waitFree()
 		}
 		r.fail(errAnswered)
 	}()

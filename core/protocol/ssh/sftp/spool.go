@@ -215,7 +215,7 @@ func (r *relay) closeSpool(a *act) error {
 // first answer that is not a success.
 func (r *relay) release(h *handle, sp *spool) (uint32, error) {
 	h.reads = false // nothing was
-	var q asked
+	w := writing{r: r, h: h}
 	data := sp.data
 	for _, p := range sp.runs {
 		for offset, left := p.offset, p.n; left > 0; {
@@ -228,46 +228,70 @@ func (r *relay) release(h *handle, sp *spool) (uint32, error) {
 				h.written.add(offset, data[:n])
 			}
 			h.mu.Unlock()
-			if err != nil {
-				return 0, err
-			}
 			rest := binary.BigEndian.AppendUint64(appendString(nil, h.upstream), offset)
-			if err := r.add(&q, typeWrite, append(rest, piece[1:]...)); err != nil {
+			if err = errors.Join(err, w.add(typeWrite, append(rest, piece[1:]...))); err != nil {
 				return 0, err
 			}
 			data, offset, left = data[n:], offset+n, left-n
 		}
 	}
 	if sp.later.flags != 0 {
-		if err := r.add(&q, typeFsetstat, sp.later.append(appendString(nil, h.upstream))); err != nil {
+		if err := w.add(typeFsetstat, sp.later.append(appendString(nil, h.upstream))); err != nil {
 			return 0, err
 		}
 	}
-	if err := r.add(&q, typeClose, appendString(nil, h.upstream)); err != nil {
+	if err := w.add(typeClose, appendString(nil, h.upstream)); err != nil {
 		return 0, err
 	}
-	if err := r.send(&q); err != nil {
-		return 0, err
+	err := w.send()
+	return w.code, err
+}
+
+// writings is how many requests go to the host at once.
+const writings = 32
+
+// writing sends requests, so many at once, and looks at their answers.
+type writing struct {
+	r    *relay
+	h    *handle
+	q    asked
+	code uint32 // the first that is not a success
+}
+
+func (w *writing) add(typ byte, rest []byte) error {
+	if err := w.r.add(&w.q, typ, rest); err != nil || len(w.q.answers) < writings {
+		return err
 	}
-	if err := r.wait(r.ctx, &q); err != nil {
-		return 0, err
+	return w.send()
+}
+
+func (w *writing) send() error {
+	q := &w.q
+	if len(q.answers) == 0 {
+		return nil
 	}
-	code := uint32(codeOK)
+	if err := w.r.send(q); err != nil {
+		return err
+	}
+	if err := w.r.wait(w.r.ctx, q); err != nil {
+		return err
+	}
 	for i := range q.answers {
 		c, ok := q.answers[i].status()
 		if !ok {
-			return 0, errPacket
+			return errPacket
 		}
 		if c != codeOK {
-			h.mu.Lock()
-			h.failed++
-			h.mu.Unlock()
-			if code == codeOK {
-				code = c
+			w.h.mu.Lock()
+			w.h.failed++
+			w.h.mu.Unlock()
+			if w.code == codeOK {
+				w.code = c
 			}
 		}
 	}
-	return code, nil
+	w.q = asked{}
+	return nil
 }
 
 // drop ends a file that was kept and that nobody is asked about. The gate writes

@@ -45,10 +45,12 @@ func (r *relay) asks(start, end int) error {
 		return fmt.Errorf("%w: of type %d, with no id", errPacket, p[4])
 	}
 	id, f := binary.BigEndian.Uint32(p[5:]), fields{b: p[9:]}
+	switch typ := p[4]; typ {
+	case typeRead, typeWrite, typeFstat, typeReaddir, typeClose:
+		return r.onHandle(typ, id, start, end)
+	}
 	a := &act{id: id, typ: p[4]}
 	switch a.typ {
-	case typeRead, typeWrite, typeFstat, typeReaddir, typeClose:
-		return r.onHandle(a.typ, id, start, end)
 	case typeFsetstat:
 		return r.fsetstat(id, f)
 	case typeExtended:

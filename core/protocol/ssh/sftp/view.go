@@ -1,14 +1,12 @@
 package sftp
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/gate"
-	"github.com/taskgate/taskgate/core/mask"
 )
 
 const (
@@ -127,33 +125,31 @@ func (r *relay) unview(h *handle) {
 	r.mu.Unlock()
 }
 
-// shown says whether a word is shown as it is.
-func shown(t *mask.Text, word []byte) bool {
-	line := append(bytes.Clone(word), '\n')
-	return bytes.IndexByte(word, '\n') < 0 && bytes.Equal(t.Append(nil, line), line)
+// sizeless leaves the size out of what is told of a file that is masked: it is
+// the size of what is not shown.
+func sizeless(body []byte) ([]byte, error) {
+	f := fields{b: body}
+	a := f.attrs()
+	if f.bad {
+		return nil, errPacket
+	}
+	return a.only(^uint32(attrSize)).append(nil), nil
 }
 
-// namesShown makes the names of a directory those that are shown: one that would
-// be masked is left out, as it could not be used. It gives how many are left.
-func namesShown(t *mask.Text, id uint32, p []byte) (out []byte, left uint32, ok bool) {
-	f := fields{b: p[9:]}
-	out = binary.BigEndian.AppendUint32(begin(nil, typeName, id), 0)
-	for range f.u32() {
-		name, long := f.bytes(), f.bytes()
-		at := f.b
-		f.attrs()
+// sizelessNames is the same for the entries of a directory, whose long form has
+// the size as well.
+func sizelessNames(id uint32, body []byte) ([]byte, error) {
+	f := fields{b: body}
+	n := f.u32()
+	b := binary.BigEndian.AppendUint32(begin(nil, typeName, id), n)
+	for range n {
+		file := f.bytes()
+		f.bytes()
+		a := f.attrs()
 		if f.bad {
-			return nil, 0, false
+			return nil, errPacket
 		}
-		if !shown(t, name) {
-			continue
-		}
-		if !shown(t, long) {
-			long = name
-		}
-		out = append(appendString(appendString(out, name), long), at[:len(at)-len(f.b)]...)
-		left++
+		b = a.only(^uint32(attrSize)).append(appendString(appendString(b, file), file))
 	}
-	binary.BigEndian.PutUint32(out[9:], left)
-	return finish(out, 0), left, true
+	return finish(b, 0), nil
 }

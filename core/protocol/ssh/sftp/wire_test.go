@@ -8,8 +8,10 @@ import (
 	"io"
 	"math"
 	"net"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/gate"
@@ -172,7 +174,11 @@ func (c *client) request() (typ byte, id uint32, f fields, ok bool) {
 		return 0, 0, fields{}, false
 	}
 	f = fields{b: b[1:]}
-	return b[0], f.u32(), f, true
+	id = f.u32()
+	if c.seen != nil {
+		c.seen(b[0], f.b)
+	}
+	return b[0], id, f, true
 }
 
 // script is a host on which everything is a file, and whose READs are answered
@@ -473,5 +479,38 @@ func TestSF11Closed(t *testing.T) {
 	}
 	if got := tree(t, l.dir); !strings.Contains(got, `"f"`) || strings.Contains(got, `"g"`) {
 		t.Errorf("it happened: %s", got)
+	}
+}
+
+// TestSF10Stuck: a session that ends ends its channel even where neither side
+// reads; nothing of it is left once both are closed.
+func TestSF10Stuck(t *testing.T) {
+	before := runtime.NumGoroutine()
+	l := newLab(t, every(anything))
+	l.fake(t, script("h", func(c *client, id uint32, _ uint64, n uint32) { c.data(id, strings.Repeat("x", int(n))) }))
+	c := l.connect(t)
+	h := c.open("/f", flagRead)
+	go func() {
+		for range 10000 {
+			b := begin(nil, typeRead, 1)
+			b = finish(binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(appendString(b, h), 0), 32<<10), 0)
+			if _, err := c.nc.Write(b); err != nil {
+				return
+			}
+		}
+	}()
+	for range 3 { // more than the connection holds is under way
+		c.answer()
+	}
+	l.gate.Kill("enough", func(*gate.Session) bool { return true })
+	if err := <-c.done; err == nil || err.Error() != "enough" {
+		t.Errorf("Serve: %v", err)
+	}
+	c.nc.Close()
+	for end := time.Now().Add(20 * time.Second); runtime.NumGoroutine() > before; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			b := make([]byte, 1<<16)
+			t.Fatalf("left running: %s", b[:runtime.Stack(b, true)])
+		}
 	}
 }

@@ -1,0 +1,196 @@
+package ssh
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/taskgate/taskgate/abi"
+)
+
+// matrix is what stock clients are asked to do, as scripts: $SSH is ssh as it
+// gets to the host, $DEST the host, $HOST a directory there, $PWD one here.
+var matrix = []struct{ name, script string }{
+	{"both outputs and a status", `"$SSH" "$DEST" 'echo out; echo err >&2; exit 3'`},
+	{"a status of 255", `"$SSH" "$DEST" 'exit 255'`},
+	{"words that need quotes", `"$SSH" "$DEST" "printf '%s|' 'a b' \"it's\" '\$HOME' '*' ''"`},
+	{"what is not there", `"$SSH" "$DEST" no-such-program-here 2>&1 | sed 's/.*no-such/no-such/'; "$SSH" "$DEST" no-such-program-here 2>/dev/null`},
+	{"a signal", `"$SSH" "$DEST" 'kill -KILL $$' 2>/dev/null`},
+	{"much input", `"$SSH" "$DEST" "cat > '$HOST/in'" <big`},
+	{"much output", `"$SSH" "$DEST" "cat '$HOST/big'" | sha256sum`},
+	{"both at once", `"$SSH" "$DEST" 'tee /dev/stderr' <big 2>err | sha256sum; sha256sum <err`},
+	{"who reads only the beginning", `"$SSH" "$DEST" "cat '$HOST/big'" | head -c 1000 | sha256sum`},
+	{"a program that does not read", `"$SSH" "$DEST" 'exec 0<&-; echo done' <big`},
+	{"no input", `"$SSH" -n "$DEST" 'cat; echo end'`},
+	{"a terminal", `"$SSH" -tt "$DEST" 'test -t 0 && test -t 1 && echo yes; exit 7' </dev/null 2>/dev/null`},
+	{"a script on the standard input", `echo 'echo $0; exit 4' | "$SSH" "$DEST" sh -s`},
+	{"a shell without a terminal", `echo 'echo hi; exit 5' | "$SSH" -T "$DEST" 2>/dev/null | grep -c hi`},
+	{"variables", `"$SSH" -o SetEnv=LC_TASKGATE=x "$DEST" 'echo "<$LC_TASKGATE>"'`},
+	{"one connection for many", `"$SSH" -o ControlMaster=yes -o ControlPath=cm -o ControlPersist=60 "$DEST" true
+for i in 1 2 3 4 5 6; do "$SSH" -o ControlPath=cm "$DEST" "sleep 0.1; echo $i >'$HOST/cm-$i'; exit $i"; echo $?; done
+"$SSH" -o ControlPath=cm "$DEST" 'sleep 0.2; echo slow' >slow & "$SSH" -o ControlPath=cm "$DEST" 'echo fast' >fast; wait; cat fast slow
+"$SSH" -o ControlPath=cm -O exit "$DEST" 2>/dev/null`},
+	{"sftp", `cat >batch <<END
+cd $HOST
+mkdir d
+put big d/big
+put -p tree/a d/a
+-mkdir d
+rename d/a d/b
+chmod 600 d/b
+ln -s b d/l
+get d/l got
+get -p big big2
+-get none
+-rm none
+reput big d/big
+ls -1 d
+df
+rm d/l
+rmdir tree/empty
+END
+sed -i /^df/d batch
+sftp -q -S "$SSH" -b batch "$DEST" 2>&1 | grep -v '^sftp>' ; rm batch`},
+	{"scp up", `scp -q -S "$SSH" -rp tree big "$DEST:$HOST/"`},
+	{"scp down", `scp -q -S "$SSH" -rp "$DEST:$HOST/tree" "$DEST:$HOST/big" .`},
+	{"scp of nothing", `scp -q -S "$SSH" "$DEST:$HOST/none" . 2>/dev/null`},
+	{"scp of old, up", `scp -O -q -S "$SSH" -rp tree "$DEST:$HOST/old"`},
+	{"scp of old, down", `scp -O -q -S "$SSH" -rp "$DEST:$HOST/tree" old`},
+	{"rsync up", `rsync -a --delete -e "$SSH" tree/ "$DEST:$HOST/r"`},
+	{"rsync down", `rsync -a -e "$SSH" "$DEST:$HOST/tree/" r; rsync -a -e "$SSH" "$DEST:$HOST/tree/" r`},
+	{"git", `export GIT_SSH="$SSH" GIT_CONFIG_GLOBAL=/dev/null GIT_AUTHOR_DATE=@0+0000 GIT_COMMITTER_DATE=@0+0000
+"$SSH" "$DEST" "git init -q --bare '$HOST/repo.git'" 2>/dev/null
+git clone -q "$DEST:$HOST/repo.git" clone 2>/dev/null && cd clone && echo x >f && git add f && git -c user.name=a -c user.email=a@b commit -qm one && git push -q origin HEAD:main
+cd .. && git clone -q -b main "$DEST:$HOST/repo.git" again && cat again/f; rm -rf clone again; "$SSH" "$DEST" "rm -rf '$HOST/repo.git'"`},
+}
+
+// side is a way to the host.
+type side struct {
+	name, dest string
+	ssh        string // a program that is ssh
+	env        []string
+}
+
+// lay puts what the scripts work with into a directory.
+func lay(t *testing.T, dir string) {
+	t.Helper()
+	for _, d := range []string{"tree/sub dir", "tree/empty"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	long := bytes.Repeat([]byte("all that passes, passes as it is\x00\r\n\xff"), 60000)
+	old := time.Unix(1700000000, 0)
+	for name, b := range map[string][]byte{"big": long, "tree/a": []byte("a\n"), "tree/sub dir/ü b": []byte("b"), "tree/sub dir/none": nil} {
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, b, 0o640); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(file, old, old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("a", filepath.Join(dir, "tree/link")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// tree is what a directory holds.
+func tree(t *testing.T, dir string) string {
+	t.Helper()
+	var b strings.Builder
+	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		rel, _ := filepath.Rel(dir, p)
+		fmt.Fprintf(&b, "%q %v", rel, info.Mode())
+		switch {
+		case info.Mode().IsRegular():
+			content, err := os.ReadFile(p)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(&b, " %d %x", len(content), sha256.Sum256(content))
+		case info.Mode()&fs.ModeSymlink != 0:
+			to, _ := os.Readlink(p)
+			b.WriteString(" -> " + to)
+		}
+		b.WriteByte('\n')
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// run runs a script, and says all that came of it.
+func (s *side) run(t *testing.T, script string) string {
+	t.Helper()
+	here, there := t.TempDir(), t.TempDir()
+	lay(t, here)
+	lay(t, there)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "sh", "-c", script)
+	cmd.Dir = here
+	cmd.Env = append(s.env, "SSH="+s.ssh, "DEST="+s.dest, "HOST="+there)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &out, &errs, time.Second
+	_ = cmd.Run()
+	said := fmt.Sprintf("exit %d\nout %q\nerr %q\nhere\n%sthere\n%s", cmd.ProcessState.ExitCode(), out.String(), errs.String(), tree(t, here), tree(t, there))
+	for from, to := range map[string]string{here: "HERE", there: "HOST", s.dest: "DEST"} {
+		said = strings.ReplaceAll(said, from, to)
+	}
+	return said
+}
+
+// wrap makes a program that is ssh with options.
+func wrap(t *testing.T, options []string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "ssh")
+	script := "#!/bin/sh\nexec ssh"
+	for _, o := range options {
+		script += " '" + o + "'"
+	}
+	if err := os.WriteFile(file, []byte(script+" \"$@\"\n"), 0o700); err != nil { //nolint:gosec // it is a program
+		t.Fatal(err)
+	}
+	return file
+}
+
+// TestMatrix: what stock clients do through the gateway comes out as it does
+// without it: what they print, how they end, and what is in the files on both
+// sides.
+func TestMatrix(t *testing.T) {
+	g := serve(t, func(c *abi.Command) *abi.Verdict {
+		for i := range c.Statement.Operations {
+			if c.Statement.Operations[i].Kind == abi.KindFile && c.Statement.Operations[i].Verb == "" {
+				return nil
+			}
+		}
+		return all(c)
+	})
+	host, port, _ := strings.Cut(g.host.Address, ":")
+	direct := &side{"direct", g.host.User + "@" + host, wrap(t, []string{"-F", "none", "-p", port, "-i", g.host.ClientKeyFile, "-o", "IdentitiesOnly=yes", "-o", "UserKnownHostsFile=" + g.host.KnownHosts, "-o", "StrictHostKeyChecking=yes"}), os.Environ()}
+	through := &side{"through", who, wrap(t, g.options()), g.env()}
+	for _, m := range matrix {
+		want, got := direct.run(t, m.script), through.run(t, m.script)
+		if want != got {
+			t.Errorf("%s:\n--- direct\n%s\n--- through the gateway\n%s", m.name, want, got)
+		}
+	}
+}

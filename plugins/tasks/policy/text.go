@@ -1,0 +1,188 @@
+package policy
+
+import (
+	"strings"
+
+	"github.com/taskgate/taskgate/abi"
+)
+
+// Text masks what a program answers, or what a file holds, line by line.
+type Text struct {
+	At    string      `json:"at"`
+	Exec  [][]string  `json:"exec,omitempty"`  // templates: see Words
+	Files []string    `json:"files,omitempty"` // see Over
+	Mask  abi.Protect `json:"mask"`
+}
+
+// Over says whether the pattern of a mask lies over a path: a * is any run of
+// one part, ** any number of parts. It covers more than the same pattern allows:
+// a dot at the beginning is nothing special.
+func Over(pattern, path string) bool {
+	return over(strings.Split(pattern, "/"), strings.Split(path, "/"))
+}
+
+func over(pattern, path []string) bool {
+	for len(pattern) > 0 && pattern[0] != "**" {
+		if len(path) == 0 || !star(pattern[0], path[0]) {
+			return false
+		}
+		pattern, path = pattern[1:], path[1:]
+	}
+	if len(pattern) == 0 {
+		return len(path) == 0
+	}
+	for i := len(path); i >= 0; i-- {
+		if over(pattern[1:], path[i:]) {
+			return true
+		}
+	}
+	return false
+}
+
+// star says whether a part with * in it stands for a part of a path.
+func star(pattern, s string) bool {
+	first, rest, more := strings.Cut(pattern, "*")
+	if !more {
+		return pattern == s
+	}
+	s, ok := strings.CutPrefix(s, first)
+	if !ok {
+		return false
+	}
+	for {
+		next, after, more := strings.Cut(rest, "*")
+		if !more {
+			return strings.HasSuffix(s, next)
+		}
+		i := strings.Index(s, next)
+		if i < 0 {
+			return false
+		}
+		s, rest = s[i+len(next):], after
+	}
+}
+
+// over says whether any mask of files lies over a path.
+func (x *Text) over(path string) bool {
+	for _, p := range x.Files {
+		if Over(p, path) {
+			return true
+		}
+	}
+	return false
+}
+
+// within says whether any mask of files lies over what may be in a directory.
+func (x *Text) within(dir string) bool {
+	if dir == "/" {
+		dir = ""
+	}
+	for _, p := range x.Files {
+		if i := strings.LastIndexByte(p, '/'); Over(p[:i], dir) || strings.Contains(p, "**") && Over(p, dir+"/x") {
+			return true
+		}
+	}
+	return false
+}
+
+// texts adds the masks of what a host answers, or says why what is masked could
+// get out another way.
+func (t *Task) texts(st *abi.Statement, v *abi.Verdict) *miss {
+	if len(t.Texts) == 0 || st.Protocol != "ssh" {
+		return nil
+	}
+	programs, writes := 0, false
+	at := ""
+	for i := range st.Operations {
+		o := &st.Operations[i]
+		switch o.Kind {
+		case abi.KindOpaque:
+			return &miss{what: "this task masks what some files and programs show, and a command that is not understood could show it"}
+		case abi.KindTerminal:
+			if len(o.Object) > 0 || !t.commands() {
+				return &miss{what: "this task masks what some files and programs show, and a shell could show it"}
+			}
+		case abi.KindProgram:
+			programs++
+			if why := t.program(o, v, &at); why != nil {
+				return why
+			}
+		case abi.KindFile:
+			writes = writes || o.Effect.Writes()
+			if why := t.file(o, v, &at); why != nil {
+				return why
+			}
+		}
+	}
+	if at != "" && (programs > 1 || writes) {
+		return &miss{what: "what it shows is masked in this task, and may not go into another program or file", closest: "the mask at " + at}
+	}
+	return nil
+}
+
+// program adds the masks of a program, and sees that it names no file that only
+// a mask of its own could hide.
+func (t *Task) program(o *abi.Operation, v *abi.Verdict, at *string) *miss {
+	found := false
+	for i := range t.Texts {
+		x := &t.Texts[i]
+		for _, template := range x.Exec {
+			if Words(template, o.Object) {
+				v.Protect = append(v.Protect[:len(v.Protect):len(v.Protect)], x.Mask)
+				*at, found = x.At, true
+				break
+			}
+		}
+	}
+	if found {
+		return nil
+	}
+	for _, w := range o.Object {
+		for i := strings.IndexByte(w, '/'); i >= 0; {
+			for j := range t.Texts {
+				if x := &t.Texts[j]; x.over(w[i:]) {
+					return &miss{what: show(o.Object) + " names " + show([]string{w[i:]}) + ", which is masked in this task, and no mask says how in what this program shows", closest: "the mask at " + x.At}
+				}
+			}
+			next := strings.IndexByte(w[i+1:], '/')
+			if next < 0 {
+				break
+			}
+			i += 1 + next
+		}
+	}
+	return nil
+}
+
+// file adds the masks of a file that is read, and keeps it where it is.
+func (t *Task) file(o *abi.Operation, v *abi.Verdict, at *string) *miss {
+	if len(o.Object) != 1 {
+		return nil
+	}
+	for i := range t.Texts {
+		x := &t.Texts[i]
+		if !x.over(o.Object[0]) && (o.Verb != "list" || !x.within(o.Object[0])) {
+			continue
+		}
+		switch o.Verb {
+		case "read":
+			v.Protect = append(v.Protect[:len(v.Protect):len(v.Protect)], x.Mask)
+			*at = x.At
+		case "stat", "list": // its size is that of what is not shown
+			v.Protect = append(v.Protect[:len(v.Protect):len(v.Protect)], x.Mask)
+		case "rename", "link":
+			return &miss{what: said(o) + ": it is masked in this task, and under another name it would not be", closest: "the mask at " + x.At}
+		}
+	}
+	return nil
+}
+
+// commands says whether the task's shell is the gateway's own.
+func (t *Task) commands() bool {
+	for i := range t.Rules {
+		if h := t.Rules[i].Host; h != nil && h.May == "shell" {
+			return false
+		}
+	}
+	return true
+}
