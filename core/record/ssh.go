@@ -162,7 +162,11 @@ func (p *player) ended(at string, e *gate.Event) {
 			p.printf(" %s", Escape(more))
 		}
 	}
-	p.printf(" (%d bytes, %s)\n", own, took(e))
+	if own > 0 {
+		p.printf(" (%d bytes, %s)\n", own, took(e))
+	} else { // what was written to a file says so itself
+		p.printf(" (%s)\n", took(e))
+	}
 	delete(p.kept, e.Command)
 	delete(h.framing, e.Command)
 	delete(h.terminals, e.Command)

@@ -50,7 +50,7 @@ say "a throw-away PostgreSQL with a shop, an identity provider, the gateway"
 "$root/build/demo-server" <"$fifo" >"$dir/server.env" 2>"$dir/server.log" &
 pids+=($!)
 exec 9>"$fifo"
-echo '{"ada": {"password": "lovelace", "groups": ["task:order-support", "task:data-migration"]}, "grace": {"password": "hopper", "groups": ["dba"]}}' >"$dir/users.json"
+echo '{"ada": {"password": "lovelace", "groups": ["task:order-support", "task:data-migration", "task:web-care"]}, "grace": {"password": "hopper", "groups": ["dba", "sre"]}}' >"$dir/users.json"
 "$root/build/taskgate" dev-idp --address 127.0.0.1:0 --users "$dir/users.json" >"$dir/issuer" 2>"$dir/idp.log" &
 pids+=($!)
 waitfor "$dir/server.env"
@@ -60,15 +60,57 @@ issuer=$(cat "$dir/issuer")
 cp -r examples/catalogs/shop "$dir/tasks"
 printf '%s' "$PASSWORD" >"$dir/password"
 chmod 600 "$dir/password"
+
+# A host: an sshd of this user's own, with nothing but its key.
+host=$dir/host
+mkdir -p "$host/srv/log" "$host/srv/conf"
+printf 'GET / 200\nGET /cart 500\n' >"$host/srv/log/access.log"
+ssh-keygen -q -t ed25519 -N '' -f "$host/host_key"
+ssh-keygen -q -t ed25519 -N '' -f "$host/web-1.key"
+if [ "$(id -u)" -eq 0 ]; then mkdir -p /run/sshd; fi
+for _ in $(seq 20); do
+  hostport=$((20000 + RANDOM % 20000))
+  cat >"$host/sshd_config" <<CONF
+ListenAddress 127.0.0.1:$hostport
+HostKey $host/host_key
+AuthorizedKeysFile $host/web-1.key.pub
+PidFile none
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+PermitRootLogin prohibit-password
+Subsystem sftp /usr/lib/openssh/sftp-server
+CONF
+  /usr/sbin/sshd -D -f "$host/sshd_config" -E "$host/sshd.log" &
+  sshd=$!
+  for _ in $(seq 100); do
+    if grep -qs "Server listening" "$host/sshd.log" || ! kill -0 "$sshd" 2>/dev/null; then break; fi
+    sleep 0.05
+  done
+  if kill -0 "$sshd" 2>/dev/null; then break; fi # else somebody else has the port
+  rm -f "$host/sshd.log"
+done
+pids+=("$sshd")
+cat >"$dir/tasks/web-care.yaml" <<YAML
+task: web-care
+resources: [web-1]
+allow:
+  - {exec: [[uname, -s], [tail, -n, "1", $host/srv/log/*]]}
+  - {files: {read: [$host/srv/log/*], stat: [$host/srv/conf/*.yaml]}}
+review:
+  - {files: {write: [$host/srv/conf/*.yaml]}, by: {groups: [sre], people: 1}}
+YAML
 cat >"$dir/gateway.yaml" <<YAML
 data: ./data
 listeners:
   postgres: {address: "127.0.0.1:0", plain: true}
+  ssh: {address: "127.0.0.1:0"}
   api: {address: "127.0.0.1:0", plain: true}
 issuers:
-  - {url: "$issuer", client_id: taskgate, may_assert: ["task:*", dba]}
+  - {url: "$issuer", client_id: taskgate, may_assert: ["task:*", dba, sre]}
 resources:
   shop: {protocol: postgres, address: "localhost:$PORT", database: shop, ca: "file:$CA", logins: {app: {user: app, password: "file:password"}}}
+  web-1: {protocol: ssh, address: "127.0.0.1:$hostport", host_key: "$(ssh-keygen -lf "$host/host_key.pub" | cut -d' ' -f2)", login: $(id -un), key: "file:$host/web-1.key", shell: posix}
 catalog: ./tasks
 plugins:
   - {name: tasks, path: $root/build/tasks.wasm, may: [allow, deny, review, mask], isolation: shared, cache: true}
@@ -190,6 +232,43 @@ XDG_CONFIG_HOME=$dir/grace tg approve "$request" --code none --reason late && { 
 expect "withdrawn"
 sql "select id from orders where id in (101, 102, 103) order by id;"
 expect "(2 rows)"
+
+say "a host: plain ssh, each program and each file judged"
+tg ssh-config --write "$dir/ssh_config"
+onhost() { # text
+  printf '  ada   $ ssh web-1 %s\n' "'$1'"
+  local code=0
+  out=$(ssh -n -F "$dir/ssh_config" web-1 "$1" 2>&1) || code=$?
+  sed 's/^/  ada   /' <<<"$out"
+  return $code
+}
+onhost "tail -n 1 $host/srv/log/access.log"
+expect "GET /cart 500"
+onhost "uname -s; cat /etc/shadow" && { echo "demo: FAILED: it ran" >&2; exit 1; }
+expect "taskgate: denied:"
+expect "taskgate: hint:"
+echo "get $host/srv/log/access.log $dir/got.log" | sftp -q -b - -F "$dir/ssh_config" web-1 | sed 's/^/  ada   /'
+cmp "$dir/got.log" "$host/srv/log/access.log"
+
+say "a file written there is held: somebody sees it first"
+echo "workers: 4" >"$dir/web.yaml"
+: >"$dir/held"
+echo "put $dir/web.yaml $host/srv/conf/web.yaml" | sftp -b - -F "$dir/ssh_config" web-1 >"$dir/held" 2>&1 &
+holding=$!
+pids+=($holding)
+for _ in $(seq 400); do grep -q "taskgate approve" "$dir/held" && break; sleep 0.05; done
+request=$(sed -n 's/.*taskgate approve \([a-z0-9]*\).*/\1/p' "$dir/held" | head -1)
+[ ! -s "$host/srv/conf/web.yaml" ]
+XDG_CONFIG_HOME=$dir/grace tg approvals show "$request"
+expect "workers: 4"
+code=$(sed -n 's/^code  *//p' <<<"$out")
+XDG_CONFIG_HOME=$dir/grace tg approve "$request" --code "$code" --reason "four is right"
+answered
+grep -qx "workers: 4" "$host/srv/conf/web.yaml"
+tg sessions
+session=$(grep web-care <<<"$out" | tail -1 | cut -d' ' -f1)
+tg replay "$session"
+expect "sha256"
 
 say "before asking: what would it do?"
 tg explain --task data-migration "delete from orders where id = 1" && { echo "demo: FAILED: it may do that" >&2; exit 1; }

@@ -235,6 +235,7 @@ func (ch *channel) execute(ctx context.Context, cmd *command, ex *gate.Exchange)
 	size := cmd.size()
 	ch.mu.Unlock()
 	if size != nil {
+		ex.Whole()
 		if err := t.resized(ctx, size.columns, size.rows); err != nil {
 			return exitStatus{}, err
 		}
