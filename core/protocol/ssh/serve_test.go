@@ -212,7 +212,7 @@ func (g *gateway) generation() *gate.Generation {
 	return &gate.Generation{Guards: []gate.Guard{g.guard},
 		Tasks: map[string]*gate.Task{"x": {Name: "x", Groups: []string{"task:x"}, Resources: []string{"web-1"}, Options: &TaskOptions{}},
 			"lines": {Name: "lines", Groups: []string{"task:x"}, Resources: []string{"web-1"}, Options: &TaskOptions{CommandShell: true}}},
-		Resources: map[string]*gate.Resource{"web-1": {Name: "web-1", Protocol: "ssh", Address: g.host.Address, Options: &ResourceOptions{Posix: true}},
+		Resources: map[string]*gate.Resource{"web-1": {Name: "web-1", Protocol: "ssh", Address: g.host.Address, Options: &ResourceOptions{Posix: g.log.bare == ""}},
 			"shop": {Name: "shop", Protocol: "postgres", Address: "db-1:5432"}}}
 }
 
@@ -276,6 +276,7 @@ func (g *gateway) bare(t testing.TB, serve func(*ssh.ServerConn, <-chan ssh.NewC
 	g.log.mu.Lock()
 	g.log.bare, g.log.hostKey = l.Addr().String(), ssh.InsecureIgnoreHostKey()
 	g.log.mu.Unlock()
+	g.Swap(g.generation()) // nobody asks what its shell is
 	config := &ssh.ServerConfig{PublicKeyCallback: func(ssh.ConnMetadata, ssh.PublicKey) (*ssh.Permissions, error) { return nil, nil }}
 	config.AddHostKey(newSigner(t))
 	var wg sync.WaitGroup
