@@ -117,8 +117,10 @@ func (in *input) pass(b []byte, n int) error {
 	if n == 0 {
 		return nil
 	}
-	if err := in.tap.input(frame(b, FrameIn, n)); err != nil {
-		return err
+	if in.ch.pty == nil { // a terminal shows what may be seen of it; the rest is passwords
+		if err := in.tap.input(frame(b, FrameIn, n)); err != nil {
+			return err
+		}
 	}
 	_, _ = in.host.Write(b[FrameHead : FrameHead+n]) // one that takes no more has said so
 	return nil

@@ -79,6 +79,7 @@ func (g *gateway) terminal(t testing.TB, user string) (*ssh.Session, io.WriteClo
 }
 
 // A shell that a task allows is piped as it is, with its size and its changes.
+// What is typed is recorded as far as the host shows it.
 func TestSC08Shell(t *testing.T) {
 	g := serve(t, all)
 	s, in, show := g.terminal(t, "x+web-1")
@@ -97,6 +98,9 @@ func TestSC08Shell(t *testing.T) {
 	var e *ssh.ExitError
 	if err := s.Wait(); !asExit(err, &e) || e.ExitStatus() != 4 {
 		t.Errorf("%v", err)
+	}
+	if f := g.log.frames(FrameIn); f != "" { // RC08
+		t.Errorf("what is typed is recorded: %q", f)
 	}
 	if f := g.log.frames(FrameResize); f != "\x00\x50\x00\x18\x00\x84\x00\x32" {
 		t.Errorf("sizes recorded: %x", f)

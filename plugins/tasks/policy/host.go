@@ -64,6 +64,12 @@ func (h *Host) covers(o *abi.Operation) bool {
 	return false // opaque stands alone
 }
 
+// named says whether the rule names the verb of an operation, so that it is not
+// only implied by another.
+func (h *Host) named(o *abi.Operation) bool {
+	return o.Verb != "stat" && o.Verb != "list" || slices.ContainsFunc(h.Files[o.Verb], func(p string) bool { return Path(p, o.Object[0]) })
+}
+
 // file says whether the rule lists what is done with a path.
 func (h *Host) file(verb, path string) bool {
 	if h.Files == nil || !Clean(path) {
@@ -171,6 +177,9 @@ func (t *Task) host(o *abi.Operation) (*Rule, *miss) {
 		return nil, &miss{what: "no files are in this task, and so sftp is not"}
 	}
 	if r := t.listing(func(h *Host) bool { return h.covers(o) }); r != nil {
+		if r.Review != nil && o.Kind == abi.KindFile && !r.Host.named(o) {
+			return nil, nil // clients look before they ask for what is held: to look needs nobody
+		}
 		return r, nil
 	}
 	return nil, t.missed(o)
