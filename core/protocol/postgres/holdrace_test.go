@@ -195,11 +195,10 @@ func TestAP13Reminder(t *testing.T) {
 // The client is told, and nothing runs.
 func TestAP13ServerEnds(t *testing.T) {
 	g, p := review(t, &holds{})
-	g.ask(t, "alter role app in database "+g.db+" set idle_in_transaction_session_timeout = '200ms'")
 	nc := g.in(t)
 	_ = nc.SetDeadline(time.Now().Add(time.Minute))
-	send(t, nc, query("begin; select 1"), query(heldText))
-	want(t, nc, 1, "C T D C ZT")
+	send(t, nc, query("set idle_in_transaction_session_timeout = '3s'"), query("begin; select 1"), query(heldText))
+	want(t, nc, 2, "C ZI C T D C ZT")
 	r := p.next(t)
 	if state, why := p.settled(t, r); state != gate.Withdrawn {
 		t.Error(state, why)
