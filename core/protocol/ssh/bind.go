@@ -3,7 +3,6 @@ package ssh
 import (
 	"context"
 	"errors"
-	"net"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,7 +21,6 @@ const maxBound = 32
 type bound struct {
 	tap  *tap
 	once sync.Once
-	from net.Addr
 }
 
 func (b *bound) done() {

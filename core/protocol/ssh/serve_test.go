@@ -27,7 +27,6 @@ import (
 // rules is a guard that says what a function says.
 type rules struct {
 	verdict func(*abi.Command) *abi.Verdict
-	review  bool
 }
 
 func (r *rules) Name() string       { return "rules" }
