@@ -65,6 +65,7 @@ chmod 600 "$dir/password"
 host=$dir/host
 mkdir -p "$host/srv/log" "$host/srv/conf"
 printf 'GET / 200\nGET /cart 500\n' >"$host/srv/log/access.log"
+printf 'host = db-1\npassword = hunter2\n' >"$host/srv/conf/db.ini"
 ssh-keygen -q -t ed25519 -N '' -f "$host/host_key"
 ssh-keygen -q -t ed25519 -N '' -f "$host/web-1.key"
 if [ "$(id -u)" -eq 0 ]; then mkdir -p /run/sshd; fi
@@ -96,7 +97,9 @@ task: web-care
 resources: [web-1]
 allow:
   - {exec: [[uname, -s], [tail, -n, "1", $host/srv/log/*]]}
-  - {files: {read: [$host/srv/log/*], stat: [$host/srv/conf/*.yaml]}}
+  - {files: {read: [$host/srv/log/*, $host/srv/conf/db.ini], stat: [$host/srv/conf/*.yaml]}}
+mask:
+  - {files: [$host/srv/conf/*.ini], lines: 'password *= *(.*)', with: fixed("***")}
 review:
   - {files: {write: [$host/srv/conf/*.yaml]}, by: {groups: [sre], people: 1}}
 YAML
@@ -249,6 +252,9 @@ expect "taskgate: denied:"
 expect "taskgate: hint:"
 echo "get $host/srv/log/access.log $dir/got.log" | sftp -q -b - -F "$dir/ssh_config" web-1 | sed 's/^/  ada   /'
 cmp "$dir/got.log" "$host/srv/log/access.log"
+echo "get $host/srv/conf/db.ini $dir/db.ini" | sftp -q -b - -F "$dir/ssh_config" web-1 | sed 's/^/  ada   /'
+sed 's/^/  ada   /' "$dir/db.ini"
+grep -qx 'password = \*\*\*' "$dir/db.ini"
 
 say "a file written there is held: somebody sees it first"
 echo "workers: 4" >"$dir/web.yaml"
