@@ -161,7 +161,8 @@ func (s *Server) start(o Options) (bool, error) {
 	lines = append(lines, "Port "+port, "ListenAddress 127.0.0.1", "HostKey "+s.path("host_key"), "PidFile none",
 		"AuthorizedKeysFile "+s.path("authorized_keys"), "AllowUsers "+s.User, "PermitRootLogin prohibit-password", "StrictModes no", "UsePAM no",
 		"PasswordAuthentication no", "KbdInteractiveAuthentication no", "UseDNS no", "PrintMotd no", "PrintLastLog no", "LogLevel VERBOSE",
-		"MaxStartups 500", "MaxSessions 500", "AcceptEnv LANG LC_* TG_*", "X11Forwarding yes", "Subsystem sftp "+sftp)
+		"MaxStartups 500", "MaxSessions 500", "SetEnv SHLVL=2", // bash reads no start files of whoever runs the tests
+		"AcceptEnv LANG LC_* TG_*", "X11Forwarding yes", "Subsystem sftp "+sftp)
 	if o.TrustedUserCA != nil {
 		lines = append(lines, "TrustedUserCAKeys "+s.path("user_ca"))
 	}

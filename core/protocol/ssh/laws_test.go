@@ -34,7 +34,7 @@ func (l lawClient) Drop()  { l.c.Close() }
 // TestLaws: what every protocol owes the gate. There are no rows here, and no
 // transactions.
 func TestLaws(t *testing.T) {
-	host := sshtest.Start(t, plain)
+	host := sshtest.Start(t, sshtest.Options{})
 	file := filepath.Join(t.TempDir(), "state")
 	key := newSigner(t)
 	p := gatetest.Protocol{Name: "ssh", Options: &TaskOptions{},

@@ -219,7 +219,7 @@ func (g *gateway) generation() *gate.Generation {
 func serve(t testing.TB, verdict func(*abi.Command) *abi.Verdict, before ...func(*gateway)) *gateway {
 	t.Helper()
 	g := &gateway{log: &memory{decided: make(chan gate.Decided, 1), asked: make(chan *gate.Request, 8)}, ca: newSigner(t), dir: t.TempDir(), guard: &rules{verdict: verdict}}
-	g.host = sshtest.Start(t, plain)
+	g.host = sshtest.Start(t, sshtest.Options{})
 	g.log.host = g.host
 	g.Gate = &gate.Gate{Identity: g.log, Log: g.log, Recorder: g.log, Dialer: g.log, Approver: g.log}
 	g.Swap(g.generation())
@@ -368,7 +368,3 @@ func (g *gateway) connect(t testing.TB) *ssh.Client {
 	}
 	return c
 }
-
-// plain is a host whose shell reads no start files of whoever runs the tests:
-// bash takes itself for one within another.
-var plain = sshtest.Options{Config: []string{"SetEnv SHLVL=2"}}
