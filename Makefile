@@ -42,3 +42,4 @@ bench: ## the benchmarks beside the hot paths, then against pgbouncer (installs 
 	@echo "make bench: installs the Debian packages postgresql-15, postgresql-client, pgbouncer, openssh-server, openssh-client, rsync and openssl where they are missing"
 	go test -run '^$$' -bench . -benchmem ./...
 	@.ci/bench
+	@.ci/bench-ssh
