@@ -3,9 +3,7 @@ package ssh
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +12,7 @@ import (
 	"time"
 
 	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/internal/sshtest"
 )
 
 // matrix is what stock clients are asked to do, as scripts: $SSH is ssh as it
@@ -103,40 +102,6 @@ func lay(t *testing.T, dir string) {
 	}
 }
 
-// tree is what a directory holds.
-func tree(t *testing.T, dir string) string {
-	t.Helper()
-	var b strings.Builder
-	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		rel, _ := filepath.Rel(dir, p)
-		fmt.Fprintf(&b, "%q %v", rel, info.Mode())
-		switch {
-		case info.Mode().IsRegular():
-			content, err := os.ReadFile(p)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(&b, " %d %x", len(content), sha256.Sum256(content))
-		case info.Mode()&fs.ModeSymlink != 0:
-			to, _ := os.Readlink(p)
-			b.WriteString(" -> " + to)
-		}
-		b.WriteByte('\n')
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b.String()
-}
-
 // run runs a script, and says all that came of it.
 func (s *side) run(t *testing.T, script string) string {
 	t.Helper()
@@ -151,7 +116,7 @@ func (s *side) run(t *testing.T, script string) string {
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &out, &errs, time.Second
 	_ = cmd.Run()
-	said := fmt.Sprintf("exit %d\nout %q\nerr %q\nhere\n%sthere\n%s", cmd.ProcessState.ExitCode(), out.String(), errs.String(), tree(t, here), tree(t, there))
+	said := fmt.Sprintf("exit %d\nout %q\nerr %q\nhere\n%sthere\n%s", cmd.ProcessState.ExitCode(), out.String(), errs.String(), sshtest.Tree(t, here), sshtest.Tree(t, there))
 	for from, to := range map[string]string{here: "HERE", there: "HOST", s.dest: "DEST"} {
 		said = strings.ReplaceAll(said, from, to)
 	}

@@ -3,9 +3,7 @@ package sftp
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -14,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/taskgate/taskgate/internal/sshtest"
 )
 
 // listen serves real clients, and gives the variable that leads them here.
@@ -60,40 +60,6 @@ func run(t testing.TB, dir, env, stdin string, args ...string) (int, string) {
 		t.Fatalf("%v: %v", args, err)
 	}
 	return cmd.ProcessState.ExitCode(), out.String()
-}
-
-// tree is all that is in a directory: names, modes, links and contents.
-func tree(t testing.TB, dir string) string {
-	t.Helper()
-	var b strings.Builder
-	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		rel, _ := filepath.Rel(dir, p)
-		fmt.Fprintf(&b, "%q %v", rel, info.Mode())
-		switch {
-		case info.Mode().IsRegular():
-			content, err := os.ReadFile(p)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(&b, " %d %x", len(content), sha256.Sum256(content))
-		case info.Mode()&fs.ModeSymlink != 0:
-			to, _ := os.Readlink(p)
-			b.WriteString(" -> " + to)
-		}
-		b.WriteByte('\n')
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b.String()
 }
 
 // site makes what clients work on: files of several sizes here and at the host.
@@ -160,7 +126,7 @@ func TestSF09Clients(t *testing.T) {
 					_ = os.Chmod(server, 0o755)
 				}
 				exits[i], words[i] = run(t, local, env, "", "sftp", "-q", "-b", filepath.Join(root, "batch"), "-D", server)
-				trees[i] = tree(t, root+"/host") + tree(t, local)
+				trees[i] = sshtest.Tree(t, root+"/host") + sshtest.Tree(t, local)
 				words[i] = strings.ReplaceAll(words[i], root, "ROOT")
 				if i == 1 {
 					for _, line := range l.ended() {
@@ -202,7 +168,7 @@ func TestSF09Scp(t *testing.T) {
 	if code, out := run(t, local, env, "", "scp", "-S", self, "-rp", "h:"+l.dir+"/data", "data"); code != 0 {
 		t.Fatalf("exit code %d: %s", code, out)
 	}
-	if a, b := tree(t, l.dir+"/data"), tree(t, local+"/data"); a != b {
+	if a, b := sshtest.Tree(t, l.dir+"/data"), sshtest.Tree(t, local+"/data"); a != b {
 		t.Errorf("files differ: at the host\n%s\nhere\n%s", a, b)
 	}
 	if code, out := run(t, local, env, "", "scp", "-S", self, "data/f5", "h:up"); code != 0 || get(t, l.dir+"/up") != get(t, l.dir+"/data/f5") {
