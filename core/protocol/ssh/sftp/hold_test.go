@@ -9,6 +9,7 @@ import (
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/gate"
+	"github.com/taskgate/taskgate/internal/sshtest"
 )
 
 // review holds what writes, and allows all else.
@@ -42,7 +43,7 @@ func TestSF10Spool(t *testing.T) {
 	want(t, "fsync", c.do(typeExtended, extFsync, h), "status 8")
 	want(t, "FSETSTAT", c.do(typeFsetstat, h, attrs{flags: attrMode, mode: 0o600}), "status 0")
 	want(t, "FSETSTAT", c.do(typeFsetstat, h, attrs{flags: attrTimes, mtime: 12345}), "status 0")
-	if got := tree(t, l.dir); strings.Contains(got, `"f"`) {
+	if got := sshtest.Tree(t, l.dir); strings.Contains(got, `"f"`) {
 		t.Fatal("it is there before anybody was asked")
 	}
 	closing := c.send(typeClose, h)
@@ -66,7 +67,7 @@ func TestSF10Spool(t *testing.T) {
 	if got := get(t, l.dir+"/f"); got != content {
 		t.Errorf("the file is %d bytes", len(got))
 	}
-	if got := tree(t, l.dir); !strings.Contains(got, `"f" -rw------- `) {
+	if got := sshtest.Tree(t, l.dir); !strings.Contains(got, `"f" -rw------- `) {
 		t.Error(got)
 	}
 	if got := l.ended(); !strings.HasSuffix(got[len(got)-1], fmt.Sprintf("completed  wrote %d bytes sha256:%x", len(content), sum)) {
@@ -102,7 +103,7 @@ func TestSF10Denied(t *testing.T) {
 			t.Errorf("%d: %s", a.id, a)
 		}
 	}
-	if got := tree(t, l.dir); get(t, l.dir+"/f") != "content" || strings.Contains(got, `"g"`) {
+	if got := sshtest.Tree(t, l.dir); get(t, l.dir+"/f") != "content" || strings.Contains(got, `"g"`) {
 		t.Error(got)
 	}
 }
@@ -202,7 +203,7 @@ func TestSF10Large(t *testing.T) {
 		c.do(typeWrite, last, uint64(i*len(piece)), piece)
 	}
 	want(t, "CLOSE", c.do(typeClose, last), "status 3")
-	if got := tree(t, l.dir); strings.Contains(got, "g") && strings.Contains(got, `"f"`) {
+	if got := sshtest.Tree(t, l.dir); strings.Contains(got, "g") && strings.Contains(got, `"f"`) {
 		t.Error(got)
 	}
 	_ = open
@@ -246,7 +247,7 @@ func TestSF10Changed(t *testing.T) {
 	l.decide(r, gate.Approved)
 	want(t, "REMOVE", c.answer(), "status 3 taskgate: denied: the path leads elsewhere")
 	if get(t, l.dir+"/a/f") != "a" || get(t, l.dir+"/b/f") != "b" {
-		t.Error(tree(t, l.dir))
+		t.Error(sshtest.Tree(t, l.dir))
 	}
 }
 
@@ -279,7 +280,7 @@ func TestSF10Leaves(t *testing.T) {
 			t.Errorf("%d refusals are written down, one file was kept", refused)
 		}
 	})
-	if got := tree(t, l.dir); !strings.Contains(got, `"f"`) || strings.Contains(got, `"g"`) {
+	if got := sshtest.Tree(t, l.dir); !strings.Contains(got, `"f"`) || strings.Contains(got, `"g"`) {
 		t.Error(got)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/internal/sshtest"
 )
 
 // TestSF01Paths: what is judged is the path that the host would take, cleaned and
@@ -137,7 +138,7 @@ func TestSF02Links(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	before := tree(t, root)
+	before := sshtest.Tree(t, root)
 	c := l.connect(t)
 	for what, ask := range map[string][]any{
 		"read":              {typeOpen, "file", flagRead, attrs{}},
@@ -164,7 +165,7 @@ func TestSF02Links(t *testing.T) {
 	} {
 		want(t, what, c.do(byte(ask[0].(int)), ask[1:]...), "status 3 taskgate: denied: not in the task")
 	}
-	if after := tree(t, root); after != before {
+	if after := sshtest.Tree(t, root); after != before {
 		t.Errorf("before\n%s\nafter\n%s", before, after)
 	}
 	want(t, "a link inside", c.do(typeSymlink, "f", "ok"), "status 0")

@@ -15,6 +15,7 @@ import (
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/gate"
+	"github.com/taskgate/taskgate/internal/sshtest"
 )
 
 // TestSF05Handles: a handle is one channel's, until it is closed.
@@ -477,7 +478,7 @@ func TestSF11Closed(t *testing.T) {
 		}
 		l.mu1(func() { l.broken = false })
 	}
-	if got := tree(t, l.dir); !strings.Contains(got, `"f"`) || strings.Contains(got, `"g"`) {
+	if got := sshtest.Tree(t, l.dir); !strings.Contains(got, `"f"`) || strings.Contains(got, `"g"`) {
 		t.Errorf("it happened: %s", got)
 	}
 }
