@@ -222,7 +222,7 @@ func (ch *channel) execute(ctx context.Context, cmd *command, ex *gate.Exchange)
 	if err := cmd.never(); err != nil {
 		return exitStatus{}, err
 	}
-	host, reqs, err := ch.start(ctx, cmd)
+	host, reqs, err := ch.start(ctx, cmd, ex.MasksText())
 	if err != nil {
 		return exitStatus{}, err
 	}
@@ -339,9 +339,18 @@ func (s stderr) Write(b []byte) (int, error) {
 	return s.ch.client.Stderr().Write(b)
 }
 
+// plainModes are a terminal's where text is masked: one that writes small letters
+// as capitals, or shows what is typed within a line, has lines that no mask knows.
+var plainModes = string([]byte{
+	ssh.OPOST, 0, 0, 0, 1, ssh.ONLCR, 0, 0, 0, 1,
+	ssh.OLCUC, 0, 0, 0, 0, ssh.OCRNL, 0, 0, 0, 0, ssh.ONOCR, 0, 0, 0, 0, ssh.ONLRET, 0, 0, 0, 0,
+	ssh.ECHO, 0, 0, 0, 0, ssh.ECHONL, 0, 0, 0, 0,
+	0, // no more
+})
+
 // start opens a channel at the host and has it begin the command there, in the
 // surroundings that were judged.
-func (ch *channel) start(ctx context.Context, cmd *command) (ssh.Channel, <-chan *ssh.Request, error) {
+func (ch *channel) start(ctx context.Context, cmd *command, masks bool) (ssh.Channel, <-chan *ssh.Request, error) {
 	conn, err := ch.c.there(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -367,6 +376,9 @@ func (ch *channel) start(ctx context.Context, cmd *command) (ssh.Channel, <-chan
 	t := cmd.size()
 	ch.mu.Unlock()
 	if t != nil {
+		if masks {
+			t.modes = plainModes
+		}
 		ok, err := host.SendRequest("pty-req", true, ssh.Marshal(struct {
 			Name                         string
 			Columns, Rows, Width, Height uint32

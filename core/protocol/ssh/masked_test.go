@@ -1,8 +1,12 @@
 package ssh
 
 import (
+	"bufio"
+	"io"
 	"strings"
 	"testing"
+
+	"golang.org/x/crypto/ssh"
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/gate"
@@ -53,5 +57,49 @@ func TestMaskedOutput(t *testing.T) {
 	}
 	if kept := g.log.frames(FrameOut) + g.log.frames(FrameErr); strings.Contains(kept, "Zo") || !strings.Contains(kept, want) {
 		t.Errorf("recorded: %q", kept)
+	}
+}
+
+// TestMaskedTerminal: what a client wants of its terminal does not change the
+// lines that are masked.
+func TestMaskedTerminal(t *testing.T) {
+	g := serve(t, func(c *abi.Command) *abi.Verdict {
+		return &abi.Verdict{Decision: abi.Allow, Stdin: true, Protect: []abi.Protect{{Pattern: `password=(\S+)`, Kind: abi.MaskFixed, Arg: "***"}}}
+	})
+	for name, modes := range map[string]ssh.TerminalModes{
+		"capitals": {ssh.OPOST: 1, ssh.OLCUC: 1},
+		"an echo":  {ssh.ECHO: 1},
+	} {
+		s, err := g.connect(t).NewSession()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.RequestPty("xterm", 24, 80, modes); err != nil {
+			t.Fatal(err)
+		}
+		w, err := s.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := s.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Between the two halves of the line somebody types another.
+		if err := s.Start("perl -e '$|=1; print qq(begin\\npassword=); <STDIN>; print qq(Zoe-1\\n)'"); err != nil {
+			t.Fatal(err)
+		}
+		at := bufio.NewReader(r)
+		if line, err := at.ReadString('\n'); err != nil {
+			t.Fatal(name, line, err)
+		}
+		if _, err := w.Write([]byte("\r")); err != nil {
+			t.Fatal(err)
+		}
+		rest, _ := io.ReadAll(at)
+		if got := strings.TrimSpace(string(rest)); got != "password=***" {
+			t.Errorf("%s: %q", name, got)
+		}
+		s.Close()
 	}
 }

@@ -85,6 +85,28 @@ func (x *Text) within(dir string) bool {
 	return false
 }
 
+// beneath says whether any mask of files lies over what may be in a directory, or
+// in one within it.
+func (x *Text) beneath(dir string) bool {
+	parts := strings.Split(dir, "/")
+	for _, p := range x.Files {
+		pattern, rest := strings.Split(p, "/"), parts
+		for len(pattern) > 0 && len(rest) > 0 && pattern[0] != "**" && star(pattern[0], rest[0]) {
+			pattern, rest = pattern[1:], rest[1:]
+		}
+		if len(pattern) > 0 && (len(rest) == 0 || pattern[0] == "**") {
+			return true
+		}
+	}
+	return false
+}
+
+// shows says whether a program shows what it reads as it is, so that the mask of
+// a file knows its lines.
+func shows(argv []string) bool {
+	return len(argv) == 1 && (argv[0] == "cat" || argv[0] == "/bin/cat" || argv[0] == "/usr/bin/cat")
+}
+
 // texts adds the masks of what a host answers, or says why what is masked could
 // get out another way.
 func (t *Task) texts(st *abi.Statement, v *abi.Verdict) *miss {
@@ -92,7 +114,7 @@ func (t *Task) texts(st *abi.Statement, v *abi.Verdict) *miss {
 		return nil
 	}
 	programs, writes := 0, false
-	at := ""
+	at, unlike := "", "" // a program that no mask is of
 	for i := range st.Operations {
 		o := &st.Operations[i]
 		switch o.Kind {
@@ -104,8 +126,12 @@ func (t *Task) texts(st *abi.Statement, v *abi.Verdict) *miss {
 			}
 		case abi.KindProgram:
 			programs++
-			if why := t.program(o, v, &at); why != nil {
+			found, why := t.program(o, v, &at)
+			if why != nil {
 				return why
+			}
+			if !found && !shows(o.Object) {
+				unlike = show(o.Object)
 			}
 		case abi.KindFile:
 			writes = writes || o.Effect.Writes()
@@ -113,6 +139,9 @@ func (t *Task) texts(st *abi.Statement, v *abi.Verdict) *miss {
 				return why
 			}
 		}
+	}
+	if at != "" && programs == 1 && unlike != "" {
+		return &miss{what: unlike + " reads what is masked in this task, and no mask says how in what this program shows", closest: "the mask at " + at}
 	}
 	if at != "" && (programs > 1 || writes) {
 		return &miss{what: "what it shows is masked in this task, and may not go into another program or file", closest: "the mask at " + at}
@@ -122,8 +151,7 @@ func (t *Task) texts(st *abi.Statement, v *abi.Verdict) *miss {
 
 // program adds the masks of a program, and sees that it names no file that only
 // a mask of its own could hide.
-func (t *Task) program(o *abi.Operation, v *abi.Verdict, at *string) *miss {
-	found := false
+func (t *Task) program(o *abi.Operation, v *abi.Verdict, at *string) (found bool, _ *miss) {
 	for i := range t.Texts {
 		x := &t.Texts[i]
 		for _, template := range x.Exec {
@@ -135,13 +163,13 @@ func (t *Task) program(o *abi.Operation, v *abi.Verdict, at *string) *miss {
 		}
 	}
 	if found {
-		return nil
+		return true, nil
 	}
 	for _, w := range o.Object {
 		for i := strings.IndexByte(w, '/'); i >= 0; {
 			for j := range t.Texts {
 				if x := &t.Texts[j]; x.over(w[i:]) {
-					return &miss{what: show(o.Object) + " names " + show([]string{w[i:]}) + ", which is masked in this task, and no mask says how in what this program shows", closest: "the mask at " + x.At}
+					return false, &miss{what: show(o.Object) + " names " + show([]string{w[i:]}) + ", which is masked in this task, and no mask says how in what this program shows", closest: "the mask at " + x.At}
 				}
 			}
 			next := strings.IndexByte(w[i+1:], '/')
@@ -151,7 +179,7 @@ func (t *Task) program(o *abi.Operation, v *abi.Verdict, at *string) *miss {
 			i += 1 + next
 		}
 	}
-	return nil
+	return false, nil
 }
 
 // file adds the masks of a file that is read, and keeps it where it is.
@@ -161,7 +189,11 @@ func (t *Task) file(o *abi.Operation, v *abi.Verdict, at *string) *miss {
 	}
 	for i := range t.Texts {
 		x := &t.Texts[i]
-		if !x.over(o.Object[0]) && (o.Verb != "list" || !x.within(o.Object[0])) {
+		over := x.over(o.Object[0])
+		if !over && (o.Verb == "rename" || o.Verb == "link") && x.beneath(o.Object[0]) {
+			return &miss{what: said(o) + ": what may be in there is masked in this task, and under another name it would not be", closest: "the mask at " + x.At}
+		}
+		if !over && (o.Verb != "list" || !x.within(o.Object[0])) {
 			continue
 		}
 		switch o.Verb {

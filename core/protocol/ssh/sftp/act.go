@@ -120,11 +120,11 @@ func (r *relay) unchanged(a *act) error {
 		}
 		return nil
 	}
-	before := a.places
+	before, led := a.places, a.leads
 	if err := r.locate(r.ctx, a); err != nil {
 		return err
 	}
-	if moved(before, a.places) {
+	if moved(before, a.places) || led != a.leads {
 		return refused("gate.changed", "the path leads elsewhere than when this was asked: it would do something else than was approved", "ask again")
 	}
 	return nil
@@ -170,8 +170,12 @@ func (a *act) rest() []byte {
 	switch a.typ {
 	case typeFsetstat:
 		b = appendString(b, a.handle.upstream)
-	case typeSymlink: // a relative target stays one
-		b = appendString(appendString(b, a.paths[0]), a.places[1].path)
+	case typeSymlink: // a relative target stays one, unless it goes back: from elsewhere that would lead elsewhere
+		to := a.paths[0]
+		if slices.Contains(strings.Split(to, "/"), "..") {
+			to = a.places[0].path
+		}
+		b = appendString(appendString(b, to), a.places[1].path)
 	default:
 		for i := range a.places {
 			b = appendString(b, a.places[i].path)

@@ -43,6 +43,7 @@ type act struct {
 	later     attrs    // of that
 
 	places []place
+	leads  string // where a link that goes to another directory would lead from there; empty is as before
 	held   bool
 	locked bool // it has the names to itself
 	went   chan struct{}
@@ -103,7 +104,30 @@ func (r *relay) locate(ctx context.Context, a *act) error {
 			return err
 		}
 	}
-	return nil
+	return r.locateLink(ctx, a)
+}
+
+// locateLink finds where a link leads once it has got a name in another directory:
+// one that is not absolute means something else there.
+func (r *relay) locateLink(ctx context.Context, a *act) error {
+	a.leads = ""
+	if a.typ != typeRename && a.extension != extPosixRename && a.extension != extHardlink || !a.places[0].link() {
+		return nil
+	}
+	dir := path.Dir(a.places[1].path)
+	if dir == path.Dir(a.places[0].path) {
+		return nil
+	}
+	to, err := r.readlink(ctx, a.places[0].path)
+	if err != nil || strings.HasPrefix(to, "/") {
+		return err
+	}
+	p, err := r.resolve(ctx, dir+"/"+to, true)
+	if err == nil {
+		err = readPath(p.path)
+	}
+	a.leads = p.path
+	return err
 }
 
 func (r *relay) locateOne(ctx context.Context, a *act, i int, base string) (err error) {
@@ -173,6 +197,13 @@ func setstat(path string, a attrs) abi.Operation {
 
 // means gives what an act does, in words and as operations.
 func (a *act) means() (words string, ops []abi.Operation) {
+	if words, ops = a.does(); a.leads != "" {
+		words, ops = words+" link to "+show(a.leads), append(ops, operation("link", a.leads))
+	}
+	return words, ops
+}
+
+func (a *act) does() (words string, ops []abi.Operation) {
 	at := func(i int) string { return a.places[i].path }
 	switch a.typ {
 	case typeOpen:

@@ -80,7 +80,7 @@ func TestSF01Lasts(t *testing.T) {
 		{typeExtended, []any{extStatvfs, "dir"}, "stat /d", "type 201"},
 		{typeOpen, []any{"link", flagRead, attrs{}}, "read /d/f", "type 102"},
 		{typeOpen, []any{"link", flagWrite | flagCreate | flagExcl, attrs{}}, "write /link", "status 4"},
-		{typeRename, []any{"link", "dir/moved"}, "rename /link; write /d/moved", "status 0"},
+		{typeRename, []any{"link", "dir/moved"}, "rename /link; write /d/moved; link /d/d/f", "status 0"},
 		{typeRemove, []any{"dir/moved"}, "remove /d/moved", "status 0"},
 		{typeRmdir, []any{"dir"}, "remove /dir", "status 2"},
 		{typeMkdir, []any{"dir/new", attrs{}}, "mkdir /d/new", "status 0"},
@@ -173,6 +173,48 @@ func TestSF02Links(t *testing.T) {
 		t.Errorf("the link leads to %q: %v", to, err)
 	}
 	want(t, "a link to nothing yet", c.do(typeSymlink, "later/x", "ok2"), "status 0")
+}
+
+// TestLinksThatMove: a link that means something else from where it goes is judged
+// by what it then leads to, and one that goes back by .. stays what it was judged as.
+func TestLinksThatMove(t *testing.T) {
+	var dir string
+	l := newLab(t, inside(&dir))
+	root := l.dir
+	l.dir, dir = root+"/in", root+"/in"
+	put(t, dir+"/a/b/f", "mine")
+	put(t, root+"/f", "theirs")
+	for link, to := range map[string]string{"old": "../f", "beside": "f", "whole": dir + "/a/f"} {
+		if err := os.Symlink(to, dir+"/a/b/"+link); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := l.connect(t)
+	for _, p := range []struct {
+		what, begins string
+		ask          []any
+	}{
+		{"made", "status 0", []any{typeSymlink, "../../f", "a/b/new"}},
+		{"made by dots in between", "status 0", []any{typeSymlink, "x/y/../../f", "a/b/dots"}},
+		{"and moved up", "status 0", []any{typeRename, "a/b/new", "new"}},
+		{"moved beside", "status 0", []any{typeRename, "a/b/old", "a/b/older"}},
+		{"moved to where it leads out", "status 3 taskgate: denied: not in the task", []any{typeRename, "a/b/older", "old"}},
+		{"the same by posix-rename", "status 3 taskgate: denied: not in the task", []any{typeExtended, extPosixRename, "a/b/older", "old"}},
+		{"the same by a hard link", "status 3 taskgate: denied: not in the task", []any{typeExtended, extHardlink, "a/b/older", "old"}},
+		{"moved to where it leads in", "status 0", []any{typeRename, "a/b/older", "a/old"}},
+		{"moved with what is beside it", "status 0", []any{typeRename, "a/b/beside", "beside"}},
+		{"moved, and absolute", "status 0", []any{typeRename, "a/b/whole", "whole"}},
+	} {
+		want(t, p.what, c.do(byte(p.ask[0].(int)), p.ask[1:]...), p.begins)
+	}
+	for link, to := range map[string]string{"new": dir + "/f", "a/b/dots": dir + "/a/b/f", "beside": "f"} {
+		if got, err := os.Readlink(dir + "/" + link); got != to || err != nil {
+			t.Errorf("%s leads to %q, not %q: %v", link, got, to, err)
+		}
+	}
+	if got := l.lines() + strings.Join(l.ended(), "\n"); !strings.Contains(got, "link to "+dir+"/f") {
+		t.Errorf("it is not told where it would lead:\n%s", got)
+	}
 }
 
 // swap is a host where somebody else changes a name at the worst moment: right
