@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -392,6 +393,21 @@ func writeBlock(path, block string) error {
 	return replace(path, []byte(before+block+after), mode)
 }
 
+// tellHosts says which names were written, and why a resource has no name of its
+// own.
+func tellHosts(file string, hosts []sshHost) {
+	tasks := map[string][]string{}
+	for _, h := range hosts {
+		fmt.Printf("%s: %s\n", file, strings.Join(h.Names, ", "))
+		tasks[h.Resource] = append(tasks[h.Resource], h.Task)
+	}
+	for _, r := range slices.Sorted(maps.Keys(tasks)) {
+		if len(tasks[r]) > 1 {
+			fmt.Printf("%s alone is not written: your tasks %s have it, and the name says for which\n", r, strings.Join(tasks[r], ", "))
+		}
+	}
+}
+
 func sshConfigCommand() *cobra.Command {
 	file := ""
 	c := &cobra.Command{Use: "ssh-config", Short: "print what ssh has to know to reach your tasks' hosts", Args: cobra.NoArgs,
@@ -425,7 +441,11 @@ func sshConfigCommand() *cobra.Command {
 				fmt.Print(block)
 				return nil
 			}
-			return writeBlock(file, block)
+			if err := writeBlock(file, block); err != nil {
+				return err
+			}
+			tellHosts(file, hosts)
+			return nil
 		}}
 	c.Flags().StringVar(&file, "write", "", "write it into this file, most likely ~/.ssh/config")
 	c.Flags().Bool("json", false, "for programs: the hosts alone")
