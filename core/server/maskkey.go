@@ -7,7 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
+
+	"github.com/taskgate/taskgate/internal/keyfile"
 )
 
 // maskKey gives the keys of masks, each by HMAC-SHA256 from one master key in a
@@ -46,20 +47,5 @@ func maskKey(path string) (func(task, name string) []byte, error) {
 func newKey(path string) ([]byte, error) {
 	key := make([]byte, 32)
 	_, _ = rand.Read(key) // never fails: crypto/rand ends the process instead
-	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	_, err = f.Write(key)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return nil, err
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return nil, err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return nil, err
-	}
-	return key, errors.Join(dir.Sync(), dir.Close())
+	return key, keyfile.Write(path, key)
 }
