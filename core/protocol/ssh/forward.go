@@ -152,36 +152,41 @@ func (c *conn) join(ctx context.Context, t *tap, client ssh.Channel, creqs <-cha
 	var why stopping
 	var sent, got int64
 	end := func() { _ = client.Close(); _ = host.Close() }
-	side := func(f func() error) {
+	side := func(f func() error) <-chan struct{} {
+		done := make(chan struct{})
 		both.Go(func() {
+			defer close(done)
 			if err := c.p.contain(c.session.ID(), f); err != nil {
 				why.set(err)
 				end()
 			}
 		})
+		return done
 	}
-	side(func() (err error) {
+	answered := side(func() (err error) {
 		got, err = t.answers(ctx, client, host, FrameOut)
 		_ = client.CloseWrite()
 		return err
 	})
-	side(func() (err error) {
+	asked := side(func() (err error) {
 		sent, err = t.inputs(host, client)
 		_ = host.CloseWrite()
 		return err
 	})
-	discard := func(reqs <-chan *ssh.Request, other ssh.Channel) func() error {
-		return func() error {
+	// Who closes a channel has no use for the rest, but what it had sent before
+	// is still on its way.
+	closes := func(reqs <-chan *ssh.Request, passed <-chan struct{}, other ssh.Channel) func() {
+		return func() {
 			for r := range reqs {
 				_ = r.Reply(false, nil)
 			}
-			_ = other.Close() // who closes a channel has no use for the rest
-			return nil
+			<-passed
+			_ = other.Close()
 		}
 	}
 	var requests sync.WaitGroup
-	requests.Go(func() { _ = discard(creqs, host)() })
-	requests.Go(func() { _ = discard(hreqs, client)() })
+	requests.Go(closes(creqs, asked, host))
+	requests.Go(closes(hreqs, answered, client))
 	both.Wait()
 	end()
 	requests.Wait()

@@ -2,12 +2,14 @@ package ssh
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"net"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -175,6 +177,66 @@ func TestSC03Targets(t *testing.T) {
 	}
 	if n := g.log.count(func(e *gate.Event) bool { return e.Kind == gate.EventNote }); n != 6 {
 		t.Errorf("%d notes", n)
+	}
+}
+
+// What a side sends and then closes behind reaches the other as a whole, however
+// slowly that one reads.
+func TestForwardCloseBehindData(t *testing.T) {
+	g := serve(t, all)
+	data := bytes.Repeat([]byte("0123456789abcdef"), 32<<10)
+	received := make(chan int, 1)
+	g.bare(t, func(_ *ssh.ServerConn, chans <-chan ssh.NewChannel) {
+		for nc := range chans {
+			ch, reqs, err := nc.Accept()
+			if err != nil {
+				return
+			}
+			go ssh.DiscardRequests(reqs)
+			if nc.ChannelType() == "direct-tcpip" {
+				_, _ = ch.Write(data)
+				_ = ch.CloseWrite()
+				_ = ch.Close()
+				continue
+			}
+			time.Sleep(50 * time.Millisecond)
+			b, _ := io.ReadAll(ch)
+			received <- len(b)
+			ch.Close()
+		}
+	})
+	c := g.connect(t)
+	open := func(kind string, extra []byte) ssh.Channel {
+		ch, reqs, err := c.OpenChannel(kind, extra)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go ssh.DiscardRequests(reqs)
+		return ch
+	}
+	for range 20 {
+		ch := open("direct-tcpip", ssh.Marshal(struct {
+			H string
+			P uint32
+			O string
+			F uint32
+		}{"10.0.0.1", 80, "127.0.0.1", 1}))
+		time.Sleep(20 * time.Millisecond) // the end is there before what came before it is read
+		if b, err := io.ReadAll(ch); err != nil || !bytes.Equal(b, data) {
+			t.Fatalf("%d of %d bytes, %v", len(b), len(data), err)
+		}
+		ch.Close()
+		ch = open("direct-streamlocal@openssh.com", ssh.Marshal(struct {
+			P, R string
+			Z    uint32
+		}{"/run/x", "", 0}))
+		if _, err := ch.Write(data); err != nil {
+			t.Fatal(err)
+		}
+		ch.Close()
+		if n := <-received; n != len(data) {
+			t.Fatalf("the host got %d of %d bytes", n, len(data))
+		}
 	}
 }
 
