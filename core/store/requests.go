@@ -22,12 +22,19 @@ func (s *Store) AddRequest(ctx context.Context, c *approval.Card, forget time.Ti
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
-	return wrapRequest(s.write(ctx, func(tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, "DELETE FROM requests WHERE ended IS NOT NULL AND (ended < ? OR ended <= (SELECT ended FROM requests WHERE ended IS NOT NULL ORDER BY ended DESC LIMIT 1 OFFSET ?))",
-			forget.UnixNano(), most); err != nil {
+	old, err := s.prepare(ctx, "DELETE FROM requests WHERE ended IS NOT NULL AND (ended < ? OR ended <= (SELECT ended FROM requests WHERE ended IS NOT NULL ORDER BY ended DESC LIMIT 1 OFFSET ?))")
+	if err != nil {
+		return wrapRequest(err)
+	}
+	insert, err := s.prepare(ctx, "INSERT INTO requests (id, state, since, until, card, brief) VALUES (?, ?, ?, ?, ?, ?)")
+	if err != nil {
+		return wrapRequest(err)
+	}
+	return wrapRequest(write(ctx, s.quick, func(tx *sql.Tx) error {
+		if _, err := tx.StmtContext(ctx, old).ExecContext(ctx, forget.UnixNano(), most); err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, "INSERT INTO requests (id, state, since, until, card, brief) VALUES (?, ?, ?, ?, ?, ?)", c.ID, string(c.State), c.Since.UnixNano(), c.Until.UnixNano(), string(card), string(brief))
+		_, err := tx.StmtContext(ctx, insert).ExecContext(ctx, c.ID, string(c.State), c.Since.UnixNano(), c.Until.UnixNano(), string(card), string(brief))
 		return err
 	}))
 }
@@ -58,12 +65,20 @@ func (s *Store) Requests(ctx context.Context, open bool, n int) ([]*approval.Car
 
 // requests reads cards with their voices, as one look at the database.
 func (s *Store) requests(ctx context.Context, query string, arg any) (list []*approval.Card, err error) {
-	tx, err := s.db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	st, err := s.prepare(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	of, err := s.prepare(ctx, "SELECT voice FROM voices WHERE request = ? ORDER BY at, person")
+	if err != nil {
+		return nil, err
+	}
+	tx, err := s.quick.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, tx.Rollback()) }() // it has only read
-	rows, err := tx.QueryContext(ctx, query, arg)
+	rows, err := tx.StmtContext(ctx, st).QueryContext(ctx, arg)
 	if err != nil {
 		return nil, err
 	}
@@ -90,16 +105,17 @@ func (s *Store) requests(ctx context.Context, query string, arg any) (list []*ap
 	if err := rows.Err(); err != nil {
 		return nil, err
 	}
+	of = tx.StmtContext(ctx, of)
 	for _, c := range list {
-		if err := voices(ctx, tx, c); err != nil {
+		if err := voices(ctx, of, c); err != nil {
 			return nil, err
 		}
 	}
 	return list, nil
 }
 
-func voices(ctx context.Context, tx *sql.Tx, c *approval.Card) error {
-	rows, err := tx.QueryContext(ctx, "SELECT voice FROM voices WHERE request = ? ORDER BY at, person", c.ID)
+func voices(ctx context.Context, of *sql.Stmt, c *approval.Card) error {
+	rows, err := of.QueryContext(ctx, c.ID)
 	if err != nil {
 		return err
 	}
@@ -125,12 +141,19 @@ func (s *Store) AddVoice(ctx context.Context, id, person string, v approval.Voic
 		return fmt.Errorf("store: %w", err)
 	}
 	at := v.At.UnixNano()
-	return wrapRequest(s.write(ctx, func(tx *sql.Tx) error {
-		if err := only(tx.ExecContext(ctx, "UPDATE requests SET state = ?1, ended = CASE WHEN ?1 IN ('waiting', 'approved') THEN NULL ELSE ?2 END, why = CASE WHEN ?1 IN ('waiting', 'approved') THEN '' ELSE ?3 END WHERE id = ?4 AND state = 'waiting' AND until > ?2",
-			string(next), at, v.Reason, id)); err != nil {
+	update, err := s.prepare(ctx, "UPDATE requests SET state = ?1, ended = CASE WHEN ?1 IN ('waiting', 'approved') THEN NULL ELSE ?2 END, why = CASE WHEN ?1 IN ('waiting', 'approved') THEN '' ELSE ?3 END WHERE id = ?4 AND state = 'waiting' AND until > ?2")
+	if err != nil {
+		return wrapRequest(err)
+	}
+	insert, err := s.prepare(ctx, "INSERT INTO voices (request, person, at, voice) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING")
+	if err != nil {
+		return wrapRequest(err)
+	}
+	return wrapRequest(write(ctx, s.quick, func(tx *sql.Tx) error {
+		if err := only(tx.StmtContext(ctx, update).ExecContext(ctx, string(next), at, v.Reason, id)); err != nil {
 			return err
 		}
-		r, err := tx.ExecContext(ctx, "INSERT INTO voices (request, person, at, voice) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", id, person, at, string(text))
+		r, err := tx.StmtContext(ctx, insert).ExecContext(ctx, id, person, at, string(text))
 		if err := only(r, err); errors.Is(err, approval.ErrOver) {
 			return approval.ErrTwice
 		} else if err != nil {
@@ -151,17 +174,26 @@ func (s *Store) Move(ctx context.Context, id string, from []approval.State, next
 		query += " AND until > ?"
 		args = append(args, at.UnixNano())
 	}
-	return wrapRequest(only(s.db.ExecContext(ctx, query, args...)))
+	return s.change(ctx, query, args...)
+}
+
+// change is a change of one request, which has to be there.
+func (s *Store) change(ctx context.Context, query string, args ...any) error {
+	st, err := s.prepare(ctx, query)
+	if err != nil {
+		return wrapRequest(err)
+	}
+	return wrapRequest(only(st.ExecContext(ctx, args...)))
 }
 
 // Ran implements approval.Store.
 func (s *Store) Ran(ctx context.Context, id string, command uint64, outcome string) error {
-	return wrapRequest(only(s.db.ExecContext(ctx, "UPDATE requests SET command = ?, outcome = ? WHERE id = ? AND state = 'used'", int64(command), outcome, id)))
+	return s.change(ctx, "UPDATE requests SET command = ?, outcome = ? WHERE id = ? AND state = 'used'", int64(command), outcome, id)
 }
 
 // Act implements approval.Store.
 func (s *Store) Act(ctx context.Context, id string, now, until time.Time, most int) error {
-	return wrapRequest(s.write(ctx, func(tx *sql.Tx) error {
+	return wrapRequest(write(ctx, s.db, func(tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, "DELETE FROM actions WHERE until < ?", now.UnixNano()); err != nil {
 			return err
 		}

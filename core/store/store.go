@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	_ "modernc.org/sqlite" // the driver "sqlite"
@@ -56,7 +57,17 @@ const keep = 30 * 24 * time.Hour
 
 // Store is an open database. It is safe for concurrent use and implements
 // auth.Store and approval.Store.
-type Store struct{ db *sql.DB }
+type Store struct {
+	db *sql.DB // what it has answered is on disk
+
+	// What is written of requests outlives the process at once, and a failure of
+	// power with the next write of db: the log has had it on disk before, and no
+	// request that was open outlives a start.
+	quick *sql.DB
+
+	mu       sync.Mutex
+	prepared map[string]*sql.Stmt // of quick, by their texts
+}
 
 // Open opens the database in a file, making it where it is missing, and brings
 // it to the version of this program. One of a newer program is refused.
@@ -68,25 +79,49 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	if err := f.Close(); err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
-	dsn := (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: url.Values{
-		"_pragma": {"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)"}, "_txlock": {"immediate"}}.Encode()}).String()
-	db, err := sql.Open("sqlite", dsn)
-	if err != nil {
+	s := &Store{prepared: map[string]*sql.Stmt{}}
+	if s.db, err = connect(path, "FULL"); err != nil {
 		return nil, fmt.Errorf("store: %s: %w", path, err)
 	}
-	db.SetMaxOpenConns(4)
-	s := &Store{db}
+	if s.quick, err = connect(path, "NORMAL"); err != nil {
+		return nil, errors.Join(fmt.Errorf("store: %s: %w", path, err), s.db.Close())
+	}
 	if err := s.migrate(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("store: %s: %w", path, err), db.Close())
+		return nil, errors.Join(fmt.Errorf("store: %s: %w", path, err), s.Close())
 	}
 	return s, nil
 }
 
+func connect(path, synchronous string) (*sql.DB, error) {
+	dsn := (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: url.Values{
+		"_pragma": {"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(" + synchronous + ")", "foreign_keys(1)"}, "_txlock": {"immediate"}}.Encode()}).String()
+	db, err := sql.Open("sqlite", dsn)
+	if err == nil {
+		db.SetMaxOpenConns(4)
+	}
+	return db, err
+}
+
 // Close closes the database.
-func (s *Store) Close() error { return s.db.Close() }
+func (s *Store) Close() error { return errors.Join(s.quick.Close(), s.db.Close()) }
+
+// prepare gives a statement of quick, parsed once for each connection. Not within
+// a transaction: it may have to wait for a connection.
+func (s *Store) prepare(ctx context.Context, text string) (*sql.Stmt, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st := s.prepared[text]; st != nil {
+		return st, nil
+	}
+	st, err := s.quick.PrepareContext(ctx, text)
+	if err == nil {
+		s.prepared[text] = st
+	}
+	return st, err
+}
 
 func (s *Store) migrate(ctx context.Context) error {
-	return s.write(ctx, func(tx *sql.Tx) error {
+	return write(ctx, s.db, func(tx *sql.Tx) error {
 		var version int
 		if err := tx.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
 			return err
@@ -104,8 +139,8 @@ func (s *Store) migrate(ctx context.Context) error {
 	})
 }
 
-func (s *Store) write(ctx context.Context, f func(*sql.Tx) error) error {
-	tx, err := s.db.BeginTx(ctx, nil)
+func write(ctx context.Context, db *sql.DB, f func(*sql.Tx) error) error {
+	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
@@ -121,7 +156,7 @@ func (s *Store) AddLogin(ctx context.Context, l *auth.Record, t *auth.Token) err
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
-	err = s.write(ctx, func(tx *sql.Tx) error {
+	err = write(ctx, s.db, func(tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, "DELETE FROM logins WHERE expires < ?", l.Started.Add(-keep).Unix()); err != nil {
 			return err
 		}
@@ -186,7 +221,7 @@ func (s *Store) EndLogin(ctx context.Context, id, why string, at time.Time) erro
 
 // AddToken implements auth.Store.
 func (s *Store) AddToken(ctx context.Context, t *auth.Token) error {
-	return wrap(s.write(ctx, func(tx *sql.Tx) error { return addToken(ctx, tx, t) }))
+	return wrap(write(ctx, s.db, func(tx *sql.Tx) error { return addToken(ctx, tx, t) }))
 }
 
 func addToken(ctx context.Context, tx *sql.Tx, t *auth.Token) error {

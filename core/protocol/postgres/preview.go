@@ -64,29 +64,34 @@ func (c *conn) asks(ctx context.Context, p *sql.Part, params []abi.Param, ruled 
 			formats[i] = 1
 		}
 	}
-	st, err := pg.Prepare(ctx, "", p.Canonical, types) // for the types that the server finds
-	if err != nil {
-		return err
-	}
-	if len(st.ParamOIDs) != len(params) {
-		return fmt.Errorf("%d parameters where %d are bound", len(st.ParamOIDs), len(params))
-	}
-	one := func(text string) (string, error) {
-		r := pg.ExecParams(ctx, text, values, st.ParamOIDs, formats, nil).Read()
-		if r.Err != nil {
-			return "", r.Err
+	if len(params) > 0 {
+		st, err := pg.Prepare(ctx, "", p.Canonical, types) // for the types that the server finds
+		if err != nil {
+			return err
 		}
-		return cell(r)
+		if types = st.ParamOIDs; len(types) != len(params) {
+			return fmt.Errorf("%d parameters where %d are bound", len(types), len(params))
+		}
 	}
-	plan, err := one("EXPLAIN (FORMAT JSON) " + p.Canonical)
-	if err != nil {
+	texts := []string{"EXPLAIN (FORMAT JSON) " + p.Canonical}
+	if p.Count != "" && !ruled {
+		texts = append(texts, p.Count)
+	}
+	var all pgconn.Batch // in one round trip: the client waits for it
+	for _, text := range texts {
+		all.ExecParams(text, values, types, formats, nil)
+	}
+	all.ExecParams("ROLLBACK", nil, nil, nil, nil)
+	results, err := pg.ExecBatch(ctx, &all).ReadAll()
+	if len(results) > 0 && results[0].Err == nil {
+		if plan, err := cell(results[0]); err == nil {
+			rows.Estimated = expected([]byte(plan))
+		}
+	}
+	if err != nil || len(texts) == 1 {
 		return err
 	}
-	rows.Estimated = expected([]byte(plan))
-	if p.Count == "" || ruled {
-		return nil
-	}
-	n, err := one(p.Count)
+	n, err := cell(results[1])
 	if err != nil {
 		return err
 	}
@@ -131,9 +136,14 @@ func (s *resourceState) askOn(ctx context.Context, begin string) (previewing, er
 	return a, nil
 }
 
-// asked rolls back what was begun, and keeps the connection for who asks next.
+// asked rolls back what was begun, where that is not done, and keeps the
+// connection for who asks next.
 func (s *resourceState) asked(ctx context.Context, a previewing) {
-	if _, err := a.conn.PgConn().Exec(ctx, "ROLLBACK").ReadAll(); err != nil || a.conn.PgConn().TxStatus() != 'I' {
+	pg := a.conn.PgConn()
+	if pg.TxStatus() != 'I' {
+		_, _ = pg.Exec(ctx, "ROLLBACK").ReadAll()
+	}
+	if pg.IsClosed() || pg.TxStatus() != 'I' {
 		a.close(ctx)
 		return
 	}
