@@ -41,7 +41,7 @@ func (c *conn) reach(ctx context.Context) error {
 	defer stop()
 	c.goes(func() error {
 		for r := range reqs { // nothing that a host says of itself reaches the client: the keys that it has are not the gateway's
-			_ = r.Reply(r.Type == "keepalive@openssh.com", nil)
+			_ = r.Reply(r.Type == keepalive, nil)
 		}
 		return nil
 	})
@@ -51,16 +51,16 @@ func (c *conn) reach(ctx context.Context) error {
 		}
 		return nil
 	})
-	gone := make(chan struct{})
 	c.goes(func() error { // the client may have left before the host was there
 		_ = c.client.Wait()
-		close(gone)
+		c.leave()
 		host.Close()
 		return nil
 	})
+	c.goes(func() error { c.watch(host); return nil })
 	err = host.Wait()
 	select {
-	case <-gone:
+	case <-c.left:
 		return nil
 	default:
 		return &said{line: "the host closed the connection", cause: err}
