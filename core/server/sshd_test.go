@@ -153,7 +153,7 @@ func TestSSHListenerReload(t *testing.T) {
 	if got := ran(t, d, "pwd"); !strings.Contains(got, "is not who it should be") || strings.Contains(got, host.Address) {
 		t.Error(got)
 	}
-	if log := w.log.String(); !strings.Contains(log, "an ssh-ed25519 key, and host_key has SHA256:uNiV") {
+	if log := w.log.String(); !strings.Contains(log, "this ssh-ed25519 key came, and host_key has SHA256:uNiV") {
 		t.Error("the log does not say why")
 	}
 
