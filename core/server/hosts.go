@@ -122,7 +122,7 @@ func (h *hostTarget) known(_ string, _ net.Addr, key ssh.PublicKey) error {
 	cert, signed := key.(*ssh.Certificate)
 	switch {
 	case len(h.authorities) == 0 && (signed || !h.keys[ssh.FingerprintSHA256(key)]):
-		return fmt.Errorf("an %s key, and host_key has %s: where that is of another type, write its whole line instead", key.Type(), strings.Join(slices.Sorted(maps.Keys(h.keys)), ", "))
+		return fmt.Errorf("this %s key came, and host_key has %s: another host answers, or it has new keys (`ssh-keygen -lf` on the host shows them); where host_key is of another type, write its whole line instead", key.Type(), strings.Join(slices.Sorted(maps.Keys(h.keys)), ", "))
 	case len(h.authorities) == 0:
 		return nil
 	case !signed:
@@ -156,6 +156,23 @@ func (h *hostTarget) open(resource string, l *config.Login, foreign func(ssh.Pub
 		}
 	}
 	return &sshproto.Auth{Methods: []ssh.AuthMethod{ssh.PublicKeys(signer)}, HostKey: h.known, HostKeyAlgorithms: h.algorithms}, nil
+}
+
+// opens says what a host has to have, that a login may be let in.
+func opens(o *sshproto.ResourceOptions, login, account string) string {
+	h, ok := o.Dial.(*hostTarget)
+	if !ok || h.logins[login] == nil {
+		return "it has no such login"
+	}
+	secret, where := h.logins[login].Key, "~"+account+"/.ssh/authorized_keys"
+	if h.logins[login].CA.Given() {
+		secret, where = h.logins[login].CA, "the file of its TrustedUserCAKeys"
+	}
+	signer, err := privateKey(secret)
+	if err != nil {
+		return err.Error()
+	}
+	return fmt.Sprintf("there, %s has to have the line %q, and sshd to allow %s", where, line(signer.PublicKey()), account)
 }
 
 var errOneKey = errors.New("it is the key that signs what opens the gateway (listeners.ssh.user_ca): who opens the one could open the other: they have to be two keys")
@@ -228,6 +245,9 @@ func reachHost(ctx context.Context, r *gate.Resource, login string) error {
 	}
 	o, _ := r.Options.(*sshproto.ResourceOptions)
 	conn, chans, reqs, err := sshproto.Reach(ctx, up, r.Address, o)
+	if errors.Is(err, sshproto.ErrShut) {
+		err = fmt.Errorf("%w: %s", err, opens(o, login, up.User))
+	}
 	if err != nil {
 		return fmt.Errorf("login %s (account %s): %w", login, up.User, err)
 	}

@@ -96,7 +96,7 @@ func TestSA18HostKeys(t *testing.T) {
 		{named, "127.0.0.1", `host_key: "` + key(named.HostKey) + `"`, ""}, // it has a certificate besides
 		{named, "localhost", `host_ca: "` + key(ca.PublicKey()) + `"`, ""},
 		{named, "LOCALHOST", `host_ca: "file:cas"`, ""},
-		{plain, "127.0.0.1", `host_key: "` + ssh.FingerprintSHA256(other.PublicKey()) + `"`, "host key " + ssh.FingerprintSHA256(plain.HostKey) + ": an ssh-ed25519 key, and host_key has " + ssh.FingerprintSHA256(other.PublicKey())},
+		{plain, "127.0.0.1", `host_key: "` + ssh.FingerprintSHA256(other.PublicKey()) + `"`, "host key " + ssh.FingerprintSHA256(plain.HostKey) + ": this ssh-ed25519 key came, and host_key has " + ssh.FingerprintSHA256(other.PublicKey())},
 		{plain, "127.0.0.1", `host_key: "` + key(other.PublicKey()) + `"`, "and host_key has " + ssh.FingerprintSHA256(other.PublicKey())},
 		{plain, "127.0.0.1", `host_key: "` + ssh.FingerprintSHA256(named.HostKey) + `"`, "and host_key has"},                                   // of another host that is ours
 		{named, "127.0.0.1", `host_ca: "` + key(ca.PublicKey()) + `"`, `principal "127.0.0.1" not in the set of valid principals`},             // good for another name
@@ -164,7 +164,7 @@ func TestHostLogins(t *testing.T) {
 		t.Error(err)
 	}
 	second := keyFile(t, id) // rotated
-	if err := reach(t, by); err == nil || !strings.Contains(err.Error(), "login "+host.User+" (account "+host.User+"): ssh: handshake failed: ssh: unable to authenticate") {
+	if err := reach(t, by); err == nil || !strings.Contains(err.Error(), "login "+host.User+" (account "+host.User+"): the host does not let the gateway in: ssh: handshake failed: ssh: unable to authenticate") {
 		t.Errorf("a key that the host does not know: %v", err)
 	}
 	if err := host.Authorize(second.PublicKey()); err != nil {
@@ -298,10 +298,18 @@ func TestCheckLiveHosts(t *testing.T) {
 		t.Fatal("nothing is wrong")
 	}
 	lines := strings.Split(err.Error(), "\n")
-	for i, want := range []string{"resource bad at " + one.Address + ": login me (account " + one.User + "): host key SHA256:", "resource odd at " + two.Address + ": login me (account " + two.User + "): shell: posix: the login shell does not read words as POSIX has it", "resource shut at " + one.Address + ": login me (account " + one.User + "): ssh: handshake failed: ssh: unable to authenticate"} {
+	for i, want := range []string{"resource bad at " + one.Address + ": login me (account " + one.User + "): host key SHA256:", "resource odd at " + two.Address + ": login me (account " + two.User + "): shell: posix: the login shell does not read words as POSIX has it", "resource shut at " + one.Address + ": login me (account " + one.User + "): the host does not let the gateway in: "} {
 		if len(lines) != 3 || !strings.HasPrefix(lines[i], want) {
 			t.Errorf("%q: %s", lines, want)
 			break
 		}
+	}
+	for i, want := range []string{ssh.FingerprintSHA256(two.HostKey), "printf gave", "~" + one.User + "/.ssh/authorized_keys has to have the line \"" + line(two.ClientKey.PublicKey()) + "\""} {
+		if !strings.Contains(lines[i], want) {
+			t.Errorf("no %s in %s", want, lines[i])
+		}
+	}
+	if !strings.Contains(lines[0], "host key "+ssh.FingerprintSHA256(one.HostKey)+": ") {
+		t.Error(lines[0])
 	}
 }

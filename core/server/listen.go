@@ -137,6 +137,9 @@ func (s *Server) turn(c *config.Config, opened map[string]*front, certs map[stri
 	for name, f := range opened {
 		f.tls.Store(certs[name])
 		s.fronts[name] = f
+	}
+	s.itself(c)
+	for name, f := range opened {
 		s.run(name, f)
 	}
 	to := Front{}

@@ -52,6 +52,7 @@ type Server struct {
 	pg        *postgres.Protocol
 	protocols map[string]gate.Protocol // by the name of their listener
 	keys      atomic.Pointer[sshKeys]  // nil where there is no SSH listener
+	own       atomic.Pointer[[]string] // where the gateway itself is reached
 	metrics   *metrics
 	front     atomic.Pointer[Front] // how psql gets here
 	ssh       sshSide               // what the API has for clients of SSH

@@ -107,7 +107,25 @@ func (s *Server) settings() *sshproto.Settings {
 	if k == nil {
 		return &sshproto.Settings{}
 	}
-	return &sshproto.Settings{HostKeys: []ssh.Signer{k.host}, Authority: k.ca.Authority}
+	return &sshproto.Settings{HostKeys: []ssh.Signer{k.host}, Authority: k.ca.Authority, Own: *s.own.Load()}
+}
+
+// itself is where the gateway is reached, which no forward leads to. The caller
+// holds mu.
+func (s *Server) itself(c *config.Config) {
+	var own []string
+	for name, l := range c.Listeners.All() {
+		if l.Public != "" {
+			own = append(own, l.Public)
+		}
+		if f := s.fronts[name]; f != nil {
+			own = append(own, f.Addr().String())
+		}
+	}
+	if admin, err := filepath.Abs(filepath.Join(c.Data, "admin.sock")); err == nil {
+		own = append(own, admin)
+	}
+	s.own.Store(&own)
 }
 
 // hostKeys are what clients know the gateway by.

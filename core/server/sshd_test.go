@@ -153,7 +153,7 @@ func TestSSHListenerReload(t *testing.T) {
 	if got := ran(t, d, "pwd"); !strings.Contains(got, "is not who it should be") || strings.Contains(got, host.Address) {
 		t.Error(got)
 	}
-	if log := w.log.String(); !strings.Contains(log, "an ssh-ed25519 key, and host_key has SHA256:uNiV") {
+	if log := w.log.String(); !strings.Contains(log, "this ssh-ed25519 key came, and host_key has SHA256:uNiV") {
 		t.Error("the log does not say why")
 	}
 
@@ -207,6 +207,23 @@ func TestOnlySSH(t *testing.T) {
 	}
 	if to := w.s.ssh.front.Load(); to == nil || to.Address != "gw.example:2222" || len(to.HostKeys) != 1 {
 		t.Errorf("%+v", to)
+	}
+	// SC23: whatever a task lists, no forward leads back here.
+	admin := filepath.Join(w.dir, "data", "admin.sock")
+	_, port, _ := net.SplitHostPort(w.addr["api"])
+	forwards := []string{w.listener("ssh"), w.addr["api"], "localhost:" + port, "gw.example:2222", admin}
+	w.write("tasks/fix.yaml", fixTask+"  - {forward: [\""+strings.Join(forwards, `", "`)+"\"]}\n")
+	if got := w.reload(); got != "task fix changed" {
+		t.Error(got)
+	}
+	for _, to := range forwards {
+		network := "tcp"
+		if to == admin {
+			network = "unix"
+		}
+		if _, err := c.Dial(network, to); err == nil || !strings.Contains(err.Error(), "that is the gateway itself") {
+			t.Errorf("%s: %v", to, err)
+		}
 	}
 	// X14: what is open when the gateway stops ends.
 	w.end()

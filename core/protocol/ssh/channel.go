@@ -167,7 +167,7 @@ func (ch *channel) request(ctx context.Context, r *ssh.Request) (bool, error) {
 		return ch.signal(ctx, "BREAK")
 	case "window-change":
 		return ch.resize(ctx, r.Payload)
-	case "keepalive@openssh.com":
+	case keepalive:
 		return true, nil
 	}
 	if running {

@@ -32,6 +32,8 @@ type conn struct {
 	session *gate.Session
 	asked   bool // a login by a browser was begun
 
+	left    chan struct{} // closed once the client has left, or is about to be hung up on
+	leave   func()        // closes it
 	hosted  chan struct{} // closed once host or hostErr is set
 	host    ssh.Conn
 	hostErr error
@@ -64,13 +66,15 @@ func (c *conn) goes(f func() error) {
 // run serves the client until it leaves or has to.
 func (c *conn) run(chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request) error {
 	ctx := c.session.Context()
-	c.hosted = make(chan struct{})
+	c.hosted, c.left = make(chan struct{}), make(chan struct{})
+	c.leave = sync.OnceFunc(func() { close(c.left) })
 	c.statements, c.channels = map[string]*abi.Statement{}, map[*channel]bool{}
 	c.bound, c.back = map[string]*bound{}, map[string]*lent{}
 	stop := context.AfterFunc(ctx, func() { c.over(context.Cause(ctx)) })
 	defer stop()
 	c.goes(func() error { return c.reach(ctx) })
 	c.goes(func() error { return c.globals(ctx, reqs) })
+	c.goes(func() error { c.greet(); return nil })
 	for nc := range chans {
 		c.mu.Lock()
 		full := c.open >= maxChannels
@@ -100,6 +104,7 @@ func (c *conn) run(chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request) error 
 
 // hangUp ends the host's connection, now or as soon as it is there.
 func (c *conn) hangUp() {
+	c.leave()
 	c.client.Close()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -234,7 +239,7 @@ func (c *conn) globals(ctx context.Context, reqs <-chan *ssh.Request) error {
 
 func (c *conn) global(ctx context.Context, r *ssh.Request) (bool, []byte, error) {
 	switch r.Type {
-	case "keepalive@openssh.com":
+	case keepalive:
 		return true, nil, nil
 	case "no-more-sessions@openssh.com":
 		c.mu.Lock()

@@ -289,6 +289,9 @@ func (ch *channel) execute(ctx context.Context, cmd *command, ex *gate.Exchange)
 	if ctx.Err() == nil {
 		outputs.Wait()
 	}
+	if status.kind == "" && ctx.Err() == nil && !there(ch.c.host) { // why it says nothing, the end of the session tells
+		<-ctx.Done()
+	}
 	if status.kind != "" && !errors.As(context.Cause(ctx), new(*gate.Denied)) {
 		o = status.outcome()
 	} else {

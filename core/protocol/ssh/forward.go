@@ -99,7 +99,7 @@ func connectTo(nc ssh.NewChannel) (*target, error) {
 func (c *conn) connect(ctx context.Context, nc ssh.NewChannel) error {
 	to, err := connectTo(nc)
 	if err == nil {
-		err = c.elsewhere(to)
+		err = c.elsewhere(ctx, to)
 	}
 	if err != nil {
 		if e := c.session.Note(ctx, "a forward was refused: "+readable(err.Error())); e != nil {
@@ -202,36 +202,6 @@ func (c *conn) join(ctx context.Context, t *tap, client ssh.Channel, creqs <-cha
 	}
 	o.State = gate.Lost
 	return o, err
-}
-
-// elsewhere refuses a forward that would be another way into a resource, or into
-// the gateway, beside its own rules (SC23).
-func (c *conn) elsewhere(to *target) error {
-	gen := c.gate.Current()
-	if gen == nil || len(to.object) != 2 {
-		return nil
-	}
-	address := net.JoinHostPort(to.object[0], to.object[1])
-	if address == c.nc.LocalAddr().String() {
-		return errors.New("that is the gateway itself")
-	}
-	own := c.session.About().Resource
-	for name, r := range gen.Resources {
-		host, port, err := net.SplitHostPort(strings.ToLower(r.Address))
-		if err != nil || port != to.object[1] || host != to.object[0] && (name != own || !loopback(to.object[0])) {
-			continue
-		}
-		if r.Protocol == "ssh" {
-			return fmt.Errorf("that is the resource %s, which is reached by itself: ssh TASK+%s@GATEWAY", name, name)
-		}
-		return fmt.Errorf("that is the resource %s, which is reached through the gateway by %s, for a task that has it", name, r.Protocol)
-	}
-	return nil
-}
-
-func loopback(host string) bool {
-	a, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && a.IsLoopback()
 }
 
 // stopping is why a forward was ended by the gateway.

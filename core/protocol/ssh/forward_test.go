@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -177,6 +178,51 @@ func TestSC03Targets(t *testing.T) {
 	}
 	if n := g.log.count(func(e *gate.Event) bool { return e.Kind == gate.EventNote }); n != 6 {
 		t.Errorf("%d notes", n)
+	}
+}
+
+// SC23: no forward leads to the gateway, by whatever name the host has of it.
+func TestSC23TheGatewayItself(t *testing.T) {
+	g := serve(t, all, func(g *gateway) {
+		settings := g.protocol.Settings
+		g.protocol.Settings = func() *Settings {
+			s := settings()
+			s.Own = []string{"127.0.0.1:6432", "[::]:8443", "gw.example:2222", "/srv/taskgate/admin.sock"}
+			return s
+		}
+	})
+	c := g.connect(t)
+	names := []string{"localhost:6432", "x.localhost:6432", "ip6-localhost:8443", "127.9.9.9:6432", "127.0.0.1:8443", "[::1]:8443", "GW.Example:2222"}
+	if name, err := os.Hostname(); err == nil {
+		names = append(names, name+":6432")
+	}
+	list, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range list {
+		if ip, _, err := net.ParseCIDR(a.String()); err == nil {
+			names = append(names, net.JoinHostPort(ip.String(), "8443"))
+		}
+	}
+	for _, to := range names {
+		if _, err := c.Dial("tcp", to); err == nil || !strings.Contains(err.Error(), "that is the gateway itself") {
+			t.Errorf("%s: %v", to, err)
+		}
+	}
+	if _, err := c.Dial("unix", "/srv/taskgate/admin.sock"); err == nil || !strings.Contains(err.Error(), "that is the gateway itself") {
+		t.Error(err)
+	}
+	l := echo(t, "tcp", "127.0.0.1:0")
+	nc, err := c.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	says(t, nc, "to something else")
+	for host, want := range map[string]bool{"192.0.2.1": false, "gw.example": false, "2001:db8::1": false, "::": true, "127.1.2.3": true} {
+		if onMachine(host) != want {
+			t.Error(host)
+		}
 	}
 }
 

@@ -3,6 +3,8 @@ package ssh
 import (
 	"crypto/sha256"
 	"io"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -176,5 +178,26 @@ func TestSC16HoldWithInput(t *testing.T) {
 	w3.Close()
 	if err := s3.Wait(); err != nil {
 		t.Error(err)
+	}
+}
+
+// A held scp says what it waits for, ends well once that is approved, and says
+// nothing of what it did not get.
+func TestHoldOfScp(t *testing.T) {
+	g := serve(t, reviewing("sftp open write", abi.Verdict{}))
+	from, to := g.write(t, "from", "new"), g.write(t, "to", "what was there")
+	args := append([]string{"-F", "none", "-q", "-P", g.port}, g.options()[4:]...)
+	cmd := exec.Command("scp", append(args, from, who+":"+to)...)
+	cmd.Env = g.env()
+	go func() {
+		<-g.log.asked
+		g.log.decided <- gate.Decided{State: gate.Approved}
+	}()
+	got := run(t, cmd, "")
+	if got.code != 0 || !strings.Contains(got.err, "waiting for approval: request ") || strings.Contains(got.err, "remote") {
+		t.Errorf("%+v", got)
+	}
+	if b, err := os.ReadFile(to); err != nil || string(b) != "new" {
+		t.Errorf("%q, %v", b, err)
 	}
 }

@@ -167,6 +167,9 @@ func (c *conn) certificate(s *Settings, m ssh.ConnMetadata, key ssh.PublicKey) (
 	if _, ok := cert.CriticalOptions[CriticalOption]; !ok {
 		return nil, errors.New("ssh: a certificate that is not for the gateway")
 	}
+	if _, ok := cert.Extensions["no-touch-required"]; ok { // the gateway signs none of these: a token is touched (SA04)
+		return nil, errors.New("ssh: a certificate for a token that nobody touches")
+	}
 	task, _ := taskOf(m.User())
 	check := &ssh.CertChecker{SupportedCriticalOptions: []string{CriticalOption, sourceAddress}}
 	if err := check.CheckCert(Principal(task), cert); err != nil {

@@ -69,6 +69,33 @@ sftp -q -S "$SSH" -b batch "$DEST" 2>&1 | grep -v '^sftp>' ; rm batch`},
 "$SSH" "$DEST" "git init -q --bare '$HOST/repo.git'" 2>/dev/null
 git clone -q "$DEST:$HOST/repo.git" clone 2>/dev/null && cd clone && echo x >f && git add f && git -c user.name=a -c user.email=a@b commit -qm one && git push -q origin HEAD:main
 cd .. && git clone -q -b main "$DEST:$HOST/repo.git" again && cat again/f; rm -rf clone again; "$SSH" "$DEST" "rm -rf '$HOST/repo.git'"`},
+	{"Ansible", ansible("ANSIBLE_PIPELINING=0 ANSIBLE_SSH_TRANSFER_METHOD=sftp")},
+	{"Ansible, pipelined, by scp", ansible("ANSIBLE_PIPELINING=1 ANSIBLE_SSH_TRANSFER_METHOD=scp")},
+}
+
+// ansible is a playbook that pings, copies and runs.
+func ansible(settings string) string {
+	return `cat >play.yaml <<END
+- hosts: all
+  gather_facts: false
+  tasks:
+    - ping:
+    - copy: {src: big, dest: $HOST/copied, mode: "0640"}
+    - command: {argv: [sh, -c, "wc -c <$HOST/copied; echo 'it''s'"]}
+      register: ran
+    - debug: {var: ran.stdout_lines}
+    - command: {argv: [sh, -c, "exit 3"]}
+      register: bad
+      failed_when: false
+    - debug: {var: bad.rc}
+END
+printf '#!/bin/sh\nexec scp -S "$SSH" "$@"\n' >scp; printf '#!/bin/sh\nexec sftp -S "$SSH" "$@"\n' >sftp; chmod +x scp sftp; : >ansible.cfg
+export ANSIBLE_HOME=$PWD/.ansible ANSIBLE_REMOTE_TEMP=$HOST/.tmp ANSIBLE_SSH_CONTROL_PATH_DIR=$PWD/cm ANSIBLE_NOCOLOR=1 ANSIBLE_CONFIG=$PWD/ansible.cfg ` + settings + `
+ansible-playbook -i host, -e ansible_host="${DEST#*@}" -e ansible_user="${DEST%@*}" -e ansible_ssh_executable="$SSH" -e ansible_scp_executable="$PWD/scp" -e ansible_sftp_executable="$PWD/sftp" -e ansible_python_interpreter=/usr/bin/python3 play.yaml
+status=$?
+for c in cm/*; do "$SSH" -o ControlPath="$c" -O exit "$DEST" 2>/dev/null; done
+rm -rf .ansible ansible.cfg cm scp sftp play.yaml
+exit $status`
 }
 
 // side is a way to the host.
@@ -108,7 +135,7 @@ func (s *side) run(t *testing.T, script string) string {
 	here, there := t.TempDir(), t.TempDir()
 	lay(t, here)
 	lay(t, there)
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "sh", "-c", script)
 	cmd.Dir = here
@@ -151,12 +178,15 @@ func TestMatrix(t *testing.T) {
 	})
 	host, port, _ := strings.Cut(g.host.Address, ":")
 	direct := &side{"direct", g.host.User + "@" + host, wrap(t, []string{"-F", "none", "-p", port, "-i", g.host.ClientKeyFile, "-o", "IdentitiesOnly=yes", "-o", "UserKnownHostsFile=" + g.host.KnownHosts, "-o", "StrictHostKeyChecking=yes"}), os.Environ()}
-	through := &side{"through", who, wrap(t, append(g.options(), "-o", "BatchMode=no")), g.env()} // sftp -b would leave the password out
+	through := &side{"through", who, wrap(t, append(g.options(), "-o", "BatchMode=no", "-o", "PasswordAuthentication=yes")), g.env()} // sftp -b and Ansible would leave the password out
 	for _, m := range matrix {
 		if only := os.Getenv("TASKGATE_TEST_MATRIX"); only != "" && only != m.name {
 			continue
 		}
 		want, got := direct.run(t, m.script), through.run(t, m.script)
+		if strings.HasPrefix(m.name, "Ansible") && !strings.Contains(want, "ok=6    changed=3    unreachable=0    failed=0") {
+			t.Errorf("%s does not do what it should: %s", m.name, want)
+		}
 		if want != got {
 			t.Errorf("%s:\n--- direct\n%s\n--- through the gateway\n%s", m.name, want, got)
 		}

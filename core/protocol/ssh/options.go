@@ -50,6 +50,7 @@ const FrameHead = 5
 type Settings struct {
 	HostKeys  []ssh.Signer
 	Authority func(ssh.PublicKey) bool // signs the certificates that are taken as logins
+	Own       []string                 // where the gateway itself is reached: HOST:PORT, or the path of a socket
 }
 
 // Asked is a login that is under way elsewhere, in a browser.

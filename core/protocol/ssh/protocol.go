@@ -36,6 +36,7 @@ type Protocol struct {
 	unasked unasked
 
 	patience time.Duration // until a client is known; 0 is loginTime
+	alive    time.Duration // between two questions whether a peer is there; 0 is aliveTime
 }
 
 func (p *Protocol) log(session, what string, err error) {

@@ -23,6 +23,9 @@ type stranger struct {
 func (s *stranger) Error() string { return "host key " + s.key + ": " + s.why.Error() }
 func (s *stranger) Unwrap() error { return s.why }
 
+// ErrShut is a host that takes nothing of what the gateway has to open it.
+var ErrShut = errors.New("the host does not let the gateway in")
+
 // reach connects to the host while the client still says what it wants, and
 // serves what the host asks for, until one of them leaves.
 func (c *conn) reach(ctx context.Context) error {
@@ -41,7 +44,7 @@ func (c *conn) reach(ctx context.Context) error {
 	defer stop()
 	c.goes(func() error {
 		for r := range reqs { // nothing that a host says of itself reaches the client: the keys that it has are not the gateway's
-			_ = r.Reply(r.Type == "keepalive@openssh.com", nil)
+			_ = r.Reply(r.Type == keepalive, nil)
 		}
 		return nil
 	})
@@ -51,16 +54,16 @@ func (c *conn) reach(ctx context.Context) error {
 		}
 		return nil
 	})
-	gone := make(chan struct{})
 	c.goes(func() error { // the client may have left before the host was there
 		_ = c.client.Wait()
-		close(gone)
+		c.leave()
 		host.Close()
 		return nil
 	})
+	c.goes(func() error { c.watch(host); return nil })
 	err = host.Wait()
 	select {
-	case <-gone:
+	case <-c.left:
 		return nil
 	default:
 		return &said{line: "the host closed the connection", cause: err}
@@ -114,8 +117,11 @@ func Reach(ctx context.Context, up gate.Upstream, address string, o *ResourceOpt
 	host, chans, reqs, err := ssh.NewClientConn(up.Conn, address, config)
 	if err != nil {
 		up.Conn.Close()
-		if wrong != nil {
+		switch {
+		case wrong != nil:
 			err = wrong
+		case strings.Contains(err.Error(), "unable to authenticate"): // the library has no other sign of it
+			err = fmt.Errorf("%w: %w", ErrShut, err)
 		}
 		return nil, nil, nil, err
 	}
@@ -147,7 +153,7 @@ func (c *conn) there(ctx context.Context) (ssh.Conn, error) {
 		line = fmt.Sprintf("the host %s is not who it should be: nobody vouches for its key %s (session %s): tell your operator", resource, wrong.key, c.session.ID())
 	case errors.As(c.hostErr, &shell):
 		line = fmt.Sprintf("the login shell of the host %s is not what the gateway is told it is (session %s): tell your operator", resource, c.session.ID())
-	case errors.As(c.hostErr, &own), strings.Contains(c.hostErr.Error(), "unable to authenticate"):
+	case errors.As(c.hostErr, &own), errors.Is(c.hostErr, ErrShut):
 		line = fmt.Sprintf("the gateway could not log in to the host %s (session %s): tell your operator", resource, c.session.ID())
 	}
 	return nil, &said{line: line, cause: c.hostErr}

@@ -43,6 +43,7 @@ func TestSF10Spool(t *testing.T) {
 	want(t, "fsync", c.do(typeExtended, extFsync, h), "status 8")
 	want(t, "FSETSTAT", c.do(typeFsetstat, h, attrs{flags: attrMode, mode: 0o600}), "status 0")
 	want(t, "FSETSTAT", c.do(typeFsetstat, h, attrs{flags: attrTimes, mtime: 12345}), "status 0")
+	want(t, "FSETSTAT of a size", c.do(typeFsetstat, h, attrs{flags: attrSize, size: 1}), "status 8")
 	if got := sshtest.Tree(t, l.dir); strings.Contains(got, `"f"`) {
 		t.Fatal("it is there before anybody was asked")
 	}
@@ -172,6 +173,32 @@ func TestSF10Failed(t *testing.T) {
 		if !strings.Contains(line, ": failed") {
 			t.Errorf("the log says %q", line)
 		}
+	}
+}
+
+// TestSF10Ends: a file that is written over ends where scp says, also at the host,
+// and people see it.
+func TestSF10Ends(t *testing.T) {
+	l := newLab(t, review(abi.Terms{}))
+	put(t, l.dir+"/f", "what was there before")
+	c := l.connect(t)
+	h := c.open("f", flagWrite|flagCreate)
+	want(t, "WRITE", c.do(typeWrite, h, uint64(0), "new"), "status 0")
+	want(t, "FSETSTAT", c.do(typeFsetstat, h, attrs{flags: attrSize, size: 4}), "status 8")
+	want(t, "FSETSTAT", c.do(typeFsetstat, h, attrs{flags: attrSize, size: 3}), "status 0")
+	want(t, "FSETSTAT", c.do(typeFsetstat, h, attrs{flags: attrMode, mode: 0o600}), "status 0")
+	want(t, "WRITE behind its end", c.do(typeWrite, h, uint64(3), "er"), "status 8")
+	closing := c.send(typeClose, h)
+	r := l.asked(t)
+	if !strings.HasPrefix(r.Text, "sftp open write create size=3 mode=0600 ") {
+		t.Errorf("people see %s", r.Text)
+	}
+	l.decide(r, gate.Approved)
+	if a := c.answer(); a.id != closing || a.code != codeOK {
+		t.Errorf("CLOSE: %d %s", a.id, a)
+	}
+	if got := get(t, l.dir+"/f"); got != "new" {
+		t.Errorf("the file is %q", got)
 	}
 }
 

@@ -227,8 +227,11 @@ func (a *act) does() (words string, ops []abi.Operation) {
 			words += " " + m.String()
 			ops = append(ops, setstat(at(0), m))
 		}
-		if a.later.flags != 0 {
-			words += " " + a.later.String()
+		if a.later.flags&attrSize != 0 {
+			words += fmt.Sprintf(" size=%d", a.later.size)
+		}
+		if rest := a.later.String(); rest != "" {
+			words += " " + rest
 			ops = append(ops, setstat(at(0), a.later))
 		}
 	case typeOpendir:
@@ -349,11 +352,17 @@ func (r *relay) submit(a *act, cmd *abi.Command) (*running, error) {
 		a.held = true
 		return nil
 	}
+	waited := false
 	ex, err := r.session.Submit(r.waiting, cmd, func(p gate.Pending) error {
 		a.goOn(r)
 		if r.waiting.Err() != nil {
 			return context.Cause(r.waiting)
 		}
+		if waited {
+			r.say("still waiting for approval: request " + p.ID)
+			return nil
+		}
+		waited = true
 		for _, line := range waits(cmd.Statement.Text, p) {
 			r.say(line)
 		}

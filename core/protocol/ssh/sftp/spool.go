@@ -98,6 +98,9 @@ func (r *relay) keep(s *spool, offset uint64, data []byte) error {
 	if offset > math.MaxInt64-n {
 		return hostStatus(codeFailure)
 	}
+	if s.later.flags&attrSize != 0 && offset+n > s.later.size { // it was said to end there
+		return hostStatus(codeUnsupported)
+	}
 	r.mu.Lock()
 	full := r.spooled+len(data) > maxSpools
 	if !full {
@@ -128,13 +131,18 @@ func (r *relay) unspool(n int) {
 	r.mu.Unlock()
 }
 
-// spoolAttrs takes FSETSTAT of a file that is kept.
+// spoolAttrs takes FSETSTAT of a file that is kept. As for its size it may end
+// where it ends, which scp says of each file.
 func (r *relay) spoolAttrs(h *handle, id uint32, at attrs) error {
-	if at.flags&attrSize != 0 {
+	h.mu.Lock()
+	if at.flags&attrSize != 0 && at.size != h.spool.size() {
+		h.mu.Unlock()
 		return r.down.to.write(plainStatus(nil, id, codeUnsupported))
 	}
-	h.mu.Lock()
 	was := h.spool.later
+	if was.flags&^at.flags&attrSize != 0 {
+		at.size = was.size
+	}
 	if was.flags&^at.flags&attrMode != 0 {
 		at.mode = was.mode
 	}
