@@ -1,3 +1,5 @@
+// Package sqlgen makes random statements, by every way to send them, over a
+// schema in which some of what is stored is protected.
 package sqlgen
 
 import (
