@@ -1,5 +1,5 @@
 # taskgate: `make help` lists what there is.
-.PHONY: help build demo check test bypass suite bench
+.PHONY: help build demo check test bypass fuzz suite bench
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -22,7 +22,7 @@ test: ## all tests, against servers 15 and 18 (installs them where they are miss
 	@.ci/install test
 	go test -timeout 25m ./...
 	TASKGATE_TEST_MAJOR=18 go test -timeout 15m ./core/sql ./core/protocol/postgres
-	TASKGATE_TEST_MAJOR=18 go test -timeout 20m -run 'Scripts|Bypass' ./cmd/taskgate
+	TASKGATE_TEST_MAJOR=18 go test -timeout 20m -run 'Scripts|Bypass|NonInterference' ./cmd/taskgate
 	go test -race -timeout 25m ./core/gate/...
 	go test -race -timeout 15m -run 'Conversations|Laws|PW37' ./core/protocol/postgres
 
@@ -31,6 +31,11 @@ bypass: ## statements that leak or escape elsewhere, alive and then through the 
 	@.ci/install test
 	TASKGATE_TEST_MAJOR=15 go test -count 1 -timeout 20m -v -run TestBypass ./cmd/taskgate
 	TASKGATE_TEST_MAJOR=18 go test -count 1 -timeout 20m -v -run TestBypass ./cmd/taskgate
+
+fuzz: ## random statements against two databases that differ in protected values alone, until interrupted (TASKGATE_TEST_SEED, TASKGATE_TEST_MAJOR)
+	@echo "make fuzz: installs what make test installs, where it is missing"
+	@.ci/install test
+	TASKGATE_TEST_SEED=$${TASKGATE_TEST_SEED:-$$(date +%s)} TASKGATE_TEST_TIME=$${TASKGATE_TEST_TIME:-10000h} go test -count 1 -timeout 0 -v -run NonInterference ./cmd/taskgate
 
 suite: ## the parser against PostgreSQL's own regression suites of 15 and 18 (downloads their Debian sources)
 	@echo "make suite: installs what make test installs, where it is missing, and downloads the Debian source packages postgresql-15 and postgresql-18 into a temporary directory"

@@ -47,6 +47,7 @@ var may = map[string][]string{
 	"core/wasm/meter":        {},
 	"internal/keyfile":       {},
 	"internal/nearest":       {},
+	"internal/sqlgen":        {},
 	"internal/pgtest":        {},
 	"internal/dextest":       {"internal/pgtest"},
 	"internal/sshtest":       {"internal/pgtest"},

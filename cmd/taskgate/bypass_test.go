@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/md5"
@@ -17,7 +16,6 @@ import (
 	"math/big"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -197,98 +195,11 @@ func newBypassWorld(t *testing.T, schema string) *bypassWorld {
 			t.Fatal(err)
 		}
 	}
-	dir := t.TempDir()
-	bin := filepath.Join(dir, "bin")
-	if out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	if err := buildPlugin("../../plugins/tasks", filepath.Join(dir, "tasks.wasm")); err != nil {
-		t.Fatal(err)
-	}
-	w.data = filepath.Join(dir, "data")
-	for name, text := range map[string]string{
-		"users.json":     `{"ada": {"password": "lovelace", "groups": ["task:app"]}}`,
-		"password":       pg.Password,
-		"tasks/app.yaml": bypassTask,
-	} {
-		path := filepath.Join(dir, name)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(text), 0o600)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	run := func(args ...string) string {
-		cmd := exec.Command(bin, args...)
-		cmd.Dir, cmd.Env = dir, append(os.Environ(), "HOME="+dir, "XDG_CONFIG_HOME="+dir)
-		cmd.Stderr = os.Stderr
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = cmd.Process.Signal(os.Interrupt); _ = cmd.Wait() })
-		line, err := bufio.NewReader(out).ReadString('\n')
-		if err != nil {
-			t.Fatalf("%v: %v", args, err)
-		}
-		return strings.TrimSpace(line)
-	}
-	issuer := run("dev-idp", "--address", "127.0.0.1:0", "--users", "users.json")
-	config := fmt.Sprintf(`
-data: ./data
-listeners:
-  postgres: {address: "127.0.0.1:0", plain: true}
-  api: {address: "127.0.0.1:0", plain: true}
-issuers:
-  - {url: %q, client_id: taskgate}
-resources:
-  bypass: {protocol: postgres, address: "127.0.0.1:%d", database: bypass, tls: disable, logins: {app: {user: app, password: "file:password", privileged: accepted}}}
-catalog: ./tasks
-record: {results: full}
-plugins:
-  - {name: tasks, path: tasks.wasm, may: [allow, deny, review, mask], isolation: shared, cache: true}
-`, issuer, pg.Port)
-	if err := os.WriteFile(filepath.Join(dir, "gateway.yaml"), []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	var addresses map[string]string
-	if err := json.Unmarshal([]byte(run("serve")), &addresses); err != nil {
-		t.Fatal(err)
-	}
-	w.port = addresses["postgres"]
-	login := exec.Command(bin, "login", "--gateway", "http://"+addresses["api"])
-	login.Dir, login.Env = dir, append(os.Environ(), "HOME="+dir, "XDG_CONFIG_HOME="+dir)
-	login.Stderr = os.Stderr
-	out, err := login.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := login.Start(); err != nil {
-		t.Fatal(err)
-	}
-	url := ""
-	for s := bufio.NewScanner(out); s.Scan(); {
-		if u, ok := strings.CutPrefix(s.Text(), "open  "); ok {
-			url = u
-		}
-		if code, ok := strings.CutPrefix(s.Text(), "code  "); ok {
-			if out, err := exec.Command(bin, "dev-confirm", url, code, "--user", "ada", "--password", "lovelace").CombinedOutput(); err != nil {
-				t.Fatalf("%v: %s", err, out)
-			}
-		}
-	}
-	if err := login.Wait(); err != nil {
-		t.Fatal(err)
-	}
-	token := exec.Command(bin, "token", "--task", "app", "--on", "bypass", "--for", "2h")
-	token.Env = login.Env
-	token.Stderr = os.Stderr
-	b, err := token.Output()
-	if err != nil {
-		t.Fatalf("token: %v", err)
-	}
-	w.token = strings.TrimSpace(string(b))
+	g := startGateway(t, []string{"ada"}, map[string]string{"password": pg.Password, "tasks/app.yaml": bypassTask}, fmt.Sprintf(
+		`  bypass: {protocol: postgres, address: "127.0.0.1:%d", database: bypass, tls: disable, logins: {app: {user: app, password: "file:password", privileged: accepted}}}`, pg.Port))
+	g.serve(t)
+	g.login(t, "ada")
+	w.port, w.data, w.token = g.addresses["postgres"], filepath.Join(g.dir, "data"), g.token(t, "ada", "app", "bypass")
 	return w
 }
 

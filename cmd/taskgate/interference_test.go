@@ -1,0 +1,463 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/taskgate/taskgate/internal/pgtest"
+	"github.com/taskgate/taskgate/internal/sqlgen"
+)
+
+// twins are two databases that are equal but for protected values, behind the
+// real gateway.
+type twins struct {
+	gateway *gatewayWorld
+	pg      *pgtest.Server
+	super   [2]*pgx.Conn
+	users   []*twinUser
+	tasks   []string
+}
+
+// twinUser is somebody at each side; refused counts what was refused them, of
+// which a gateway bears so many a minute.
+type twinUser struct {
+	tokens  [2]map[string]string
+	refused int
+	since   time.Time
+}
+
+var sides = [2]string{"twin_a", "twin_b"}
+
+// twinTasks differ in what shows errors: one cuts them always, one where
+// something protected was reached. Under both, writes that tell of anything by
+// succeeding are refused, since such an answer is no fault of the gateway's.
+var twinTasks = map[string]string{"quiet": "oracle: refuse", "loud": "oracle: refuse\nshow_errors: true"}
+
+func newTwins(t *testing.T, users int, tasks []string) *twins {
+	t.Helper()
+	pg, err := pgtest.Start(pgtest.Major())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = pg.Stop() })
+	if _, err := pg.Psql("postgres", "ALTER SYSTEM SET autovacuum = off; ALTER SYSTEM SET statement_timeout = '20s'; ALTER SYSTEM SET jit = off; SELECT pg_reload_conf()"); err != nil {
+		t.Fatal(err)
+	}
+	if err := pg.Database(sides[0], sqlgen.Schema); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pg.Psql("postgres", fmt.Sprintf("CREATE DATABASE %s TEMPLATE %s OWNER owner", sides[1], sides[0])); err != nil { // the same OIDs
+		t.Fatal(err)
+	}
+	w := &twins{pg: pg, tasks: tasks}
+	files := map[string]string{"password": pg.Password}
+	for _, name := range tasks {
+		files["tasks/"+name+".yaml"] = sqlgen.Task(name, sides[0]+", "+sides[1], twinTasks[name])
+	}
+	var resources strings.Builder
+	var names []string
+	for i, db := range sides {
+		fmt.Fprintf(&resources, "  %s: {protocol: postgres, address: \"127.0.0.1:%d\", database: %s, tls: disable, logins: {app: {user: app, password: \"file:password\"}}}\n", db, pg.Port, db)
+		if w.super[i], err = pgx.Connect(t.Context(), pg.URL("postgres", db)); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = w.super[i].Close(context.Background()) })
+		for u := range users {
+			names = append(names, fmt.Sprintf("u%d%c", u, 'a'+i))
+		}
+	}
+	w.gateway = startGateway(t, names, files, resources.String())
+	w.gateway.write(t, "data/modules/.keep", "") // so that check compiles for serve
+	w.gateway.run(t, "operator", "check", "--live", "--accept")
+	w.gateway.serve(t)
+	for u := range users {
+		user := &twinUser{}
+		for i, db := range sides {
+			name := fmt.Sprintf("u%d%c", u, 'a'+i)
+			w.gateway.login(t, name)
+			user.tokens[i] = map[string]string{}
+			for _, task := range tasks {
+				user.tokens[i][task] = w.gateway.token(t, name, task, db)
+			}
+		}
+		w.users = append(w.users, user)
+	}
+	return w
+}
+
+// reset gives both sides new rows.
+func (w *twins) reset(t *testing.T, seed uint64, round int) {
+	t.Helper()
+	var failed [2]error
+	both(func(i int) {
+		text := sqlgen.Fill(rand.New(rand.NewPCG(seed, uint64(round))), rand.New(rand.NewPCG(seed+uint64(i)+1, uint64(round)<<20)))
+		for {
+			_, err := w.super[i].Exec(t.Context(), text)
+			var pe *pgconn.PgError
+			if errors.As(err, &pe) && pe.Code == "55P03" { // a session is still about to end
+				_, err = w.super[i].Exec(t.Context(), "ROLLBACK")
+				if err == nil {
+					continue
+				}
+			}
+			failed[i] = err
+			return
+		}
+	})
+	if err := errors.Join(failed[:]...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func both(do func(i int)) {
+	var wg sync.WaitGroup
+	for i := range 2 {
+		wg.Go(func() { do(i) })
+	}
+	wg.Wait()
+}
+
+// pair is a session at each side, of one task.
+type pair struct {
+	user *twinUser
+	conn [2]*twinConn
+}
+
+// twinConn keeps every byte that it gets, but for what is random: keys and
+// session ids. What HASH and TOKENIZE show is kept as which are equal.
+type twinConn struct {
+	nc     net.Conn
+	tokens map[string]string
+	status byte
+}
+
+func (w *twins) open(t *testing.T, task string) *pair {
+	t.Helper()
+	for {
+		for _, u := range w.users {
+			if time.Since(u.since) > time.Minute {
+				u.refused, u.since = 0, time.Now()
+			}
+		}
+		u := slices.MinFunc(w.users, func(a, b *twinUser) int { return a.refused - b.refused })
+		if u.refused > 800 {
+			time.Sleep(time.Second)
+			continue
+		}
+		p := &pair{user: u}
+		var failed [2]error
+		both(func(i int) {
+			c, err := dialServer(w.gateway.addresses["postgres"], task, u.tokens[i][task], sides[i])
+			if err != nil {
+				failed[i] = err
+				return
+			}
+			p.conn[i] = &twinConn{nc: c.conn, tokens: map[string]string{}, status: 'I'}
+		})
+		if err := errors.Join(failed[:]...); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+}
+
+func (p *pair) close() {
+	for _, c := range p.conn {
+		c.nc.Close()
+	}
+}
+
+// said is what one side answered to a step.
+type said struct {
+	text    string
+	codes   []string // of errors
+	refused int      // of them, by the gateway
+	marker  bool
+	ended   bool
+}
+
+func (p *pair) run(s *sqlgen.Step) (out [2]said) {
+	both(func(i int) { out[i] = p.conn[i].run(s) })
+	p.user.refused += max(out[0].refused, out[1].refused)
+	return out
+}
+
+var (
+	sessionID = regexp.MustCompile(`session [0-9a-zA-Z_-]+`)
+	hashShape = regexp.MustCompile(`\b[0-9a-f]{32}\b`)
+	tokShape  = regexp.MustCompile(`\b[A-Z][a-z]{2}-[0-9]{4}-[a-z]{3}\b`)
+	sideNames = strings.NewReplacer(sides[0], "twin", sides[1], "twin")
+)
+
+func (c *twinConn) run(s *sqlgen.Step) (out said) {
+	var b []byte
+	ready := 0
+	for _, m := range s.Messages {
+		switch m.(type) {
+		case *pgproto3.Query, *pgproto3.Sync:
+			ready++
+		}
+		var err error
+		if b, err = m.Encode(b); err != nil {
+			return said{text: err.Error(), ended: true}
+		}
+	}
+	_ = c.nc.SetDeadline(time.Now().Add(time.Minute))
+	if _, err := c.nc.Write(b); err != nil {
+		return said{text: "closed", ended: true}
+	}
+	var text strings.Builder
+	head := make([]byte, 5)
+	for ready > 0 {
+		if _, err := io.ReadFull(c.nc, head); err != nil {
+			out.ended = true
+			fmt.Fprintf(&text, "closed\n")
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				text.WriteString("no answer\n")
+			}
+			break
+		}
+		body := make([]byte, binary.BigEndian.Uint32(head[1:])-4)
+		if _, err := io.ReadFull(c.nc, body); err != nil {
+			out.ended = true
+			break
+		}
+		switch head[0] {
+		case 'Z':
+			ready--
+			c.status = body[0]
+		case 'E':
+			var e pgproto3.ErrorResponse
+			if e.Decode(body) == nil {
+				out.codes = append(out.codes, e.Code)
+				if e.Code == "42501" {
+					out.refused++
+				}
+			}
+		}
+		out.marker = out.marker || bytes.Contains(body, []byte(sqlgen.Marker))
+		fmt.Fprintf(&text, "%c %q\n", head[0], c.normal(body))
+	}
+	out.text = text.String()
+	return out
+}
+
+func (c *twinConn) normal(body []byte) string {
+	s := sideNames.Replace(string(body))
+	s = sessionID.ReplaceAllString(s, "session ID")
+	for _, shape := range []*regexp.Regexp{hashShape, tokShape} {
+		s = shape.ReplaceAllStringFunc(s, func(v string) string {
+			if c.tokens[v] == "" {
+				c.tokens[v] = fmt.Sprintf("token %d", len(c.tokens))
+			}
+			return c.tokens[v]
+		})
+	}
+	return s
+}
+
+// differ runs steps anew and says what differs first.
+func (w *twins) differ(t *testing.T, seed uint64, round int, task string, steps []*sqlgen.Step) (at int, out [2]said) {
+	t.Helper()
+	w.reset(t, seed, round)
+	p := w.open(t, task)
+	defer p.close()
+	for i, s := range steps {
+		out = p.run(s)
+		if out[0].text != out[1].text || out[0].marker || out[1].marker {
+			return i, out
+		}
+		if out[0].ended {
+			break
+		}
+	}
+	return -1, out
+}
+
+// apart fails unless the sides can be told apart without a gateway: a test that
+// finds no difference there would find none anywhere.
+func (w *twins) apart(t *testing.T, seed uint64) {
+	t.Helper()
+	w.reset(t, seed, 0)
+	p := &pair{user: &twinUser{}}
+	for i, db := range sides {
+		c, err := dialServer(w.pg.Addr(), "app", w.pg.Password, db)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.conn[i] = &twinConn{nc: c.conn, tokens: map[string]string{}, status: 'I'}
+	}
+	defer p.close()
+	g := sqlgen.New(rand.New(rand.NewPCG(seed, 7)), pgtest.Major())
+	differences := 0
+	for range 100 {
+		if out := p.run(g.Step(p.conn[0].status != 'I', p.conn[0].status == 'E')); out[0].text != out[1].text {
+			differences++
+		}
+	}
+	if differences < 10 {
+		t.Errorf("of 100 steps %d can be told apart at the servers themselves", differences)
+	}
+}
+
+// shrink leaves out the steps that a difference does not need.
+func (w *twins) shrink(t *testing.T, seed uint64, round int, task string, steps []*sqlgen.Step) []*sqlgen.Step {
+	t.Helper()
+	for size := (len(steps) + 1) / 2; ; size /= 2 {
+		for i := 0; i+size <= len(steps) && len(steps) > 1; {
+			fewer := slices.Delete(slices.Clone(steps), i, i+size)
+			if at, _ := w.differ(t, seed, round, task, fewer); at >= 0 {
+				steps = fewer[:at+1]
+			} else {
+				i += size
+			}
+		}
+		if size <= 1 {
+			return steps
+		}
+	}
+}
+
+// share counts statements and those that were accepted.
+type share struct{ all, accepted int }
+
+func (s *share) add(ok bool) {
+	if s.all++; ok {
+		s.accepted++
+	}
+}
+
+func (s *share) String() string {
+	return fmt.Sprintf("%d of %d accepted (%.0f %%)", s.accepted, s.all, 100*float64(s.accepted)/float64(max(s.all, 1)))
+}
+
+// TestPM01NonInterference: whatever a client sends, what it gets is the same
+// byte for byte whatever protected values, unlisted columns and unlisted tables
+// hold.
+func TestPM01NonInterference(t *testing.T) {
+	seed, lasts := uint64(1), 60*time.Second // as far as a machine gets in that time
+	if s := os.Getenv("TASKGATE_TEST_SEED"); s != "" {
+		if _, err := fmt.Sscan(s, &seed); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := os.Getenv("TASKGATE_TEST_TIME"); s != "" {
+		var err error
+		if lasts, err = time.ParseDuration(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := newTwins(t, 4, []string{"quiet", "loud"})
+	w.apart(t, seed)
+	var total, touching, control share
+	byKind, forms, codes := map[string]*share{}, map[string]*share{}, map[string]int{}
+	differences := 0
+	end := time.Now().Add(lasts)
+rounds:
+	for round := 0; time.Now().Before(end) && differences < 5; round++ {
+		task := w.tasks[round%len(w.tasks)]
+		g := sqlgen.New(rand.New(rand.NewPCG(seed, uint64(round)+7)), pgtest.Major())
+		w.reset(t, seed, round)
+		p := w.open(t, task)
+		var steps []*sqlgen.Step
+		for range 60 {
+			s := g.Step(p.conn[0].status != 'I', p.conn[0].status == 'E')
+			steps = append(steps, s)
+			failed := p.conn[0].status == 'E'
+			out := p.run(s)
+			if out[0].text != out[1].text || out[0].marker || out[1].marker {
+				p.close()
+				found := w.shrink(t, seed, round, task, steps)
+				if at, again := w.differ(t, seed, round, task, found); at >= 0 {
+					steps, out = found, again
+				}
+				for _, s := range steps {
+					t.Log(s)
+				}
+				t.Errorf("TASKGATE_TEST_SEED=%d, round %d, task %s, %d steps:\none side\n%s\nthe other\n%s", seed, round, task, len(steps), out[0].text, out[1].text)
+				differences++
+				continue rounds
+			}
+			if out[0].ended {
+				break
+			}
+			ok := !slices.ContainsFunc(out[0].codes, func(code string) bool { return code[:2] == "42" || code == "0A000" })
+			for _, code := range out[0].codes {
+				codes[code]++
+			}
+			if !s.Judged {
+				control.add(ok)
+				continue
+			}
+			if failed { // whatever it is, it is not looked at
+				continue
+			}
+			total.add(ok)
+			if s.Touches {
+				touching.add(ok)
+			}
+			for m, k := range map[*map[string]*share]string{&byKind: s.Kind, &forms: s.Form} {
+				if (*m)[k] == nil {
+					(*m)[k] = &share{}
+				}
+				(*m)[k].add(ok)
+			}
+		}
+		p.close()
+	}
+	t.Logf("seed %d on server %d: %v; of those that touch protected columns %v; %d of transactions beside them", seed, pgtest.Major(), &total, &touching, control.all)
+	for _, m := range []map[string]*share{byKind, forms} {
+		for _, k := range slices.Sorted(maps.Keys(m)) {
+			t.Logf("%-10s %v", k, m[k])
+		}
+	}
+	for _, k := range slices.Sorted(maps.Keys(codes)) {
+		t.Logf("%s %d", k, codes[k])
+	}
+	if total.accepted*5 < total.all || touching.accepted*5 < touching.all || total.all < 500 {
+		t.Errorf("%v, %v: too few to prove anything", &total, &touching)
+	}
+	onDisk(t, filepath.Join(w.gateway.dir, "data"), sqlgen.Marker)
+}
+
+// onDisk searches everything that a gateway has written.
+func onDisk(t *testing.T, data, value string) {
+	t.Helper()
+	files := 0
+	err := filepath.WalkDir(data, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() || strings.HasPrefix(path, filepath.Join(data, "modules")) {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if files++; bytes.Contains(b, []byte(value)) {
+			t.Errorf("%s holds a protected value", path)
+		}
+		return nil
+	})
+	if err != nil || files < 5 {
+		t.Errorf("%d files of the gateway: %v", files, err)
+	}
+}

@@ -1,0 +1,185 @@
+package sqlgen
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+)
+
+// Generator makes statements over the schema, most of which a server takes.
+type Generator struct {
+	*rand.Rand
+	major   int
+	wild    bool // reads what is protected as it reads anything else
+	touched bool // a table with protected columns is in the statement
+	names   int
+	ctes    []source
+	params  []param // of the statement, where it may have some
+	bound   bool
+
+	cursors, prepared []string // that the session may have by now
+	wires             []wired
+}
+
+// New gives a generator for a server of that major.
+func New(r *rand.Rand, major int) *Generator { return &Generator{Rand: r, major: major} }
+
+// source is what a FROM has brought into reach.
+type source struct {
+	alias   string
+	columns []column
+	table   bool // a row of it is a table's
+}
+
+type param struct{ kind, text string }
+
+func (g *Generator) odds(n int) bool { return g.IntN(n) == 0 }
+
+func (g *Generator) pick(list ...string) string { return list[g.IntN(len(list))] }
+
+func (g *Generator) name() string {
+	g.names++
+	return fmt.Sprintf("%c%d", 'a'+g.IntN(26), g.names)
+}
+
+// column gives a column in reach of that kind, "" where there is none.
+func (g *Generator) column(kind string, scope []source) string {
+	type at struct {
+		s source
+		c column
+	}
+	var found []at
+	for _, s := range scope {
+		for _, c := range s.columns {
+			if (kind == "" || c.kind == kind) && (!c.protected() || g.wild && g.odds(3)) {
+				found = append(found, at{s, c})
+			}
+		}
+	}
+	if len(found) == 0 {
+		return ""
+	}
+	f := found[g.IntN(len(found))]
+	if g.odds(8) || f.s.alias == "" {
+		return f.c.name
+	}
+	return f.s.alias + "." + f.c.name
+}
+
+// constants of each kind: some lie among the values of the tables, some are at
+// the ends of their type.
+var constants = map[string][]string{
+	"int": {"0", "1", "2", "3", "7", "18", "100", "-1", "NULL::int", "2147483647"}, "bigint": {"0", "3", "9223372036854775807", "NULL::bigint"},
+	"text": {"'x'", "''", "'nick'", "'eu'", "'ann1'", "'12'", "NULL::text", "'it''s'", "U&'\\00e9'", "$$two$$"}, "bool": {"true", "false", "NULL::bool"},
+	"date": {"date '2021-03-04'", "'1970-01-01'::date", "NULL::date", "date 'infinity'"}, "numeric": {"1.5", "0.0", "'NaN'::numeric", "NULL::numeric", "1e10"},
+	"timestamptz": {"timestamptz '2024-01-11 10:00+00'", "NULL::timestamptz"}, "mood": {"'low'::mood", "'high'::mood", "NULL::mood"}, "text[]": {"'{a,b}'::text[]", "ARRAY['x', NULL]", "NULL::text[]"},
+	"bytea": {`'\x00ff'::bytea`, "NULL::bytea"}, "uuid": {"'00000000-0000-0000-0000-000000000000'::uuid"}, "jsonb": {`'{"a": [1, 2]}'::jsonb`, "NULL::jsonb"}, "int4range": {"int4range(1, 5)", "'empty'::int4range"},
+}
+
+var kinds = []string{"int", "int", "int", "text", "text", "text", "bool", "date", "numeric", "mood", "text[]", "jsonb", "bigint", "timestamptz", "bytea"}
+
+func (g *Generator) constant(kind string) string {
+	if g.bound && g.odds(3) && len(g.params) < 6 {
+		if v, ok := values[kind]; ok {
+			g.params = append(g.params, param{kind, g.pick(v...)})
+			return fmt.Sprintf("$%d", len(g.params))
+		}
+	}
+	return g.pick(constants[kind]...)
+}
+
+// values are those that a parameter of a kind may have; "-" is NULL.
+var values = map[string][]string{
+	"int": {"1", "2", "3", "18", "0", "-", "x"}, "text": {"x", "", "eu", "ann1", "-", "\xff"}, "bool": {"t", "f", "-"}, "numeric": {"1.5", "NaN", "-"}, "date": {"2021-03-04", "-", "soon"},
+}
+
+// expr gives an expression of a kind. What is protected is in it only where the
+// generator is wild.
+func (g *Generator) expr(kind string, depth int, scope []source) string {
+	if g.odds(40) { // one that does not fit
+		kind = kinds[g.IntN(len(kinds))]
+	}
+	if depth <= 0 || g.odds(4) {
+		if c := g.column(kind, scope); c != "" && !g.odds(4) {
+			return c
+		}
+		return g.constant(kind)
+	}
+	e := func(kind string) string { return g.expr(kind, depth-1, scope) }
+	switch g.IntN(12) {
+	case 0:
+		return fmt.Sprintf("coalesce(%s, %s)", e(kind), e(kind))
+	case 1:
+		return fmt.Sprintf("CASE WHEN %s THEN %s ELSE %s END", g.condition(depth-1, scope), e(kind), e(kind))
+	case 2:
+		return "(" + g.scalar(kind, depth-1, scope) + ")"
+	case 3:
+		return fmt.Sprintf("nullif(%s, %s)", e(kind), e(kind))
+	case 4:
+		return fmt.Sprintf("(ARRAY[%s, %s])[%s]", e(kind), e(kind), g.pick("1", "2", e("int")))
+	case 5:
+		return fmt.Sprintf("%s(%s, %s)", g.pick("greatest", "least"), e(kind), e(kind))
+	}
+	forms := map[string][]string{
+		"int": {"(# + #)", "(# - #)", "(# * #)", "(# / #)", "(# % 7)", "abs(#)", "-#", "length(@)", "ascii(@)", "position('a' in @)", "extract(year from ^)::int", "cardinality(~)", "(@)::int", "CAST(% AS int)", "strpos(@, @)",
+			"array_length(~, 1)", "width_bucket(#, 0, 100, 5)", "sign(#)::int", "(# & 3)", "(# << 1)", "octet_length(@)", "jsonb_array_length(!)", "(! ->> 'a')::int", "bit_length(@)", "hashtext(@)", "div(%, 2)::int", "num_nulls(#, @)", "char_length(@)"},
+		"bigint": {"(#)::bigint", "factorial(3)::bigint", "(# + 1::bigint)"},
+		"text": {"upper(@)", "lower(@)", "(@ || @)", "substr(@, #, 2)", "left(@, 3)", "repeat(@, 2)", "replace(@, 'a', @)", "(#)::text", "md5(@)", "concat(@, #, ^)", "concat_ws('-', @, #)", "format('%s:%L', @, #)", "to_char(#, '999')",
+			"array_to_string(~, ',')", "translate(@, 'ab', 'xy')", "quote_literal(@)", "(?)::text", "trim(both 'a' from @)", "overlay(@ placing 'zz' from 1 for 2)", "(! ->> 'a')", "split_part(@, 'a', 1)", "reverse(@)", "initcap(@)", "lpad(@, 5)", "to_json(@)::text",
+			"(~)[1]", "pg_typeof(#)::text", "regexp_replace(@, '[a-c]', 'x', 'g')", "@ COLLATE \"C\"", "row(#, @)::text", "json_build_object('k', @)::text", "xmlelement(name n, @)::text", "encode(convert_to(@, 'UTF8'), 'hex')", "substring(@ from '[a-z]+')", "chr(65 + abs(# % 20))", "to_hex(#)"},
+		"bool":        {"(# = #)", "(@ LIKE 'a%')", "(# < #)", "(@ ~ '^[a-m]')", "(# IS NULL)", "(@ IS DISTINCT FROM @)", "(NOT (# > 1))", "(# BETWEEN # AND #)", "((#, @) = (#, @))", "(# = ANY (ARRAY[#, 2]))", "(@ IN (@, 'x'))", "(~ && ~)", "(! @> '{}')", "('a' = ANY (~))", "starts_with(@, 'a')", "(? > 'low')", "(date '2020-01-01', ^) OVERLAPS (^, ^)"},
+		"date":        {"(^ + #)", "make_date(2020, 1, #)", "least(^, ^)", "(@)::date", "(^ + interval '1 day')::date", "date_trunc('month', ^)::date"},
+		"numeric":     {"(% + %)", "(% / %)", "round(%, 1)", "(#)::numeric", "trunc(%)", "sqrt(abs(%))::numeric", "(% ^ 2)", "ln(%)", "scale(%)::numeric"},
+		"mood":        {"(@)::mood", "enum_first(?)"},
+		"text[]":      {"(~ || @)", "array_append(~, @)", "string_to_array(@, 'a')", "ARRAY[@, @]", "array_remove(~, @)", "(~)[1:1]"},
+		"jsonb":       {"jsonb_build_object('a', #, 'b', @)", "to_jsonb(@)", "(! -> 'a')", "(! || '{\"z\": 1}')", "jsonb_build_array(#, @, ^)", "(@)::jsonb", "jsonb_set(!, '{a}', '1')", "to_jsonb(~)"},
+		"timestamptz": {"date_trunc('day', timestamptz '2024-01-11 10:00+00')", "(^)::timestamptz"},
+		"bytea":       {"convert_to(@, 'UTF8')", "decode(md5(@), 'hex')", "(@)::bytea"},
+	}[kind]
+	if len(forms) == 0 || g.odds(9) {
+		if c := g.column(kind, scope); c != "" {
+			return c
+		}
+		return g.constant(kind)
+	}
+	return g.fill(g.pick(forms...), depth-1, scope)
+}
+
+// fill puts expressions into a form: # int, @ text, ^ date, % numeric, ~ text[],
+// ? mood, ! jsonb. A sign within quotes is itself.
+func (g *Generator) fill(form string, depth int, scope []source) string {
+	var b strings.Builder
+	quoted := false
+	for i, c := range form {
+		kind := map[rune]string{'#': "int", '@': "text", '^': "date", '%': "numeric", '~': "text[]", '?': "mood", '!': "jsonb"}[c]
+		if c == '\'' {
+			quoted = !quoted
+		}
+		operator := c == '~' && (strings.HasPrefix(form[i:], "~ '")) || c == '@' && strings.HasPrefix(form[i:], "@> ") || c == '%' && strings.HasPrefix(form[i:], "% 7") || c == '^' && strings.HasPrefix(form[i:], "^ 2")
+		if kind == "" || quoted || operator {
+			b.WriteRune(c)
+			continue
+		}
+		b.WriteString(g.expr(kind, depth, scope))
+	}
+	return b.String()
+}
+
+func (g *Generator) condition(depth int, scope []source) string {
+	if depth <= 0 {
+		return g.fill(g.pick("(# = #)", "(# < #)", "(@ = @)", "(# IS NOT NULL)", "(@ < @)"), 0, scope)
+	}
+	switch g.IntN(12) {
+	case 0:
+		return fmt.Sprintf("EXISTS (%s)", g.some(depth-1, scope))
+	case 1:
+		return fmt.Sprintf("%s %s (%s)", g.expr("int", depth-1, scope), g.pick("IN", "NOT IN", "= ANY", ">= ALL", "<> SOME"), g.scalar("int", depth-1, scope))
+	case 2:
+		return "(" + g.condition(depth-1, scope) + g.pick(" AND ", " OR ") + g.condition(depth-1, scope) + ")"
+	case 3:
+		return "true"
+	case 4:
+		return "(" + g.expr("bool", depth, scope) + ") IS " + g.pick("NOT TRUE", "UNKNOWN", "NOT FALSE")
+	}
+	return g.expr("bool", depth, scope)
+}

@@ -1,0 +1,117 @@
+package sqlgen
+
+import (
+	"fmt"
+	"strings"
+)
+
+// column is one of a table's. mask is what a task shows it through, "" for one
+// that it shows as it is and "-" for one that it does not list.
+type column struct {
+	name, kind, mask string
+	generated        bool
+}
+
+func (c column) protected() bool { return c.mask != "" }
+
+type table struct {
+	name    string
+	columns []column
+	view    bool   // its masks are those of what stands beneath
+	writes  string // which of insert, update, delete are listed
+	effects string
+}
+
+// columns reads "name kind mask" lines.
+func columns(text string) (list []column) {
+	for line := range strings.Lines(text) {
+		f := strings.Fields(line)
+		if len(f) < 2 {
+			continue
+		}
+		c := column{name: strings.TrimSuffix(f[0], "!"), kind: f[1], mask: strings.Join(f[2:], " ")}
+		c.generated = c.name != f[0]
+		list = append(list, c)
+	}
+	return list
+}
+
+// tables are what a task lists of the schema.
+var tables = []table{
+	{name: "people", writes: "insert update delete", effects: "public.log, public.hidden, public.people, trigger public.people.tell, trigger public.people.note_it", columns: columns(`
+		id int
+		name text
+		grp int
+		mood mood
+		nick text
+		age int
+		joined date
+		amount numeric
+		tags text[]
+		name_len! int
+		ssn text null
+		email text fixed("hidden")
+		card text keep(2, 4)
+		pay int bucket(100)
+		born date trunc("month")
+		seen timestamptz trunc("hour")
+		score numeric bucket(10)
+		raw bytea null
+		uid uuid fixed("00000000-0000-0000-0000-000000000000")
+		doc jsonb null
+		upper_ssn! text null
+		note text -
+		extra int -`)},
+	{name: "grp", writes: "insert update delete", effects: "public.people, trigger public.people.tell", columns: columns("id int\ntitle text\nrank int")},
+	{name: "keyed", columns: columns("id int\ngrp int\nlabel text\nhs text hash\ntok text tokenize")},
+	{name: "log", writes: "insert update delete", effects: "trigger public.log.late", columns: columns("id! int\nperson int\nbody text\nat int")},
+	{name: "guarded", writes: "insert update delete", columns: columns("id int\nlabel text\nplain int\ncode text null\npin int fixed(\"7\")\nref int null\nspan int4range null\ndom text null")},
+	{name: "sales", writes: "insert update delete", columns: columns("id int\nregion text\namount int\nsecret text fixed(\"none\")\nmargin int -")},
+	{name: "sales_eu", writes: "update", columns: columns("id int\nregion text\namount int\nsecret text fixed(\"none\")\nmargin int -")},
+	{name: "base", writes: "insert update delete", columns: columns("id int\nlabel text\ncode text keep(2, 4)\nspare text -")},
+	{name: "derived", writes: "insert update", columns: columns("id int\nlabel text\ncode text keep(2, 4)\nmore int\nspare text -")},
+	{name: "docs", writes: "insert update delete", columns: columns("id int\nowner text\nlevel int\nbody text null")},
+	{name: "v_vault", view: true, columns: columns("id int\nv text null")},
+	{name: "v_people", view: true, writes: "update", effects: "public.people, trigger public.people.tell", columns: columns("id int\nname text\ntax text null\nnumber text keep(2, 4)")},
+	{name: "v_adults", view: true, columns: columns("id int\nname text\nage int\nemail text fixed")},
+	{name: "v_some", view: true, writes: "update insert", effects: "public.people, trigger public.people.tell", columns: columns("id int\nname text\ngrp int\nssn text null")},
+	{name: "v_groups", view: true, columns: columns("id int\ntitle text\nn bigint\noldest int")},
+	{name: "v_both", view: true, columns: columns("id int\nlabel text\ncode text null")},
+	{name: "m_people", view: true, columns: columns("id int\nname text\ns text null\npay int bucket(100)")},
+	{name: "v_instead", view: true, writes: "insert update", effects: "trigger public.v_instead.instead", columns: columns("id int\nlabel text")},
+}
+
+// Task gives a task file over the schema. more are further lines of it.
+func Task(name, resources, more string) string {
+	var b, masks strings.Builder
+	fmt.Fprintf(&b, "task: %s\nresources: [%s]\n%s\nallow:\n", name, resources, more)
+	for _, t := range tables {
+		var read, write []string
+		for _, c := range t.columns {
+			if c.mask == "-" {
+				continue
+			}
+			read = append(read, c.name)
+			if !c.generated {
+				write = append(write, c.name)
+			}
+			if c.protected() && !t.view {
+				quoted := "'" + c.mask + "'"
+				fmt.Fprintf(&masks, "  - {column: public.%s.%s, with: %s}\n", t.name, c.name, quoted)
+			}
+		}
+		fmt.Fprintf(&b, "  - {verbs: [select], tables: [public.%s], columns: [%s]}\n", t.name, strings.Join(read, ", "))
+		effects := ""
+		if t.effects != "" {
+			effects = ", effects: [" + t.effects + "]"
+		}
+		for verb := range strings.FieldsSeq(t.writes) {
+			if verb == "delete" {
+				fmt.Fprintf(&b, "  - {verbs: [delete], tables: [public.%s]%s}\n", t.name, effects)
+				continue
+			}
+			fmt.Fprintf(&b, "  - {verbs: [%s], tables: [public.%s], columns: [%s]%s}\n", verb, t.name, strings.Join(write, ", "), effects)
+		}
+	}
+	return b.String() + "mask:\n" + masks.String() + "  - {column: public.vault.v, with: 'null'}\n"
+}

@@ -1,0 +1,185 @@
+package sqlgen
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// change is an INSERT, UPDATE, DELETE or MERGE.
+func (g *Generator) change() string {
+	var t *table
+	verb := g.pick("insert", "insert", "update", "update", "update", "delete", "merge")
+	for t = g.table(); verb != "merge" && !strings.Contains(t.writes, verb) || verb == "merge" && t.view; t = g.table() {
+		if g.wild && !t.view {
+			break
+		}
+	}
+	if slices.ContainsFunc(t.columns, column.protected) {
+		g.touched = true
+	}
+	head := ""
+	defer func(n int) { g.ctes = g.ctes[:n] }(len(g.ctes))
+	if g.odds(8) {
+		head = g.with(1, nil)
+	}
+	in := []source{{alias: "t", columns: bare(g.listed(t)), table: true}}
+	switch verb {
+	case "insert":
+		return head + g.insert(t, in)
+	case "update":
+		text := fmt.Sprintf("%sUPDATE %s AS t SET %s", head, g.only(t), g.sets(t, in))
+		if g.odds(3) {
+			from, s := g.from(1, nil, nil)
+			in = with(in, s...)
+			text += " FROM " + from
+		}
+		return text + " WHERE " + g.key(in) + g.returning(in)
+	case "delete":
+		text := fmt.Sprintf("%sDELETE FROM %s AS t", head, g.only(t))
+		if g.odds(3) {
+			from, s := g.from(1, nil, nil)
+			in = with(in, s...)
+			text += " USING " + from
+		}
+		return text + " WHERE " + g.key(in) + g.returning(in)
+	}
+	from, s := g.from(0, nil, nil)
+	all := with(in, s...)
+	text := fmt.Sprintf("%sMERGE INTO %s AS t USING %s ON %s", head, g.only(t), from, g.key(all))
+	text += g.pick("", " WHEN MATCHED AND "+g.condition(1, all)+" THEN UPDATE SET "+g.sets(t, all), " WHEN MATCHED THEN DELETE", " WHEN MATCHED THEN DO NOTHING")
+	list, values := g.some_(t, s)
+	text += " WHEN NOT MATCHED THEN " + g.pick("DO NOTHING", fmt.Sprintf("INSERT (%s) VALUES (%s)", list, values))
+	if g.major >= 17 {
+		text += g.returning(in)
+	}
+	return text
+}
+
+func (g *Generator) only(t *table) string {
+	if !t.view && g.odds(10) {
+		return "ONLY " + t.name
+	}
+	return t.name
+}
+
+// key mostly hits one row.
+func (g *Generator) key(in []source) string {
+	if g.odds(3) {
+		return g.condition(1, in)
+	}
+	return fmt.Sprintf("t.id = %s", g.constant("int"))
+}
+
+// writable are columns of a table that a statement may set.
+func (g *Generator) writable(t *table) (list []column) {
+	for _, c := range t.columns {
+		if c.mask != "-" && !c.generated && (!c.protected() || g.odds(4)) || g.wild && g.odds(5) {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+// some_ gives columns and values for them.
+func (g *Generator) some_(t *table, in []source) (list, values string) {
+	var names, out []string
+	for i, c := range g.writable(t) {
+		if i > 1 && g.odds(2) {
+			continue
+		}
+		names = append(names, c.name)
+		switch {
+		case c.name == "id" && !g.odds(4):
+			out = append(out, g.pick("1", "3", "30", "31", "50", "-"))
+			if out[len(out)-1] == "-" {
+				out[len(out)-1] = g.expr("int", 1, in)
+			}
+		case g.odds(12):
+			out = append(out, "DEFAULT")
+		default:
+			out = append(out, g.expr(c.kind, 1, in))
+		}
+	}
+	if len(names) == 0 {
+		return "id", "77"
+	}
+	return strings.Join(names, ", "), strings.Join(out, ", ")
+}
+
+func (g *Generator) sets(t *table, in []source) string {
+	var list []string
+	for range 1 + g.IntN(2) {
+		can := g.writable(t)
+		if len(can) == 0 {
+			break
+		}
+		c := can[g.IntN(len(can))]
+		value := g.expr(c.kind, 1, in)
+		if g.wild && g.odds(2) { // of whatever is in reach
+			value = g.copied(in).name
+		}
+		switch g.IntN(8) {
+		case 0:
+			value = "DEFAULT"
+		case 1:
+			value = "(" + g.scalar(c.kind, 1, in) + ")"
+		}
+		if g.odds(10) {
+			list = append(list, fmt.Sprintf("(%s) = ROW (%s)", c.name, value))
+			continue
+		}
+		list = append(list, c.name+" = "+value)
+	}
+	if len(list) == 0 {
+		return "id = 1"
+	}
+	return strings.Join(list, ", ")
+}
+
+func (g *Generator) insert(t *table, in []source) string {
+	list, values := g.some_(t, nil)
+	over := ""
+	if t.name == "people" || t.name == "log" {
+		over = g.pick("", "", "OVERRIDING SYSTEM VALUE ", "OVERRIDING USER VALUE ")
+	}
+	text := fmt.Sprintf("INSERT INTO %s AS t (%s) %sVALUES (%s)", t.name, list, over, values)
+	switch g.IntN(8) {
+	case 0:
+		text = "INSERT INTO " + t.name + " AS t DEFAULT VALUES"
+	case 1, 2:
+		from, s := g.from(1, nil, nil)
+		var out []string
+		for name := range strings.SplitSeq(list, ", ") {
+			i := slices.IndexFunc(t.columns, func(c column) bool { return c.name == name })
+			kind := t.columns[max(i, 0)].kind
+			out = append(out, g.expr(kind, 1, s))
+			if g.wild && g.odds(3) {
+				out[len(out)-1] = g.copied(s).name
+			}
+		}
+		text = fmt.Sprintf("INSERT INTO %s AS t (%s) %sSELECT %s FROM %s%s", t.name, list, over, strings.Join(out, ", "), from, g.where(1, s))
+	case 3:
+		_, again := g.some_(t, nil)
+		if strings.Count(again, ",") == strings.Count(values, ",") {
+			text += ", (" + again + ")"
+		}
+	}
+	if !t.view && g.odds(3) {
+		excluded := with(in, source{alias: "excluded", columns: in[0].columns})
+		text += g.pick(" ON CONFLICT DO NOTHING", " ON CONFLICT (id) DO NOTHING", " ON CONFLICT ON CONSTRAINT "+t.name+"_pkey DO NOTHING", " ON CONFLICT (id) DO UPDATE SET "+g.sets(t, excluded)+g.pick("", " WHERE "+g.condition(1, in)))
+	}
+	return text + g.returning(in)
+}
+
+func (g *Generator) returning(in []source) string {
+	if g.odds(2) {
+		return ""
+	}
+	if g.major >= 18 && g.odds(6) {
+		c := in[0].columns[g.IntN(len(in[0].columns))]
+		return fmt.Sprintf(" RETURNING old.%s AS o, new.%s AS n", c.name, c.name)
+	}
+	list, _, _ := g.list(1, in[:1], in[:1])
+	return " RETURNING " + strings.Join(list, ", ")
+}
