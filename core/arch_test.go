@@ -32,6 +32,7 @@ var may = map[string][]string{
 	"core/protocol/ssh":      {"abi", "core/gate", "core/shell", "core/protocol/ssh/sftp", "core/mask"},
 	"core/protocol/ssh/sftp": {"abi", "core/gate", "core/shell", "core/mask"},
 	"core/shell":             {"abi"},
+	"core/grants":            {"abi", "core/catalog", "core/sql", "core/sql/schema", "plugins/tasks/policy"},
 	"core/mask":              {"abi", "internal/nearest"},
 	"core/record":            {"core/gate"},
 	"core/server":            {"internal/keyfile", "abi", "core/gate", "core/config", "core/catalog", "core/wasm", "core/approval", "core/mask", "core/audit", "core/auth", "core/record", "core/store", "core/strict", "core/sql/schema", "core/protocol/..."},

@@ -35,7 +35,7 @@ func main() {
 		SilenceUsage: true, SilenceErrors: true}
 	root.PersistentFlags().StringP("config", "c", "gateway.yaml", "the gateway's configuration")
 	root.PersistentFlags().StringArray("set", nil, "KEY.KEY=VALUE lies over the file, as TASKGATE_KEY__KEY does")
-	root.AddCommand(serveCommand(), checkCommand(), schemaCommand(), reloadCommand(), statusCommand(), killCommand(), explainCommand(),
+	root.AddCommand(serveCommand(), checkCommand(), schemaCommand(), reloadCommand(), statusCommand(), killCommand(), explainCommand(), compileCommand(),
 		approvalsCommand(), decideCommand("approve", "approve a request: what it holds runs once enough people have"), decideCommand("deny", "deny a request: what it holds does not run"),
 		sessionsCommand(), replayCommand(), auditCommand(), pluginCommand(),
 		loginCommand(), whoamiCommand(), tokenCommand(), psqlCommand(), sshCommand(), sshConfigCommand(), sshCertificateCommand(), logoutCommand(), devIDPCommand(), devConfirmCommand(),

@@ -60,12 +60,7 @@ type live struct {
 }
 
 func (l *live) read(ctx context.Context, r *config.Resource, t *catalog.Task) error {
-	login := t.Login
-	if login == "" {
-		for login = range r.Logins {
-			break
-		}
-	}
+	login := loginOf(r, t)
 	if l.logins[r.Name+"\x00"+login] {
 		return nil
 	}
@@ -77,7 +72,7 @@ func (l *live) read(ctx context.Context, r *config.Resource, t *catalog.Task) er
 	if r.Protocol == "ssh" {
 		return reachHost(ctx, res, login)
 	}
-	s, err := postgres.LoadSchema(ctx, func(ctx context.Context) (gate.Upstream, error) { return Dialer{}.Dial(ctx, res, login) })
+	s, err := schemaOf(ctx, res, login)
 	if err != nil {
 		return err
 	}
@@ -86,6 +81,34 @@ func (l *live) read(ctx context.Context, r *config.Resource, t *catalog.Task) er
 	}
 	l.schemas[r.Name] = s
 	return nil
+}
+
+// loginOf is the login of a task at one of its resources.
+func loginOf(r *config.Resource, t *catalog.Task) string {
+	login := t.Login
+	if login == "" {
+		for login = range r.Logins {
+			break
+		}
+	}
+	return login
+}
+
+func schemaOf(ctx context.Context, res *gate.Resource, login string) (*schema.Schema, error) {
+	return postgres.LoadSchema(ctx, func(ctx context.Context) (gate.Upstream, error) { return Dialer{}.Dial(ctx, res, login) })
+}
+
+// Schema asks a database for its tables, by the login that a task has there.
+func Schema(ctx context.Context, r *config.Resource, t *catalog.Task) (*schema.Schema, error) {
+	res, err := resource(r)
+	if err != nil {
+		return nil, err
+	}
+	s, err := schemaOf(ctx, res, loginOf(r, t))
+	if err != nil {
+		return nil, fmt.Errorf("resource %s at %s: %w", r.Name, r.Address, err)
+	}
+	return s, nil
 }
 
 func qualify(name string) schema.Name {

@@ -283,7 +283,7 @@ func TestPM13NonInterference(t *testing.T) {
 		texts, seed = n, rand.Uint64()
 		t.Log("seed ", seed)
 	}
-	g := generator{rand.New(rand.NewPCG(1, seed)), pgtest.Major(), false}
+	g := generator{Rand: rand.New(rand.NewPCG(1, seed)), major: pgtest.Major()}
 	ran, hid := 0, 0
 	for range texts {
 		text := g.statement()

@@ -31,6 +31,16 @@ type generator struct {
 	*rand.Rand
 	major int
 	nice  bool // mostly what the task lists
+
+	may  map[string]map[string][]string // what it lists: by table and verb the columns; nil is granted
+	more []string                       // further tables, with the columns of the twins
+}
+
+func (g generator) lists(table string) map[string][]string {
+	if g.may != nil {
+		return g.may[table]
+	}
+	return granted[table]
 }
 
 // src is what a FROM has brought into reach.
@@ -71,12 +81,12 @@ func (g generator) named(alias string, cols, listed []string) (string, src) {
 }
 
 func (g generator) table() (string, []string, []string) {
-	t := pick(g, "p", "q", "r", "p", "q", "r", "v", "kid", "part", "a")
+	t := pick(g, append(g.more, "p", "q", "r", "p", "q", "r", "v", "kid", "part", "a")...)
 	cols := map[string][]string{"v": {"id", "c", "a"}, "a": {"id", "p", "x", "d"}}[t]
 	if cols == nil {
 		cols = twinColumns
 	}
-	return pick(g, "", "", "only ", "public.") + t, cols, granted[t]["select"]
+	return pick(g, "", "", "only ", "public.") + t, cols, g.lists(t)["select"]
 }
 
 // from gives one element of a FROM clause. near is what LATERAL can see.
@@ -386,7 +396,7 @@ func (g generator) change(ctes []src, merge bool) string {
 	if alias != t {
 		as = " as " + alias
 	}
-	can := granted[t]
+	can := g.lists(t)
 	in := []src{{alias, twinColumns, can["select"]}}
 	targets := twinColumns
 	if g.nice && len(can["update"]) > 0 {

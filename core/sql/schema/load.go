@@ -92,10 +92,10 @@ func (l *loader) relations() error {
 			n.nspname IN ('pg_catalog', 'information_schema', 'pg_toast'),
 			coalesce((SELECT e.extname::text FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
 				WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e' LIMIT 1), ''),
-			pg_has_role(c.relowner, 'USAGE')
+			pg_has_role(c.relowner, 'USAGE'), c.relkind = 'v' AND EXISTS (SELECT FROM pg_options_to_table(c.reloptions) WHERE option_name = 'security_invoker' AND option_value::boolean)
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 		WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c') AND n.nspname !~ '^pg_(toast|temp)' ORDER BY n.nspname, c.relname`,
-		[]any{&r.OID, &r.Name.Namespace, &r.Name.Name, &kind, &r.Owner, &r.RowLevel, &r.Persistent, &r.RowType, &r.System, &r.Extension, &owned}, func() {
+		[]any{&r.OID, &r.Name.Namespace, &r.Name.Name, &kind, &r.Owner, &r.RowLevel, &r.Persistent, &r.RowType, &r.System, &r.Extension, &owned, &r.Invoker}, func() {
 			n := r
 			n.Kind = kind[0]
 			l.s.Relations[n.OID] = &n

@@ -86,6 +86,7 @@ type Relation struct {
 	System       bool // in pg_catalog or information_schema
 	RowType      OID
 	Extension    string // that it belongs to
+	Invoker      bool   // a view whose reader needs rights on what is beneath it
 }
 
 // Column of a relation by its name, nil where there is none.

@@ -81,6 +81,7 @@ func TestJudge(t *testing.T) {
 		"not the floor":              {[]abi.Operation{{Verb: "commit prepared", Kind: abi.KindTransaction, Effect: abi.EffectWrite}}, abi.Deny, ""},
 		"PS10 set role":              {[]abi.Operation{{Verb: "set", Kind: abi.KindSetting, Object: []string{"role"}, Effect: abi.EffectWrite}}, abi.Deny, "role"},
 		"rows locked, updatable":     {[]abi.Operation{op("select", "public.orders", abi.RowLock, "", "id")}, abi.Allow, ""},
+		"rows locked, deletable":     {[]abi.Operation{op("select", "public.notes", abi.RowLock, "", "a")}, abi.Deny, "locking rows"},
 		"insert, every column":       {[]abi.Operation{op("insert", "public.notes", 0, "", "a", "b")}, abi.Allow, ""},
 	} {
 		v := abi.Verdict{}
