@@ -25,19 +25,20 @@ import (
 
 // explained is what `taskgate explain --json` prints.
 type explained struct {
-	Canonical  string   `json:"canonical,omitempty"`
-	Operations []string `json:"operations"`
-	Outputs    []string `json:"outputs,omitempty"`
-	Masks      []masked `json:"masks,omitempty"`
-	Incomplete string   `json:"incomplete,omitempty"`
-	Error      string   `json:"error,omitempty"`
-	Decision   string   `json:"decision"`
-	Reasons    []reason `json:"reasons,omitempty"`
-	Needs      []needed `json:"needs,omitempty"` // who has to approve what is held
-	Returned   uint64   `json:"rows_returned,omitempty"`
-	Written    uint64   `json:"rows_written,omitempty"`
-	Oracle     bool     `json:"oracle,omitempty"` // a constraint may tell of a masked column, as the task accepts
-	Stdin      bool     `json:"stdin,omitempty"`  // of a program: what the client sends may pass
+	Canonical  string       `json:"canonical,omitempty"`
+	Operations []string     `json:"operations"`
+	Outputs    []string     `json:"outputs,omitempty"`
+	Masks      []masked     `json:"masks,omitempty"`
+	Texts      []maskedText `json:"texts,omitempty"`
+	Incomplete string       `json:"incomplete,omitempty"`
+	Error      string       `json:"error,omitempty"`
+	Decision   string       `json:"decision"`
+	Reasons    []reason     `json:"reasons,omitempty"`
+	Needs      []needed     `json:"needs,omitempty"` // who has to approve what is held
+	Returned   uint64       `json:"rows_returned,omitempty"`
+	Written    uint64       `json:"rows_written,omitempty"`
+	Oracle     bool         `json:"oracle,omitempty"` // a constraint may tell of a masked column, as the task accepts
+	Stdin      bool         `json:"stdin,omitempty"`  // of a program: what the client sends may pass
 }
 
 // masked is an output that is shown through a mask.
@@ -47,6 +48,12 @@ type masked struct {
 	Name      string `json:"name"`
 	Rule      string `json:"rule"`
 	Column    string `json:"column"`
+}
+
+// maskedText is what is masked in each line of what a host answers.
+type maskedText struct {
+	What string `json:"what"`
+	By   string `json:"by"`
 }
 
 // needed is what one guard asks for before the text may run.
@@ -96,6 +103,9 @@ func explainCommand() *cobra.Command {
 			}
 			for _, m := range out.Masks {
 				say("masked", m.String())
+			}
+			for _, t := range out.Texts {
+				say("masked", t.String())
 			}
 			if out.Oracle {
 				say("oracle", "a constraint may tell of a masked column, as the task accepts")
@@ -281,6 +291,9 @@ func (out *explained) judged(e *gate.Explained, st *abi.Statement) {
 		}
 		out.Masks = append(out.Masks, masked{m.Statement + 1, m.Index + 1, name, m.Rule.String(), m.Column})
 	}
+	for _, t := range e.Texts {
+		out.Texts = append(out.Texts, maskedText{t.What, t.By})
+	}
 	for _, n := range e.Needs {
 		out.Needs = append(out.Needs, needed{n.Guard, n.Groups, max(n.People, 1), (time.Duration(n.Within) * time.Second).String(), n.Justify, n.Summary})
 	}
@@ -289,6 +302,8 @@ func (out *explained) judged(e *gate.Explained, st *abi.Statement) {
 		out.Returned, out.Written = e.Verdict.Terms.RowsReturned, e.Verdict.Terms.RowsWritten
 	}
 }
+
+func (t maskedText) String() string { return "of each line " + t.What + ": masked by " + t.By }
 
 func (m *masked) String() string {
 	s := fmt.Sprintf("output %d %s: masked by %s because of %s", m.Output, m.Name, m.Rule, m.Column)

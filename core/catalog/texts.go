@@ -82,6 +82,9 @@ func (t *Task) texts(list []strict.Node) {
 				case err != nil:
 					ok = false
 					v.Fault("%v", err)
+				case r.Kind == abi.MaskCustom:
+					ok = false
+					v.Fault("a custom mask is a guard's own, and this is the task's: a plugin with may: [mask] says itself what of a text it masks")
 				}
 				l.Rule = r
 			},

@@ -11,9 +11,10 @@ import (
 type Explained struct {
 	Verdict abi.Verdict // with the strictest limits of all guards
 	Masks   []Masking
-	Needs   []Need  // who has to approve it, where it is held
-	Oracle  bool    // a constraint may tell of a masked column, as the task accepts
-	Refused *Denied // what the gate itself refuses of what the guards let through
+	Texts   []TextMasking // of each line of the answer's text
+	Needs   []Need        // who has to approve it, where it is held
+	Oracle  bool          // a constraint may tell of a masked column, as the task accepts
+	Refused *Denied       // what the gate itself refuses of what the guards let through
 }
 
 // Masking is one output that is masked.
@@ -22,6 +23,9 @@ type Masking struct {
 	Column           string // because of which
 	Rule             mask.Rule
 }
+
+// TextMasking is what is masked in the text of an answer, and by what.
+type TextMasking struct{ What, By string }
 
 // opaque says whether a statement is one text for a host's shell, which a guard
 // may let through as it is.
@@ -72,7 +76,7 @@ func Explain(st *abi.Statement, guards []Guard, said []*abi.Verdict) *Explained 
 	if p == nil {
 		return e
 	}
-	e.Oracle = p.oracle
+	e.Oracle, e.Texts = p.oracle, p.labels()
 	for i := range p.outputs {
 		m := &p.outputs[i]
 		e.Masks = append(e.Masks, Masking{m.statement, m.index, m.column, m.rule})

@@ -37,7 +37,8 @@ type Guard interface {
 	Results() bool
 	ResultSchema(ctx context.Context, c *abi.Command, s *abi.ResultSchema) (*abi.MaskPlan, error)
 	// ResultBatch masks the cells of the columns that a plan of its own calls
-	// CUSTOM. What it answers is valid until it is called again.
+	// CUSTOM. What it answers is valid until it is called again. A batch of no rows
+	// asks whether it does that at all.
 	ResultBatch(ctx context.Context, s *abi.Session, b *abi.Batch) (*abi.Batch, error)
 	// Approvals says whether the guard wants to be asked about requests that its
 	// REVIEW is a part of; Approval gives Deny where such a one has to end.

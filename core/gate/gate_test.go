@@ -44,6 +44,9 @@ func (g *guard) ResultSchema(context.Context, *abi.Command, *abi.ResultSchema) (
 }
 
 func (g *guard) ResultBatch(_ context.Context, _ *abi.Session, b *abi.Batch) (*abi.Batch, error) {
+	if g.batch == nil {
+		return nil, nil
+	}
 	return g.batch(b)
 }
 func (g *guard) Approvals() bool { return g.agrees != nil }

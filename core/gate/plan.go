@@ -122,6 +122,18 @@ func (p *Plan) compile(schema *abi.ResultSchema, keys mask.Keys) {
 	}
 }
 
+// batch has a guard mask cells itself.
+func (e *Exchange) batch(ctx context.Context, guard Guard, asked *abi.Batch) (*abi.Batch, error) {
+	answer, err := guard.ResultBatch(ctx, e.s.abi, asked)
+	if err == nil && (answer == nil || !answer.Fits(asked) || !texts(answer)) {
+		err = errors.New("what it answered is not what it was asked")
+	}
+	if err != nil {
+		return nil, errBatch(guard, err)
+	}
+	return answer, nil
+}
+
 // errBatch ends an answer whose cells a guard could not mask.
 func errBatch(guard Guard, err error) error {
 	return &Denied{Decision: abi.Deny, Guard: guard.Name(), Reason: abi.Reason{Code: "gate.guard-failed", Message: "the guard " + quote(guard.Name()) + " failed to mask the result, and what cannot be masked is not shown", Detail: err.Error()}}
@@ -152,11 +164,8 @@ func (p *Plan) rewrite(ctx context.Context, e *Exchange, r *abi.Result, rw mask.
 			return err
 		}
 		for _, b := range p.batches {
-			if b.answer, err = b.guard.ResultBatch(ctx, e.s.abi, &b.asked); err != nil {
-				return errBatch(b.guard, err)
-			}
-			if b.answer == nil || !b.answer.Fits(&b.asked) || !texts(b.answer) {
-				return errBatch(b.guard, errors.New("what it answered is not what it was asked"))
+			if b.answer, err = e.batch(ctx, b.guard, &b.asked); err != nil {
+				return err
 			}
 		}
 		p.replay = true

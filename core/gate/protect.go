@@ -15,6 +15,7 @@ import (
 type protection struct {
 	outputs []masked
 	texts   []mask.Lines // of the answer's text
+	modules []Guard      // that mask it themselves, by the number of the lines
 	reached bool         // the statement reaches what is protected: errors say nothing until the transaction ends
 	oracle  bool         // a constraint may tell of a masked column, as the task accepts
 }
@@ -126,7 +127,7 @@ var computed = []struct {
 
 // protect derives what protects a statement, or why it may not run.
 func protect(st *abi.Statement, all []asked) (*protection, *Denied) {
-	lines, denied := linesOf(st, all)
+	lines, modules, denied := linesOf(st, all)
 	if denied != nil {
 		return nil, denied
 	}
@@ -140,7 +141,7 @@ func protect(st *abi.Statement, all []asked) (*protection, *Denied) {
 		closed = closed || slices.Contains(all[i].verdict.Terms.Oracle, "refuse")
 	}
 	accepted = accepted && !closed
-	p := &protection{texts: lines}
+	p := &protection{texts: lines, modules: modules}
 	for i := range st.Operations {
 		o := &st.Operations[i]
 		if o.Kind == abi.KindFunction { // what it reads nobody knows

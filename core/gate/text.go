@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"context"
 	"slices"
 	"strings"
 
@@ -9,9 +10,8 @@ import (
 )
 
 // linesOf gives how the text of a command's answer is masked, by all guards
-// together, or why that cannot be.
-func linesOf(st *abi.Statement, all []asked) ([]mask.Lines, *Denied) {
-	var list []mask.Lines
+// together, with those that mask of it themselves, or why that cannot be.
+func linesOf(st *abi.Statement, all []asked) (list []mask.Lines, modules []Guard, _ *Denied) {
 	for i := range all {
 		for j := range all[i].verdict.Protect {
 			p := &all[i].verdict.Protect[j]
@@ -22,9 +22,18 @@ func linesOf(st *abi.Statement, all []asked) ([]mask.Lines, *Denied) {
 			if kind == abi.MaskUnset || kind > abi.MaskCustom {
 				kind = abi.MaskNull
 			}
+			guard := all[i].guard
 			l := mask.Lines{Pattern: p.Pattern, Field: int(p.Field), Separator: p.Separator, Rule: mask.Rule{Kind: kind, Arg: p.Arg}}
 			if err := l.Check(); err != nil {
-				return nil, protected("the guard "+quote(all[i].guard.Name())+" wants the answer masked in a way that is not known: "+err.Error(), "tell your operator")
+				return nil, nil, protected("the guard "+quote(guard.Name())+" wants the answer masked in a way that is not known: "+err.Error(), "tell your operator")
+			}
+			if kind == abi.MaskCustom {
+				if l.By = slices.Index(modules, guard); l.By < 0 {
+					if none, err := guard.ResultBatch(context.Background(), nil, &abi.Batch{}); err != nil || none == nil { // before it runs, not after
+						return nil, nil, protected("the guard "+quote(guard.Name())+" wants to mask the answer itself, and does not", "tell your operator")
+					}
+					l.By, modules = len(modules), append(modules, guard)
+				}
 			}
 			if !slices.Contains(list, l) {
 				list = append(list, l)
@@ -32,23 +41,57 @@ func linesOf(st *abi.Statement, all []asked) ([]mask.Lines, *Denied) {
 		}
 	}
 	if list != nil && st.Protocol != "ssh" {
-		return nil, protected("the answer of this command is rows, and it is to be masked as text", "tell your operator")
+		return nil, nil, protected("the answer of this command is rows, and it is to be masked as text", "tell your operator")
 	}
-	return list, nil
+	return list, modules, nil
+}
+
+// labels gives the masks of an answer's text, each with what does it.
+func (p *protection) labels() (list []TextMasking) {
+	for _, l := range p.texts {
+		by := l.Rule.String()
+		if l.Rule.Kind == abi.MaskCustom {
+			by = "custom (" + p.modules[l.By].Name() + ")"
+		}
+		list = append(list, TextMasking{l.String(), by})
+	}
+	return list
 }
 
 // MasksText says whether the text of the answer is masked. Then what the
 // program writes has to go through a Text, one for each stream.
-func (e *Exchange) MasksText() bool { return e.guarded != nil && len(e.guarded.texts) > 0 }
+func (e *Exchange) MasksText() bool { return e.guarded.text() }
+
+func (p *protection) text() bool { return p != nil && len(p.texts) > 0 }
 
 // Text gives what masks one stream of the answer. It is used by one goroutine at
-// a time, and ended before Done.
-func (e *Exchange) Text() *mask.Text {
-	t := mask.NewText(e.guarded.texts, func(name string) []byte { return e.s.maskKey(name) })
+// a time, and ended before Done. An error of it is what Result gives: nothing more
+// of the answer may reach the client.
+func (e *Exchange) Text(ctx context.Context) *mask.Text {
+	t := mask.NewText(e.guarded.texts, e.s.maskKey, func(by int, asked *abi.Batch) (*abi.Batch, error) {
+		return e.batch(ctx, e.guarded.modules[by], asked)
+	})
 	e.s.mu.Lock()
 	e.streams = append(e.streams, t)
 	e.s.mu.Unlock()
 	return t
+}
+
+// Hides asks the guards, with nothing done or written down, whether what a
+// statement would answer is masked as text. What they would not just allow counts
+// as masked: it is for what an answer tells beside what was asked.
+func (s *Session) Hides(ctx context.Context, st *abi.Statement) bool {
+	if s.alive() != nil {
+		return true
+	}
+	gen := s.gate.acquire()
+	if gen == nil {
+		return true
+	}
+	defer gen.release()
+	c := &abi.Command{Phase: abi.Execute, Statement: st, Time: s.gate.now().UnixNano(), Session: s.abi}
+	v, _, _, guarded := s.judge(ctx, gen, c)
+	return v.Decision != abi.Allow || guarded.text()
 }
 
 // countText notes what was masked of the streams.
@@ -61,8 +104,8 @@ func (e *Exchange) countText() {
 		return
 	}
 	var what, by []string
-	for _, l := range e.guarded.texts {
-		what, by = append(what, l.String()), append(by, l.Rule.String())
+	for _, l := range e.guarded.labels() {
+		what, by = append(what, l.What), append(by, l.By)
 	}
 	e.cells = append(e.cells, hiding{"text: " + strings.Join(what, ", "), strings.Join(slices.Compact(by), ", "), n})
 }

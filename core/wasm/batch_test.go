@@ -219,6 +219,44 @@ func TestPM23Misbehaviour(t *testing.T) {
 	}
 }
 
+// TestPM23TextMisbehaviour: whatever a guard does while it has lines of a text,
+// none of them is shown, and nothing of them is said.
+func TestPM23TextMisbehaviour(t *testing.T) {
+	w, _ := aroundRogue(t, nil)
+	mask := func(subject, what, text string) (string, error) {
+		c := &abi.Command{Phase: abi.Execute, Statement: &abi.Statement{Protocol: "ssh", Text: "mask " + what, Operations: []abi.Operation{{Verb: "exec", Kind: abi.KindProgram, Object: []string{"x"}, Effect: abi.EffectRead}}}}
+		e, err := w.open(t, subject).Submit(t.Context(), c, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := e.Text(t.Context()).Append(nil, []byte(text))
+		if err == nil {
+			err = e.Result(t.Context(), &abi.Result{Frames: out, Masked: true})
+		}
+		return string(out), errors.Join(err, e.Done(t.Context(), gate.Outcome{State: gate.Completed}))
+	}
+	for i, what := range []string{"panic", "index", "loop", "recursion", "bomb", "sleep", "fewer rows", "more rows", "no columns", "more columns",
+		"another column", "another type", "another format", "not UTF-8", "NUL", "huge", "bitmap", "back"} {
+		got, err := mask(fmt.Sprint("eve", i), what, "one\n"+canary+"\n")
+		if d, ok := errors.AsType[*gate.Denied](err); got != "" || !ok || d.Reason.Code != "gate.guard-failed" || strings.Contains(strings.ToLower(full(d)), "canary") {
+			t.Errorf("%s: %q %v", what, got, err)
+		}
+		if got, err := mask("ada", "upper", "one\n\ntwo\n"); err != nil || got != "ONE\n\nTWO\n" {
+			t.Errorf("after %s: %q %v", what, got, err)
+		}
+	}
+	if got, err := mask("ada", "forget", "one\ntwo\n"); err != nil || got != "x\n\n" {
+		t.Errorf("WM19: what the guard forgot: %q %v", got, err)
+	}
+	if w.said("canary") || w.said("CANARY") {
+		t.Error("PM22: a line stands in a log or a recording")
+	}
+	m := load(t, Manifest{Name: "rogue", Kind: "guard", ABI: ABI{Major: 1}, Hooks: []string{"command"}, Inputs: []string{"text"}}, mayMask)
+	if e := gate.Explain(&abi.Statement{Protocol: "ssh"}, []gate.Guard{m}, []*abi.Verdict{{Decision: abi.Allow, Protect: []abi.Protect{{Pattern: ".", Kind: abi.MaskCustom}}}}); e.Refused == nil {
+		t.Error("a guard without the hook masks lines")
+	}
+}
+
 // TestWM17CellsApart: also where the operator lets a module serve everyone with
 // the same instances, those that were given cells judge nothing.
 func TestWM17CellsApart(t *testing.T) {

@@ -276,7 +276,7 @@ func checkText(v *abi.Verdict) error {
 				return errText
 			}
 		}
-		if !plain(p.Column) || !plain(p.Arg) {
+		if !plain(p.Column) || !plain(p.Arg) || !plain(p.Pattern) || !plain(p.Separator) {
 			return errText
 		}
 	}

@@ -27,6 +27,7 @@ func frame(b []byte, kind byte, n int) []byte {
 // goroutines at once: the program's two outputs, or the channels of one forward.
 type tap struct {
 	exchange *gate.Exchange
+	apart    bool // the client has a terminal, and the program has none
 
 	out    sync.Mutex
 	result abi.Result
@@ -35,16 +36,12 @@ type tap struct {
 }
 
 func (t *tap) answer(ctx context.Context, frames []byte) error {
-	return t.pass(ctx, frames, frames[0] == FrameResize) // which has no text to mask
-}
-
-func (t *tap) pass(ctx context.Context, frames []byte, masked bool) error {
 	t.out.Lock()
 	defer t.out.Unlock()
 	if t.over {
 		return errGone
 	}
-	t.result.Frames, t.result.Masked = frames, masked
+	t.result.Frames, t.result.Masked = frames, frames[0] == FrameResize // which has no text to mask
 	return t.exchange.Result(ctx, &t.result)
 }
 

@@ -27,6 +27,7 @@ import (
 // rules is a guard that says what a function says.
 type rules struct {
 	verdict func(*abi.Command) *abi.Verdict
+	batch   func(*abi.Batch) (*abi.Batch, error)
 }
 
 func (r *rules) Name() string       { return "rules" }
@@ -49,8 +50,11 @@ func (r *rules) ResultSchema(context.Context, *abi.Command, *abi.ResultSchema) (
 	return nil, nil
 }
 
-func (*rules) ResultBatch(context.Context, *abi.Session, *abi.Batch) (*abi.Batch, error) {
-	return nil, nil
+func (r *rules) ResultBatch(_ context.Context, _ *abi.Session, b *abi.Batch) (*abi.Batch, error) {
+	if r.batch == nil {
+		return nil, nil
+	}
+	return r.batch(b)
 }
 func (*rules) Approvals() bool                                               { return false }
 func (*rules) Approval(context.Context, *abi.Approval) (*abi.Verdict, error) { return nil, nil }

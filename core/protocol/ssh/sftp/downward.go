@@ -72,7 +72,7 @@ func (r *relay) answers(start, end int) error {
 			return r.ended(q, err)
 		}
 		if h.ex.MasksText() {
-			b, err := sizelessNames(q.from, p[9:])
+			b, err := r.sizes(h, q.from, p[9:])
 			if err == nil {
 				err = r.last(h)
 			}
@@ -84,6 +84,16 @@ func (r *relay) answers(start, end int) error {
 	case typ == typeAttrs && q.typ == typeFstat, typ == typeReply && q.typ == typeExtended && h != nil:
 		if err := h.result(r.ctx, 1); err != nil {
 			return r.ended(q, err)
+		}
+		if q.sizeless {
+			body, err := sizeless(p[9:])
+			if err == nil {
+				err = r.last(h)
+			}
+			if err != nil {
+				return err
+			}
+			return r.down.put(finish(append(begin(nil, typeAttrs, q.from), body...), 0))
 		}
 	case typ == typeReply && q.typ == typeExtended:
 		b, ok := limits(r.scratch[:0], q.from, p)

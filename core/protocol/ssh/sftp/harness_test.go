@@ -43,9 +43,10 @@ func TestMain(m *testing.M) {
 
 // rules is a guard of one function.
 type rules struct {
-	mu   sync.Mutex
-	say  func(*abi.Command) abi.Verdict
-	seen []string // the operations of every command
+	mu    sync.Mutex
+	say   func(*abi.Command) abi.Verdict
+	batch func(*abi.Batch) (*abi.Batch, error)
+	seen  []string // the operations of every command
 }
 
 func (*rules) Name() string       { return "rules" }
@@ -72,8 +73,11 @@ func (*rules) Results() bool                                { return false }
 func (*rules) ResultSchema(context.Context, *abi.Command, *abi.ResultSchema) (*abi.MaskPlan, error) {
 	return nil, nil
 }
-func (*rules) ResultBatch(context.Context, *abi.Session, *abi.Batch) (*abi.Batch, error) {
-	return nil, nil
+func (r *rules) ResultBatch(_ context.Context, _ *abi.Session, b *abi.Batch) (*abi.Batch, error) {
+	if r.batch == nil {
+		return nil, nil
+	}
+	return r.batch(b)
 }
 func (*rules) Approvals() bool                                               { return false }
 func (*rules) Approval(context.Context, *abi.Approval) (*abi.Verdict, error) { return nil, nil }

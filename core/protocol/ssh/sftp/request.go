@@ -23,6 +23,8 @@ type request struct {
 	handle *handle
 	asked  *asked // where the gateway itself asks
 	place  int    // its answer's among those
+
+	sizeless bool // of an FSTAT: its answer tells no size
 }
 
 // reply is an answer to the gateway's own request.

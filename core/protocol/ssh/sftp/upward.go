@@ -136,6 +136,9 @@ func (r *relay) onHandle(typ byte, id uint32, start, end int) error {
 			return err
 		}
 	}
+	if typ == typeFstat && !h.reads && !h.dir { // it was judged for what is written
+		q.sizeless = r.session.Hides(r.ctx, stat(h.path))
+	}
 	q.handle = h
 	if r.full() {
 		if err := r.up.flush(); err != nil {

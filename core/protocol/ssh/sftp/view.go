@@ -4,9 +4,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"path"
+	"strings"
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/gate"
+	"github.com/taskgate/taskgate/core/mask"
 )
 
 const (
@@ -30,7 +33,7 @@ func (r *relay) readView(h *handle) error {
 	if is := f.attrs(); p.typ == typeAttrs && is.size > maxView {
 		return errView
 	}
-	text, offset := h.ex.Text(), uint64(0)
+	text, offset := h.ex.Text(r.ctx), uint64(0)
 	for {
 		data, end, err := r.readSome(h, offset)
 		if err != nil {
@@ -38,9 +41,8 @@ func (r *relay) readView(h *handle) error {
 		}
 		offset += uint64(len(data))
 		had := len(h.view)
-		h.view = text.Append(h.view, data)
-		if end {
-			h.view = text.End(h.view)
+		if err := h.mask(text, data, end); err != nil {
+			return err
 		}
 		r.mu.Lock()
 		r.viewed += len(h.view) - had
@@ -53,6 +55,19 @@ func (r *relay) readView(h *handle) error {
 			return nil
 		}
 	}
+}
+
+// mask adds to a handle's view what is shown of a run of its file.
+func (h *handle) mask(text *mask.Text, run []byte, last bool) (err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ended {
+		return errOver
+	}
+	if h.view, err = text.Append(h.view, run); err == nil && last {
+		h.view, err = text.End(h.view)
+	}
+	return err
 }
 
 // readSome reads what comes at an offset, as far as it comes in one piece.
@@ -144,20 +159,44 @@ func sizeless(body []byte) ([]byte, error) {
 	return a.only(^uint32(attrSize)).append(nil), nil
 }
 
-// sizelessNames is the same for the entries of a directory, whose long form has
-// the size as well.
-func sizelessNames(id uint32, body []byte) ([]byte, error) {
+// stat is the question what a path has for attributes.
+func stat(path string) *abi.Statement {
+	text := "sftp stat " + show(path)
+	return &abi.Statement{Protocol: "ssh", Text: text, Canonical: text, Fingerprint: "sftp stat", Operations: []abi.Operation{operation("stat", path)}}
+}
+
+// maxEntries bounds the entries of one directory about which guards are asked.
+const maxEntries = 10000
+
+// hides says whether the size of an entry may not be told: who asks for that alone
+// would not be told it. Where a link leads is not looked up.
+func (r *relay) hides(h *handle, name string, a attrs) bool {
+	if name == "" || strings.Contains(name, "/") || a.flags&attrMode == 0 || a.mode&modeType == modeLink {
+		return true
+	}
+	at := path.Join(h.path, name)
+	if h.looked++; h.looked > maxEntries || readPath(at) != nil {
+		return true
+	}
+	return r.session.Hides(r.ctx, stat(at))
+}
+
+// sizes leaves out the sizes of those entries of a directory that may not be told,
+// also in their long form.
+func (r *relay) sizes(h *handle, id uint32, body []byte) ([]byte, error) {
 	f := fields{b: body}
 	n := f.u32()
 	b := binary.BigEndian.AppendUint32(begin(nil, typeName, id), n)
 	for range n {
-		file := f.bytes()
-		f.bytes()
+		file, long := f.bytes(), f.bytes()
 		a := f.attrs()
 		if f.bad {
 			return nil, errPacket
 		}
-		b = a.only(^uint32(attrSize)).append(appendString(appendString(b, file), file))
+		if r.hides(h, string(file), a) {
+			a, long = a.only(^uint32(attrSize)), file
+		}
+		b = a.append(appendString(appendString(b, file), long))
 	}
 	return finish(b, 0), nil
 }

@@ -1,6 +1,8 @@
 package sftp
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -99,5 +101,162 @@ func TestSF09Sizes(t *testing.T) {
 	env, local := l.listen(t), t.TempDir()
 	if code, out := run(t, local, env, "", "scp", "-S", self, "-r", "h:d", "."); code != 0 || get(t, local+"/d/f") != "password=***\nend" {
 		t.Errorf("%d %s: %q", code, out, get(t, local+"/d/f"))
+	}
+}
+
+// listed gives the entries of a directory, each with its attributes and its long
+// form.
+func (c *client) listed(dir string) (all map[string]attrs, long map[string]string) {
+	all, long = map[string]attrs{}, map[string]string{}
+	f := fields{b: c.do(typeOpendir, dir).body}
+	h := f.bytes()
+	for {
+		a := c.do(typeReaddir, h)
+		if a.typ != typeName {
+			want(c.t, "the end", a, "status 1")
+			break
+		}
+		f := fields{b: a.body}
+		for range f.u32() {
+			name := string(f.bytes())
+			long[name] = string(f.bytes())
+			all[name] = f.attrs()
+		}
+	}
+	want(c.t, "CLOSE", c.do(typeClose, h), "status 0")
+	return all, long
+}
+
+// confs masks files whose name ends in .conf, and refuses to look at hidden ones.
+func confs(c *abi.Command) abi.Verdict {
+	v := abi.Verdict{Decision: abi.Allow}
+	for _, o := range c.Statement.Operations {
+		if strings.Contains(o.Object[0], "/.") {
+			return deny
+		}
+		if o.Verb == "list" || (o.Verb == "stat" || o.Verb == "read") && strings.HasSuffix(o.Object[0], ".conf") {
+			v.Protect = hides(c).Protect
+		}
+	}
+	return v
+}
+
+// TestSF09Entries: a list tells the sizes of what is not masked, and of nothing
+// that may lead elsewhere.
+func TestSF09Entries(t *testing.T) {
+	l := newLab(t, confs)
+	for _, name := range []string{"a.conf", "b.log", ".dot"} {
+		put(t, l.dir+"/d/"+name, "password=secret\nend")
+	}
+	put(t, l.dir+"/d/sub/x", "")
+	for name, to := range map[string]string{"to.log": "b.log", "to.txt": "a.conf"} {
+		if err := os.Symlink(to, l.dir+"/d/"+name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := l.connect(t)
+	all, long := c.listed("d")
+	for name, told := range map[string]bool{"a.conf": false, "b.log": true, ".dot": false, "to.log": false, "to.txt": false, "sub": true} {
+		a, is := all[name]
+		if size := a.flags&attrSize != 0; !is || size != told || told == (long[name] == name) {
+			t.Errorf("%s: %+v, %q", name, a, long[name])
+		}
+	}
+	if all["b.log"].size != 19 || all["a.conf"].flags&attrMode == 0 {
+		t.Errorf("%+v", all)
+	}
+	if got := l.ended(); len(got) != 1 || !strings.Contains(got[0], "list") {
+		t.Errorf("the log has %q", got)
+	}
+}
+
+// TestSF09WriteOnly: who may write a file that is masked is not told its size.
+func TestSF09WriteOnly(t *testing.T) {
+	l := newLab(t, confs)
+	put(t, l.dir+"/a.conf", "password=secret\nend")
+	put(t, l.dir+"/b.log", "password=secret\nend")
+	c := l.connect(t)
+	for name, told := range map[string]bool{"a.conf": false, "b.log": true} {
+		for _, flags := range []int{flagWrite, flagWrite | flagAppend, flagWrite | flagCreate} {
+			h := c.open(name, flags)
+			f := fields{b: c.do(typeFstat, h).body}
+			if a := f.attrs(); f.bad || len(f.b) > 0 || (a.flags&attrSize != 0) != told || a.flags&attrMode == 0 {
+				t.Errorf("%s: %+v", name, a)
+			}
+			want(t, "READ", c.do(typeRead, h, uint64(0), 1), "status 3")
+			want(t, "CLOSE", c.do(typeClose, h), "status 0")
+		}
+	}
+}
+
+// TestSF09Custom: a guard masks the lines of a file itself; where it fails the
+// file cannot be read.
+func TestSF09Custom(t *testing.T) {
+	l := newLab(t, func(*abi.Command) abi.Verdict {
+		return abi.Verdict{Decision: abi.Allow, Protect: []abi.Protect{{Pattern: ".+", Kind: abi.MaskCustom, Arg: "x"}}}
+	})
+	var most int
+	l.batch = func(b *abi.Batch) (*abi.Batch, error) {
+		out := b.Answer()
+		most = max(most, b.Rows)
+		for i := range b.Rows {
+			cell, _ := b.Columns[0].Cell(i)
+			if string(cell) == "trap" {
+				return nil, errors.New("it has trapped")
+			}
+			out.Columns[0].Add(bytes.ToUpper(cell), false)
+		}
+		return out, nil
+	}
+	put(t, l.dir+"/f", strings.Repeat("a line\n\n", 50000)+"the last")
+	masked := strings.Repeat("A LINE\n\n", 50000) + "THE LAST"
+	put(t, l.dir+"/trap", strings.Repeat("geheim\n", 50000)+"trap\n")
+	c := l.connect(t)
+	one, two := c.open("f", flagRead), c.open("f", flagRead)
+	put(t, l.dir+"/f", "geheim") // each has what was there
+	for _, at := range []int{len(masked) - 5, 0, 399990, 7, len(masked) / 2} {
+		for _, h := range []any{one, two} {
+			a := c.do(typeRead, h, uint64(at), 100)
+			if got := string(a.body[4:]); a.typ != typeData || got != masked[at:min(at+100, len(masked))] {
+				t.Errorf("at %d: %q", at, got)
+			}
+		}
+	}
+	for _, at := range []uint64{uint64(len(masked)), uint64(len(masked)) + 1, 1 << 40} {
+		want(t, "READ beyond the end", c.do(typeRead, one, at, 100), "status 1")
+	}
+	if most == 0 || most > 16<<10 {
+		t.Errorf("it was given %d lines at once", most)
+	}
+	want(t, "OPEN", c.do(typeOpen, "trap", flagRead, attrs{}), `status 3 taskgate: denied: the guard "rules" failed to mask`)
+	l.batch = nil
+	put(t, l.dir+"/g", "geheim")
+	want(t, "OPEN", c.do(typeOpen, "g", flagRead, attrs{}), "status 3 taskgate: denied: the guard \"rules\" wants to mask the answer itself")
+	l.mu1(func() {
+		for _, e := range append(l.events, l.taped...) {
+			if strings.Contains(strings.ToLower(string(e.Frame)), "geheim") {
+				t.Fatal("the recording has what is masked")
+			}
+		}
+	})
+}
+
+// TestSF09Resumed: a client that is told no size does not go on with a file that
+// it has a part of, and gets the whole.
+func TestSF09Resumed(t *testing.T) {
+	l := newLab(t, hides)
+	put(t, l.dir+"/f", "one password=secret\ntwo password=geheim end\n")
+	const masked = "one password=***\ntwo password=*** end\n"
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	env, local := l.listen(t), t.TempDir()
+	put(t, local+"/f", masked[:20])
+	if code, out := run(t, local, env, "reget f\n", "sftp", "-b", "-", "-S", self, "h"); code == 0 || get(t, local+"/f") != masked[:20] {
+		t.Errorf("%d %s: %q", code, out, get(t, local+"/f"))
+	}
+	if code, out := run(t, local, env, "get f\n", "sftp", "-b", "-", "-S", self, "h"); code != 0 || get(t, local+"/f") != masked {
+		t.Errorf("%d %s: %q", code, out, get(t, local+"/f"))
 	}
 }

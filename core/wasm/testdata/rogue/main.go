@@ -1,5 +1,6 @@
 // The rogue guard does what the command's text says, with cells what their
-// column is called, and with a request what the cookie says.
+// column is called or the text behind "mask" is, and with a request what the cookie
+// says.
 package main
 
 import (
@@ -45,6 +46,9 @@ func deep(n int) int {
 func (r *rogue) Command(c *abi.Command, v *abi.Verdict) {
 	r.calls++
 	v.Decision = abi.Allow
+	if what, ok := strings.CutPrefix(c.Statement.Text, "mask "); ok {
+		v.Protect = []abi.Protect{{Pattern: ".+", Kind: abi.MaskCustom, Arg: what}}
+	}
 	switch c.Statement.Text {
 	case "loop":
 		for {
