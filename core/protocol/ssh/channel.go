@@ -242,6 +242,9 @@ func (ch *channel) resize(ctx context.Context, payload []byte) (bool, error) {
 	if err := tap.resized(ctx, now.columns, now.rows); err != nil {
 		return true, ch.stop(err)
 	}
+	if tap.apart {
+		return true, nil
+	}
 	b := make([]byte, 0, 16)
 	for _, n := range []uint32{now.columns, now.rows, now.width, now.height} {
 		b = binary.BigEndian.AppendUint32(b, n)

@@ -108,7 +108,7 @@ func tooLong(text string) bool { return len(text) > maxText || strings.IndexByte
 func (ch *channel) perform(ctx context.Context, cmd *command) error {
 	ex, err := ch.ask(ctx, cmd)
 	if err != nil {
-		ch.input.drop(nil)
+		ch.input.drop(nil, false)
 		return ch.refuse(ctx, err)
 	}
 	status, err := ch.execute(ctx, cmd, ex)
@@ -222,6 +222,7 @@ func (ch *channel) execute(ctx context.Context, cmd *command, ex *gate.Exchange)
 	if err := cmd.never(); err != nil {
 		return exitStatus{}, err
 	}
+	t.apart = ex.MasksText() && cmd.terminal != nil
 	host, reqs, err := ch.start(ctx, cmd, ex.MasksText())
 	if err != nil {
 		return exitStatus{}, err
@@ -268,7 +269,7 @@ func (ch *channel) execute(ctx context.Context, cmd *command, ex *gate.Exchange)
 				halt(err)
 			}
 		case cmd.input != nil:
-			cmd.input.drop(host)
+			cmd.input.drop(host, t.apart)
 		default:
 			_ = host.CloseWrite()
 		}
@@ -342,17 +343,9 @@ func (s stderr) Write(b []byte) (int, error) {
 	return s.ch.client.Stderr().Write(b)
 }
 
-// plainModes are a terminal's where text is masked: one that writes small letters
-// as capitals, or shows what is typed within a line, has lines that no mask knows.
-var plainModes = string([]byte{
-	ssh.OPOST, 0, 0, 0, 1, ssh.ONLCR, 0, 0, 0, 1,
-	ssh.OLCUC, 0, 0, 0, 0, ssh.OCRNL, 0, 0, 0, 0, ssh.ONOCR, 0, 0, 0, 0, ssh.ONLRET, 0, 0, 0, 0,
-	ssh.ECHO, 0, 0, 0, 0, ssh.ECHONL, 0, 0, 0, 0,
-	0, // no more
-})
-
 // start opens a channel at the host and has it begin the command there, in the
-// surroundings that were judged.
+// surroundings that were judged. Where its text is masked it has no terminal: one
+// makes programs break lines and colour words, which no mask could foresee.
 func (ch *channel) start(ctx context.Context, cmd *command, masks bool) (ssh.Channel, <-chan *ssh.Request, error) {
 	conn, err := ch.c.there(ctx)
 	if err != nil {
@@ -368,6 +361,10 @@ func (ch *channel) start(ctx context.Context, cmd *command, masks bool) (ssh.Cha
 		return nil, nil, &said{line: line, cause: err}
 	}
 	for i := range ch.env {
+		if masks && (ch.env[i].name == "COLUMNS" || ch.env[i].name == "LINES") { // by which programs cut lines as well
+			ch.say("note: " + ch.env[i].name + " is not passed on: what this command shows is masked line by line")
+			continue
+		}
 		if _, err = host.SendRequest("env", false, ssh.Marshal(struct{ Name, Value string }{ch.env[i].name, ch.env[i].value})); err != nil {
 			return fail("the host closed the channel", err)
 		}
@@ -378,10 +375,10 @@ func (ch *channel) start(ctx context.Context, cmd *command, masks bool) (ssh.Cha
 	ch.mu.Lock()
 	t := cmd.size()
 	ch.mu.Unlock()
-	if t != nil {
-		if masks {
-			t.modes = plainModes
-		}
+	switch {
+	case t != nil && masks:
+		ch.say("note: what this command shows is masked line by line, so it runs without a terminal")
+	case t != nil:
 		ok, err := host.SendRequest("pty-req", true, ssh.Marshal(struct {
 			Name                         string
 			Columns, Rows, Width, Height uint32

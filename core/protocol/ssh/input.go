@@ -82,7 +82,7 @@ func (in *input) read() error {
 func (in *input) take(b []byte, n int, last bool) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if in.state != inputPasses && in.ch.pty != nil && bytes.IndexByte(b[FrameHead:FrameHead+n], interrupt) >= 0 {
+	if (in.state != inputPasses || in.tap.apart) && in.ch.pty != nil && bytes.IndexByte(b[FrameHead:FrameHead+n], interrupt) >= 0 {
 		in.ch.cancel(gate.ErrCancelled)
 	}
 	for in.state == inputWaits && len(in.kept)+n > in.most {
@@ -112,7 +112,8 @@ func (in *input) take(b []byte, n int, last bool) error {
 	return nil
 }
 
-// pass hands a piece to the host. The caller holds mu.
+// pass hands a piece to the host. What is typed for a program without a terminal
+// is made of it what a terminal would. The caller holds mu.
 func (in *input) pass(b []byte, n int) error {
 	if n == 0 {
 		return nil
@@ -122,7 +123,17 @@ func (in *input) pass(b []byte, n int) error {
 			return err
 		}
 	}
-	_, _ = in.host.Write(b[FrameHead : FrameHead+n]) // one that takes no more has said so
+	keys := b[FrameHead : FrameHead+n]
+	if !in.tap.apart {
+		_, _ = in.host.Write(keys) // one that takes no more has said so
+		return nil
+	}
+	keys, _, ended := bytes.Cut(keys, []byte{endOfText})
+	_, _ = in.host.Write(bytes.ReplaceAll(keys, []byte{'\r'}, []byte{'\n'}))
+	if ended {
+		_ = in.host.CloseWrite()
+		in.state = inputDropped
+	}
 	return nil
 }
 
@@ -150,15 +161,15 @@ func (in *input) to(t *tap, host ssh.Channel) error {
 }
 
 // drop gives the host the end of its input, and reads on to nowhere. A terminal
-// has no end: who waits for one is told by the key that means it.
-func (in *input) drop(host ssh.Channel) {
+// of its own has no end: who waits for one is told by the key that means it.
+func (in *input) drop(host ssh.Channel, apart bool) {
 	in.begin()
 	in.mu.Lock()
 	in.state, in.told = inputDropped, in.told || in.ch.pty != nil
 	in.kept = nil
 	in.moved.Broadcast()
 	in.mu.Unlock()
-	if host != nil && in.ch.pty != nil {
+	if host != nil && in.ch.pty != nil && !apart {
 		_, _ = host.Write([]byte{endOfText})
 	} else if host != nil {
 		_ = host.CloseWrite()

@@ -2,7 +2,10 @@ package ssh
 
 import (
 	"bufio"
+	"bytes"
+	"errors"
 	"io"
+	"os"
 	"strings"
 	"testing"
 
@@ -60,21 +63,74 @@ func TestMaskedOutput(t *testing.T) {
 	}
 }
 
-// TestMaskedTerminal: what a client wants of its terminal does not change the
-// lines that are masked.
+// hidden masks what stands behind password= in whatever is answered.
+func hidden(*abi.Command) *abi.Verdict {
+	return &abi.Verdict{Decision: abi.Allow, Stdin: true, Protect: []abi.Protect{{Pattern: `password=(\S+)`, Kind: abi.MaskFixed, Arg: "***"}}}
+}
+
+const apart = "taskgate: note: what this command shows is masked line by line, so it runs without a terminal\r\n"
+
+// TestMaskedTerminal: the terminal in front of a client does not change the
+// lines that are masked, however narrow it is: the program has none.
 func TestMaskedTerminal(t *testing.T) {
-	g := serve(t, func(c *abi.Command) *abi.Verdict {
-		return &abi.Verdict{Decision: abi.Allow, Stdin: true, Protect: []abi.Protect{{Pattern: `password=(\S+)`, Kind: abi.MaskFixed, Arg: "***"}}}
-	})
-	for name, modes := range map[string]ssh.TerminalModes{
-		"capitals": {ssh.OPOST: 1, ssh.OLCUC: 1},
-		"an echo":  {ssh.ECHO: 1},
+	g := serve(t, hidden)
+	for _, name := range []string{"a-password=Zoe-1", "b-password=Zoe-2", "c-password=Zoe-3"} {
+		g.write(t, name, "name password=Zoe-4 of a long line that a narrow terminal would have broken in two\n")
+	}
+	files := g.dir + "/[abc]-*"
+	for what, text := range map[string]string{
+		"ls":       "ls " + g.dir,
+		"colours":  "ls --color=auto -C " + g.dir,
+		"grep":     "grep --color=always password " + files,
+		"column":   "column -t " + files,
+		"fold":     "sh -c 'fold -w ${COLUMNS:-200} " + files + "'",
+		"a table":  "pr -m -t -w 200 " + files,
+		"git-like": "sh -c 'test -t 1 && printf \"password\\n=Zoe-5\" || printf password=Zoe-5'",
 	} {
+		for _, pty := range []bool{false, true} {
+			s, err := g.connect(t).NewSession()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Setenv("COLUMNS", "12"); err != nil {
+				t.Fatal(err)
+			}
+			if pty {
+				if err := s.RequestPty("xterm", 4, 12, ssh.TerminalModes{ssh.OPOST: 1, ssh.OLCUC: 1, ssh.ECHO: 1}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var out, errs strings.Builder
+			s.Stdout, s.Stderr = &out, &errs
+			if err := s.Run(text); err != nil {
+				t.Fatalf("%s: %v %s", what, err, errs.String())
+			}
+			if strings.Contains(out.String(), "Zoe") || !strings.Contains(out.String(), "password") {
+				t.Errorf("%s, with a terminal %v: %q", what, pty, out.String())
+			}
+			if pty != strings.Contains(errs.String(), apart) || !strings.Contains(errs.String(), "COLUMNS is not passed on") {
+				t.Errorf("%s: %q", what, errs.String())
+			}
+			if n := strings.Count(out.String(), "\n"); pty && n != strings.Count(out.String(), "\r\n") {
+				t.Errorf("%s: the ends of its lines: %q", what, out.String())
+			}
+		}
+	}
+	if strings.Contains(g.log.frames(FrameOut), "Zoe") {
+		t.Error("it is recorded")
+	}
+}
+
+// TestMaskedKeys: who types for a program that has no terminal types lines, an
+// end, and ctrl-C.
+func TestMaskedKeys(t *testing.T) {
+	g := serve(t, hidden)
+	begin := func(text string) (*ssh.Session, io.Writer, *bufio.Reader) {
 		s, err := g.connect(t).NewSession()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := s.RequestPty("xterm", 24, 80, modes); err != nil {
+		if err := s.RequestPty("xterm", 24, 80, ssh.TerminalModes{}); err != nil {
 			t.Fatal(err)
 		}
 		w, err := s.StdinPipe()
@@ -85,21 +141,78 @@ func TestMaskedTerminal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// Between the two halves of the line somebody types another.
-		if err := s.Start("perl -e '$|=1; print qq(begin\\npassword=); <STDIN>; print qq(Zoe-1\\n)'"); err != nil {
+		if err := s.Start(text); err != nil {
 			t.Fatal(err)
 		}
 		at := bufio.NewReader(r)
-		if line, err := at.ReadString('\n'); err != nil {
-			t.Fatal(name, line, err)
+		if line, err := at.ReadString('\n'); err != nil || line != "begin\r\n" {
+			t.Fatalf("%q %v", line, err)
 		}
-		if _, err := w.Write([]byte("\r")); err != nil {
-			t.Fatal(err)
+		return s, w, at
+	}
+	// Between the two halves of the line somebody types another.
+	s, w, at := begin("perl -e '$|=1; print qq(begin\\npassword=); <STDIN>; print qq(Zoe-1\\n)'")
+	if err := s.WindowChange(30, 20); err != nil {
+		t.Fatal(err)
+	}
+	io.WriteString(w, "\r")
+	if rest, _ := io.ReadAll(at); string(rest) != "password=***\r\n" {
+		t.Errorf("%q", rest)
+	}
+	if err := s.Wait(); err != nil {
+		t.Error(err)
+	}
+	s, w, at = begin("sh -c 'echo begin; cat'")
+	io.WriteString(w, "one\rpassword=Zoe-2\r\x04lost")
+	if rest, _ := io.ReadAll(at); string(rest) != "one\r\npassword=***\r\n" {
+		t.Errorf("%q", rest)
+	}
+	if err := s.Wait(); err != nil {
+		t.Error(err)
+	}
+	s, w, _ = begin("sh -c 'echo begin; cat'")
+	io.WriteString(w, "\x03")
+	var e *ssh.ExitError
+	if err := s.Wait(); !asExit(err, &e) || e.ExitStatus() != exitCalled {
+		t.Errorf("ctrl-C: %v", err)
+	}
+}
+
+// capitals answers every cell in capitals, and fails at one.
+func capitals(b *abi.Batch) (*abi.Batch, error) {
+	out := b.Answer()
+	for i := range b.Rows {
+		cell, _ := b.Columns[0].Cell(i)
+		if string(cell) == "trap" {
+			return nil, errors.New("it has trapped")
 		}
-		rest, _ := io.ReadAll(at)
-		if got := strings.TrimSpace(string(rest)); got != "password=***" {
-			t.Errorf("%s: %q", name, got)
-		}
-		s.Close()
+		out.Columns[0].Add(bytes.ToUpper(cell), false)
+	}
+	return out, nil
+}
+
+// TestMaskedCustom: a guard masks the lines of a program itself, on both of its
+// outputs; where it fails, the command ends with a refusal.
+func TestMaskedCustom(t *testing.T) {
+	g := serve(t, func(*abi.Command) *abi.Verdict {
+		return &abi.Verdict{Decision: abi.Allow, Stdin: true, Protect: []abi.Protect{{Pattern: ".+", Kind: abi.MaskCustom}, {Pattern: "[0-9]+", Kind: abi.MaskFixed, Arg: "n"}}}
+	}, func(g *gateway) { g.guard.batch = capitals })
+	if r := run(t, g.ssh(who, "tee /dev/stderr"), "one 12\n\nzoë"); r.code != 0 || r.out != "ONE N\n\nZOË" || r.err != r.out {
+		t.Errorf("%d %q %q", r.code, r.out, r.err)
+	}
+	r := run(t, g.ssh(who, "cat"), "fine\ntrap\nsecret\n"+strings.Repeat("more\n", 100000))
+	if r.code != 126 || strings.Contains(strings.ToLower(r.out+r.err), "secret") || !strings.Contains(r.err, `taskgate: denied: the guard "rules" failed to mask`) {
+		t.Errorf("%d %q %q", r.code, r.out, r.err)
+	}
+	g.log.wait(t, "how it ended", func(e *gate.Event) bool { return e.Kind == gate.EventDone && e.Code == "gate.guard-failed" })
+	if kept := strings.ToLower(g.log.frames(FrameOut)); strings.Contains(kept, "secret") || strings.Contains(kept, "trap") {
+		t.Errorf("recorded: %q", kept)
+	}
+	g.guard.batch = nil // it says CUSTOM, and has nothing that does it
+	if r := run(t, g.ssh(who, "touch "+g.dir+"/ran"), ""); r.code != 126 || !strings.Contains(r.err, "wants to mask the answer itself, and does not") {
+		t.Errorf("%d %q %q", r.code, r.out, r.err)
+	}
+	if _, err := os.Stat(g.dir + "/ran"); err == nil {
+		t.Error("it has run")
 	}
 }
