@@ -216,8 +216,9 @@ func (t *Text) End(dst []byte) ([]byte, error) {
 	case len(t.tail) > 0:
 		dst = t.line(dst, t.tail)
 	}
-	t.tail, t.long = t.tail[:0], false
-	if dst = t.fill(dst, from); t.err != nil {
+	dst = t.fill(dst, from)
+	t.tail, t.long, t.bare, t.spans, t.work, t.inner = nil, false, bare{}, nil, nil, nil // its exchange may go on for long
+	if t.err != nil {
 		return dst[:from], t.err
 	}
 	return dst, nil

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"path"
 	"strings"
 
 	"github.com/taskgate/taskgate/abi"
@@ -88,7 +89,7 @@ func (x *Text) within(dir string) bool {
 // beneath says whether any mask of files lies over what may be in a directory, or
 // in one within it.
 func (x *Text) beneath(dir string) bool {
-	parts := strings.Split(dir, "/")
+	parts := strings.Split(strings.TrimSuffix(dir, "/"), "/")
 	for _, p := range x.Files {
 		pattern, rest := strings.Split(p, "/"), parts
 		for len(pattern) > 0 && len(rest) > 0 && pattern[0] != "**" && star(pattern[0], rest[0]) {
@@ -167,9 +168,14 @@ func (t *Task) program(o *abi.Operation, v *abi.Verdict, at *string) (found bool
 	}
 	for _, w := range o.Object {
 		for i := strings.IndexByte(w, '/'); i >= 0; {
+			p := path.Clean(w[i:])
+			root := p == "/" && i > 0 && !strings.ContainsRune("=:,@", rune(w[i-1])) // what a word ends in
 			for j := range t.Texts {
-				if x := &t.Texts[j]; x.over(w[i:]) {
-					return false, &miss{what: show(o.Object) + " names " + show([]string{w[i:]}) + ", which is masked in this task, and no mask says how in what this program shows", closest: "the mask at " + x.At}
+				switch x := &t.Texts[j]; {
+				case x.over(p):
+					return false, &miss{what: show(o.Object) + " names " + show([]string{p}) + ", which is masked in this task, and no mask says how in what this program shows", closest: "the mask at " + x.At}
+				case !root && x.beneath(p):
+					return false, &miss{what: show(o.Object) + " names " + show([]string{p}) + ", in which there may be what is masked in this task, and no mask says how in what this program shows", closest: "the mask at " + x.At}
 				}
 			}
 			next := strings.IndexByte(w[i+1:], '/')

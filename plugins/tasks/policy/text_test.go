@@ -35,7 +35,8 @@ func TestTexts(t *testing.T) {
 	password := abi.Protect{Pattern: "password=(.*)", Kind: abi.MaskFixed, Arg: "***"}
 	config := &Config{Tasks: map[string]*Task{"web": {
 		Rules: []Rule{
-			{Host: &Host{Exec: [][]string{{"cat", "/etc/app/*"}, {"cat"}, {"base64"}, {"tail", "-c", "8"}, {"uptime"}, {"app", "show"}, {"tool", "--file=/etc/app/x.conf"}}}},
+			{Host: &Host{Exec: [][]string{{"cat", "/etc/app/*"}, {"cat"}, {"base64"}, {"tail", "-c", "8"}, {"uptime"}, {"app", "show"}, {"tool", "--file=/etc/app/x.conf"},
+				{"grep", "-r", "x", "/etc/app"}, {"ls", "/etc/app/"}, {"cc", "-I/etc"}, {"du", "/"}, {"tool", "--root=/"}, {"cat", "/etc//app/./x.conf"}, {"cat", "/srv/../etc/app/x.conf"}, {"ls", "/etc/apps"}, {"df", "etc/"}}}},
 			{Host: &Host{Files: map[string][]string{"read": {"/etc/**", "/srv/**"}, "write": {"/etc/app/**", "/srv/**"}, "rename": {"/etc/**", "/srv/**"}, "link": {"/etc/**", "/srv/**"}, "remove": {"/etc/**"}}}},
 			{Host: &Host{May: "opaque"}}, {Host: &Host{May: "command"}},
 		},
@@ -61,6 +62,15 @@ func TestTexts(t *testing.T) {
 		"a file that is masked, by cat":        {[]abi.Operation{exec("cat", "/etc/app/x.conf")}, false, 0},
 		"a file that is not":                   {[]abi.Operation{exec("cat", "/etc/app/x")}, true, 0},
 		"behind an equals sign":                {[]abi.Operation{exec("tool", "--file=/etc/app/x.conf")}, false, 0},
+		"its directory":                        {[]abi.Operation{exec("grep", "-r", "x", "/etc/app")}, false, 0},
+		"its directory, with a slash":          {[]abi.Operation{exec("ls", "/etc/app/")}, false, 0},
+		"a directory above, behind an option":  {[]abi.Operation{exec("cc", "-I/etc")}, false, 0},
+		"all directories":                      {[]abi.Operation{exec("du", "/")}, false, 0},
+		"all directories, in an option":        {[]abi.Operation{exec("tool", "--root=/")}, false, 0},
+		"a file, by more slashes":              {[]abi.Operation{exec("cat", "/etc//app/./x.conf")}, false, 0},
+		"a file, by a way around":              {[]abi.Operation{exec("cat", "/srv/../etc/app/x.conf")}, false, 0},
+		"another directory":                    {[]abi.Operation{exec("ls", "/etc/apps")}, true, 0},
+		"a slash at the end":                   {[]abi.Operation{exec("df", "etc/")}, true, 0},
 		"a file that is masked, by sftp":       {[]abi.Operation{file("read", "/etc/app/x.conf")}, true, 1},
 		"read from":                            {[]abi.Operation{exec("cat"), file("read", "/etc/app/x.conf")}, true, 1},
 		"read from by what shows it otherwise": {[]abi.Operation{exec("base64"), file("read", "/etc/app/x.conf")}, false, 0},
