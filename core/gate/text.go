@@ -43,6 +43,9 @@ func linesOf(st *abi.Statement, all []asked) (list []mask.Lines, modules []Guard
 	if list != nil && st.Protocol != "ssh" {
 		return nil, nil, protected("the answer of this command is rows, and it is to be masked as text", "tell your operator")
 	}
+	if list != nil && (st.Incomplete != "" || opaque(st)) {
+		return nil, nil, protected("what this command shows is to be masked, and as it is not understood, nobody knows what it shows and how", "files are copied by sftp, and by scp without -O; a program is run by its words alone")
+	}
 	return list, modules, nil
 }
 

@@ -146,6 +146,7 @@ func TestTextRefused(t *testing.T) {
 		"no expression":  {host, []abi.Protect{{Pattern: "(", Kind: abi.MaskNull}}},
 		"a custom mask":  {host, secretLines(abi.MaskCustom, "")},
 		"an argument":    {host, secretLines(abi.MaskKeep, "x")},
+		"not understood": {&abi.Statement{Protocol: "ssh", Incomplete: "a loop", Operations: []abi.Operation{{Verb: "exec", Kind: abi.KindOpaque, Object: []string{"for"}}}}, secretLines(abi.MaskNull, "")},
 		"of other types": {host, secretLines(abi.MaskTruncDate, "day")},
 	} {
 		if _, d := protect(c.st, []asked{{guard: &guard{name: "a", may: all}, verdict: &abi.Verdict{Protect: c.protect}}}); d == nil || d.Reason.Hint == "" {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -77,15 +78,15 @@ func TestMaskedTerminal(t *testing.T) {
 	for _, name := range []string{"a-password=Zoe-1", "b-password=Zoe-2", "c-password=Zoe-3"} {
 		g.write(t, name, "name password=Zoe-4 of a long line that a narrow terminal would have broken in two\n")
 	}
-	files := g.dir + "/[abc]-*"
+	files := g.dir + "/a-password=Zoe-1 " + g.dir + "/b-password=Zoe-2"
 	for what, text := range map[string]string{
-		"ls":       "ls " + g.dir,
-		"colours":  "ls --color=auto -C " + g.dir,
-		"grep":     "grep --color=always password " + files,
-		"column":   "column -t " + files,
-		"fold":     "sh -c 'fold -w ${COLUMNS:-200} " + files + "'",
-		"a table":  "pr -m -t -w 200 " + files,
-		"git-like": "sh -c 'test -t 1 && printf \"password\\n=Zoe-5\" || printf password=Zoe-5'",
+		"ls":             "ls " + g.dir,
+		"colours":        "ls --color=auto -C " + g.dir,
+		"grep":           "grep --color=always password " + files,
+		"column":         "column -t " + files,
+		"a table":        "pr -m -t -w 200 " + files,
+		"one that looks": `perl -e 'print -t STDOUT ? qq(password\n=Zoe-5\n) : qq(password=Zoe-5\n)'`,
+		"one that wraps": `perl -e '$w = $ENV{COLUMNS} || 80; $_ = q(a long name: password=Zoe-6); while (s/^(.{1,$w})//) { print qq($1\n) }'`,
 	} {
 		for _, pty := range []bool{false, true} {
 			s, err := g.connect(t).NewSession()
@@ -150,6 +151,7 @@ func TestMaskedKeys(t *testing.T) {
 		}
 		return s, w, at
 	}
+	const copies = `perl -e '$|=1; print qq(begin\n); while (<STDIN>) { print }'`
 	// Between the two halves of the line somebody types another.
 	s, w, at := begin("perl -e '$|=1; print qq(begin\\npassword=); <STDIN>; print qq(Zoe-1\\n)'")
 	if err := s.WindowChange(30, 20); err != nil {
@@ -162,7 +164,7 @@ func TestMaskedKeys(t *testing.T) {
 	if err := s.Wait(); err != nil {
 		t.Error(err)
 	}
-	s, w, at = begin("sh -c 'echo begin; cat'")
+	s, w, at = begin(copies)
 	io.WriteString(w, "one\rpassword=Zoe-2\r\x04lost")
 	if rest, _ := io.ReadAll(at); string(rest) != "one\r\npassword=***\r\n" {
 		t.Errorf("%q", rest)
@@ -170,11 +172,40 @@ func TestMaskedKeys(t *testing.T) {
 	if err := s.Wait(); err != nil {
 		t.Error(err)
 	}
-	s, w, _ = begin("sh -c 'echo begin; cat'")
+	s, w, _ = begin(copies)
 	io.WriteString(w, "\x03")
 	var e *ssh.ExitError
 	if err := s.Wait(); !asExit(err, &e) || e.ExitStatus() != exitCalled {
 		t.Errorf("ctrl-C: %v", err)
+	}
+}
+
+// TestMaskedCopies: what copies files by a text that is not understood does not
+// run beside a mask, and sftp's way shows what is masked.
+func TestMaskedCopies(t *testing.T) {
+	g := serve(t, hidden)
+	from := g.write(t, "from", "password=geheim\n")
+	sh := "ssh " + strings.Join(g.options(), " ")
+	for _, words := range [][]string{
+		{"scp", "-O", "-q", "-S", g.write(t, "sh", "#!/bin/sh\nexec "+sh+" \"$@\"\n"), who + ":" + from, "to"},
+		{"rsync", "-a", "-e", sh, who + ":" + from, "to"},
+		{"rsync", "-z", "-e", sh, who + ":" + from, "to"},
+	} {
+		if err := os.Chmod(g.dir+"/sh", 0o700); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(words[0], words[1:]...)
+		cmd.Env, cmd.Dir = g.env(), t.TempDir()
+		r := run(t, cmd, "")
+		if _, err := os.Stat(cmd.Dir + "/to"); r.code == 0 || err == nil || !strings.Contains(r.err, "what this command shows is to be masked") {
+			t.Errorf("%s: %+v", words, r)
+		}
+	}
+	cmd := exec.Command("scp", append(append([]string{"-q", "-P", g.port}, g.options()[4:]...), who+":"+from, g.dir+"/to")...)
+	cmd.Env = g.env()
+	r := run(t, cmd, "")
+	if b, err := os.ReadFile(g.dir + "/to"); err != nil || string(b) != "password=***\n" {
+		t.Errorf("%+v: %q %v", r, b, err)
 	}
 }
 

@@ -6,6 +6,7 @@ package main
 import (
 	"encoding/json"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/taskgate/taskgate/abi"
@@ -14,12 +15,16 @@ import (
 
 func init() { guard.Register(&tokens{bits: 3.5}) }
 
-type tokens struct{ bits float64 }
+type tokens struct {
+	bits float64
+	pass []string
+}
 
 // Configure implements guard.Configurer.
 func (t *tokens) Configure(config []byte) error {
 	var c struct {
-		Bits float64 `json:"bits"`
+		Bits float64  `json:"bits"`
+		Pass []string `json:"pass"` // programs that speak to programs, as git-upload-pack does
 	}
 	if len(config) > 0 {
 		if err := json.Unmarshal(config, &c); err != nil {
@@ -29,6 +34,7 @@ func (t *tokens) Configure(config []byte) error {
 	if c.Bits > 0 {
 		t.bits = c.Bits
 	}
+	t.pass = c.Pass
 	return nil
 }
 
@@ -40,8 +46,11 @@ func (t *tokens) Command(c *abi.Command, v *abi.Verdict) {
 		return
 	}
 	for i := range c.Statement.Operations {
-		switch c.Statement.Operations[i].Verb {
+		switch o := &c.Statement.Operations[i]; o.Verb {
 		case "exec", "shell", "read", "list", "stat":
+			if o.Kind == abi.KindProgram && slices.Contains(t.pass, o.Object[0]) {
+				continue
+			}
 			v.Protect = []abi.Protect{{Pattern: `[A-Za-z0-9+/_=.-]{20,}`, Kind: abi.MaskCustom}}
 			return
 		}

@@ -9,7 +9,7 @@ import (
 
 // TestTokens builds the guard and asks it in the gateway's own sandbox.
 func TestTokens(t *testing.T) {
-	g := guardtest.Build(t, ".", map[string]any{"bits": 3.2})
+	g := guardtest.Build(t, ".", map[string]any{"bits": 3.2, "pass": []string{"git-upload-pack"}})
 	guardtest.Laws(t, g, nil)
 	for protocol, verbs := range map[string]map[string]bool{"ssh": {"exec": true, "read": true, "stat": true, "write": false, "setenv": false}, "postgres": {"exec": false, "select": false}} {
 		for verb, want := range verbs {
@@ -20,6 +20,11 @@ func TestTokens(t *testing.T) {
 				t.Errorf("%s %s: %+v", protocol, verb, v)
 			}
 		}
+	}
+	git := guardtest.Command("look", abi.Operation{Verb: "exec", Kind: abi.KindProgram, Object: []string{"git-upload-pack", "/srv/x"}})
+	git.Statement.Protocol = "ssh"
+	if v := guardtest.Ask(t, g, git); len(v.Protect) != 0 {
+		t.Errorf("%+v", v)
 	}
 	for word, want := range map[string]string{
 		"ghp_16C7e42F292c6912E7710c838347Ae178B4a": "ghp_***",
