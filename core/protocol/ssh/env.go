@@ -42,7 +42,7 @@ func (ch *channel) setenv(ctx context.Context, payload []byte) (bool, error) {
 	known := ""
 	if unbidden(m.Name) {
 		a := c.session.About()
-		known = fmt.Sprintf("%d %q %q %q %q %q", c.session.Generation(), a.Issuer, a.Subject, a.Task, a.Resource, m.Name)
+		known = fmt.Sprintf("%d %q %q %q %q", c.session.Generation(), a.Issuer, a.Subject, a.Task, m.Name) // of all its hosts: who goes to many is refused once
 		if c.p.wasRefused(known, time.Now()) {
 			return false, nil
 		}

@@ -64,17 +64,17 @@ func (in *input) begin() {
 }
 
 func (in *input) read() error {
-	p := buffers.Get().(*[]byte)
-	defer buffers.Put(p)
-	b := *p
+	r := newReading()
+	defer r.end()
 	for {
-		n, err := in.ch.client.Read(b[FrameHead:])
+		b, n, err := r.from(in.ch.client)
 		if e := in.take(b, n, err != nil); e != nil {
 			return e
 		}
 		if err != nil {
 			return nil
 		}
+		r.grow(n)
 	}
 }
 

@@ -16,6 +16,38 @@ const pieceSize = 32 << 10
 // buffers are read buffers with room for a frame's head in front.
 var buffers = sync.Pool{New: func() any { b := make([]byte, FrameHead+pieceSize); return &b }}
 
+// littleSize is what is read at once until more comes: most channels say little
+// most of the time, and each has three that are read.
+const littleSize = 2 << 10
+
+var littles = sync.Pool{New: func() any { b := make([]byte, FrameHead+littleSize); return &b }}
+
+// reading is a buffer that is as large as what comes asks for.
+type reading struct {
+	b    *[]byte
+	pool *sync.Pool
+}
+
+func newReading() *reading { return &reading{littles.Get().(*[]byte), &littles} }
+
+// from reads a piece, behind room for a frame's head.
+func (r *reading) from(src io.Reader) (b []byte, n int, err error) {
+	b = *r.b
+	n, err = src.Read(b[FrameHead:])
+	return b, n, err
+}
+
+// grow sees to a larger buffer where a piece of n bytes has filled this one, which
+// is given back.
+func (r *reading) grow(n int) {
+	if n == littleSize && r.pool == &littles {
+		r.end()
+		r.b, r.pool = buffers.Get().(*[]byte), &buffers
+	}
+}
+
+func (r *reading) end() { r.pool.Put(r.b) }
+
 // frame writes the head of a frame whose n bytes are behind it in b.
 func frame(b []byte, kind byte, n int) []byte {
 	b[0] = kind
@@ -72,11 +104,10 @@ func (t *tap) answers(ctx context.Context, client io.Writer, host io.Reader, kin
 	if t.exchange.MasksText() {
 		return t.masked(ctx, client, host, kind)
 	}
-	p := buffers.Get().(*[]byte)
-	defer buffers.Put(p)
-	b := *p
+	r := newReading()
+	defer r.end()
 	for {
-		n, err := host.Read(b[FrameHead:])
+		b, n, err := r.from(host)
 		if n > 0 {
 			if err := t.answer(ctx, frame(b, kind, n)); err != nil {
 				return total, err
@@ -85,6 +116,7 @@ func (t *tap) answers(ctx context.Context, client io.Writer, host io.Reader, kin
 				return total, errGone
 			}
 			total += int64(n)
+			r.grow(n)
 		}
 		if err != nil {
 			return total, nil
@@ -94,11 +126,10 @@ func (t *tap) answers(ctx context.Context, client io.Writer, host io.Reader, kin
 
 // inputs carries what a client sends to its host until it ends.
 func (t *tap) inputs(host io.Writer, client io.Reader) (total int64, err error) {
-	p := buffers.Get().(*[]byte)
-	defer buffers.Put(p)
-	b := *p
+	r := newReading()
+	defer r.end()
 	for {
-		n, err := client.Read(b[FrameHead:])
+		b, n, err := r.from(client)
 		if n > 0 {
 			if err := t.input(frame(b, FrameIn, n)); err != nil {
 				return total, err
@@ -107,6 +138,7 @@ func (t *tap) inputs(host io.Writer, client io.Reader) (total int64, err error) 
 				return total, nil // it takes no more: what it has said still counts
 			}
 			total += int64(n)
+			r.grow(n)
 		}
 		if err != nil {
 			return total, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"strings"
@@ -66,6 +67,9 @@ func (c *conn) reach(ctx context.Context) error {
 	case <-c.left:
 		return nil
 	default:
+		if errors.Is(err, io.EOF) { // says nothing more
+			err = nil
+		}
 		return &said{line: "the host closed the connection", cause: err}
 	}
 }
