@@ -1,5 +1,5 @@
 # taskgate: `make help` lists what there is.
-.PHONY: help build demo check test bypass fuzz suite bench
+.PHONY: help build demo check test bypass docs fuzz suite bench
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -26,11 +26,18 @@ test: ## all tests, against servers 15 and 18 (installs them where they are miss
 	go test -race -timeout 25m ./core/gate/...
 	go test -race -timeout 15m -run 'Conversations|Laws|PW37' ./core/protocol/postgres
 
-bypass: ## statements that leak or escape elsewhere, alive and then through the gateway, on servers 15 and 18
+bypass: ## statements that leak or escape elsewhere, alive and then through the gateway, on servers 15 and 18; prints the matrix
 	@echo "make bypass: installs what make test installs, where it is missing"
 	@.ci/install test
 	TASKGATE_TEST_MAJOR=15 go test -count 1 -timeout 20m -v -run TestBypass ./cmd/taskgate
 	TASKGATE_TEST_MAJOR=18 go test -count 1 -timeout 20m -v -run TestBypass ./cmd/taskgate
+	@cat docs/leak-matrix.md
+
+docs: ## the documents that are made from tests: docs/leak-matrix.md
+	@echo "make docs: installs what make test installs, where it is missing"
+	@.ci/install test
+	TASKGATE_WRITE_DOCS=1 TASKGATE_TEST_MAJOR=15 go test -count 1 -timeout 20m -run TestBypass ./cmd/taskgate
+	TASKGATE_WRITE_DOCS=1 TASKGATE_TEST_MAJOR=18 go test -count 1 -timeout 20m -run TestBypass ./cmd/taskgate
 
 fuzz: ## random statements against two databases that differ in protected values alone, until interrupted (TASKGATE_TEST_SEED, TASKGATE_TEST_MAJOR)
 	@echo "make fuzz: installs what make test installs, where it is missing"

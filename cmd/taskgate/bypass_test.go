@@ -11,12 +11,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"maps"
 	"math/big"
 	"net"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -33,6 +31,7 @@ import (
 // bypass is one case of testdata/pg_bypass.json.
 type bypass struct {
 	ID, Group, Leaks, Expected, Verify, Needs string
+	Channel                                   string
 	SQL, Setup                                lines
 	Protocol                                  bool
 	MinPG                                     int `json:"min_pg"`
@@ -114,6 +113,7 @@ func TestBypass(t *testing.T) {
 	}
 	w := newBypassWorld(t, string(schema))
 	counts := map[string]*tally{}
+	var rows []matrixRow
 	for i := range cases {
 		k := &cases[i]
 		if k.MinPG > pgtest.Major() || k.MaxPG > 0 && k.MaxPG < pgtest.Major() {
@@ -134,11 +134,12 @@ func TestBypass(t *testing.T) {
 				t.Errorf("%s: nobody runs it", k.ID)
 				continue
 			}
-			w.judge(t, k, n, w.converse(t, talk))
+			rows = append(rows, w.row(k, append([]string{w.judge(t, k, n, w.converse(t, talk))}, slices.Repeat([]string{"-"}, len(ways))...)))
 			continue
 		}
 		w.alive(t, k)
-		w.judge(t, k, n, w.through(t, k))
+		verdict := w.judge(t, k, n, w.through(t, k))
+		rows = append(rows, w.row(k, append([]string{verdict}, w.inForms(t, k)...)))
 	}
 	var all tally
 	for _, group := range slices.Sorted(maps.Keys(counts)) {
@@ -148,6 +149,12 @@ func TestBypass(t *testing.T) {
 	}
 	t.Logf("%-12s %v", "all", &all)
 	w.disk(t)
+	leakMatrix(t, rows, cases)
+}
+
+// row is a case's line in the matrix.
+func (w *bypassWorld) row(k *bypass, verdicts []string) matrixRow {
+	return matrixRow{k.ID, k.Group, channelOf(k), strings.TrimPrefix(k.SQL[len(k.SQL)-1], "PROTO: "), verdicts}
 }
 
 type tally struct{ passed, refused, masked, leaks, wrong, elsewhere int }
@@ -171,8 +178,8 @@ type bypassWorld struct {
 	pg     *pgtest.Server
 	secret []string // every form in which a value of this run could show
 	port   string
-	token  string
-	data   string
+	tokens []string // of some users, as each may be refused so much a minute
+	g      *gatewayWorld
 	n      int
 }
 
@@ -195,11 +202,15 @@ func newBypassWorld(t *testing.T, schema string) *bypassWorld {
 			t.Fatal(err)
 		}
 	}
-	g := startGateway(t, []string{"ada"}, map[string]string{"password": pg.Password, "tasks/app.yaml": bypassTask}, fmt.Sprintf(
+	users := []string{"ada", "bob", "cy", "dora"}
+	w.g = startGateway(t, users, map[string]string{"password": pg.Password, "tasks/app.yaml": bypassTask}, fmt.Sprintf(
 		`  bypass: {protocol: postgres, address: "127.0.0.1:%d", database: bypass, tls: disable, logins: {app: {user: app, password: "file:password", privileged: accepted}}}`, pg.Port))
-	g.serve(t)
-	g.login(t, "ada")
-	w.port, w.data, w.token = g.addresses["postgres"], filepath.Join(g.dir, "data"), g.token(t, "ada", "app", "bypass")
+	w.g.serve(t)
+	for _, u := range users {
+		w.g.login(t, u)
+		w.tokens = append(w.tokens, w.g.token(t, u, "app", "bypass"))
+	}
+	w.port = w.g.addresses["postgres"]
 	return w
 }
 
@@ -351,7 +362,7 @@ func (w *bypassWorld) setup(t *testing.T, k *bypass, database string) {
 func (w *bypassWorld) through(t *testing.T, k *bypass) *wireClient {
 	t.Helper()
 	w.setup(t, k, "bypass")
-	c, err := dialServer(w.port, "app", w.token, "bypass")
+	c, err := dialServer(w.port, "app", w.tokens[0], "bypass")
 	if err != nil {
 		t.Fatalf("%s: %v", k.ID, err)
 	}
@@ -368,7 +379,7 @@ func (w *bypassWorld) through(t *testing.T, k *bypass) *wireClient {
 // converse sends raw messages through the gateway, a batch at a time.
 func (w *bypassWorld) converse(t *testing.T, talk [][]pgproto3.FrontendMessage) *wireClient {
 	t.Helper()
-	c, err := dialServer(w.port, "app", w.token, "bypass")
+	c, err := dialServer(w.port, "app", w.tokens[0], "bypass")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -381,12 +392,9 @@ func (w *bypassWorld) converse(t *testing.T, talk [][]pgproto3.FrontendMessage) 
 	return c
 }
 
-func (w *bypassWorld) judge(t *testing.T, k *bypass, n *tally, c *wireClient) {
+func (w *bypassWorld) judge(t *testing.T, k *bypass, n *tally, c *wireClient) string {
 	t.Helper()
-	expected := k.Expected
-	if otherwise[k.ID] != "" {
-		expected = otherwise[k.ID]
-	}
+	expected := k.wants()
 	refused := c.errors > 0
 	switch {
 	case w.shows(c.got.Bytes()) != "":
@@ -405,29 +413,17 @@ func (w *bypassWorld) judge(t *testing.T, k *bypass, n *tally, c *wireClient) {
 			n.masked++
 		}
 	}
+	return map[bool]string{true: "R", false: "S"}[refused]
 }
 
 // disk searches everything that the gateway wrote.
 func (w *bypassWorld) disk(t *testing.T) {
 	t.Helper()
-	files := 0
-	err := filepath.WalkDir(w.data, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() || strings.HasPrefix(path, filepath.Join(w.data, "modules")) {
-			return err
-		}
-		b, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		files++
+	w.g.written(t, func(path string, b []byte) {
 		if s := w.shows(b); s != "" {
 			t.Errorf("%s holds %s", path, s)
 		}
-		return nil
 	})
-	if err != nil || files < 5 {
-		t.Errorf("%d files of the gateway: %v", files, err)
-	}
 }
 
 // wireClient speaks the protocol itself and keeps every byte it gets.
@@ -437,6 +433,7 @@ type wireClient struct {
 	got        bytes.Buffer
 	transcript strings.Builder
 	errors     int
+	denied     int // of them, by the gateway
 	took       time.Duration
 }
 
@@ -493,7 +490,9 @@ func (c *wireClient) send(batch ...pgproto3.FrontendMessage) error {
 		case *pgproto3.CommandComplete:
 			fmt.Fprintf(&c.transcript, "TAG %s\n", m.CommandTag)
 		case *pgproto3.ErrorResponse:
-			c.errors++
+			if c.errors++; m.Code == "42501" || m.Code == "0A000" {
+				c.denied++
+			}
 			fmt.Fprintf(&c.transcript, "ERR %s %s %s %s %s %s\n", m.Code, m.Message, m.Detail, m.Hint, m.Where, m.InternalQuery)
 			if m.Severity == "FATAL" {
 				return errors.New(m.Message)

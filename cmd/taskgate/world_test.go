@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
@@ -55,6 +56,7 @@ func startGateway(t *testing.T, users []string, files map[string]string, resourc
 		t.Fatal(err)
 	}
 	w.write(t, "users.json", string(known))
+	w.write(t, "data/modules/.keep", "") // so that check compiles for serve
 	for name, text := range files {
 		w.write(t, name, text)
 	}
@@ -95,6 +97,12 @@ func (w *gatewayWorld) command(user string, args ...string) *exec.Cmd {
 func (w *gatewayWorld) start(t *testing.T, args ...string) string {
 	t.Helper()
 	cmd := w.command("operator", args...)
+	log, err := os.OpenFile(filepath.Join(w.dir, "data", "stderr"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	cmd.Stderr = log
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -105,7 +113,8 @@ func (w *gatewayWorld) start(t *testing.T, args ...string) string {
 	t.Cleanup(func() { _ = cmd.Process.Signal(os.Interrupt); _ = cmd.Wait() })
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
-		t.Fatalf("%v: %v", args, err)
+		said, _ := os.ReadFile(log.Name())
+		t.Fatalf("%v: %v: %s", args, err, said)
 	}
 	return strings.TrimSpace(line)
 }
@@ -117,6 +126,27 @@ func (w *gatewayWorld) run(t *testing.T, user string, args ...string) string {
 		t.Fatalf("%v: %v: %s", args, err, out)
 	}
 	return strings.TrimSpace(string(out))
+}
+
+// written gives all that the gateway has written: log, recordings, store, and
+// what it says of itself.
+func (w *gatewayWorld) written(t *testing.T, look func(path string, b []byte)) {
+	t.Helper()
+	data, files := filepath.Join(w.dir, "data"), 0
+	err := filepath.WalkDir(data, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() || strings.HasPrefix(path, filepath.Join(data, "modules")) {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if err == nil {
+			files++
+			look(path, b)
+		}
+		return err
+	})
+	if err != nil || files < 5 {
+		t.Errorf("%d files of the gateway: %v", files, err)
+	}
 }
 
 func (w *gatewayWorld) serve(t *testing.T) {

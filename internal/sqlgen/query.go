@@ -221,7 +221,11 @@ func (g *Generator) query(depth int, outer []source) (string, []column) {
 		case 0:
 			text += " LIMIT " + g.pick("3", "ALL", "(SELECT 2)", g.constant("int"))
 		case 1:
-			text += " OFFSET 1 FETCH FIRST 2 ROWS ONLY"
+			text += " OFFSET 1 FETCH FIRST 2 ROWS " + g.pick("ONLY", "WITH TIES")
+		case 3:
+			if c := g.copied(in).name; c != "" && g.wild {
+				text += g.pick(" LIMIT (SELECT length(", " OFFSET (SELECT length(") + c + "::text) % 3)"
+			}
 		case 2:
 			if kind == "" && !window {
 				text += " FOR " + g.pick("UPDATE", "SHARE", "NO KEY UPDATE", "KEY SHARE") + g.pick("", " SKIP LOCKED", " NOWAIT")
@@ -264,6 +268,14 @@ func (g *Generator) list(depth int, s, in []source) (list []string, cols []colum
 			if c := g.copied(in); c.name != "" {
 				add(column{name: "sub", kind: c.kind, mask: c.mask}, "(SELECT "+c.name+") AS sub")
 			}
+		case k == 8 && at.table && g.odds(2) && len(at.columns) > 0: // a field of a row
+			c := at.columns[g.IntN(len(at.columns))]
+			add(c, "("+at.alias+")."+c.name)
+		case k == 9 && g.wild && depth > 0: // what is more than a copy
+			c := g.copied(in)
+			text, _ := g.query(depth-1, in)
+			add(column{name: "more", kind: "text"}, g.pick("ARRAY(SELECT "+c.name+")", "ROW("+c.name+", 1)", "("+c.name+", 2) IS NULL", "num_nonnulls("+c.name+")", "octet_length("+c.name+"::text)", "EXISTS (SELECT "+c.name+" EXCEPT SELECT NULL)", "("+c.name+" IS NULL)", "unnest(ARRAY["+c.name+", NULL])",
+				"("+c.name+" = ANY (SELECT "+c.name+"))", "json_build_array("+c.name+")", "CASE WHEN "+c.name+" IS NULL THEN 1 / 0 END", "ARRAY("+text+")", "count("+c.name+") OVER ()", "generate_series(1, length("+c.name+"::text))")+" AS more")
 		case k == 8 && depth > 0:
 			add(column{name: "over", kind: "bigint"}, fmt.Sprintf("%s OVER (PARTITION BY %s ORDER BY %s) AS over", g.pick("sum("+g.expr("int", 0, in)+")", "count(*)", "rank()", "ntile(2)", "max("+g.expr("text", 0, in)+")"), g.expr("int", 0, in), g.expr("int", 0, in)))
 		default:
@@ -305,6 +317,12 @@ func (g *Generator) copied(in []source) column {
 func quoteName(s string) string { return `"` + s + `"` }
 
 func (g *Generator) grouped(head, from string, depth int, in []source) (string, []column) {
+	if at := in[len(in)-1]; at.table && g.odds(3) { // by a key, on which all of its table depends
+		id, c := at.columns[0], at.columns[g.IntN(len(at.columns))]
+		text := fmt.Sprintf("SELECT %s.%s AS k, %s.%s AS c, count(*) AS n FROM %s%s GROUP BY %s.%s", at.alias, id.name, at.alias, c.name, from, g.where(depth, in), at.alias, id.name)
+		c.name, id.name = "c", "k"
+		return head + text + g.pick("", " ORDER BY 1", " HAVING count(*) > 1"), []column{id, c, {name: "n", kind: "bigint"}}
+	}
 	by, and := g.expr("int", 0, in), g.expr("text", 0, in)
 	if by[0] >= '0' && by[0] <= '9' || by[0] == '-' || by[0] == '$' {
 		by = "(" + by + " + 0)"

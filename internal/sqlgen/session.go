@@ -59,12 +59,27 @@ func (g *Generator) Step(open, failed bool) *Step {
 	case 14:
 		return g.plain("several", g.statement()+"; "+g.statement(), true)
 	case 15:
+		if g.odds(12) {
+			return &Step{Text: "length", Form: "function", Kind: "odd", Judged: true, Messages: []pgproto3.FrontendMessage{&pgproto3.FunctionCall{Function: 1257, ArgFormatCodes: []uint16{0}, Arguments: [][]byte{[]byte("x")}}}}
+		}
 		return g.plain("odd", g.pick("LOCK TABLE grp IN SHARE MODE", "TRUNCATE log", "LISTEN trail", "NOTIFY trail, 'x'", "SELECT nextval('counter')", "CREATE TEMP TABLE q AS TABLE people", "SELECT * INTO q FROM people", "ALTER TABLE people ADD z int", "VACUUM people", "ANALYZE people",
 			"REFRESH MATERIALIZED VIEW m_people", "DO $$ BEGIN RAISE NOTICE 'x'; END $$", "SELECT * FROM hidden", "SELECT count(*) FROM hidden", "SELECT v FROM v_vault, hidden", "COPY hidden TO STDOUT", "SELECT count(*) FROM trail", "SELECT 1 FROM people WHERE id = 1 AND EXISTS (SELECT FROM hidden)", "CALL p()", "SELECT 1/0", "selec 1", "SELECT 'a", "", "SELECT no_such(1)", "SELECT no_such FROM people"), true)
 	}
 	if g.odds(3) {
 		g.bound = true
-		return g.extended()
+		s := g.extended()
+		switch g.IntN(10) {
+		case 0: // another behind it, skipped if it fails
+			touched := g.touched
+			g.touched, g.ctes, g.params = false, nil, nil
+			next := g.extended()
+			s.Text, s.Form, s.Touches = s.Text+" | "+next.Text, "pipeline", touched || s.Touches || next.Touches
+			s.Messages = append(s.Messages[:len(s.Messages)-1], next.Messages...)
+		case 1: // what is left of a portal, perhaps of an earlier one
+			s.Messages = append(s.Messages, &pgproto3.Execute{Portal: "q", MaxRows: 1}, &pgproto3.Flush{}, &pgproto3.Execute{Portal: "q"}, &pgproto3.Close{ObjectType: 'P', Name: "q"}, &pgproto3.Sync{})
+			s.Form = "resumed"
+		}
+		return s
 	}
 	return g.plain("query", g.statement(), true)
 }
