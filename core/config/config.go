@@ -116,6 +116,7 @@ type Resource struct {
 
 	Extensions []string // whose types and immutable functions every text may use
 	Drift      string   // poll (default), strict: how a schema that others change is noticed
+	Probe      bool     // the server is asked what each text reads
 
 	// Of a host. It has either keys or an authority.
 	HostKeys []string // fingerprints, SHA256:…, or lines of public keys
@@ -127,7 +128,7 @@ type Resource struct {
 // refers to.
 func (r *Resource) Digest() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%q %q %q %q %q %q %q %q %q %t", r.Protocol, r.Address, r.Database, r.TLS, r.CA, r.Extensions, r.Drift, r.HostKeys, r.HostCA, r.Posix)
+	fmt.Fprintf(&b, "%q %q %q %q %q %q %q %q %q %t %t", r.Protocol, r.Address, r.Database, r.TLS, r.CA, r.Extensions, r.Drift, r.HostKeys, r.HostCA, r.Posix, r.Probe)
 	for _, name := range slices.Sorted(maps.Keys(r.Logins)) {
 		l := r.Logins[name]
 		fmt.Fprintf(&b, " %q %q %q %t %q %q", name, l.User, l.Password, l.Privileged, l.Key, l.CA)

@@ -55,6 +55,7 @@ func TestX17(t *testing.T) {
 		"approver: [dba]":                  {"approver: []", "a role that is left out nobody has"},
 		"approver: [dba]}":                 {"approver: ['d*']}", "issuers[0].roles.approver: a list of groups is expected"},
 		"tls: disable, logins":             {"tls: disable, drift: watch, logins", "one of poll, strict is expected"},
+		"tls: disable, ":                   {"tls: disable, probe: yes, ", "one of off, on is expected"},
 		"record: ":                         {"approvals: {webhooks: [{secret: \"env:X\"}]}\nrecord: ", "approvals.webhooks[0]: no url"},
 		"record: {":                        {"approvals: {webhooks: [{url: \"https://h.example\"}]}\nrecord: {", "no secret: whoever gets it could not tell"},
 		"record: {r":                       {"approvals: {webhooks: [{url: \"http://h.example\", secret: hunter2}]}\nrecord: {r", "approvals.webhooks[0].url: https is expected"},
@@ -178,7 +179,7 @@ func TestOperatingGuide(t *testing.T) {
 	}
 	_, text, ok := strings.Cut(string(b), "```yaml\n")
 	text, _, end := strings.Cut(text, "```")
-	if c, err := Parse("operating.md", []byte(text)); !ok || !end || err != nil || c.Audit.Witness != "/mnt/elsewhere/witness" || c.Resources["orders"].Drift != "strict" || c.Issuers[0].Roles["approver"][0] != "dba" || c.Approvals.Webhooks[0].Actions != c.Issuers[0].URL {
+	if c, err := Parse("operating.md", []byte(text)); !ok || !end || err != nil || c.Audit.Witness != "/mnt/elsewhere/witness" || c.Resources["orders"].Drift != "strict" || !c.Resources["orders"].Probe || c.Issuers[0].Roles["approver"][0] != "dba" || c.Approvals.Webhooks[0].Actions != c.Issuers[0].URL {
 		t.Errorf("%v", err)
 	}
 }

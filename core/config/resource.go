@@ -3,7 +3,7 @@ package config
 import "github.com/taskgate/taskgate/core/strict"
 
 // of is the protocol that a key of a resource is for, where it is not for all.
-var of = map[string]string{"database": "postgres", "tls": "postgres", "ca": "postgres", "extensions": "postgres", "drift": "postgres",
+var of = map[string]string{"database": "postgres", "tls": "postgres", "ca": "postgres", "extensions": "postgres", "drift": "postgres", "probe": "postgres",
 	"host_key": "ssh", "host_ca": "ssh", "login": "ssh", "key": "ssh", "user_ca": "ssh", "shell": "ssh"}
 
 // ofLogin is the same of a login.
@@ -47,6 +47,7 @@ func (p *parser) resource(name string, n strict.Node) *Resource {
 		"ca":         func(v strict.Node) { r.CA = p.file(v); p.needs(v, r.CA, false) },
 		"extensions": func(v strict.Node) { r.Extensions = v.Strings() },
 		"drift":      func(v strict.Node) { r.Drift = v.One("poll", "strict") },
+		"probe":      func(v strict.Node) { r.Probe = v.One("off", "on") == "on" },
 		"host_key":   func(v strict.Node) { r.HostKeys = hostKeys(v) },
 		"host_ca":    func(v strict.Node) { r.HostCA = p.hostCA(v) },
 		"shell":      func(v strict.Node) { r.Posix = v.One("posix") != "" },

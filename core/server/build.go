@@ -233,7 +233,7 @@ func resource(r *config.Resource) (*gate.Resource, error) {
 	for name, l := range r.Logins {
 		privileged[name] = l.Privileged
 	}
-	return &gate.Resource{Name: r.Name, Protocol: "postgres", Address: r.Address, Database: r.Database, Options: &postgres.ResourceOptions{Extensions: r.Extensions, Privileged: privileged, Dial: t, DriftStrict: r.Drift == "strict"}, Digest: r.Digest()}, nil
+	return &gate.Resource{Name: r.Name, Protocol: "postgres", Address: r.Address, Database: r.Database, Options: &postgres.ResourceOptions{Extensions: r.Extensions, Privileged: privileged, Dial: t, DriftStrict: r.Drift == "strict", Probe: r.Probe}, Digest: r.Digest()}, nil
 }
 
 // Dialer reaches resources over TCP. It implements gate.Dialer.

@@ -86,7 +86,7 @@ func TestX02API(t *testing.T) {
 	w.s.protocolLog("", "schema of shop", errors.New("x"))
 	_, b := w.get(2, "/metrics")
 	for _, want := range []string{"taskgate_panics_total 2", `taskgate_upstream_errors_total{what="schema"} 1`, `taskgate_logins_total{outcome="opened"} 1`, `taskgate_commands_total{verdict="allow"} 1`,
-		`taskgate_guard_seconds_count{guard="tasks",outcome="allow"}`, "taskgate_audit_sync_seconds_count", `taskgate_reloads_total{outcome="refused"} 0`, "taskgate_ready 1"} {
+		`taskgate_guard_seconds_count{guard="tasks",outcome="allow"}`, "taskgate_audit_sync_seconds_count", `taskgate_reloads_total{outcome="refused"} 0`, `taskgate_probes_total{outcome="disagreed"} 0`, "taskgate_ready 1"} {
 		if !strings.Contains(b, want) {
 			t.Errorf("no %s in\n%s", want, b)
 		}

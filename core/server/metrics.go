@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/taskgate/taskgate/core/gate"
+	"github.com/taskgate/taskgate/core/protocol/postgres"
 )
 
 // metrics are what the gateway counts. None is labelled with a person, a task,
@@ -58,6 +59,11 @@ func (s *Server) newMetrics() *metrics {
 	}
 	messages("sent", func(sent, _ uint64) uint64 { return sent })
 	messages("lost", func(_, lost uint64) uint64 { return lost })
+	for outcome, of := range map[string]func(postgres.Probes) uint64{"agreed": func(p postgres.Probes) uint64 { return p.Agreed }, "disagreed": func(p postgres.Probes) uint64 { return p.Disagreed },
+		"failed": func(p postgres.Probes) uint64 { return p.Failed }, "left": func(p postgres.Probes) uint64 { return p.Left }} {
+		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: ns, Name: "probes_total", Help: "Statements whose server was asked what they read (probe: on), by outcome; left were not asked about.",
+			ConstLabels: prometheus.Labels{"outcome": outcome}}, func() float64 { return float64(of(s.pg.Probes())) }))
+	}
 	show := func(name, help string, f func() float64) {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: ns, Name: name, Help: help}, f))
 	}

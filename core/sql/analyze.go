@@ -41,6 +41,7 @@ type analyzer struct {
 	shows   map[string]*column // what columns of views show and generated ones are made of, by their names
 	beyond  bool               // something runs that is an extension's, and not the server's own
 	nested  bool               // a WITH of this statement changes rows
+	inside  int32              // the query or change of this statement, 0 for none
 }
 
 // maxViews bounds views within views.
@@ -101,7 +102,7 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 		if a.unsure && !strings.HasPrefix(a.name(inner), "TransactionStmt") {
 			a.refuse("what follows the end of a transaction that may have moved search_path: send it by itself")
 		}
-		a.edits, a.notice, a.beyond, a.nested = a.edits[:0], "", false, false
+		a.edits, a.notice, a.beyond, a.nested, a.inside = a.edits[:0], "", false, false, 0
 		before := len(a.order)
 		part := a.top(inner)
 		for _, o := range a.order[before:] {
@@ -112,7 +113,9 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 		if part.Plain = a.plain(a.order[before:]); part.Plain {
 			part.Count = a.count(inner)
 		}
-		part.Notice, part.Nested = a.notice, a.nested
+		if part.Notice, part.Nested = a.notice, a.nested; a.inside != 0 {
+			part.Body = a.emitted(a.inside)
+		}
 		whole = append(whole, part.Canonical)
 		an.Parts = append(an.Parts, part)
 		a.follow(&part)
@@ -235,11 +238,12 @@ func (a *analyzer) top(n int32) Part {
 		}
 		cols := a.query(nil, n)
 		a.output(cols)
-		p := Part{Kind: Query, Rows: true}
-		return p
+		a.inside = n
+		return Part{Kind: Query, Rows: true}
 	case "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt":
 		cols := a.dml(nil, n)
 		a.output(cols)
+		a.inside = n
 		return Part{Kind: Write, Rows: len(cols) > 0}
 	}
 	return a.utility(n)

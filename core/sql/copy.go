@@ -35,6 +35,7 @@ func (a *analyzer) copy(n int32) Part {
 	if q := a.kid(n, "PreparableStmt"); q != 0 {
 		cols := a.query(nil, q)
 		a.output(cols)
+		a.inside = q
 		return Part{Kind: CopyOut, Copy: a.copyFormat(n, cols)}
 	}
 	q := a.kid(n, "qualified_name")

@@ -59,6 +59,10 @@ type Part struct {
 	// with the same parameters, of which it may name some alone; else it is empty.
 	Count string
 
+	// Body is the query or change that it is, or has within EXPLAIN or COPY, as it is
+	// forwarded; else it is empty.
+	Body string
+
 	Path  []string    // what the search path is set to; nil is what the session began with
 	Args  []abi.Param // of EXECUTE
 	Inner *Analysis   // what PREPARE and DECLARE give a name to, as a text of its own

@@ -239,6 +239,7 @@ func (a *analyzer) explain(n int32) Part {
 	default:
 		a.refuse("EXPLAIN of %s", a.words(inner))
 	}
+	a.inside = inner
 	for _, o := range a.order[before:] {
 		measured(o.Columns)
 	}

@@ -35,6 +35,7 @@ type conn struct {
 	known          reading // what the last text was read under
 	closed         closedTask
 	strict         bool // drift of the schema is looked for at each answer
+	probes         bool // the server is asked what a text reads
 
 	// Of the client's side.
 	out      []byte // for the upstream, not yet sent
@@ -47,6 +48,7 @@ type conn struct {
 	called   bool           // a function that may do anything has been, and the settings were not read back since
 	unsynced bool           // messages of the extended protocol have come since the last Sync
 	named    bool           // a text of this group makes names
+	types    []byte         // that the text at hand is parsed with
 	texts    []judged       // that the command at hand was judged by, where drift is looked for
 	open     bool           // a transaction is open, as far as the client's side knows
 	dataLeft int            // bytes of a CopyData message that are still to come

@@ -25,7 +25,9 @@ func (c *conn) parse(ctx context.Context, m []byte, body cursor) error {
 		return c.tooLong('P')
 	}
 	e := entry{kind: 'P', name: name, changes: name != ""}
+	c.types = types
 	a, ex, _, err := c.judge(ctx, text, abi.Prepare)
+	c.types = nil
 	e.before = c.prepared[name]
 	if err == nil && e.before == nil {
 		if err = c.room(); err != nil {
@@ -225,7 +227,9 @@ func (c *conn) renew(st *prepared) error {
 		c.judgedBy(st.analysis, st.path, s)
 		return nil
 	}
+	c.types = st.types
 	a, err := c.understand(st.analysis.Statement.Text, st.path)
+	c.types = nil
 	if err != nil {
 		return err
 	}

@@ -55,6 +55,8 @@ type Protocol struct {
 	waiting map[string]int   // the same by address
 
 	schemas sync.Map // *resourceState by resource
+	probed  probed
+	analyze func(*sql.Context, string) (*sql.Analysis, error) // nil is sql.Analyze
 
 	patience time.Duration // until a client is known; 0 is loginTime
 }

@@ -45,6 +45,7 @@ type textKey struct {
 	introspect bool
 	path       string
 	timeout    time.Duration
+	types      string // of parameters, where the server is asked what the text reads
 }
 
 const (
@@ -66,7 +67,10 @@ func (c *conn) understand(text string, path []string) (*sql.Analysis, error) {
 	}
 	c.known = reading{s.Version, task, resource, c.names.moved}
 	extensions := c.extensions()
-	key := textKey{text, introspect, pathKey(path, c.names.moved) + "\x00\x00" + pathKey(c.names.login, false) + "\x00\x00" + strings.Join(extensions, "\x00"), timeout}
+	key := textKey{text, introspect, pathKey(path, c.names.moved) + "\x00\x00" + pathKey(c.names.login, false) + "\x00\x00" + strings.Join(extensions, "\x00"), timeout, ""}
+	if c.probes {
+		key.types = string(c.types)
+	}
 	c.state.mu.Lock()
 	a := c.state.texts[key]
 	same := c.state.schema == s
@@ -77,7 +81,10 @@ func (c *conn) understand(text string, path []string) (*sql.Analysis, error) {
 	}
 	context, err := c.context(path, s)
 	if err == nil {
-		a, err = sql.Analyze(context, text)
+		a, err = c.p.analysis(context, text)
+	}
+	if err == nil && c.probes {
+		err = c.probe(c.session.Context(), context, a)
 	}
 	if err != nil {
 		return nil, err
@@ -191,7 +198,7 @@ func (c *conn) attach() {
 	c.state = v.(*resourceState)
 	if r, _ := c.session.Resource(); r != nil {
 		o, ok := r.Options.(*ResourceOptions)
-		c.strict = ok && o.DriftStrict
+		c.strict, c.probes = ok && o.DriftStrict, ok && o.Probe
 	}
 	c.state.mu.Lock()
 	defer c.state.mu.Unlock()

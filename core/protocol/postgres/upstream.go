@@ -33,6 +33,7 @@ type ResourceOptions struct {
 	Privileged  map[string]bool // logins that may be a superuser, bypass row-level security or own tables
 	Dial        any             // of the dialer
 	DriftStrict bool            // each answer waits until the schema has been seen to be what was judged
+	Probe       bool            // PostgreSQL itself is asked what a text reads, once a text
 }
 
 func taskOptions(t *gate.Task) (*TaskOptions, bool) {
