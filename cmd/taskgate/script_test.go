@@ -26,7 +26,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"taskgate": main})
+	testscript.Main(m, map[string]func(){"taskgate": main, "tracer": tracer})
 }
 
 // parts are what all scripts share: a server and the tasks guard, made once.

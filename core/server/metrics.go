@@ -18,6 +18,7 @@ type metrics struct {
 	sync     prometheus.Histogram
 	reloads  *prometheus.CounterVec
 	upstream *prometheus.CounterVec
+	ends     *prometheus.CounterVec
 	panics   prometheus.Counter
 }
 
@@ -32,6 +33,7 @@ func (s *Server) newMetrics() *metrics {
 			Buckets: prometheus.ExponentialBuckets(50e-6, 4, 10)}),
 		reloads:  prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Name: "reloads_total", Help: "Reloads, done and refused."}, []string{"outcome"}),
 		upstream: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Name: "upstream_errors_total", Help: "Resources that could not be reached or read: by a session, for a look at the schema, for a cancel."}, []string{"what"}),
+		ends:     prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Name: "postgres_ends_total", Help: "Connections of PostgreSQL's clients that have ended, by reason."}, []string{"reason"}),
 		panics:   prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Name: "panics_total", Help: "Faults of the gateway itself, each of which ended one connection or request."})}
 	for _, outcome := range []string{"done", "refused"} {
 		m.reloads.WithLabelValues(outcome)
@@ -39,7 +41,10 @@ func (s *Server) newMetrics() *metrics {
 	for _, what := range []string{"session", "schema", "cancel"} {
 		m.upstream.WithLabelValues(what)
 	}
-	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), m.guard, m.sync, m.reloads, m.upstream, m.panics)
+	for _, reason := range postgres.Reasons {
+		m.ends.WithLabelValues(reason)
+	}
+	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), m.guard, m.sync, m.reloads, m.upstream, m.ends, m.panics)
 	count := func(name, help string, labels prometheus.Labels, f func(gate.Counts) uint64) {
 		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: ns, Name: name, Help: help, ConstLabels: labels}, func() float64 { return float64(f(s.gate.Counts())) }))
 	}

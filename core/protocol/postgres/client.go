@@ -30,7 +30,7 @@ func (c *conn) fromClient(ctx context.Context) error {
 			return err
 		}
 		if err := c.flush(); err != nil {
-			return fmt.Errorf("postgres: upstream: %w", err)
+			return fmt.Errorf("postgres: %w: %w", errUpstream, err)
 		}
 		return nil
 	})
@@ -86,7 +86,7 @@ func (c *conn) messages(ctx context.Context, f *frames) error {
 			}
 			if len(c.out) >= largeBuffer {
 				if err := c.flush(); err != nil {
-					return fmt.Errorf("postgres: upstream: %w", err)
+					return fmt.Errorf("postgres: %w: %w", errUpstream, err)
 				}
 			}
 			continue

@@ -257,7 +257,7 @@ func (c *conn) tell(b []byte) error {
 		if n > 0 {
 			c.torn.Store(true)
 		}
-		return fmt.Errorf("postgres: client: %w", err)
+		return fmt.Errorf("%w: %w", errTell, err)
 	}
 	return nil
 }

@@ -160,7 +160,7 @@ func (c *conn) shape(ctx context.Context, e *entry, m []byte) error {
 	}
 	var d pgproto3.RowDescription
 	if err := d.Decode(m[5:]); err != nil {
-		return fmt.Errorf("postgres: upstream: %w", err)
+		return fmt.Errorf("postgres: %w: %w", errUpstream, err)
 	}
 	s := &abi.ResultSchema{Statement: c.statement(e), Columns: make([]abi.ResultColumn, len(d.Fields))}
 	now := c.state.fresh(0)

@@ -29,7 +29,7 @@ func (c *conn) fromServer(ctx context.Context) error {
 		err = io.EOF
 	}
 	if err != nil && !errors.Is(err, errGoodbye) {
-		return fmt.Errorf("postgres: upstream: %w", err)
+		return fmt.Errorf("postgres: %w: %w", errUpstream, err)
 	}
 	return err
 }
@@ -447,7 +447,7 @@ func (c *conn) failed(ctx context.Context, e *entry, m []byte) error {
 			return err
 		}
 		if e == nil {
-			return fmt.Errorf("postgres: upstream ended the session with %s: %w", code, errGoodbye)
+			return fmt.Errorf("postgres: %w ended the session with %s: %w", errUpstream, code, errGoodbye)
 		}
 		c.failure = true
 		return nil
@@ -474,7 +474,7 @@ func (c *conn) failed(ctx context.Context, e *entry, m []byte) error {
 		if err := c.deliver(); err != nil {
 			return err
 		}
-		return fmt.Errorf("upstream ended the session with %s: %w", code, errGoodbye)
+		return fmt.Errorf("postgres: %w ended the session with %s: %w", errUpstream, code, errGoodbye)
 	}
 	c.mu.Lock()
 	sync := c.syncFor(e)
@@ -610,7 +610,7 @@ func (c *conn) says(ctx context.Context, b []byte) error {
 func (c *conn) notification(m []byte) error {
 	var n pgproto3.NotificationResponse
 	if err := n.Decode(m[5:]); err != nil {
-		return fmt.Errorf("postgres: upstream: %w", err)
+		return fmt.Errorf("postgres: %w: %w", errUpstream, err)
 	}
 	_, task := c.session.Resource()
 	if o, ok := taskOptions(task); !ok || !slices.Contains(o.Channels, n.Channel) {

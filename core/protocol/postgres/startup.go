@@ -48,6 +48,7 @@ type Protocol struct {
 	Plain bool        // a password may come in the clear: for a listener on loopback alone
 	OAuth OAuth
 	Log   func(session, what string, err error)
+	Ended func(reason string) // is told of each connection, one of Reasons; may be nil
 
 	mu      sync.Mutex
 	keys    map[string]*conn // sessions by cancel key
@@ -95,7 +96,7 @@ const alpn = "postgresql"
 func (p *Protocol) contain(session string, f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err = fmt.Errorf("postgres: panic: %v", v)
+			err = fmt.Errorf("%w: %v", errPanic, v)
 			p.log(session, "panic", fmt.Errorf("%v\n%s", v, debug.Stack()))
 		}
 	}()
@@ -120,6 +121,18 @@ func (f *fatal) Error() string {
 
 // Serve implements gate.Protocol.
 func (p *Protocol) Serve(ctx context.Context, nc net.Conn, g *gate.Gate) error {
+	known, err := p.serve(ctx, nc, g)
+	if p.Ended != nil {
+		p.Ended(reason(err, known))
+	}
+	if errors.Is(err, errGoodbye) || errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+// serve is Serve; it says whether the client had logged in.
+func (p *Protocol) serve(ctx context.Context, nc net.Conn, g *gate.Gate) (bool, error) {
 	defer nc.Close()
 	from, _, _ := net.SplitHostPort(nc.RemoteAddr().String())
 	p.mu.Lock()
@@ -140,7 +153,7 @@ func (p *Protocol) Serve(ctx context.Context, nc net.Conn, g *gate.Gate) error {
 	})
 	defer known()
 	if full {
-		return errors.New("postgres: too many connections that have not logged in")
+		return false, errCrowded
 	}
 	patience := p.patience
 	if patience == 0 {
@@ -152,7 +165,8 @@ func (p *Protocol) Serve(ctx context.Context, nc net.Conn, g *gate.Gate) error {
 	c := &conn{p: p, client: nc}
 	err := p.contain("", func() error { return c.login(ctx, g) })
 	known()
-	if err == nil {
+	in := err == nil
+	if in {
 		_ = nc.SetDeadline(time.Time{})
 		stop()
 		err = c.run()
@@ -170,10 +184,7 @@ func (p *Protocol) Serve(ctx context.Context, nc net.Conn, g *gate.Gate) error {
 			err = e
 		}
 	}
-	if errors.Is(err, errGoodbye) || errors.Is(err, io.EOF) {
-		return nil
-	}
-	return err
+	return in, err
 }
 
 // login brings the connection to the point where the client may send commands.
