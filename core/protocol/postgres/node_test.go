@@ -30,7 +30,7 @@ func TestNodePostgres(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	want := "connected 18 or 15\nrow 3 new\nnamed 3 new\nnamed 4 paid\nupdated 1\nrefused 42501 not in the task | rule 1 of task x | ask\nstill in: 25P02\nback new\nnull true\npool 1,2,3,4,5\ndone\n"
+	want := "connected\nrow 3 new\nnamed 3 new\nnamed 4 paid\nupdated 1\nrefused 42501 not in the task | rule 1 of task x | ask\nstill in: 25P02\nback new\nnull true\npool 1,2,3,4,5\ndone\n"
 	if got := string(out); got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
 	}
