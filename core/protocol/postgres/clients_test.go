@@ -109,7 +109,7 @@ func testPsycopg2(t *testing.T) {
 }
 
 func testSQLAlchemy(t *testing.T) {
-	prints(t, "tables customers events events_2026 items orders payments\ncolumns id customer_id status total note created\nkey id\nindexes customers_email_key\nviews open_orders\nrow 3 new\nupdated 1\ninserted True\nrefused 42501 not in the task\nrefused 42501 not in the task\n",
+	prints(t, "tables customers events events_2026 items orders payments\ncolumns id customer_id status total note created\nkey id\nforeign order_id>orders\nunique customers_email_key\nindexes customers_email_key\nviews open_orders\nreflected 6\nrow 3 new\nupdated 1\ninserted True\nrefused 42501 not in the task\nrefused 42501 not in the task\n",
 		"/usr/bin/python3", "testdata/clients/with_sqlalchemy.py")
 }
 
@@ -139,7 +139,7 @@ select id from orders where id > 190;
 \df purge
 \sv open_orders
 `, "psql", "-X", g.url())
-	for _, want := range []string{"COPY 2", "COPY 1", "made of new", "| paid | shipped", "\n7\n", "last 200", "items_pkey", "public | orders ", "customers_id_seq", "open_orders", "plpgsql", "purge"} {
+	for _, want := range []string{"COPY 2", "COPY 1", "made of new", "| paid | shipped", "\n7\n", "last 200", "items_pkey", "FOREIGN KEY (order_id) REFERENCES orders(id)", "public | orders ", "customers_id_seq", "open_orders", "plpgsql", "purge"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}
