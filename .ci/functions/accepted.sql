@@ -1,5 +1,5 @@
 -- The functions that any text may call, for core/sql/accepted.txt. Run on a fresh cluster of every
--- major, and joined by OID (an OID keeps its function from one major to the next):
+-- major, and joined by OID and name (an OID that is free again is given to another function):
 --   psql -XAt -F ' ' -f .ci/functions/accepted.sql
 -- Immutable or stable functions of pg_catalog, less those that read tables, files, other sessions or the server's
 -- state, run text, or take the server's internal types; and the volatile ones named here, which write nothing.

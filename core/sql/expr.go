@@ -197,6 +197,9 @@ func (a *analyzer) function(n int32, within int) {
 		args = -1 // an array of them, or by name: every number of arguments counts
 	}
 	accept := a.settingCall(n, parts)
+	if a.keysOnly(n, parts) {
+		accept = func(f *schema.Function) bool { return f.System && f.Name.Name == "pg_get_constraintdef" }
+	}
 	if a.via == "default" { // the next value of a sequence, as a default asks for it, is part of the insert
 		accept = func(f *schema.Function) bool { return f.System && f.Name.Name == "nextval" }
 	}

@@ -60,8 +60,6 @@ func (a *analyzer) figure(n int32) (name string, sure bool) {
 		}
 	case "AexprConst":
 		switch {
-		case r[1] == "TRUE_P" || r[1] == "FALSE_P":
-			return "bool", false
 		case a.kid(n, "func_name") != 0:
 			names, _, _ := a.parts(a.kid(n, "func_name"))
 			return names[len(names)-1], false
@@ -74,6 +72,11 @@ func (a *analyzer) figure(n int32) (name string, sure bool) {
 			return a.figureCast(a.kid(n, "a_expr"), a.kid(n, "Typename"))
 		case "collation":
 			return "pg_collation_for", true
+		case "extract":
+			if a.g.Major < 14 {
+				return "date_part", true
+			}
+			return word, true
 		case "trim":
 			return map[string]string{"LEADING": "ltrim", "TRAILING": "rtrim"}[r[3]] + map[bool]string{true: "btrim"}[r[3] != "LEADING" && r[3] != "TRAILING"], true
 		default:
@@ -85,6 +88,9 @@ func (a *analyzer) figure(n int32) (name string, sure bool) {
 	if a.t.Nodes[n].Rule == 0 { // a word that is a function of its own
 		if word := strings.ToLower(a.token(n).Value); strings.HasPrefix(word, "current_") || strings.HasPrefix(word, "local") || strings.HasSuffix(word, "user") {
 			return word, true
+		}
+		if kind := a.g.Names[a.t.Nodes[n].Sym]; a.g.Major < 15 && (kind == "TRUE_P" || kind == "FALSE_P") {
+			return "bool", false
 		}
 	}
 	return "?column?", false

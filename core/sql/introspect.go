@@ -37,7 +37,7 @@ func tells(f *schema.Function) bool {
 // nulled are the functions that could print data or somebody's text: a task
 // with introspection may ask for them and is answered NULL, of their type.
 var nulled = map[string]string{
-	"pg_get_expr": "text", "pg_get_constraintdef": "text", "pg_get_indexdef": "text", "pg_get_viewdef": "text", "pg_get_triggerdef": "text",
+	"pg_get_expr": "text", "pg_get_indexdef": "text", "pg_get_viewdef": "text", "pg_get_triggerdef": "text",
 	"pg_get_ruledef": "text", "pg_get_functiondef": "text", "pg_get_function_arguments": "text", "pg_get_function_arg_default": "text", "pg_get_function_sqlbody": "text",
 	"pg_get_statisticsobjdef_columns": "text", "pg_get_statisticsobjdef": "text", "pg_get_partition_constraintdef": "text",
 	"obj_description": "text", "col_description": "text", "shobj_description": "text", "pg_table_size": "int8", "pg_relation_size": "int8",
@@ -131,6 +131,21 @@ func (a *analyzer) nulledCall(n int32) bool {
 		}
 	}
 	a.null(n, "pg_catalog", typ)
+	return true
+}
+
+// keysOnly has pg_get_constraintdef print keys alone: primary, unique and foreign
+// ones are made of names, and the others could hold data. What is asked for is
+// looked up first, and is NULL where it is none of them. The argument goes into a
+// query of its own, so that its names mean what they meant.
+func (a *analyzer) keysOnly(n int32, parts []string) bool {
+	args := a.list(a.kid(n, "func_arg_list"), "func_arg_expr")
+	if parts[len(parts)-1] != "pg_get_constraintdef" || !a.c.Introspect || a.via != "" || len(args) == 0 || len(a.rule(args[0])) != 2 || a.kid(n, "VARIADIC") != 0 {
+		return false
+	}
+	at := a.t.Nodes[args[0]]
+	a.edits = append(a.edits, edit{at.From, at.From, `(SELECT "k"."oid" FROM (SELECT CAST((`},
+		edit{at.To, at.To, `) AS "pg_catalog"."oid") AS "o") "x", "pg_catalog"."pg_constraint" "k" WHERE "k"."oid" OPERATOR("pg_catalog".=) "x"."o" AND "k"."contype" OPERATOR("pg_catalog".=) ANY ('{p,u,f}'::"pg_catalog"."char"[]))`})
 	return true
 }
 

@@ -57,7 +57,7 @@ func TestCatalogColumns(t *testing.T) {
 				known[full] = map[string]bool{}
 			}
 			r := loaded.RelationByName[schema.Name{Namespace: namespace, Name: name}]
-			if r == nil && name != "sql_parts" {
+			if r == nil && name != "sql_parts" && pgtest.Major() >= 15 {
 				t.Errorf("there is no %s", full)
 				continue
 			}

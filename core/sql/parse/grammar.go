@@ -12,6 +12,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"strings"
 	"sync"
 )
 
@@ -28,23 +30,57 @@ var load15 = sync.OnceValues(func() (*Grammar, error) { return unpack(15, table1
 var load17 = sync.OnceValues(func() (*Grammar, error) { return unpack(17, table17) })
 var load18 = sync.OnceValues(func() (*Grammar, error) { return unpack(18, table18) })
 
-// ForServer gives the grammar of a server's major version, or of the next newer
-// one there is; the server has the last word on what it does not know yet.
+// ForServer gives the grammar of a server's major version, or the table of the
+// next newer one there is with that major's keywords; the server has the last
+// word on what it does not know yet.
 func ForServer(major int) (*Grammar, error) {
-	switch {
-	case major <= 0 || major > 18:
-		return nil, fmt.Errorf("parse: no grammar for PostgreSQL %d", major)
-	case major <= 15:
+	switch major {
+	case 13:
+		return load13()
+	case 14:
+		return load14()
+	case 15:
 		return load15()
-	case major <= 17:
+	case 16:
+		return load16()
+	case 17:
 		return load17()
+	case 18:
+		return load18()
 	}
-	return load18()
+	return nil, fmt.Errorf("parse: no grammar for PostgreSQL %d", major)
+}
+
+// What is no keyword yet for a server that is judged by a newer table. As one,
+// json_value(…) would be judged as the special form that it is for 17, and be a
+// call of somebody's function for 16.
+const (
+	newIn14 = "asensitive atomic breadth compression depth finalize return"
+	newIn15 = "matched merge parameter"
+	newIn17 = "conditional empty error json_exists json_query json_scalar json_serialize json_table json_value keep merge_action nested omit path plan quotes source string target unconditional"
+)
+
+var load13 = sync.OnceValues(func() (*Grammar, error) { return older(13, load15, newIn14+" "+newIn15) })
+var load14 = sync.OnceValues(func() (*Grammar, error) { return older(14, load15, newIn15) })
+var load16 = sync.OnceValues(func() (*Grammar, error) { return older(16, load17, newIn17) })
+
+// older is a newer grammar's table without the keywords that came later.
+func older(major int, newer func() (*Grammar, error), without string) (*Grammar, error) {
+	n, err := newer()
+	if err != nil {
+		return nil, err
+	}
+	g := *n
+	g.Major, g.keywords = major, maps.Clone(n.keywords)
+	for word := range strings.FieldsSeq(without) {
+		delete(g.keywords, word)
+	}
+	return &g, nil
 }
 
 // Grammar is one major version's automaton. It is immutable.
 type Grammar struct {
-	Major int
+	Major int        // of the server, which may be older than the table
 	Names []string   // of terminals and non-terminals, by Symbol
 	Rules [][]string // left side and right side; rule n of a Node is Rules[n-1]
 

@@ -60,7 +60,7 @@ func (l *lexer) at(i int) byte {
 }
 
 func (l *lexer) isSpace(c byte) bool {
-	return c == ' ' || c >= '\t' && c <= '\r' && (c != '\v' || l.g.Major >= 16)
+	return c == ' ' || c >= '\t' && c <= '\r' && (c != '\v' || l.g.Major >= 17)
 }
 
 func isStart(c byte) bool {

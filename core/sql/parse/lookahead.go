@@ -56,6 +56,9 @@ func (l *lexer) lookAhead() ([]Token, error) {
 }
 
 func (l *lexer) merged(kind, next Symbol) Symbol {
+	if l.g.Major == 16 && kind == l.g.symbols["JSON"] && next == l.g.single['('] { // a function's name still
+		return l.g.symbols["IDENT"]
+	}
 	for _, f := range followers {
 		if m, known := l.g.symbols[f.merged]; known && kind == l.g.symbols[f.token] {
 			for _, n := range f.next {

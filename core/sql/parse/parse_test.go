@@ -30,7 +30,7 @@ var texts = []struct {
 	{"MERGE INTO t USING s ON t.a = s.a WHEN MATCHED THEN DELETE RETURNING merge_action(), t.*", 17}, {"SELECT * FROM json_table('[]', '$[*]' COLUMNS (a int)) x", 17},
 	{"INSERT INTO t VALUES (1) RETURNING WITH (OLD AS o) o.a", 18},
 	{"SELECT 0x1F", 16}, {"SELECT 1_000", 16}, {"SELECT 123abc", 0}, {"SELECT 1e5$1", 0}, {"SELECT 1.e", 0}, {"SELECT a[1..2]", 0},
-	{"SELECT\v1", 16}, {"SELECT 1 @-1, 2*-3", 15},
+	{"SELECT\v1", 17}, {"SELECT 1 @-1, 2*-3", 15},
 	{"SELECT U&'d\\0061t\\+000061', U&\"d!0061\" UESCAPE '!'", 15}, {"SELECT U&'\\00zz'", 0},
 	{"SELECT N'x', B'01', X'1F', E'a\\'b', $$it's$$, $q$ $$ $q$", 15}, {"SELECT $q$ open $$", 0}, {"SELECT 'open", 0}, // PS02
 	{"SELECT 'a'\n'b'", 15}, {"SELECT 'a' 'b'", 0}, {"SELECT \"\"", 0}, {"SELECT 1\x00", 0}, {"SELECT '\xff'", 0}, // PS17

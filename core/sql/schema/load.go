@@ -36,6 +36,16 @@ func Load(ctx context.Context, conn *pgx.Conn) (*Schema, error) {
 	return l.s, nil
 }
 
+// The major versions whose catalogs are known.
+const oldest, newest = 13, 18
+
+// Unsupported is the major version of a server whose catalogs are not known.
+type Unsupported int
+
+func (u Unsupported) Error() string {
+	return fmt.Sprintf("PostgreSQL %d is not supported: servers %d to %d are", int(u), oldest, newest)
+}
+
 type loader struct {
 	ctx context.Context
 	tx  pgx.Tx
@@ -65,7 +75,9 @@ func (l *loader) session() error {
 	if err != nil {
 		return err
 	}
-	l.s.Major = version / 10000
+	if l.s.Major = version / 10000; l.s.Major < oldest || l.s.Major > newest {
+		return Unsupported(l.s.Major)
+	}
 	var oid OID
 	var name string
 	if err := l.rows(`SELECT oid, nspname::text FROM pg_namespace`, []any{&oid, &name}, func() { l.s.Namespaces[name] = oid }); err != nil {
@@ -210,13 +222,16 @@ func (l *loader) checks() error {
 	})
 }
 
+// triggers are those that somebody has made, and what partitions have of them:
+// up to 14 the server calls these internal, as it does those of constraints.
 func (l *loader) triggers() error {
 	var rel OID
 	var t Trigger
 	var kind int16
 	var source string
 	return l.rows(`SELECT t.tgrelid, t.tgname::text, t.tgfoid, t.tgtype, t.tgattr::int2[], t.tgconstraint <> 0, t.tgparentid <> 0, p.prosrc
-		FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' ORDER BY t.tgname`,
+		FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid WHERE t.tgenabled <> 'D' AND (NOT t.tgisinternal OR
+			t.tgparentid <> 0 AND (p.oid >= 16384 OR p.proname !~ '^(RI_FKey_|unique_key_recheck)')) ORDER BY t.tgname`,
 		[]any{&rel, &t.Name, &t.Function, &kind, &t.Columns, &t.Constraint, &t.Clone, &source}, func() {
 			if r := l.s.Relations[rel]; r != nil {
 				n := t

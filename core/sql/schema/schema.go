@@ -12,7 +12,7 @@ type OID = uint32
 type Schema struct {
 	Version    uint64 // counts the snapshots of one resource
 	Mark       string // what Fingerprint gave before it was read
-	Major      int    // of the server: 15, 16, 17, 18
+	Major      int    // of the server: 13 to 18
 	Database   string
 	Role       Role
 	SearchPath []string // the login's default, "$user" resolved or dropped

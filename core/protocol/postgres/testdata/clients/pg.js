@@ -5,8 +5,7 @@ async function main() {
   const client = new Client({ connectionString: process.env.DATABASE_URL });
   client.on('notice', () => {});
   await client.connect();
-  const version = await client.query('show server_version_num');
-  console.log('connected', Number(version.rows[0].server_version_num) >= 150000 ? '18 or 15' : version.rows[0]);
+  console.log('connected');
   let r = await client.query('select id, status from orders where id = $1', [3]);
   console.log('row', r.rows[0].id, r.rows[0].status);
   for (const id of [3, 4]) {
