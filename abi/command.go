@@ -34,6 +34,12 @@ const (
 	KindChannel     = "channel"     // LISTEN, NOTIFY
 	KindSystem      = "system"      // introspection of the system catalogs
 
+	// Of what changes the database's own catalog, since 1.2. Tables, views and
+	// sequences are relations, and an index is its table's.
+	KindSchema  = "schema"  // name
+	KindType    = "type"    // schema, name: an enumeration or a domain
+	KindRoutine = "routine" // schema, name: a function or procedure that is made or dropped
+
 	// Of hosts, since 1.1.
 	KindProgram     = "program"     // the words of a command; verbs exec, subsystem
 	KindTerminal    = "terminal"    // an interactive shell, its words if it has any; verb shell
@@ -62,6 +68,7 @@ const (
 	Dynamic                    // runs text that is not known when it is judged
 	Explain                    // EXPLAIN without ANALYZE: does not run
 	Floor                      // part of the floor that every task has
+	Own                        // on what the open transaction has made itself, with all that shares its rows
 )
 
 // Use says how a column is used, by bit.

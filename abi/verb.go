@@ -11,6 +11,9 @@ func VerbMinor(verb string) (minor int, known bool) {
 		return 0, true
 	case "exec", "subsystem", "shell", "stat", "list", "read", "write", "remove", "rename", "mkdir", "setstat", "link", "persist", "connect", "bind", "setenv", "signal", "forward":
 		return 1, true
+	case "create_table", "alter_table", "drop_table", "create_index", "drop_index", "create_view", "drop_view", "create_sequence", "alter_sequence", "drop_sequence",
+		"create_schema", "drop_schema", "create_type", "alter_type", "drop_type", "create_function", "drop_function", "comment":
+		return 2, true
 	}
 	return 0, false
 }
@@ -22,6 +25,8 @@ func KindMinor(kind string) (minor int, known bool) {
 		return 0, true
 	case KindProgram, KindTerminal, KindOpaque, KindFile, KindForward, KindEnvironment, KindSignal, KindAgent, KindX11:
 		return 1, true
+	case KindSchema, KindType, KindRoutine:
+		return 2, true
 	}
 	return 0, false
 }

@@ -212,7 +212,7 @@ func (o *Written) covers(w *Written) bool {
 	}
 	every := slices.Contains(a.Columns, "*")
 	columns := every || !slices.Contains(b.Columns, "*") && (o.Star && w.Star || !w.Star && all(b.Columns, a.Columns))
-	return columns && all(b.Verbs, a.Verbs) && all(b.Tables, a.Tables) && all(b.Functions, a.Functions) && all(b.Channels, a.Channels) && all(b.Effects, a.Effects)
+	return columns && all(b.Verbs, a.Verbs) && all(b.Tables, a.Tables) && all(b.Functions, a.Functions) && all(b.Channels, a.Channels) && all(b.Effects, a.Effects) && all(b.In, a.In)
 }
 
 func (c *Catalog) task(path string, n strict.Node) *Task {
@@ -302,7 +302,15 @@ func (c *Catalog) task(path string, n strict.Node) *Task {
 	}
 	for i, v := range rules {
 		w := Written{Node: v}
-		w.Rule, w.Star = c.rule(v, review[i])
+		var ddl []policy.Rule
+		w.Rule, w.Star, ddl = c.rule(v, review[i])
+		for _, one := range ddl {
+			w.Rule = one
+			t.Written, t.Rules = append(t.Written, w), append(t.Rules, one)
+		}
+		if ddl != nil {
+			continue
+		}
 		t.Written = append(t.Written, w)
 		t.Rules = append(t.Rules, c.locked(t, w)...)
 		if slices.Contains(w.Rule.Verbs, "listen") && w.Rule.Review == nil {
@@ -358,7 +366,8 @@ func (c *Catalog) locked(t *Task, w Written) []policy.Rule {
 	return out
 }
 
-func (c *Catalog) rule(n strict.Node, review bool) (policy.Rule, bool) {
+func (c *Catalog) rule(n strict.Node, review bool) (policy.Rule, bool, []policy.Rule) {
+	var ddl []policy.Rule
 	r := policy.Rule{At: filepath.Base(n.At())} // the engineer is told the file, not where the operator keeps it
 	columns, star, verbless, tables, by := false, false, true, false, false
 	held := policy.Review{People: 1, Within: 900}
@@ -376,6 +385,7 @@ func (c *Catalog) rule(n strict.Node, review bool) (policy.Rule, bool) {
 			r.Tables = qualified(v)
 			tables = len(r.Tables) > 0 || !v.IsEmpty()
 		},
+		"ddl":       func(v strict.Node) { ddl = definitions(v) },
 		"functions": func(v strict.Node) { r.Functions = qualified(v) },
 		"channels":  func(v strict.Node) { r.Channels = v.Strings() },
 		"columns": func(v strict.Node) {
@@ -453,13 +463,27 @@ func (c *Catalog) rule(n strict.Node, review bool) (policy.Rule, bool) {
 			v.Fault("it is for rules that are held: list the rule under review")
 		}
 	}
+	if seen["ddl"].Exists() {
+		for name, v := range seen {
+			if !slices.Contains([]string{"ddl", "by", "summary", "on_hold"}, name) {
+				v.Fault("it does not go with ddl: what changes tables or other objects stands in a rule of its own")
+			}
+		}
+		if review && !by {
+			n.Fault(byWhom)
+		}
+		for i := range ddl {
+			ddl[i].At, ddl[i].Review = r.At, r.Review
+		}
+		return r, false, ddl
+	}
 	if slices.ContainsFunc(hostFields, func(name string) bool { return seen[name].Exists() }) {
 		r.Host, r.Verbs = &h, nil
 		ofHost(&h, seen, review)
 		if review && !by {
 			n.Fault(byWhom)
 		}
-		return r, false
+		return r, false, nil
 	}
 	if v, ok := seen["stdin"]; ok {
 		v.Fault("it is for exec and opaque: what the client sends to a program")
@@ -491,7 +515,7 @@ func (c *Catalog) rule(n strict.Node, review bool) (policy.Rule, bool) {
 	case review && !by:
 		n.Fault(byWhom)
 	}
-	return r, star
+	return r, star, nil
 }
 
 const byWhom = "a review rule says by whom: by: {groups: [dba], people: 1}"

@@ -27,21 +27,22 @@ type analyzer struct {
 	changes   int // counts the commands that change rows
 	depth     int // of views within views
 
-	ops     map[opKey]*operation
-	order   []*operation
-	outputs []abi.Output
-	edits   []edit
-	notice  string // what the client is told of this statement
-	params  int
-	work    *int               // what the reading has cost so far, of all texts within texts
-	within  int                // of the function at hand, how many arguments stand in WITHIN GROUP
-	trace   map[source]bool    // what an expression reads, where somebody asks
-	quiet   bool               // what is read is only traced: it is not known yet whether it is used
-	lazy    int32              // the SELECT whose columns are read only where somebody uses them, 0 for none
-	shows   map[string]*column // what columns of views show and generated ones are made of, by their names
-	beyond  bool               // something runs that is an extension's, and not the server's own
-	nested  bool               // a WITH of this statement changes rows
-	inside  int32              // the query or change of this statement, 0 for none
+	ops        map[opKey]*operation
+	order      []*operation
+	outputs    []abi.Output
+	edits      []edit
+	notice     string // what the client is told of this statement
+	params     int
+	work       *int               // what the reading has cost so far, of all texts within texts
+	within     int                // of the function at hand, how many arguments stand in WITHIN GROUP
+	trace      map[source]bool    // what an expression reads, where somebody asks
+	quiet      bool               // what is read is only traced: it is not known yet whether it is used
+	lazy       int32              // the SELECT whose columns are read only where somebody uses them, 0 for none
+	shows      map[string]*column // what columns of views show and generated ones are made of, by their names
+	defaulting bool               // an expression is a column's default
+	beyond     bool               // something runs that is an extension's, and not the server's own
+	nested     bool               // a WITH of this statement changes rows
+	inside     int32              // the query or change of this statement, 0 for none
 }
 
 // maxViews bounds views within views.
@@ -105,12 +106,15 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 		a.edits, a.notice, a.beyond, a.nested, a.inside = a.edits[:0], "", false, false, 0
 		before := len(a.order)
 		part := a.top(inner)
+		if part.Kind == Define && t.Statements() > 1 { // what the others mean depends on whether it runs
+			a.refuse("%s among other statements: send each in a text of its own", a.words(inner))
+		}
 		for _, o := range a.order[before:] {
 			part.Writes = part.Writes || o.Effect.Writes()
 		}
 		sort.SliceStable(a.edits, func(i, j int) bool { return a.edits[i].from < a.edits[j].from })
 		part.Canonical = emit(t, t.Nodes[inner].From, t.Nodes[inner].To, a.edits)
-		if part.Plain = a.plain(a.order[before:]); part.Plain {
+		if part.Plain = part.Kind != Define && a.plain(a.order[before:]); part.Plain {
 			part.Count = a.count(inner)
 		}
 		if part.Notice, part.Nested = a.notice, a.nested; a.inside != 0 {

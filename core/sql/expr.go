@@ -200,7 +200,7 @@ func (a *analyzer) function(n int32, within int) {
 	if a.keysOnly(n, parts) {
 		accept = func(f *schema.Function) bool { return f.System && f.Name.Name == "pg_get_constraintdef" }
 	}
-	if a.via == "default" { // the next value of a sequence, as a default asks for it, is part of the insert
+	if a.via == "default" || a.defaulting { // the next value of a sequence, as a default asks for it, is part of the insert
 		accept = func(f *schema.Function) bool { return f.System && f.Name.Name == "nextval" }
 	}
 	a.candidates(f, parts, args, accept)

@@ -303,7 +303,26 @@ type opKey struct {
 // statement can have several.
 func (a *analyzer) change(verb string, r *schema.Relation, via string) *operation {
 	a.changes++
-	return a.operation(opKey{a.statement, verb, r.Name.Namespace + "\x00" + r.Name.Name, via, a.changes}, abi.Operation{Statement: a.statement, Verb: verb, Kind: abi.KindRelation, Object: r.Name.Parts(), Via: via, Effect: abi.EffectWrite})
+	return a.operation(opKey{a.statement, verb, r.Name.Namespace + "\x00" + r.Name.Name, via, a.changes}, abi.Operation{Statement: a.statement, Verb: verb, Kind: abi.KindRelation, Object: r.Name.Parts(), Via: via, Effect: abi.EffectWrite, Attrs: a.ownership(r)})
+}
+
+// ownership gives the attribute of what the open transaction has made, with all that
+// shares its rows.
+func (a *analyzer) ownership(r *schema.Relation) abi.Attr {
+	if len(a.c.Made) == 0 || !a.mine(r, 0) {
+		return 0
+	}
+	return abi.Own
+}
+
+func (a *analyzer) mine(r *schema.Relation, depth int) bool {
+	foreign := func(oid schema.OID) bool {
+		k := a.c.Schema.Relations[oid]
+		return k == nil || !a.c.Made[oid]
+	}
+	return depth < maxViews && a.c.Made[r.OID] && !slices.ContainsFunc(r.Parents, foreign) && !slices.ContainsFunc(r.Children, func(oid schema.OID) bool {
+		return foreign(oid) || !a.mine(a.c.Schema.Relations[oid], depth+1)
+	})
 }
 
 // touch gives the operation of that verb on that relation, making it once.
@@ -311,7 +330,7 @@ func (a *analyzer) touch(verb string, r *schema.Relation, via string, effect abi
 	if r.System {
 		return a.operation(opKey{a.statement, verb, r.Name.Namespace + "\x00" + r.Name.Name, via, 0}, abi.Operation{Statement: a.statement, Verb: verb, Kind: abi.KindSystem, Object: r.Name.Parts(), Via: via, Effect: effect, Attrs: abi.Floor})
 	}
-	return a.operation(opKey{a.statement, verb, r.Name.Namespace + "\x00" + r.Name.Name, via, 0}, abi.Operation{Statement: a.statement, Verb: verb, Kind: abi.KindRelation, Object: r.Name.Parts(), Via: via, Effect: effect})
+	return a.operation(opKey{a.statement, verb, r.Name.Namespace + "\x00" + r.Name.Name, via, 0}, abi.Operation{Statement: a.statement, Verb: verb, Kind: abi.KindRelation, Object: r.Name.Parts(), Via: via, Effect: effect, Attrs: a.ownership(r)})
 }
 
 func (a *analyzer) operation(key opKey, op abi.Operation) *operation {
@@ -362,9 +381,6 @@ func (a *analyzer) relation(n int32) *schema.Relation {
 			label += "." + names[1]
 		}
 		a.fail("42P01", n, "relation %q does not exist", label)
-	}
-	if a.c.Dirty[r.Name] {
-		a.refuse("%s was changed in this transaction: it is unknown until the transaction ends", r.Name.Name)
 	}
 	if a.via == "" {
 		node := a.t.Nodes[n]

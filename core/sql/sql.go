@@ -21,7 +21,7 @@ type Context struct {
 	SearchPath []string               // as it would stand when the text runs; nil is the login's own
 	Login      []string               // the path that the session began with; nil is the login's own
 	Anywhere   bool                   // the path may be another one: a function or operator can be any schema's
-	Dirty      map[schema.Name]bool   // relations that the open transaction made or changed: unknown until it ends
+	Made       map[schema.OID]bool    // relations that the open transaction has made
 	Introspect bool                   // the task may read the system catalogs' names
 	Extensions []string               // whose types and immutable functions any text may use, as the server's own
 	Settings   func(name string) bool // further settings that the task may change; nil has none
@@ -63,9 +63,10 @@ type Part struct {
 	// forwarded; else it is empty.
 	Body string
 
-	Path  []string    // what the search path is set to; nil is what the session began with
-	Args  []abi.Param // of EXECUTE
-	Inner *Analysis   // what PREPARE and DECLARE give a name to, as a text of its own
+	Makes []schema.Name // relations that a Define makes, or would
+	Path  []string      // what the search path is set to; nil is what the session began with
+	Args  []abi.Param   // of EXECUTE
+	Inner *Analysis     // what PREPARE and DECLARE give a name to, as a text of its own
 }
 
 // Kind is what a protocol distinguishes. The zero value is refused.
@@ -100,6 +101,7 @@ const (
 	Fetch   // FETCH and MOVE
 	CloseCursor
 	Discard
+	Define // changes the database's own catalog
 )
 
 // Explain says whether EXECUTE runs, or is only planned, or runs and tells how.

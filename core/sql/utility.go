@@ -14,6 +14,9 @@ func (a *analyzer) utility(n int32) Part {
 	if p, ok := a.named(n); ok {
 		return p
 	}
+	if p, ok := a.define(n); ok {
+		return p
+	}
 	switch a.name(n) {
 	case "TransactionStmt", "TransactionStmtLegacy":
 		return a.transaction(n)
@@ -47,10 +50,6 @@ func (a *analyzer) utility(n int32) Part {
 		return Part{Kind: Discard}
 	case "CallStmt":
 		return a.call(n)
-	case "CreateStmt", "CreateAsStmt":
-		if a.name(n) == "CreateAsStmt" || !a.empty(a.kid(n, "OptTemp")) {
-			a.makesTable(n)
-		}
 	case "ConstraintsSetStmt":
 		a.floor("set constraints") // whichever names are meant: all of them may be set
 		return Part{Kind: Utility}
@@ -62,8 +61,8 @@ func (a *analyzer) utility(n int32) Part {
 
 // makesTable refuses what makes a table for a session's own use.
 func (a *analyzer) makesTable(n int32) {
-	panic(&Error{Code: "0A000", Message: "making a table is refused, temporary ones too: this gateway runs no DDL yet", Offset: int(a.token(n).Start),
-		Hint: "name what comes between by WITH … AS MATERIALIZED, keep a result open with DECLARE … WITH HOLD, or take it away with COPY (SELECT …) TO STDOUT"})
+	panic(&Error{Code: "0A000", Message: "a temporary table, or SELECT INTO, is refused", Offset: int(a.token(n).Start),
+		Hint: "name what comes between by WITH … AS MATERIALIZED, keep a result open with DECLARE … WITH HOLD, take it away with COPY (SELECT …) TO STDOUT, or keep it with CREATE TABLE … AS"})
 }
 
 // call takes CALL of a procedure: whichever of that name it is, since OUT

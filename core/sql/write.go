@@ -131,9 +131,6 @@ func (a *analyzer) base(r *schema.Relation) (*schema.Relation, map[string]string
 	if base == nil {
 		return nil, nil
 	}
-	if a.c.Dirty[base.Name] {
-		a.refuse("%s was changed in this transaction: it is unknown until the transaction ends", base.Name.Name)
-	}
 	els := in.list(in.kid(in.kid(s, "opt_target_list"), "target_list"), "target_el")
 	if len(els) != len(r.Columns) {
 		return nil, nil

@@ -190,6 +190,7 @@ func (c *conn) message(ctx context.Context, kind byte, m []byte) error {
 				c.drop(name)
 			}
 		}
+		c.named = c.groupEnds(true) || c.named
 		c.push(entry{kind: 'S', changes: c.named})
 		c.named = false
 		c.group++
@@ -236,6 +237,9 @@ func (c *conn) judge(ctx context.Context, text string, phase abi.Phase) (*sql.An
 	}
 	if err == nil {
 		a, err = c.resolve(raw)
+	}
+	if err == nil {
+		err = c.mayDefine(a, phase == abi.Execute)
 	}
 	if err != nil {
 		return nil, nil, nil, c.unjudged(ctx, text, phase, err)
@@ -334,6 +338,7 @@ func (c *conn) carry(a *sql.Analysis, ex *gate.Exchange, cmd *abi.Command, n *ta
 	}
 	c.countOn(a, ex)
 	names := c.names.makesNames(a)
+	names = c.defines(a, true) || names
 	c.push(entry{kind: 'Q', swallow: quiet, exchange: ex, command: cmd, analysis: a, changes: changes(a), naming: c.calls(a) || names, judged: c.texts})
 	c.group++
 	c.assume(a)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/taskgate/taskgate/core/gate"
 	"github.com/taskgate/taskgate/core/sql"
+	"github.com/taskgate/taskgate/core/sql/schema"
 )
 
 // conn is one client's connection and its upstream's.
@@ -34,8 +35,9 @@ type conn struct {
 	state          *resourceState
 	known          reading // what the last text was read under
 	closed         closedTask
-	strict         bool // drift of the schema is looked for at each answer
-	probes         bool // the server is asked what a text reads
+	seen           atomic.Pointer[schema.Schema] // the catalog as the open transaction has changed it, nil where it has not
+	strict         bool                          // drift of the schema is looked for at each answer
+	probes         bool                          // the server is asked what a text reads
 
 	// Of the client's side.
 	out      []byte // for the upstream, not yet sent
@@ -43,6 +45,8 @@ type conn struct {
 	prepared map[string]*prepared
 	portals  map[string]*portal
 	names    names
+	inside   overlay
+	looks    uint64         // counts the schemas that were read within a transaction
 	since    int            // messages without a Sync
 	crowded  bool           // too much is in flight
 	called   bool           // a function that may do anything has been, and the settings were not read back since
@@ -67,26 +71,27 @@ type conn struct {
 	cancelling sync.Mutex
 
 	// Between the two sides.
-	mu       sync.Mutex
-	moved    *sync.Cond
-	queue    []entry
-	ring     [16]entry
-	changing int
-	naming   int                     // promises that make names
-	learned  []learned               // what the server has done, for the client's side
-	learning bool                    // something of this transaction was
-	status   byte                    // of the transaction, as the last ReadyForQuery had it
-	copying  bool                    // the server takes COPY data
-	copyInto *gate.Exchange          // and for which command
-	fits     bool                    // the settings are as at login, as the server said last
-	over     bool                    // the server's side has ended
-	pending  bool                    // an answer is taken, and not yet with the client
-	held     context.CancelCauseFunc // of the command that waits for people
-	settings map[string]string       // that the server has told of
-	closing  []closing
-	undo     []entry
-	skipping bool     // something has failed, and no Sync is promised yet
-	skipped  []ending // exchanges that failed or were skipped
+	mu        sync.Mutex
+	moved     *sync.Cond
+	queue     []entry
+	ring      [16]entry
+	changing  int
+	naming    int                     // promises that make names
+	learned   []learned               // what the server has done, for the client's side
+	learning  bool                    // something of this transaction was
+	status    byte                    // of the transaction, as the last ReadyForQuery had it
+	copying   bool                    // the server takes COPY data
+	copyInto  *gate.Exchange          // and for which command
+	fits      bool                    // the settings are as at login, as the server said last
+	gathering *gathered               // of a query of the gateway's own
+	over      bool                    // the server's side has ended
+	pending   bool                    // an answer is taken, and not yet with the client
+	held      context.CancelCauseFunc // of the command that waits for people
+	settings  map[string]string       // that the server has told of
+	closing   []closing
+	undo      []entry
+	skipping  bool     // something has failed, and no Sync is promised yet
+	skipped   []ending // exchanges that failed or were skipped
 
 	// Of the server's side.
 	in      []byte // for the client, not yet sent

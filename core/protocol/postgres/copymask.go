@@ -47,7 +47,7 @@ func (c *conn) copyShape(ctx context.Context, e *entry, m []byte) error {
 		return c.alarm(&gate.Alarm{What: "a COPY came that was not judged as one"})
 	}
 	s := &abi.ResultSchema{Statement: i}
-	now := c.state.fresh(0)
+	now := c.judging()
 	outs := e.analysis.Statement.Outputs
 	for j := range outs {
 		o := &outs[j]

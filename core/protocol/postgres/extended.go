@@ -165,6 +165,9 @@ func (c *conn) bind(ctx context.Context, m []byte, body cursor) error {
 	if err == nil {
 		a, err = c.resolve(st.analysis)
 	}
+	if err == nil {
+		err = c.mayDefine(a, true)
+	}
 	if err != nil {
 		err = c.unjudged(ctx, st.analysis.Statement.Text, abi.Execute, err)
 	}
@@ -328,6 +331,7 @@ func (c *conn) execute(ctx context.Context, m []byte, body cursor) error {
 	a := p.analysis
 	names := c.names.makesNames(a)
 	names = c.calls(a) || names
+	names = c.defines(a, false) || names
 	c.named = c.named || names
 	p.exchange.Run()
 	e := entry{kind: 'E', portal: p, exchange: p.exchange, command: p.command, analysis: a, changes: changes(a), naming: names, params: p.params, judged: p.judged, count: p.count.again()}

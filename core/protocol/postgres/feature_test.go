@@ -58,7 +58,7 @@ select * from information_schema.columns where table_name = 'mine' and column_na
 create temp table x as select 1;
 select (o).status from orders o where id = 5;
 `)
-	for _, want := range []string{"5|v", "UPDATE 1", "PREPARE", "Scan", "shipped", "mine|t", "column_default|", "is_updatable|YES", "runs no DDL", "WITH HOLD", "shipped"} {
+	for _, want := range []string{"5|v", "UPDATE 1", "PREPARE", "Scan", "shipped", "mine|t", "column_default|", "is_updatable|YES", "temporary table", "WITH HOLD", "shipped"} {
 		i := strings.Index(out, want)
 		if i < 0 {
 			t.Fatalf("no %q (in order) in\n%s", want, out)

@@ -128,7 +128,7 @@ func (c *conn) unchanged(cmd *abi.Command, again func() (*sql.Analysis, error), 
 // stands gives the relations that a statement's names stand for, by OID: one
 // that takes another's name is not what people looked at.
 func (c *conn) stands(st *abi.Statement) (list []uint32) {
-	s := c.state.fresh(0)
+	s := c.judging()
 	if s == nil {
 		return nil
 	}
@@ -299,11 +299,9 @@ func left(raw syscall.RawConn) bool {
 // schema, and what the names in it stand for.
 func (c *conn) meaning(a *sql.Analysis) string {
 	var b strings.Builder
-	c.state.mu.Lock()
-	if s := c.state.schema; s != nil {
+	if s := c.judging(); s != nil {
 		fmt.Fprintf(&b, "role=%q schema=%d/%s", s.Role.Name, s.Version, s.Mark)
 	}
-	c.state.mu.Unlock()
 	fmt.Fprintf(&b, " login=%q path=%q moved=%t", c.names.login, c.names.path, c.names.moved)
 	c.mu.Lock()
 	fmt.Fprintf(&b, " transaction=%c settings=%q", c.status, fmt.Sprint(c.settings)) // a map prints in order

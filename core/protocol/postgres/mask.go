@@ -163,7 +163,7 @@ func (c *conn) shape(ctx context.Context, e *entry, m []byte) error {
 		return fmt.Errorf("postgres: %w: %w", errUpstream, err)
 	}
 	s := &abi.ResultSchema{Statement: c.statement(e), Columns: make([]abi.ResultColumn, len(d.Fields))}
-	now := c.state.fresh(0)
+	now := c.judging()
 	for i, f := range d.Fields {
 		s.Columns[i] = abi.ResultColumn{Name: string(f.Name), Type: f.DataTypeOID, Class: now.Class(f.DataTypeOID)}
 		s.Columns[i].Relation, s.Columns[i].Column = c.origin(f.TableOID, f.TableAttributeNumber)

@@ -78,6 +78,12 @@ func (c *conn) ask(kind byte, body []byte) {
 
 // ownAnswer takes what the server answers to the gateway itself.
 func (c *conn) ownAnswer(e *entry, kind byte, m []byte) error {
+	c.mu.Lock()
+	taken, err := c.gather(e, kind, m)
+	c.mu.Unlock()
+	if taken || err != nil {
+		return err
+	}
 	switch {
 	case kind == 'D' && e.kind == 'E':
 		c.mu.Lock()
@@ -90,7 +96,7 @@ func (c *conn) ownAnswer(e *entry, kind byte, m []byte) error {
 		c.pop()
 		return nil
 	case kind == 'E':
-		return errors.New("the server does not tell the session's settings")
+		return errors.New("the server does not tell the session's settings or catalog")
 	}
 	return unasked(kind)
 }

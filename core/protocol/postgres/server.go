@@ -116,7 +116,7 @@ func unasked(kind byte) error {
 // the buffer passes in pieces. It reports true where more has to be read.
 func (c *conn) rows(ctx context.Context, f *frames, kind byte, size int) (bool, error) {
 	e := c.top()
-	if e != nil && e.own && size <= smallBuffer {
+	if e != nil && e.own && size <= maxMessage {
 		if f.have() < size {
 			return true, nil
 		}

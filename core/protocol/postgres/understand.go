@@ -117,7 +117,7 @@ func (c *conn) context(path []string, s *schema.Schema) (*sql.Context, error) {
 	}
 	_, task := c.session.Resource()
 	introspect, timeout := reads(task)
-	return &sql.Context{Schema: s, Grammar: g, SearchPath: path, Login: c.names.login, Anywhere: c.names.moved, Introspect: introspect, Extensions: c.extensions(), StatementTimeout: timeout}, nil
+	return &sql.Context{Schema: s, Grammar: g, SearchPath: path, Login: c.names.login, Anywhere: c.names.moved, Made: c.inside.made, Introspect: introspect, Extensions: c.extensions(), StatementTimeout: timeout}, nil
 }
 
 // extensions are those that the resource accepts.
@@ -132,8 +132,15 @@ func (c *conn) extensions() []string {
 
 // schema gives the resource's schema, reading it where it is not known or Run
 // has not been able to look at it for too long.
-func (c *conn) schema(ctx context.Context) (*schema.Schema, error) {
-	s := c.state.fresh(schemaAge)
+func (c *conn) schema(ctx context.Context) (s *schema.Schema, err error) {
+	if c.inside.active() {
+		if s, err = c.within(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if s == nil {
+		s = c.state.fresh(schemaAge)
+	}
 	if s == nil {
 		if err := c.state.refresh(ctx, schemaAge); err != nil {
 			return nil, fmt.Errorf("postgres: schema: %w", err)
@@ -449,9 +456,7 @@ func process(ctx context.Context, conn *pgx.Conn) (pid uint32, err error) {
 
 // origin names the table and column behind a result's column.
 func (c *conn) origin(table uint32, num uint16) ([]string, string) {
-	c.state.mu.Lock()
-	s := c.state.schema
-	c.state.mu.Unlock()
+	s := c.judging()
 	if s == nil || table == 0 {
 		return nil, ""
 	}

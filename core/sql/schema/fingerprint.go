@@ -13,7 +13,7 @@ import (
 func Fingerprint(ctx context.Context, conn *pgx.Conn) (string, error) {
 	query := "SELECT concat_ws(' ', current_user, current_setting('search_path'), (SELECT concat(rolsuper, rolbypassrls) FROM pg_catalog.pg_roles WHERE rolname = current_user)"
 	for _, c := range []string{"pg_class", "pg_attribute", "pg_attrdef", "pg_proc", "pg_constraint", "pg_trigger", "pg_rewrite", "pg_type", "pg_namespace",
-		"pg_index", "pg_inherits", "pg_policy", "pg_operator", "pg_cast", "pg_extension", "pg_authid_members"} {
+		"pg_index", "pg_inherits", "pg_policy", "pg_operator", "pg_cast", "pg_extension", "pg_event_trigger", "pg_authid_members"} {
 		if c == "pg_authid_members" {
 			c = "pg_auth_members"
 		}

@@ -3,12 +3,16 @@ package schema
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
 )
+
+// Rows asks one query and calls f with each row, after reading it into into.
+type Rows func(query string, into []any, f func()) error
 
 // Load reads a snapshot in one read-only transaction of its own. The
 // connection's login is the one that sessions will have.
@@ -18,9 +22,72 @@ func Load(ctx context.Context, conn *pgx.Conn) (*Schema, error) {
 		return nil, fmt.Errorf("schema: %w", err)
 	}
 	defer tx.Rollback(context.WithoutCancel(ctx))
-	l := &loader{ctx: ctx, tx: tx, s: &Schema{Namespaces: map[string]OID{}, Relations: map[OID]*Relation{}, Functions: map[OID]*Function{},
+	// Views are printed with every name qualified.
+	if _, err := tx.Exec(ctx, "SELECT pg_catalog.set_config('search_path', '', true)"); err != nil {
+		return nil, fmt.Errorf("schema: %w", err)
+	}
+	l := &loader{s: empty(), rows: func(query string, into []any, f func()) error {
+		r, err := tx.Query(ctx, query)
+		if err != nil {
+			return err
+		}
+		_, err = pgx.ForEachRow(r, into, func() error { f(); return nil })
+		return err
+	}}
+	return l.load()
+}
+
+// Within reads a snapshot as a transaction sees it that has changed the catalog,
+// through that transaction's own connection, whose search_path is empty. What
+// the server itself has nobody changes: that is known from before.
+func Within(known *Schema, rows Rows) (*Schema, error) {
+	l := &loader{s: empty(), rows: rows, from: firstUser}
+	for oid, r := range known.Relations {
+		if oid < firstUser {
+			l.s.Relations[oid] = r
+			if r.Kind != 'c' {
+				l.s.RelationByName[r.Name] = r
+			}
+		}
+	}
+	for oid, f := range known.Functions {
+		if oid < firstUser {
+			l.s.Functions[oid] = f
+		}
+	}
+	for name, list := range known.FunctionsNamed {
+		if own := slices.DeleteFunc(slices.Clone(list), func(f *Function) bool { return f.OID >= firstUser }); len(own) > 0 {
+			l.s.FunctionsNamed[name] = own
+		}
+	}
+	for oid, o := range known.Operators {
+		if oid < firstUser {
+			l.s.Operators[oid] = o
+		}
+	}
+	for name, list := range known.OperatorsNamed {
+		if own := slices.DeleteFunc(slices.Clone(list), func(o *Operator) bool { return o.OID >= firstUser }); len(own) > 0 {
+			l.s.OperatorsNamed[name] = own
+		}
+	}
+	for oid, t := range known.Types {
+		if oid < firstUser {
+			l.s.Types[oid], l.s.TypeByName[t.Name] = t, t
+		}
+	}
+	return l.load()
+}
+
+// firstUser is the first OID that the server gives to what users make.
+const firstUser = 16384
+
+func empty() *Schema {
+	return &Schema{Namespaces: map[string]OID{}, Relations: map[OID]*Relation{}, Functions: map[OID]*Function{},
 		Operators: map[OID]*Operator{}, Types: map[OID]*Type{}, RelationByName: map[Name]*Relation{}, TypeByName: map[Name]*Type{},
-		FunctionsNamed: map[string][]*Function{}, OperatorsNamed: map[string][]*Operator{}}}
+		FunctionsNamed: map[string][]*Function{}, OperatorsNamed: map[string][]*Operator{}}
+}
+
+func (l *loader) load() (*Schema, error) {
 	for _, step := range []struct {
 		what string
 		read func() error
@@ -28,6 +95,7 @@ func Load(ctx context.Context, conn *pgx.Conn) (*Schema, error) {
 		{"session", l.session}, {"relations", l.relations}, {"columns", l.columns}, {"views", l.views}, {"inheritance", l.inheritance},
 		{"indexes", l.indexes}, {"foreign keys", l.foreignKeys}, {"checks", l.checks}, {"triggers", l.triggers}, {"rules", l.rules}, {"policies", l.policies},
 		{"functions", l.functions}, {"operators", l.operators}, {"types", l.types}, {"casts", l.casts}, {"extensions", l.extensions},
+		{"event triggers", l.eventTriggers}, {"dependents", l.dependents},
 	} {
 		if err := step.read(); err != nil {
 			return nil, fmt.Errorf("schema: %s: %w", step.what, err)
@@ -47,31 +115,25 @@ func (u Unsupported) Error() string {
 }
 
 type loader struct {
-	ctx context.Context
-	tx  pgx.Tx
-	s   *Schema
+	rows Rows
+	s    *Schema
+	from OID // what has a lower one is known
 }
 
-// rows calls f with each row of a query after reading it into into.
-func (l *loader) rows(query string, into []any, f func()) error {
-	r, err := l.tx.Query(l.ctx, query)
-	if err != nil {
-		return err
-	}
-	_, err = pgx.ForEachRow(r, into, func() error { f(); return nil })
-	return err
-}
+// new adds to a query that it asks for what is not known alone.
+func (l *loader) new(oid string) string { return fmt.Sprintf(" %s >= %d ", oid, l.from) }
 
 func (l *loader) session() error {
-	// Views are printed with every name qualified.
-	if _, err := l.tx.Exec(l.ctx, "SELECT pg_catalog.set_config('search_path', '', true)"); err != nil {
-		return err
-	}
 	var version int
 	var path string
-	err := l.tx.QueryRow(l.ctx, `SELECT current_setting('server_version_num')::int, current_database()::text, r.rolname::text, current_user = session_user, r.rolsuper, r.rolbypassrls,
+	found := false
+	err := l.rows(`SELECT current_setting('server_version_num')::int, current_database()::text, r.rolname::text, current_user = session_user, r.rolsuper, r.rolbypassrls,
 		coalesce((SELECT reset_val FROM pg_settings WHERE name = 'search_path'), '')
-		FROM pg_roles r WHERE r.rolname = current_user`).Scan(&version, &l.s.Database, &l.s.Role.Name, &l.s.Role.Itself, &l.s.Role.Superuser, &l.s.Role.BypassRLS, &path)
+		FROM pg_roles r WHERE r.rolname = current_user`,
+		[]any{&version, &l.s.Database, &l.s.Role.Name, &l.s.Role.Itself, &l.s.Role.Superuser, &l.s.Role.BypassRLS, &path}, func() { found = true })
+	if err == nil && !found {
+		err = errors.New("the role is not known")
+	}
 	if err != nil {
 		return err
 	}
@@ -106,7 +168,7 @@ func (l *loader) relations() error {
 				WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e' LIMIT 1), ''),
 			pg_has_role(c.relowner, 'USAGE'), c.relkind = 'v' AND EXISTS (SELECT FROM pg_options_to_table(c.reloptions) WHERE option_name = 'security_invoker' AND option_value::boolean)
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-		WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c') AND n.nspname !~ '^pg_(toast|temp)' ORDER BY n.nspname, c.relname`,
+		WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c') AND n.nspname !~ '^pg_(toast|temp)' AND`+l.new("c.oid")+`ORDER BY n.nspname, c.relname`,
 		[]any{&r.OID, &r.Name.Namespace, &r.Name.Name, &kind, &r.Owner, &r.RowLevel, &r.Persistent, &r.RowType, &r.System, &r.Extension, &owned, &r.Invoker}, func() {
 			n := r
 			n.Kind = kind[0]
@@ -127,7 +189,7 @@ func (l *loader) columns() error {
 	return l.rows(`SELECT a.attrelid, a.attnum, a.attname::text, a.atttypid, a.attnotnull, a.attidentity::text, a.attgenerated::text,
 			coalesce(pg_get_expr(d.adbin, d.adrelid), pg_get_expr(t.typdefaultbin, 0), '')
 		FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum JOIN pg_type t ON t.oid = a.atttypid
-		WHERE a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attrelid, a.attnum`,
+		WHERE a.attnum > 0 AND NOT a.attisdropped AND`+l.new("a.attrelid")+`ORDER BY a.attrelid, a.attnum`,
 		[]any{&rel, &c.Num, &c.Name, &c.Type, &c.NotNull, &identity, &generated, &c.Default}, func() {
 			if r := l.s.Relations[rel]; r != nil {
 				n := c
@@ -148,7 +210,7 @@ func (l *loader) views() error {
 	var rel OID
 	var text string
 	return l.rows(`SELECT c.oid, pg_get_viewdef(c.oid) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-		WHERE c.relkind IN ('v', 'm') AND n.nspname NOT IN ('pg_catalog', 'information_schema')`, []any{&rel, &text}, func() {
+		WHERE c.relkind IN ('v', 'm') AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND`+l.new("c.oid"), []any{&rel, &text}, func() {
 		if r := l.s.Relations[rel]; r != nil {
 			r.View = text
 		}
@@ -158,7 +220,7 @@ func (l *loader) views() error {
 func (l *loader) inheritance() error {
 	var child, parent OID
 	var key []int16
-	if err := l.rows(`SELECT partrelid, partattrs::int2[] FROM pg_partitioned_table`, []any{&parent, &key}, func() {
+	if err := l.rows(`SELECT partrelid, partattrs::int2[] FROM pg_partitioned_table WHERE`+l.new("partrelid"), []any{&parent, &key}, func() {
 		if p := l.s.Relations[parent]; p != nil {
 			p.PartitionKey = slices.Clone(key)
 		}
@@ -182,7 +244,7 @@ func (l *loader) indexes() error {
 	var keys int16
 	return l.rows(`SELECT i.indrelid, c.relname::text, i.indisunique AND i.indimmediate AND i.indisvalid, i.indisexclusion, i.indkey::int2[], i.indnkeyatts, i.indexprs IS NOT NULL, i.indpred IS NOT NULL, `+nulls+`,
 			i.indisunique OR i.indisexclusion, coalesce(pg_get_expr(i.indexprs, i.indrelid), ''), coalesce(pg_get_expr(i.indpred, i.indrelid), '')
-		FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid ORDER BY c.relname`,
+		FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE`+l.new("i.indrelid")+`ORDER BY c.relname`,
 		[]any{&rel, &x.Name, &x.Unique, &x.Exclusion, &x.Columns, &keys, &x.Expression, &x.Partial, &x.Nulls, &x.Enforced, &x.Exprs, &x.Predicate}, func() {
 			if r := l.s.Relations[rel]; r != nil {
 				n := x
@@ -282,7 +344,7 @@ func (l *loader) functions() error {
 			coalesce((SELECT array_agg(p.proallargtypes[i] ORDER BY i) FROM generate_subscripts(p.proargmodes, 1) i WHERE p.proargmodes[i] IN ('o', 'b', 't')), '{}'),
 			coalesce((SELECT e.extname::text FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
 				WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e' LIMIT 1), '')
-		FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language g ON g.oid = p.prolang`,
+		FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language g ON g.oid = p.prolang WHERE`+l.new("p.oid"),
 		[]any{&f.OID, &f.Name.Namespace, &f.Name.Name, &f.Args, &f.Defaults, &f.Variadic, &f.Result, &f.ReturnsSet, &kind, &volatility, &f.Definer, &f.Owner, &f.Language, &source, &f.System, &out, &types, &f.Extension}, func() {
 			n := f
 			n.Args, n.Out, n.OutTypes, n.Kind, n.Volatility = slices.Clone(f.Args), slices.Clone(out), slices.Clone(types), first(kind), first(volatility)
@@ -299,7 +361,7 @@ func (l *loader) operators() error {
 	return l.rows(`SELECT o.oid, n.nspname::text, o.oprname::text, o.oprleft, o.oprright, o.oprresult, o.oprcode::oid,
 			coalesce((SELECT e.extname::text FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
 				WHERE d.classid = 'pg_operator'::regclass AND d.objid = o.oid AND d.deptype = 'e' LIMIT 1), '')
-		FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace`,
+		FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace WHERE`+l.new("o.oid"),
 		[]any{&o.OID, &o.Name.Namespace, &o.Name.Name, &o.Left, &o.Right, &o.Result, &o.Function, &o.Extension}, func() {
 			n := o
 			l.s.Operators[n.OID] = &n
@@ -313,7 +375,7 @@ func (l *loader) types() error {
 	if err := l.rows(`SELECT t.oid, n.nspname::text, t.typname::text, t.typtype::text, t.typcategory::text, t.typelem, t.typarray, t.typbasetype, t.typrelid, t.typinput::oid, t.typoutput::oid,
 			coalesce((SELECT e.extname::text FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
 				WHERE d.classid = 'pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e' LIMIT 1), '')
-		FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace`,
+		FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace WHERE`+l.new("t.oid"),
 		[]any{&t.OID, &t.Name.Namespace, &t.Name.Name, &kind, &category, &t.Element, &t.Array, &t.Base, &t.Relation, &t.Input, &t.Output, &t.Extension}, func() {
 			n := t
 			n.Kind, n.Category = first(kind), first(category)
@@ -345,4 +407,44 @@ func (l *loader) extensions() error {
 	var e Extension
 	return l.rows(`SELECT e.extname::text, e.extversion, n.nspname::text FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace`,
 		[]any{&e.Name, &e.Version, &e.Namespace}, func() { l.s.Extensions = append(l.s.Extensions, e) })
+}
+
+func (l *loader) eventTriggers() error {
+	var t EventTrigger
+	var source string
+	return l.rows(`SELECT t.evtname::text, t.evtfoid, p.prosrc FROM pg_event_trigger t JOIN pg_proc p ON p.oid = t.evtfoid WHERE t.evtenabled <> 'D' ORDER BY t.evtname`,
+		[]any{&t.Name, &t.Function, &source}, func() {
+			n := t
+			n.SourceHash = hash(source)
+			l.s.EventTriggers = append(l.s.EventTriggers, n)
+		})
+}
+
+// dependents finds what DROP … CASCADE would take along.
+func (l *loader) dependents() error {
+	var rel, view OID
+	if err := l.rows(`SELECT DISTINCT d.refobjid, r.ev_class FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid
+		WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> r.ev_class AND d.refobjid >= 16384 ORDER BY 1, 2`,
+		[]any{&rel, &view}, func() {
+			if r := l.s.Relations[rel]; r != nil {
+				r.Views = append(r.Views, view)
+			}
+		}); err != nil {
+		return err
+	}
+	return l.rows(`SELECT DISTINCT CASE WHEN d.refclassid = 'pg_class'::regclass THEN d.refobjid WHEN y.typrelid <> 0 THEN y.typrelid ELSE e.typrelid END
+		FROM pg_depend d LEFT JOIN pg_type y ON d.refclassid = 'pg_type'::regclass AND y.oid = d.refobjid LEFT JOIN pg_type e ON e.oid = y.typelem
+		WHERE d.refobjid >= 16384 AND d.deptype = 'n' AND d.classid <> 'pg_rewrite'::regclass
+			AND (d.refclassid = 'pg_class'::regclass OR y.typrelid <> 0 OR e.typrelid <> 0)
+			AND NOT (d.classid = 'pg_constraint'::regclass AND EXISTS (SELECT FROM pg_constraint k WHERE k.oid = d.objid AND k.contype = 'f'))
+			AND NOT (d.classid = 'pg_attrdef'::regclass AND EXISTS (SELECT FROM pg_attrdef k WHERE k.oid = d.objid AND k.adrelid = d.refobjid))
+			AND NOT (d.classid = 'pg_constraint'::regclass AND EXISTS (SELECT FROM pg_constraint k WHERE k.oid = d.objid AND k.conrelid = d.refobjid))
+			AND NOT (d.classid = 'pg_policy'::regclass AND EXISTS (SELECT FROM pg_policy k WHERE k.oid = d.objid AND k.polrelid = d.refobjid))
+			AND NOT (d.classid = 'pg_trigger'::regclass AND EXISTS (SELECT FROM pg_trigger k WHERE k.oid = d.objid AND k.tgrelid = d.refobjid))
+			AND NOT (d.classid = 'pg_class'::regclass AND EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = d.objid AND h.inhparent = d.refobjid))`,
+		[]any{&rel}, func() {
+			if r := l.s.Relations[rel]; r != nil {
+				r.Needed = true
+			}
+		})
 }

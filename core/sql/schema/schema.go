@@ -25,6 +25,8 @@ type Schema struct {
 	Casts      []Cast
 	Extensions []Extension
 
+	EventTriggers []EventTrigger // of statements that change the catalog
+
 	// By name, for resolution. A name in two namespaces is two entries.
 	RelationByName map[Name]*Relation
 	TypeByName     map[Name]*Type
@@ -87,6 +89,8 @@ type Relation struct {
 	RowType      OID
 	Extension    string // that it belongs to
 	Invoker      bool   // a view whose reader needs rights on what is beneath it
+	Views        []OID  // that depend on it
+	Needed       bool   // something else depends on it than views, foreign keys and what is its own
 }
 
 // Column of a relation by its name, nil where there is none.
@@ -166,6 +170,13 @@ type Trigger struct {
 	Columns    []int16 // UPDATE OF
 	Constraint bool
 	SourceHash string // SHA-256 of the function's source, hexadecimal
+}
+
+// EventTrigger is a row of pg_event_trigger that is not disabled.
+type EventTrigger struct {
+	Name       string
+	Function   OID
+	SourceHash string
 }
 
 // On says whether it may fire for an event: i insert, u update, d delete,

@@ -37,6 +37,7 @@ type Rule struct {
 	Columns   []string            `json:"columns,omitempty"` // "*" is every column
 	Functions []string            `json:"functions,omitempty"`
 	Channels  []string            `json:"channels,omitempty"` // of LISTEN and NOTIFY
+	In        []string            `json:"in,omitempty"`       // of verbs that change the catalog: names, or all of a schema as in public.*
 	Where     string              `json:"where,omitempty"`    // key, required
 	Rows      uint64              `json:"rows,omitempty"`     // written by one command, 0 is no limit
 	Effects   []string            `json:"effects,omitempty"`
@@ -100,6 +101,9 @@ func (r *Rule) String() string {
 	}
 	if len(r.Channels) > 0 {
 		s += " " + strings.Join(r.Channels, ", ")
+	}
+	if len(r.In) > 0 {
+		s += " in " + strings.Join(r.In, ", ")
 	}
 	switch r.Where {
 	case "key":
@@ -242,6 +246,9 @@ func (t *Task) protect(st *abi.Statement, v *abi.Verdict) {
 		if o.Kind == abi.KindFunction {
 			continue
 		}
+		if o.Attrs&abi.Own != 0 {
+			continue // whoever has made it has seen all of it
+		}
 		if t.ShowErrors && !t.reads(o, "*") { // an error prints the whole row
 			v.Protect = unlisted(v.Protect, o, "*")
 		}
@@ -320,8 +327,14 @@ func (r *Rule) has(o *abi.Operation) bool {
 // match finds the rule under which an operation may be done; nil and nil is
 // the floor, which every task has.
 func (t *Task) match(o *abi.Operation) (*Rule, *miss) {
-	if o.Kind == abi.KindRelation { // what most are
+	if t.own(o) {
+		return nil, nil
+	}
+	if o.Kind == abi.KindRelation && DDL[o.Verb] == nil { // what most are
 		return t.relation(o)
+	}
+	if r, m, ok := t.defines(o); ok {
+		return r, m
 	}
 	switch o.Kind {
 	case abi.KindTransaction, abi.KindSystem:
@@ -478,6 +491,8 @@ var beneath = map[string]string{"fk": "foreign key", "rule": "rule", "view": "vi
 func (t *Task) effect(o *abi.Operation, used []*Rule) string {
 	how, what, _ := strings.Cut(o.Via, " ")
 	switch {
+	case t.own(o):
+		return ""
 	case (how == "view" || how == "generated" || how == "policy") && o.Effect == abi.EffectRead, how == "parent":
 		return "" // whoever lists a view, generated column or parent lists what is behind it, and what its rows depend on
 	case o.Verb == "test" && o.Kind == abi.KindRelation && o.Effect == abi.EffectRead:

@@ -1,0 +1,328 @@
+package postgres
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/gate"
+	"github.com/taskgate/taskgate/core/sql"
+	"github.com/taskgate/taskgate/core/sql/schema"
+)
+
+// What a session's own transaction has changed of the catalog nobody else sees
+// before it commits. So after each statement that does, after a rollback to a
+// savepoint, and every second, the catalog is read again through the session's
+// own connection, and texts are judged by that. Nothing is assumed of what a
+// statement has done: the server is asked.
+
+// overlay is the catalog as the open transaction sees it. It belongs to the
+// client's side.
+type overlay struct {
+	schema *schema.Schema // nil where it has changed nothing, or is to be read
+	read   time.Time
+	again  bool                // something has been sent that may have changed it
+	before *schema.Schema      // what that was judged by
+	makes  []schema.Name       // relations that it makes, or would
+	made   map[schema.OID]bool // relations that the transaction has made
+}
+
+func (o *overlay) active() bool { return o.schema != nil || o.again }
+
+// judging is the schema by which what is in flight was judged; nil where none is
+// known. Both sides may ask.
+func (c *conn) judging() *schema.Schema {
+	if s := c.seen.Load(); s != nil {
+		return s
+	}
+	return c.state.fresh(0)
+}
+
+// defines notes what a text that is sent may change of the catalog, as the
+// session sees it, and says whether later texts have to wait for its answer.
+// group is true where its implicit transaction ends with it.
+func (c *conn) defines(a *sql.Analysis, group bool) bool {
+	o, waits := &c.inside, false
+	for i := range a.Parts {
+		switch p := &a.Parts[i]; p.Kind {
+		case sql.Define:
+			if o.before == nil {
+				o.before = c.judging()
+			}
+			o.makes = append(o.makes, p.Makes...)
+			o.again, waits = true, true
+		case sql.Commit, sql.Rollback, sql.RollbackTo, sql.CommitChain, sql.TwoPhase:
+			if o.active() {
+				o.again, waits = true, true
+				if p.Kind != sql.RollbackTo {
+					o.made = nil
+				}
+			}
+		}
+	}
+	return c.groupEnds(group) || waits
+}
+
+// groupEnds notes that the implicit transaction ends in which something was
+// changed.
+func (c *conn) groupEnds(group bool) bool {
+	if !group || c.open || !c.inside.active() {
+		return false
+	}
+	c.inside.again, c.inside.made = true, nil
+	return true
+}
+
+// within gives the schema as the open transaction sees it; nil where it has
+// changed nothing.
+func (c *conn) within(ctx context.Context) (*schema.Schema, error) {
+	o := &c.inside
+	if !o.again && time.Since(o.read) < poll {
+		return o.schema, nil
+	}
+	if err := c.await(func() bool { return len(c.queue) == 0 }); err != nil {
+		return nil, err
+	}
+	c.catchUp()
+	c.mu.Lock()
+	status, skipping := c.status, c.skipping
+	c.mu.Unlock()
+	switch {
+	case skipping || status == 'E': // nothing can run before what makes it be read anew
+		return o.schema, nil
+	case status == 'I' && !c.unsynced: // it is over, and whatever became of it is there for everybody
+		c.inside = overlay{}
+		c.seen.Store(nil)
+		return nil, c.state.since(ctx, time.Now())
+	}
+	began := time.Now()
+	s, locked, err := c.readCatalog()
+	if err != nil {
+		return nil, fmt.Errorf("postgres: schema: %w", err)
+	}
+	for _, name := range o.makes {
+		// It was not there before, and nobody else can have made it: that locks it so.
+		if r := s.RelationByName[name]; r != nil && o.before != nil && o.before.Relations[r.OID] == nil && locked[r.OID] {
+			if o.made == nil {
+				o.made = map[schema.OID]bool{}
+			}
+			o.made[r.OID] = true
+		}
+	}
+	c.looks++
+	s.Version = 1<<63 | c.looks
+	o.schema, o.read, o.again, o.before, o.makes = s, began, false, nil, nil
+	c.seen.Store(s)
+	return s, nil
+}
+
+// readCatalog reads the catalog through the session's own connection, and which
+// relations its transaction has locked against everybody.
+func (c *conn) readCatalog() (s *schema.Schema, locked map[schema.OID]bool, err error) {
+	known := c.judging()
+	if known == nil {
+		return nil, nil, errors.New("nothing is known of the database")
+	}
+	synced, named := !c.unsynced, c.named
+	var path string
+	if err = c.rowsOf("SELECT pg_catalog.current_setting('search_path')", []any{&path}, func() {}); err != nil {
+		return nil, nil, err
+	}
+	setPath := func(to string) error {
+		var set string
+		return c.rowsOf("SELECT pg_catalog.set_config('search_path', "+quoteLiteral(to)+", true)", []any{&set}, func() {})
+	}
+	if err = setPath(""); err != nil {
+		return nil, nil, err
+	}
+	if s, err = schema.Within(known, c.rowsOf); err != nil {
+		return nil, nil, err
+	}
+	locked = map[schema.OID]bool{}
+	var oid schema.OID
+	if err = c.rowsOf(`SELECT relation FROM pg_locks WHERE locktype = 'relation' AND pid = pg_backend_pid() AND mode = 'AccessExclusiveLock' AND granted
+		AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`, []any{&oid}, func() { locked[oid] = true }); err != nil {
+		return nil, nil, err
+	}
+	if err = setPath(path); err != nil {
+		return nil, nil, err
+	}
+	return s, locked, c.endOwn(synced, named)
+}
+
+// endOwn ends what the gateway has asked by itself: what the client has not
+// ended stays open.
+func (c *conn) endOwn(synced, named bool) error {
+	if synced {
+		c.ask('S', nil)
+		c.group++
+	}
+	c.unsynced, c.named = !synced, named
+	return c.await(func() bool { return len(c.queue) == 0 })
+}
+
+// gathered is the answer to a query of the gateway's own.
+type gathered struct {
+	types []uint32
+	rows  [][]byte
+}
+
+// rowsOf asks one query through the session's own connection. It is a
+// schema.Rows.
+func (c *conn) rowsOf(query string, into []any, f func()) error {
+	g := &gathered{}
+	c.mu.Lock()
+	c.gathering = g
+	c.mu.Unlock()
+	b := append([]byte(ownName), 0)
+	c.ask('P', append(append(b[:len(b):len(b)], query...), 0, 0, 0))
+	c.ask('B', append(append(b[:len(b):len(b)], b...), 0, 0, 0, 0, 0, 0))
+	c.ask('D', append([]byte{'P'}, b...))
+	c.ask('E', append(b[:len(b):len(b)], 0, 0, 0, 0))
+	c.ask('C', append([]byte{'P'}, b...))
+	c.ask('C', append([]byte{'S'}, b...))
+	if err := c.await(func() bool { return len(c.queue) == 0 }); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	c.gathering = nil
+	c.mu.Unlock()
+	if len(g.types) != len(into) {
+		return fmt.Errorf("an answer of %d columns where %d were asked for", len(g.types), len(into))
+	}
+	m := pgtype.NewMap()
+	for _, row := range g.rows {
+		at := cursor{b: row}
+		if at.uint16() != len(into) {
+			return errors.New("a row of another number of columns")
+		}
+		for i := range into {
+			var cell []byte
+			if n := int32(at.uint32()); n >= 0 {
+				cell = at.bytes(int(n))
+			}
+			if at.bad {
+				return errors.New("a row that is cut short")
+			}
+			if err := m.Scan(g.types[i], pgtype.TextFormatCode, cell, into[i]); err != nil {
+				return err
+			}
+		}
+		f()
+	}
+	return nil
+}
+
+// gather takes what the server answers to a query of the gateway's own. The
+// caller holds mu.
+func (c *conn) gather(e *entry, kind byte, m []byte) (bool, error) {
+	g := c.gathering
+	if g == nil {
+		return false, nil
+	}
+	switch {
+	case kind == 'T' && e.kind == 'D':
+		var d pgproto3.RowDescription
+		if err := d.Decode(m[5:]); err != nil {
+			return false, err
+		}
+		for _, f := range d.Fields {
+			g.types = append(g.types, f.DataTypeOID)
+		}
+		c.pop()
+		return true, nil
+	case kind == 'D' && e.kind == 'E':
+		g.rows = append(g.rows, bytes.Clone(m[5:]))
+		return true, nil
+	}
+	return false, nil
+}
+
+// mayDefine refuses what changes the catalog where the gateway could not tell
+// afterwards what is there, or what its masks are for would be elsewhere. runs
+// is true where it is about to run.
+func (c *conn) mayDefine(a *sql.Analysis, runs bool) error {
+	if c.inside.active() {
+		for i := range a.Parts {
+			switch a.Parts[i].Kind {
+			case sql.Commit, sql.Rollback, sql.RollbackTo:
+				if i < len(a.Parts)-1 {
+					return &sql.Error{Code: "0A000", Message: "what follows the end of a transaction that has changed tables or other objects is not known yet", Hint: "send it in a text of its own", Offset: -1}
+				}
+			}
+		}
+	}
+	if !slices.ContainsFunc(a.Parts, func(p sql.Part) bool { return p.Kind == sql.Define }) {
+		return nil
+	}
+	if c.strict {
+		return noDefinition("the resource says drift: strict, which a session's own changes cannot keep", "your operator lists a resource without it for migrations")
+	}
+	resource, task := c.session.Resource()
+	owns := false
+	if resource != nil {
+		o, ok := resource.Options.(*ResourceOptions)
+		owns = ok && o.Privileged[c.session.About().Login]
+	}
+	if !owns {
+		return noDefinition("who makes or changes tables owns them, and this task's login may own none", "your operator gives the task a login that says privileged: accepted")
+	}
+	if t, ok := taskOptions(task); ok {
+		for _, m := range t.Masked {
+			if op := loses(a.Statement, m); op != nil {
+				return noDefinition(fmt.Sprintf("%s would take %s.%s out of its mask", op.Verb, strings.Join(m.Relation, "."), m.Column), "your operator changes the mask with it")
+			}
+		}
+	}
+	if !runs || !c.open && !c.unsynced {
+		return nil
+	}
+	synced, named := !c.unsynced, c.named
+	if err := c.await(func() bool { return len(c.queue) == 0 }); err != nil {
+		return err
+	}
+	c.catchUp()
+	c.mu.Lock()
+	failed := c.skipping || c.status == 'E'
+	c.mu.Unlock()
+	if failed { // it cannot run
+		return nil
+	}
+	level := ""
+	err := c.rowsOf("SELECT pg_catalog.current_setting('transaction_isolation')", []any{&level}, func() {})
+	if err == nil {
+		err = c.endOwn(synced, named)
+	}
+	if err != nil {
+		return fmt.Errorf("postgres: isolation: %w", err)
+	}
+	if level != "read committed" {
+		return noDefinition("in a transaction that is "+level+" what others have changed would not be seen", "use READ COMMITTED, which is usual, or no transaction")
+	}
+	return nil
+}
+
+func noDefinition(what, hint string) error {
+	return &gate.Denied{Decision: abi.Deny, Guard: "gate", Reason: abi.Reason{Code: "gate.ddl", Message: what, Hint: hint}}
+}
+
+// loses finds the operation after which a column would no longer be there by
+// its name.
+func loses(st *abi.Statement, m abi.Source) *abi.Operation {
+	for i := range st.Operations {
+		o := &st.Operations[i]
+		if minor, known := abi.VerbMinor(o.Verb); known && minor == 2 && o.Kind == abi.KindRelation && slices.Equal(o.Object, m.Relation) &&
+			(o.Verb == "drop_table" || o.Verb == "drop_view" || slices.ContainsFunc(o.Columns, func(k abi.Column) bool { return k.Name == m.Column && k.Use&abi.UseWritten != 0 })) {
+			return o
+		}
+	}
+	return nil
+}

@@ -1,0 +1,277 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/gate"
+	"github.com/taskgate/taskgate/plugins/tasks/policy"
+)
+
+// judge is the tasks guard by itself.
+type judge struct {
+	rules
+	config policy.Config
+}
+
+func (*judge) May() abi.May { return abi.May{Allow: true, Mask: true} }
+func (j *judge) Command(_ context.Context, c *abi.Command) (*abi.Verdict, error) {
+	v := &abi.Verdict{}
+	j.config.Judge(c, v)
+	return v, nil
+}
+
+// asOwner logs in at the server as who owns the database.
+type asOwner struct{ dialer }
+
+func (d asOwner) Dial(ctx context.Context, r *gate.Resource, login string) (gate.Upstream, error) {
+	up, err := d.dialer.Dial(ctx, r, login)
+	up.User = "owner"
+	return up, err
+}
+
+func ddl(in string, verbs ...string) policy.Rule {
+	return policy.Rule{At: "x.yaml:1", Verbs: verbs, In: []string{in}}
+}
+
+var tableVerbs = []string{"create_table", "alter_table", "drop_table", "create_index", "drop_index", "create_view", "drop_view", "create_sequence", "alter_sequence", "drop_sequence", "create_type", "alter_type", "drop_type", "comment"}
+
+// migrate gives a gateway for a task that may change tables.
+func migrate(t *testing.T, task policy.Task) *gateway {
+	t.Helper()
+	guard := &judge{config: policy.Config{Tasks: map[string]*policy.Task{"x": &task}}}
+	g := serve(t, guard)
+	g.Dialer = asOwner{dialer{database: g.db}}
+	options := TaskOptions{Introspect: true}
+	for _, m := range task.Masks {
+		options.Masked = append(options.Masked, abi.Source{Relation: m.Relation, Column: m.Column})
+	}
+	g.options(guard, options, ResourceOptions{Privileged: map[string]bool{"": true}}, "owner")
+	return g
+}
+
+func all(verb string, tables ...string) policy.Rule {
+	return policy.Rule{At: "x.yaml:2", Verbs: []string{verb}, Tables: tables, Columns: []string{"*"}}
+}
+
+// TestMigrations: what Rails, Django, Flyway and pg_dump send runs whole through
+// a task, by psql, and leaves the same as without the gateway.
+func TestMigrations(t *testing.T) {
+	history := func(tables ...string) (rules []policy.Rule) {
+		for _, verb := range []string{"select", "insert", "lock"} {
+			rules = append(rules, all(verb, tables...))
+		}
+		return rules
+	}
+	call := func(functions ...string) policy.Rule {
+		return policy.Rule{At: "x.yaml:3", Verbs: []string{"call"}, Functions: functions}
+	}
+	every := func(tables ...string) []policy.Rule {
+		return append(history(tables...), all("update", tables...))
+	}
+	for name, m := range map[string]struct {
+		task policy.Task
+		args []string
+	}{
+		"rails":   {policy.Task{Rules: append(every("public.schema_migrations", "public.ar_internal_metadata", "public.articles", "public.authors"), call("pg_catalog.pg_try_advisory_lock", "pg_catalog.pg_advisory_unlock"))}, nil},
+		"django":  {policy.Task{Rules: every("public.django_migrations", "public.polls_choice", "public.polls_question")}, nil},
+		"flyway":  {policy.Task{Rules: append(history("shop.flyway_schema_history"), ddl("shop.*", tableVerbs...), ddl("shop", "create_schema"))}, nil},
+		"pg_dump": {policy.Task{Rules: []policy.Rule{call("pg_catalog.setval")}, Settings: []string{"default_tablespace", "default_table_access_method"}}, []string{"--single-transaction"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m.task.Rules = append(m.task.Rules, ddl("public.*", tableVerbs...))
+			g := migrate(t, m.task)
+			text, err := os.ReadFile("testdata/migrations/" + name + ".sql")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if out := g.psql(t, string(text), append([]string{"-v", "ON_ERROR_STOP=1"}, m.args...)...); strings.Contains(out, "ERROR") || strings.Contains(out, "FATAL") || strings.Contains(out, "connection") {
+				t.Fatal(out)
+			}
+			direct := shop(t)
+			if out, err := server.Psql(direct, "SET ROLE owner;\n"+string(text)); err != nil {
+				t.Fatal(out, err)
+			}
+			a, b := strings.Split(remains(t, g.db), "\n"), strings.Split(remains(t, direct), "\n")
+			for i := range max(len(a), len(b)) {
+				if i >= len(a) || i >= len(b) || a[i] != b[i] {
+					t.Fatalf("from line %d on, through the gateway:\n%s\nwithout:\n%s", i, strings.Join(a[min(i, len(a)):min(i+5, len(a))], "\n"), strings.Join(b[min(i, len(b)):min(i+5, len(b))], "\n"))
+				}
+			}
+		})
+	}
+}
+
+// remains tells what is in a database: its tables, constraints and indexes, and
+// all rows of them.
+func remains(t *testing.T, database string) string {
+	t.Helper()
+	out, err := server.Psql(database, `SELECT c.oid::regclass, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity, a.attgenerated, pg_get_expr(d.adbin, d.adrelid), col_description(c.oid, a.attnum), c.relkind
+			FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+			WHERE c.relnamespace IN (SELECT oid FROM pg_namespace WHERE nspname IN ('public', 'shop')) AND a.attnum > 0 ORDER BY c.relname, a.attnum;
+		SELECT conrelid::regclass, conname, pg_get_constraintdef(oid), convalidated FROM pg_constraint WHERE oid >= 16384 ORDER BY 1::text, 2;
+		SELECT indexdef FROM pg_indexes WHERE schemaname IN ('public', 'shop') ORDER BY indexname;
+		SELECT viewname, definition FROM pg_views WHERE schemaname IN ('public', 'shop') ORDER BY viewname;
+		SELECT enumtypid::regtype, enumlabel FROM pg_enum ORDER BY 1::text, enumsortorder;
+		SELECT sequencename, start_value, last_value FROM pg_sequences ORDER BY sequencename;
+		SELECT query_to_xml(format('SELECT * FROM %s t ORDER BY t::text', oid::regclass), false, true, '')::text FROM pg_class WHERE relkind = 'r' AND oid >= 16384
+			AND relname IN ('articles', 'authors', 'schema_migrations', 'polls_answer', 'polls_question', 'django_migrations', 'totals', 'events_2026', 'events_old', 'teams') AND relnamespace IN (SELECT oid FROM pg_namespace WHERE nspname IN ('public', 'shop')) ORDER BY relname;`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// stage is one text, and a part of what comes of it; the whole where it begins
+// with =.
+type stage struct{ text, want string }
+
+// TestOverlay: within a transaction that changes tables each text is judged by
+// what is there at its place, and nothing comes out that the task may not read.
+func TestOverlay(t *testing.T) {
+	task := func() policy.Task {
+		return policy.Task{Masks: masks(abi.MaskNull, "", "people.ssn"), ShowErrors: false, Rules: []policy.Rule{
+			ddl("public.*", tableVerbs...),
+			{At: "x.yaml:2", Verbs: []string{"select"}, Tables: []string{"public.people"}, Columns: []string{"id", "name", "ssn"}},
+			all("select", "public.orders", "public.later"),
+		}}
+	}
+	g := migrate(t, task())
+	if out, err := server.Psql(g.db, `SET ROLE owner; CREATE TABLE people (id int PRIMARY KEY, name text, ssn text, secret text, region text);
+		INSERT INTO people VALUES (1, 'Ada', '123-45', 'hidden', 'north');
+		CREATE TABLE parts (id int, secret text, region text) PARTITION BY LIST (region); CREATE TABLE parts_n PARTITION OF parts FOR VALUES IN ('n');
+		INSERT INTO parts VALUES (1, 'hidden', 'n');
+		CREATE VIEW shown AS SELECT id, ssn FROM people; GRANT SELECT ON ALL TABLES IN SCHEMA public TO app`); err != nil {
+		t.Fatal(out, err)
+	}
+	for name, steps := range map[string][]stage{
+		"made, used, and gone with its transaction": {{"begin", ""}, {"create table fresh (id int, v text)", ""}, {"insert into fresh values (1, 'a')", ""}, {"select v from fresh", "=a"}, {"update fresh set v = 'b'", ""},
+			{"alter table fresh rename v to w", ""}, {"select w from fresh", "=b"}, {"select v from fresh", "42703"}, {"rollback", ""}, {"select w from fresh", "42P01"}},
+		"made is listed until commit":    {{"begin", ""}, {"create table fresh (id int)", ""}, {"select count(*) from fresh", "=0"}, {"commit", ""}, {"select id from fresh", "42501"}, {"drop table fresh", ""}},
+		"a rule lists it before it is":   {{"create table later (id int, v text)", ""}, {"select v from later", "="}, {"begin", ""}, {"alter table later add w text default 'x'", ""}, {"select w from later", "="}, {"commit", ""}, {"drop table later", ""}, {"select v from later", "42P01"}},
+		"savepoints":                     {{"begin", ""}, {"create table a1 (id int)", ""}, {"savepoint s", ""}, {"create table a2 (id int)", ""}, {"insert into a2 values (7)", ""}, {"rollback to s", ""}, {"select id from a1", "="}, {"select id from a2", "42P01"}, {"rollback to s", ""}, {"create table a2 (other int)", ""}, {"select other from a2", "="}, {"rollback", ""}},
+		"a statement that fails":         {{"begin", ""}, {"create table a1 (id int)", ""}, {"savepoint s", ""}, {"alter table a1 add column id int", "42701"}, {"select id from a1", "25P02"}, {"rollback to s", ""}, {"select id from a1", "="}, {"rollback", ""}},
+		"if not exists makes nothing":    {{"begin", ""}, {"create table if not exists people (id int)", ""}, {"select secret from people", "42501"}, {"rollback", ""}},
+		"a masked column keeps its name": {{"alter table people rename ssn to number", "mask"}, {"alter table people drop column ssn", "out of its mask"}, {"drop table people", "out of its mask"}, {"alter table people alter ssn type varchar", "mask"}, {"alter table people rename to persons", "mask"}, {"alter table people set schema public", "mask"}},
+		"a masked column is not copied":  {{"create table copy as select ssn from people", "masked"}, {"create view copy as select ssn from people", "masked"}, {"create view copy as select * from shown", "42501"}, {"begin", ""}, {"create table copy (v text)", ""}, {"insert into copy select ssn from people", "masked"}, {"rollback", ""}, {"alter table people add copied text generated always as (ssn) stored", "masked"}, {"create index on people (lower(ssn))", "masked"}, {"alter table people add check (ssn <> '1')", "masked"}, {"create unique index on people (ssn)", "tells"}, {"alter table people alter ssn set not null", "tells"}},
+		"an unlisted column stays so": {{"alter table people rename secret to name2", "42501"}, {"create table copy as select secret from people", "42501"}, {"begin", ""}, {"alter table people drop column name", ""}, {"alter table people rename secret to name", "42501"}, {"rollback", ""}, {"alter table people rename to orders2", "42501"},
+			{"begin", ""}, {"create view v as select id, name from people", ""}, {"select name from v", "=Ada"}, {"select secret from people", "42501"}, {"rollback", ""}},
+		"what follows a rollback in one text":  {{"begin", ""}, {"alter table people rename name to called", ""}, {"rollback; select id from people", "of its own"}, {"rollback", ""}, {"select name from people", "=Ada"}},
+		"the same name after a rollback":       {{"begin", ""}, {"alter table parts rename to parts_old", "42501"}, {"rollback", ""}, {"begin", ""}, {"savepoint s", ""}, {"drop table parts", ""}, {"create table parts (secret text)", ""}, {"select secret from parts", "="}, {"rollback to s; select secret from parts", "of its own"}, {"rollback to s", ""}, {"select secret from parts", "42501"}, {"rollback", ""}, {"select secret from parts", "42501"}},
+		"a partition of what is not one's own": {{"begin", ""}, {"create table parts_s partition of parts for values in ('s')", ""}, {"select secret from parts_s", "42501"}, {"alter table parts detach partition parts_s", "42501"}, {"rollback", ""}},
+		"a table into one's own":               {{"begin", ""}, {"create table mine (id int, secret text, region text) partition by list (region)", ""}, {"alter table mine attach partition parts_n default", "42501"}, {"rollback", ""}},
+		"a child of what is not one's own":     {{"begin", ""}, {"create table child (more int) inherits (people)", ""}, {"select ssn, secret from child", "42501"}, {"rollback", ""}},
+		"among other statements":               {{"create table a1 (id int); select 1", "text of its own"}, {"begin; create table a1 (id int); commit", "text of its own"}},
+		"another level":                        {{"begin isolation level repeatable read", ""}, {"create table a1 (id int)", "READ COMMITTED"}, {"rollback", ""}},
+		"the path stays":                       {{"begin", ""}, {"set local search_path = public, pg_catalog", "42501"}, {"rollback", ""}, {"begin", ""}, {"set local search_path = nowhere, public", ""}, {"create table a1 (id int)", ""}, {"select count(*) from a1", "=0"}, {"show search_path", "=nowhere, public"}, {"commit", ""}, {"show search_path", `="$user", public`}, {"drop table a1", ""}},
+		"what a task may not":                  {{"create function f() returns int language sql as 'select 1'", "42501"}, {"create schema s", "42501"}, {"grant select on people to app", "42501"}, {"alter table people owner to app", "42501"}, {"create trigger t after insert on people execute function f()", "42501"}, {"create extension hstore", "42501"}, {"create temp table x (id int)", "0A000"}},
+		"a view's column that is shown masked": {{"begin", ""}, {"create view again as select id, name from people", ""}, {"select * from again", "=1|Ada"}, {"select ssn from people", "="}, {"rollback", ""}},
+	} {
+		t.Run(name, func(t *testing.T) { g.walk(t, steps) })
+	}
+}
+
+// walk sends texts one by one, by the simple and by the extended protocol.
+func (g *gateway) walk(t *testing.T, steps []stage) {
+	t.Helper()
+	for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeSimpleProtocol, pgx.QueryExecModeDescribeExec} {
+		c := g.connect(t)
+		for _, s := range steps {
+			if mode != pgx.QueryExecModeSimpleProtocol && strings.Contains(s.text, ";") {
+				continue
+			}
+			got, err := answered(c, mode, s.text)
+			want, exact := strings.CutPrefix(s.want, "=")
+			switch {
+			case strings.Contains(got, "hidden") || strings.Contains(got, "123-45"):
+				t.Errorf("%s shows %q", s.text, got)
+			case exact || s.want == "":
+				if err != nil || exact && got != want {
+					t.Errorf("%s: %q %v", s.text, got, err)
+				}
+			case err == nil || !strings.Contains(fmt.Sprintf("%v", err), want) && !strings.Contains(hintOf(err), want):
+				t.Errorf("%s: %q %v (%s), not %s", s.text, got, err, hintOf(err), want)
+			}
+		}
+		if err := c.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// answered gives the rows of a text.
+func answered(c *pgx.Conn, mode pgx.QueryExecMode, text string) (string, error) {
+	rows, err := c.Query(context.Background(), text, mode)
+	if err != nil {
+		return "", err
+	}
+	defer rows.Close()
+	var lines []string
+	for rows.Next() {
+		var cells []string
+		values, err := rows.Values()
+		if err != nil {
+			return "", err
+		}
+		for _, v := range values {
+			if v == nil {
+				v = ""
+			}
+			cells = append(cells, fmt.Sprint(v))
+		}
+		lines = append(lines, strings.Join(cells, "|"))
+	}
+	return strings.Join(lines, "\n"), rows.Err()
+}
+
+// TestDefinitionsRefused: a login that may own nothing makes nothing, and where
+// each answer is held against the catalog nothing changes it.
+func TestDefinitionsRefused(t *testing.T) {
+	g := migrate(t, policy.Task{Rules: []policy.Rule{ddl("public.*", tableVerbs...)}})
+	guard := &judge{config: policy.Config{Tasks: map[string]*policy.Task{"x": {Rules: []policy.Rule{ddl("public.*", tableVerbs...)}}}}}
+	g.options(guard, TaskOptions{}, ResourceOptions{Privileged: map[string]bool{"": true}, DriftStrict: true}, "strict")
+	g.walk(t, []stage{{"create table t (id int)", "drift: strict"}})
+	g.Dialer = dialer{database: g.db}
+	g.options(guard, TaskOptions{}, ResourceOptions{}, "poor")
+	g.walk(t, []stage{{"create table t (id int)", "privileged: accepted"}, {"select 1", "=1"}})
+}
+
+// TestDefinitionsInAPipeline: a text behind one that changes a table, in the
+// same implicit transaction, is judged by what that has made of it.
+func TestDefinitionsInAPipeline(t *testing.T) {
+	g := migrate(t, policy.Task{Rules: []policy.Rule{ddl("public.*", tableVerbs...)}})
+	pipeline := func(texts ...string) string {
+		nc := g.in(t)
+		defer nc.Close()
+		var b []byte
+		for _, text := range texts {
+			b = join(b, parseMsg("", text), bindMsg("", ""), executeMsg(""))
+		}
+		if _, err := nc.Write(join(b, sync_(), query(texts[len(texts)-1]))); err != nil {
+			t.Fatal(err)
+		}
+		return kinds(t, nc, 2)
+	}
+	if got := pipeline("create table t (id int)", "insert into t values (1)", "alter table t rename id to n", "select n from t"); got != "1 2 C 1 2 C 1 2 C 1 2 D C ZI E42501 ZI" {
+		t.Error(got)
+	}
+	if got := pipeline("create table u (id int)", "select id from nothing", "insert into u values (1)"); got != "1 2 C E42P01 ZI E42P01 ZI" {
+		t.Error(got)
+	}
+}
+
+func hintOf(err error) string {
+	var e *pgconn.PgError
+	if errors.As(err, &e) {
+		return e.Hint
+	}
+	return ""
+}

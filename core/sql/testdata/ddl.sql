@@ -1,0 +1,17 @@
+CREATE TYPE mood AS ENUM ('calm', 'cross');
+CREATE DOMAIN percent AS int CHECK (value BETWEEN 0 AND 100);
+CREATE FUNCTION anything(int) RETURNS int LANGUAGE sql VOLATILE AS 'select $1';
+CREATE TABLE people (id bigint PRIMARY KEY, email text UNIQUE, name text NOT NULL, low text GENERATED ALWAYS AS (lower(email)) STORED, at timestamptz, CONSTRAINT named CHECK (name <> ''));
+CREATE TABLE notes (id bigserial PRIMARY KEY, person bigint CONSTRAINT whose REFERENCES people, body text, mood mood DEFAULT 'calm');
+CREATE INDEX notes_person ON notes (person);
+CREATE VIEW seen AS SELECT id, name FROM people;
+CREATE VIEW seen_names AS SELECT name FROM seen;
+CREATE TABLE logs (at date NOT NULL, line text) PARTITION BY RANGE (at);
+CREATE TABLE logs_2025 PARTITION OF logs FOR VALUES FROM ('2025-01-01') TO ('2026-01-01');
+CREATE TABLE logs_old (at date NOT NULL, line text);
+CREATE TABLE base (id int);
+CREATE TABLE derived (extra text) INHERITS (base);
+CREATE SEQUENCE counter;
+CREATE SCHEMA app;
+CREATE TABLE app.things (id int PRIMARY KEY, kind text);
+CREATE FUNCTION uses() RETURNS SETOF app.things LANGUAGE sql AS 'select * from app.things';
