@@ -155,7 +155,7 @@ func (k *bypass) wants() string {
 	return k.Expected
 }
 
-const matrixFile = "../../docs/leak-matrix.md"
+const leakFile = "../../docs/leak-matrix.md"
 
 // matrixRow is one case and what came of it in each form.
 type matrixRow struct {
@@ -163,9 +163,9 @@ type matrixRow struct {
 	verdicts                 []string
 }
 
-// matrix gives the document: a case that this server does not have keeps the
+// leakTable gives the document: a case that this server does not have keeps the
 // line that another server's run has written.
-func matrix(old string, rows []matrixRow, all []bypass) string {
+func leakTable(old string, rows []matrixRow, all []bypass) string {
 	lines := map[string]string{}
 	for line := range strings.Lines(old) {
 		if id, _, ok := strings.Cut(strings.TrimPrefix(line, "| "), " |"); ok && strings.HasPrefix(line, "| ") {
@@ -183,7 +183,7 @@ func matrix(old string, rows []matrixRow, all []bypass) string {
 	var b, names strings.Builder
 	rule := "|---|---|---|---"
 	fmt.Fprintf(&names, "Q")
-	b.WriteString(matrixHead)
+	b.WriteString(leakHead)
 	for _, f := range ways {
 		fmt.Fprintf(&b, "| %s | %s |\n", f.name, f.title)
 		fmt.Fprintf(&names, " | %s", f.name)
@@ -244,7 +244,7 @@ func channelOf(k *bypass) string {
 	return "none: it has to pass"
 }
 
-const matrixHead = `# Leak matrix
+const leakHead = `# Leak matrix
 
 Made by ` + "`make docs`" + ` from the runs of TestBypass on servers 15 and 18; the test fails where it is stale. Each case is a statement that leaks or escapes
 elsewhere. It is first run at the server itself, where it has to be alive, then through the gateway, with values of that run that are searched in every byte
@@ -261,14 +261,14 @@ R is refused (or failed at the server), S answered with nothing protected in it,
 // leakMatrix compares the document with what has come of this run, or writes it.
 func leakMatrix(t *testing.T, rows []matrixRow, all []bypass) {
 	t.Helper()
-	old, err := os.ReadFile(matrixFile)
+	old, err := os.ReadFile(leakFile)
 	write := os.Getenv("TASKGATE_WRITE_DOCS") != ""
 	if err != nil && !write {
 		t.Fatal(err)
 	}
-	now := matrix(string(old), rows, all)
+	now := leakTable(string(old), rows, all)
 	if write {
-		if err := os.WriteFile(matrixFile, []byte(now), 0o644); err != nil {
+		if err := os.WriteFile(leakFile, []byte(now), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return
