@@ -10,7 +10,8 @@ import (
 type Generator struct {
 	*rand.Rand
 	major   int
-	wild    bool // reads what is protected as it reads anything else
+	wild    bool // reads what is protected or not listed as it reads anything else
+	slips   int  // how often a statement may do with what is protected what it must not
 	touched bool // a table with protected columns is in the statement
 	names   int
 	ctes    []source
@@ -42,19 +43,36 @@ func (g *Generator) name() string {
 	return fmt.Sprintf("%c%d", 'a'+g.IntN(26), g.names)
 }
 
+// slip says whether a statement does here what it must not: one that does it once
+// shows a hole that one which does it everywhere is kept from.
+func (g *Generator) slip() bool {
+	if g.slips > 0 && g.odds(3) {
+		g.slips--
+		return true
+	}
+	return g.wild && g.odds(3)
+}
+
 // column gives a column in reach of that kind, "" where there is none.
 func (g *Generator) column(kind string, scope []source) string {
 	type at struct {
 		s source
 		c column
 	}
-	var found []at
+	var found, kept []at
 	for _, s := range scope {
 		for _, c := range s.columns {
-			if (kind == "" || c.kind == kind) && (!c.protected() || g.wild && g.odds(3)) {
+			switch {
+			case c.kind != kind:
+			case c.protected():
+				kept = append(kept, at{s, c})
+			default:
 				found = append(found, at{s, c})
 			}
 		}
+	}
+	if len(kept) > 0 && g.slip() {
+		found = kept
 	}
 	if len(found) == 0 {
 		return ""

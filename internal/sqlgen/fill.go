@@ -37,7 +37,7 @@ func Fill(shared, own *rand.Rand) string {
 		case 1:
 			return "''"
 		}
-		return quote(Marker + letters(own, own.IntN(40)))
+		return quote(Marker + letters(own, own.IntN(9)))
 	}
 	num := func(n int) string {
 		if own.IntN(4) == 0 {
@@ -51,12 +51,12 @@ func Fill(shared, own *rand.Rand) string {
 			return pick(own, "NULL", "''", quote(letters(own, own.IntN(7))))
 		}
 		a, z := letters(shared, 2), letters(shared, 4)
-		return quote(a + Marker + letters(own, own.IntN(20)) + z)
+		return quote(a + Marker + letters(own, own.IntN(9)) + z)
 	}
 	for i := 1; i <= 4; i++ {
 		row("grp", fmt.Sprint(i), quote("group "+fmt.Sprint(i)), fmt.Sprint(10-i))
 	}
-	for i := 1; i <= 9; i++ {
+	for i := 1; i <= 7; i++ { // few and short: all versions of a round have room on a page
 		step, month := shared.IntN(4), shared.IntN(12)
 		pay, score := fmt.Sprint(step*100+own.IntN(100)), fmt.Sprintf("%d.%02d", step*10+own.IntN(10), own.IntN(100))
 		born, seen := fmt.Sprintf("'19%02d-%02d-%02d'", 70+i, month+1, 1+own.IntN(28)), fmt.Sprintf("'2024-%02d-11 10:%02d:%02d.%d+00'", month+1, own.IntN(60), own.IntN(60), own.IntN(1000))
@@ -81,10 +81,10 @@ func Fill(shared, own *rand.Rand) string {
 		row("keyed", fmt.Sprint(i), fmt.Sprint(shared.IntN(3)), hs[at], tok[(at+i)%5], quote("k"+fmt.Sprint(i)))
 	}
 	for i := 1; i <= 6; i++ {
-		fmt.Fprintf(&b, "INSERT INTO log (person, body, at) VALUES (%d, %s, %d);\n", 1+shared.IntN(9), pick(shared, "'one'", "'two'", "NULL"), i)
+		fmt.Fprintf(&b, "INSERT INTO log (person, body, at) VALUES (%d, %s, %d);\n", 1+shared.IntN(7), pick(shared, "'one'", "'two'", "NULL"), i)
 	}
 	for i := 1; i <= 3+own.IntN(12); i++ {
-		row("hidden", fmt.Sprint(i), text(), num(1000), fmt.Sprint(1+own.IntN(9)))
+		row("hidden", fmt.Sprint(i), text(), num(1000), fmt.Sprint(1+own.IntN(7)))
 	}
 	for i := 1; i <= 5; i++ {
 		low := i*20 + own.IntN(5)

@@ -118,7 +118,7 @@ func (g *Generator) join(depth int, outer, near []source) (string, []source) {
 		return left + " NATURAL " + kind + " " + right, both
 	case 2, 3:
 		for _, c := range ls[0].columns {
-			if i := slices.IndexFunc(rs[len(rs)-1].columns, func(d column) bool { return d.name == c.name && d.kind == c.kind }); i >= 0 && (!c.protected() || g.wild) {
+			if i := slices.IndexFunc(rs[len(rs)-1].columns, func(d column) bool { return d.name == c.name && d.kind == c.kind }); i >= 0 && (!c.protected() || g.slip()) {
 				return fmt.Sprintf("%s %s %s USING (%s)", left, kind, right, c.name), both
 			}
 		}
@@ -192,7 +192,7 @@ func (g *Generator) query(depth int, outer []source) (string, []column) {
 	}
 	list, cols, pure := g.list(depth, s, in)
 	kind := ""
-	if pure && g.odds(7) {
+	if g.odds(7) && (pure || g.slip()) {
 		kind = "DISTINCT "
 	} else if g.odds(20) {
 		kind = "DISTINCT ON (" + g.expr("int", 0, in) + ") "
@@ -214,7 +214,7 @@ func (g *Generator) query(depth int, outer []source) (string, []column) {
 		if kind != "" || g.odds(3) {
 			order = "1"
 		}
-		if g.odds(2) && (order != "1" || pure || g.wild) {
+		if g.odds(2) && (order != "1" || pure || g.slip()) {
 			text += " ORDER BY " + order + g.pick("", " DESC", " NULLS FIRST", " USING <")
 		}
 		switch g.IntN(12) {
@@ -223,7 +223,7 @@ func (g *Generator) query(depth int, outer []source) (string, []column) {
 		case 1:
 			text += " OFFSET 1 FETCH FIRST 2 ROWS " + g.pick("ONLY", "WITH TIES")
 		case 3:
-			if c := g.copied(in).name; c != "" && g.wild {
+			if c := g.copied(in).name; c != "" && g.slip() {
 				text += g.pick(" LIMIT (SELECT length(", " OFFSET (SELECT length(") + c + "::text) % 3)"
 			}
 		case 2:
@@ -260,7 +260,7 @@ func (g *Generator) list(depth int, s, in []source) (list []string, cols []colum
 				add(c, "")
 			}
 			list = append(list[:len(list)-len(at.columns)], at.alias+".*")
-		case k == 5 && (g.wild || !slices.ContainsFunc(at.columns, column.protected)) && at.alias != "":
+		case k == 5 && (!slices.ContainsFunc(at.columns, column.protected) || g.slip()) && at.alias != "":
 			add(column{name: "r", kind: "text"}, g.pick(at.alias+"::text", "row_to_json("+at.alias+")::text", "to_jsonb("+at.alias+") ->> 'name'", "count("+at.alias+") OVER ()")+" AS r")
 		case k == 6 && at.table && g.odds(2):
 			add(column{name: "ctid", kind: "tid"}, at.alias+".ctid")
@@ -271,7 +271,7 @@ func (g *Generator) list(depth int, s, in []source) (list []string, cols []colum
 		case k == 8 && at.table && g.odds(2) && len(at.columns) > 0: // a field of a row
 			c := at.columns[g.IntN(len(at.columns))]
 			add(c, "("+at.alias+")."+c.name)
-		case k == 9 && g.wild && depth > 0: // what is more than a copy
+		case k == 9 && depth > 0 && g.slip(): // what is more than a copy
 			c := g.copied(in)
 			text, _ := g.query(depth-1, in)
 			add(column{name: "more", kind: "text"}, g.pick("ARRAY(SELECT "+c.name+")", "ROW("+c.name+", 1)", "("+c.name+", 2) IS NULL", "num_nonnulls("+c.name+")", "octet_length("+c.name+"::text)", "EXISTS (SELECT "+c.name+" EXCEPT SELECT NULL)", "("+c.name+" IS NULL)", "unnest(ARRAY["+c.name+", NULL])",
@@ -324,6 +324,9 @@ func (g *Generator) grouped(head, from string, depth int, in []source) (string, 
 		return head + text + g.pick("", " ORDER BY 1", " HAVING count(*) > 1"), []column{id, c, {name: "n", kind: "bigint"}}
 	}
 	by, and := g.expr("int", 0, in), g.expr("text", 0, in)
+	if c := g.copied(in).name; c != "" && g.slip() {
+		by = c
+	}
 	if by[0] >= '0' && by[0] <= '9' || by[0] == '-' || by[0] == '$' {
 		by = "(" + by + " + 0)"
 	}
@@ -341,7 +344,7 @@ func (g *Generator) grouped(head, from string, depth int, in []source) (string, 
 // more is a set operation with as many columns.
 func (g *Generator) more(cols []column, pure bool) (string, bool) {
 	kind := g.pick("UNION ALL", "UNION ALL", "UNION", "EXCEPT", "INTERSECT", "INTERSECT ALL", "EXCEPT ALL")
-	if !pure && !g.wild {
+	if !pure && !g.slip() {
 		kind = "UNION ALL"
 	}
 	var list []string

@@ -30,7 +30,10 @@ type wired struct {
 // Step gives what comes next. failed says that the transaction is aborted, open
 // that there is one.
 func (g *Generator) Step(open, failed bool) *Step {
-	g.wild, g.touched, g.names, g.ctes, g.params, g.bound = g.odds(7), false, 0, nil, nil, false
+	g.wild, g.slips, g.touched, g.names, g.ctes, g.params, g.bound = g.odds(12), 0, false, 0, nil, nil, false
+	if g.odds(3) {
+		g.slips = 1
+	}
 	if failed && !g.odds(6) {
 		return g.plain("control", g.pick("ROLLBACK", "ROLLBACK", "ROLLBACK TO s1", "COMMIT"), false)
 	}

@@ -116,7 +116,7 @@ func (g *Generator) sets(t *table, in []source) string {
 		}
 		c := can[g.IntN(len(can))]
 		value := g.expr(c.kind, 1, in)
-		if g.wild && g.odds(2) { // of whatever is in reach
+		if g.slip() { // of whatever is in reach
 			value = g.copied(in).name
 		}
 		switch g.IntN(8) {
@@ -154,7 +154,7 @@ func (g *Generator) insert(t *table, in []source) string {
 			i := slices.IndexFunc(t.columns, func(c column) bool { return c.name == name })
 			kind := t.columns[max(i, 0)].kind
 			out = append(out, g.expr(kind, 1, s))
-			if g.wild && g.odds(3) {
+			if g.slip() {
 				out[len(out)-1] = g.copied(s).name
 			}
 		}
