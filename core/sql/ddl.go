@@ -103,9 +103,7 @@ func (a *analyzer) creation(n int32) schema.Name {
 	}
 	name := schema.Name{Name: names[len(names)-1]}
 	if len(names) == 2 {
-		if name.Namespace = names[0]; !a.namespace(name.Namespace) {
-			a.fail("3F000", n, "schema %q does not exist", name.Namespace)
-		}
+		name.Namespace = names[0]
 	} else {
 		i := slices.IndexFunc(a.path, a.namespace)
 		if i < 0 {
@@ -113,8 +111,11 @@ func (a *analyzer) creation(n int32) schema.Name {
 		}
 		name.Namespace = a.path[i]
 	}
-	if name.Namespace == "information_schema" || strings.HasPrefix(name.Namespace, "pg_") {
-		a.refuse("making something in %s", name.Namespace)
+	switch ns := name.Namespace; {
+	case ns == "information_schema" || strings.HasPrefix(ns, "pg_"):
+		a.refuse("making something in %s", ns)
+	case !a.namespace(ns):
+		a.fail("3F000", n, "schema %q does not exist", ns)
 	}
 	a.spellOut(n, name)
 	return name

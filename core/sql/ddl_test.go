@@ -165,3 +165,18 @@ func owned(s *schema.Schema, seq *schema.Relation) bool {
 	}
 	return false
 }
+
+// TestEventTriggers: what runs with each change of the catalog is an operation
+// of it.
+func TestEventTriggers(t *testing.T) {
+	c := database(t, "event_triggers", `CREATE FUNCTION tell() RETURNS event_trigger LANGUAGE plpgsql AS 'begin raise notice ''x''; end';
+		CREATE EVENT TRIGGER teller ON ddl_command_end EXECUTE FUNCTION tell();
+		CREATE EVENT TRIGGER quiet ON ddl_command_end EXECUTE FUNCTION tell(); ALTER EVENT TRIGGER quiet DISABLE`)
+	a, err := sql.Analyze(c, "create table t (id int)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ops := a.Statement.Operations; len(ops) != 2 || ops[1].Kind != abi.KindFunction || ops[1].Via != "event trigger teller" || ops[1].Object[1] != "tell" || ops[1].Value == "" {
+		t.Errorf("%+v", ops)
+	}
+}

@@ -238,9 +238,6 @@ func (c *conn) judge(ctx context.Context, text string, phase abi.Phase) (*sql.An
 	if err == nil {
 		a, err = c.resolve(raw)
 	}
-	if err == nil {
-		err = c.mayDefine(a, phase == abi.Execute)
-	}
 	if err != nil {
 		return nil, nil, nil, c.unjudged(ctx, text, phase, err)
 	}
@@ -256,6 +253,9 @@ func (c *conn) judge(ctx context.Context, text string, phase abi.Phase) (*sql.An
 		_ = ex.Done(ctx, gate.Outcome{State: gate.Failed})
 		err = &gate.Denied{Decision: abi.Deny, Guard: "gate", Reason: abi.Reason{Code: "gate.incomplete", Message: "not understood, and so refused: " + a.Statement.Incomplete}}
 		ex = nil
+	}
+	if err == nil {
+		ex, err = c.definable(ctx, a, ex, phase == abi.Execute)
 	}
 	if err == nil {
 		ex, err = c.copyable(ctx, a, ex)

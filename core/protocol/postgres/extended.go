@@ -165,9 +165,6 @@ func (c *conn) bind(ctx context.Context, m []byte, body cursor) error {
 	if err == nil {
 		a, err = c.resolve(st.analysis)
 	}
-	if err == nil {
-		err = c.mayDefine(a, true)
-	}
 	if err != nil {
 		err = c.unjudged(ctx, st.analysis.Statement.Text, abi.Execute, err)
 	}
@@ -183,6 +180,9 @@ func (c *conn) bind(ctx context.Context, m []byte, body cursor) error {
 			}
 			return c.resolve(st.analysis)
 		})
+	}
+	if err == nil {
+		ex, err = c.definable(ctx, a, ex, true)
 	}
 	var n *tally
 	if err == nil {
@@ -383,6 +383,9 @@ func (c *conn) still(ctx context.Context, name string, p *portal) (*refusal, err
 	p.command.Open, p.command.Params = c.open, p.bound
 	ex, err := c.session.Submit(ctx, p.command, nil)
 	p.command.Params = nil
+	if err == nil {
+		ex, err = c.definable(ctx, p.analysis, ex, true)
+	}
 	if err == nil {
 		ex, err = c.copyable(ctx, p.analysis, ex)
 	}

@@ -246,6 +246,15 @@ func (c *conn) gather(e *entry, kind byte, m []byte) (bool, error) {
 	return false, nil
 }
 
+// definable is mayDefine for what a guard has allowed.
+func (c *conn) definable(ctx context.Context, a *sql.Analysis, ex *gate.Exchange, runs bool) (*gate.Exchange, error) {
+	if err := c.mayDefine(a, runs); err != nil {
+		_ = ex.Done(ctx, gate.Outcome{State: gate.Failed})
+		return nil, err
+	}
+	return ex, nil
+}
+
 // mayDefine refuses what changes the catalog where the gateway could not tell
 // afterwards what is there, or what its masks are for would be elsewhere. runs
 // is true where it is about to run.
