@@ -45,11 +45,23 @@ func watch(t *testing.T, name string) *oracle {
 func (o *oracle) does(text string) ([]string, error) {
 	ctx := context.Background()
 	defer o.conn.Exec(ctx, "rollback")
-	if _, err := o.conn.PgConn().Exec(ctx, "begin; set local oracle.log = ''; "+text+"; set constraints all immediate").ReadAll(); err != nil {
+	if _, err := o.conn.PgConn().Exec(ctx, "begin; set local oracle.log = ''").ReadAll(); err != nil {
+		return nil, err
+	}
+	var err error
+	if strings.HasSuffix(text, " from stdin") {
+		_, err = o.conn.PgConn().CopyFrom(ctx, strings.NewReader("1\n50\n\\N\n"), text)
+	} else {
+		_, err = o.conn.PgConn().Exec(ctx, text).ReadAll()
+	}
+	if err == nil {
+		_, err = o.conn.PgConn().Exec(ctx, "set constraints all immediate").ReadAll()
+	}
+	if err != nil {
 		return nil, err
 	}
 	var log string
-	err := o.conn.QueryRow(ctx, "select current_setting('oracle.log')").Scan(&log)
+	err = o.conn.QueryRow(ctx, "select current_setting('oracle.log')").Scan(&log)
 	return strings.Split(strings.TrimSuffix(log, ";"), ";"), err
 }
 
@@ -82,6 +94,8 @@ func missing(a *sql.Analysis, done []string) (out []string) {
 
 // effectsOf are texts, and what has to be among what they do.
 var effectsOf = map[string]string{
+	"update seen set v = 3": "update public.kid", "delete from seen_twice where id = 1": "delete public.toy", "insert into seen (id) values (8)": "function public.in_default", "update joined set v = 3": "trigger public.joined.instead", "insert into joined (id) values (1)": "trigger public.joined.instead",
+	"insert into kept values (7, 7)": "insert public.kept_log", "update kept set v = 7": "delete public.kept_log", "delete from kept": "update public.parent", "insert into written values (1, 5)": "insert public.root_1", "delete from written": "delete public.kept_log",
 	"delete from base where id = 1": "delete public.gone", "delete from gone where id = 1": "trigger public.gone.a_del", "delete from base where id < 4": "delete public.grand",
 	"delete from base where id in (1, 2)":                                                     "update public.nulled",
 	"delete from base where id = 3":                                                           "update public.defaulted",
@@ -168,7 +182,8 @@ func TestPS18EffectsAtRandom(t *testing.T) {
 	o := watch(t, "effects_random")
 	g := generator{Rand: rand.New(rand.NewPCG(3, 5)), major: pgtest.Major()}
 	tables := map[string][]string{"base": {"id", "v", "other", "note", "dom", "op"}, "gone": {"id", "base"}, "nulled": {"id", "base"}, "renumbered": {"id", "other"}, "tree": {"id", "up"},
-		"hung": {"id", "tree"}, "root": {"id", "v"}, "root_1": {"id", "v"}, "deep": {"id", "v"}, "parent": {"id", "v"}, "kid": {"id", "v"}, "feeling": {"id", "m", "t"}, "leaf": {"id", "v"}}
+		"hung": {"id", "tree"}, "root": {"id", "v"}, "root_1": {"id", "v"}, "deep": {"id", "v"}, "parent": {"id", "v"}, "kid": {"id", "v"}, "feeling": {"id", "m", "t"}, "leaf": {"id", "v"},
+		"seen": {"id", "v"}, "seen_twice": {"id", "v"}, "joined": {"id", "v"}, "kept": {"id", "v"}, "kept_log": {"id", "v"}, "written": {"id", "v"}, "defaulted": {"id", "base"}, "grand": {"id", "gone"}, "deep_1": {"id", "v"}, "hung_2": {"id", "tree"}, "toy": {"id", "kid"}}
 	var names []string
 	for name := range tables {
 		names = append(names, name)
@@ -193,13 +208,22 @@ func TestPS18EffectsAtRandom(t *testing.T) {
 		return text
 	}
 	ran, acted := 0, 0
-	for range 1500 {
+	kinds := map[string]int{}
+	for range 1000 {
 		text := one(false)
-		switch g.IntN(5) {
+		switch g.IntN(8) {
 		case 0:
 			text = "with w as (" + one(true) + ") " + one(false)
+		case 2:
+			text = "with w (id) as (" + one(true) + "), x as (" + one(true) + ") " + pick(g, "select * from w", "insert into "+pick(g, names...)+" (id) select id + 40 from w", "delete from "+pick(g, "tree", "parent", "seen", "kept")+" where id in (select id from w)")
+		case 3:
+			name := pick(g, names...)
+			text = pick(g, "copy "+name+" ("+pick(g, tables[name]...)+") from stdin", "copy (delete from "+name+" returning 1) to stdout", "copy (with w as ("+one(true)+") select * from w) to stdout", "explain analyze "+one(false), "truncate "+name, "truncate "+name+", "+pick(g, names...), "truncate only "+name)
 		case 1:
-			text = fmt.Sprintf("merge into %s x using tree y on x.id = y.id when matched then %s when not matched then insert (id) values (y.id)", pick(g, names...), pick(g, "delete", "update set id = 9"))
+			text = fmt.Sprintf("merge into %s x using tree y on x.id = y.id when matched %s then %s when not matched then insert (id) values (y.id)", pick(g, names...), pick(g, "", "and y.up is null"), pick(g, "delete", "update set id = 9", "do nothing"))
+			if g.major >= 17 && g.odds(2) {
+				text += " when not matched by source then " + pick(g, "delete", "update set id = x.id + 70")
+			}
 		}
 		a, err := sql.Analyze(o.c, text)
 		if err != nil || a.Statement.Incomplete != "" {
@@ -210,6 +234,7 @@ func TestPS18EffectsAtRandom(t *testing.T) {
 			continue
 		}
 		ran++
+		kinds[text[:strings.IndexByte(text, ' ')]]++
 		if len(done) > 1 {
 			acted++
 		}
@@ -221,5 +246,10 @@ func TestPS18EffectsAtRandom(t *testing.T) {
 	if ran < 300 || acted < 100 {
 		t.Errorf("too few texts say anything: %d ran, %d did more than one thing", ran, acted)
 	}
-	t.Log(ran, "ran,", acted, "did more than one thing")
+	for _, kind := range []string{"insert", "update", "delete", "merge", "with", "copy", "truncate", "explain"} {
+		if kinds[kind] < 5 {
+			t.Errorf("too few say anything: %v", kinds)
+		}
+	}
+	t.Log(ran, "ran,", acted, "did more than one thing", kinds)
 }
