@@ -12,6 +12,7 @@ var Reasons = []string{"left", "crowded", "late", "rude", "refused", "limit", "e
 
 var (
 	errCrowded  = errors.New("postgres: too many connections that have not logged in")
+	errLate     = errors.New("postgres: no login in time")
 	errPanic    = errors.New("postgres: panic")
 	errUpstream = errors.New("upstream") // the resource is to blame
 	errTell     = errors.New("postgres: client")
@@ -37,9 +38,9 @@ func reason(err error, known bool) string {
 			return "refused"
 		}
 	}
-	var timeout net.Error
-	late := errors.As(err, &timeout) && timeout.Timeout()
 	switch {
+	case errors.Is(err, errLate):
+		return "late"
 	case errors.Is(err, errCrowded):
 		return "crowded"
 	case errors.Is(err, errPanic):
@@ -48,10 +49,8 @@ func reason(err error, known bool) string {
 		return "left"
 	case errors.Is(err, errUpstream):
 		return "resource"
-	case err == nil, errors.Is(err, errGoodbye), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), !late && errors.As(err, new(*net.OpError)):
+	case err == nil, errors.Is(err, errGoodbye), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, new(*net.OpError)):
 		return "left"
-	case late && !known:
-		return "late"
 	case !known:
 		return "rude"
 	}

@@ -206,7 +206,8 @@ func serve(t testing.TB, guard gate.Guard) *gateway {
 				return
 			}
 			wg.Go(func() {
-				if err := p.Serve(ctx, nc, g); err != nil && testing.Verbose() {
+				_, fuzzing := t.(*testing.F) // in whose target it may not log
+				if err := p.Serve(ctx, nc, g); err != nil && testing.Verbose() && !fuzzing {
 					t.Logf("serve: %v", err)
 				}
 			})

@@ -159,13 +159,17 @@ func (p *Protocol) serve(ctx context.Context, nc net.Conn, g *gate.Gate) (bool, 
 	if patience == 0 {
 		patience = loginTime
 	}
-	_ = nc.SetDeadline(time.Now().Add(patience))
+	until := time.Now().Add(patience)
+	_ = nc.SetDeadline(until)
 	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Now()) })
 	defer stop()
 	c := &conn{p: p, client: nc}
 	err := p.contain("", func() error { return c.login(ctx, g) })
 	known()
 	in := err == nil
+	if !in && !errors.As(err, new(*fatal)) && !time.Now().Before(until) {
+		err = fmt.Errorf("%w: %w", errLate, err)
+	}
 	if in {
 		_ = nc.SetDeadline(time.Time{})
 		stop()
