@@ -94,19 +94,24 @@ var otherwise = map[string]string{
 	"protocol-22": "deny_or_mask", "protocol-41": "deny_or_mask",
 }
 
+func corpus(t *testing.T) (cases []bypass) {
+	t.Helper()
+	raw, err := os.ReadFile("../../core/sql/testdata/pg_bypass.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(raw, &cases); err != nil {
+		t.Fatal(err)
+	}
+	return cases
+}
+
 // TestBypass runs the corpus of statements that leak or escape elsewhere: each
 // directly, to see that it is alive, then through the gateway with values of
 // this run, searching every byte that the client got and everything that the
 // gateway has on disk.
 func TestBypass(t *testing.T) {
-	raw, err := os.ReadFile("../../core/sql/testdata/pg_bypass.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var cases []bypass
-	if err := json.Unmarshal(raw, &cases); err != nil {
-		t.Fatal(err)
-	}
+	cases := corpus(t)
 	schema, err := os.ReadFile("../../core/sql/testdata/pg_bypass_schema.sql")
 	if err != nil {
 		t.Fatal(err)

@@ -189,7 +189,7 @@ type said struct {
 	text    string
 	codes   []string // of errors
 	refused int      // of them, by the gateway
-	wrote   int // rows, at least
+	wrote   int      // rows, at least
 	marker  bool
 	ended   bool
 }
