@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/taskgate/taskgate/abi"
@@ -126,12 +127,26 @@ func (a *analyzer) constant(n int32) (p abi.Param, ok bool) {
 			switch a.g.Names[t.Kind] {
 			case "NULL_P":
 				return abi.Param{Null: true}, true
-			case "ICONST", "FCONST", "SCONST", "TRUE_P", "FALSE_P":
+			case "ICONST":
+				return abi.Param{Value: []byte(strings.TrimPrefix(sign, "+") + decimal(t.Value))}, true
+			case "FCONST", "SCONST", "TRUE_P", "FALSE_P":
 				return abi.Param{Value: []byte(strings.TrimPrefix(sign, "+") + t.Value)}, true
 			}
 			return p, false
 		}
 	}
+}
+
+// decimal gives a whole number as every server writes it: newer ones also read
+// 0x1F and 1_000.
+func decimal(number string) string {
+	number = strings.ReplaceAll(number, "_", "")
+	if len(number) > 2 && number[0] == '0' && number[1] > '9' {
+		if n, err := strconv.ParseUint(number, 0, 64); err == nil {
+			return strconv.FormatUint(n, 10)
+		}
+	}
+	return number
 }
 
 // constantArray gives an array of constants as the server writes it.

@@ -2,6 +2,7 @@ package sql
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/taskgate/taskgate/abi"
@@ -120,13 +121,8 @@ func (a *analyzer) byOutput(s *scope, e int32, u abi.Use, first bool) {
 			}
 		}
 	case a.t.Nodes[leaf].Rule == 0 && a.g.Names[a.token(leaf).Kind] == "ICONST":
-		i := 0
-		for _, ch := range a.token(leaf).Value {
-			if i = i*10 + int(ch-'0'); i > len(s.aliases) {
-				break
-			}
-		}
-		if i < 1 || i > len(s.aliases) {
+		i, err := strconv.Atoi(decimal(a.token(leaf).Value))
+		if err != nil || i < 1 || i > len(s.aliases) {
 			a.fail("42P10", e, "position %s is not in select list", a.token(leaf).Value)
 		}
 		a.use(s.aliases[i-1], u)

@@ -13,7 +13,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/sql"
+	"github.com/taskgate/taskgate/core/sql/parse"
 	"github.com/taskgate/taskgate/internal/pgtest"
 )
 
@@ -280,4 +282,44 @@ func sameAnswer(a, b *pgconn.Result) bool {
 		slices.EqualFunc(a.FieldDescriptions, b.FieldDescriptions, func(x, y pgconn.FieldDescription) bool {
 			return x.Name == y.Name && x.DataTypeOID == y.DataTypeOID
 		})
+}
+
+// TestPS02Positions: a number that stands for a column of the result does so in
+// every form that the server reads.
+func TestPS02Positions(t *testing.T) {
+	c := newest(t, loaded(t))
+	want := "select public.orders(status, id)"
+	for _, n := range []string{"2", "02", "0x2", "0X02", "0b10", "0o_2", "0_2"} {
+		for _, text := range []string{"select id, status from orders order by " + n, "select distinct on (" + n + ") id, status from orders"} {
+			a, err := sql.Analyze(c, text)
+			if err != nil {
+				t.Errorf("%s: %v", text, err)
+				continue
+			}
+			if got := a.Statement.Operations[0].String(); got != want {
+				t.Errorf("%s: %s", text, got)
+			}
+			for _, o := range a.Statement.Operations {
+				for _, col := range o.Columns {
+					if col.Name == "status" && col.Use&^abi.UseCopied == 0 {
+						t.Errorf("%s: the column is said to be shown alone", text)
+					}
+				}
+			}
+		}
+	}
+	if a, err := sql.Analyze(c, "prepare p as select $1::int; execute p(0x1F)"); err != nil || string(a.Parts[1].Args[0].Value) != "31" {
+		t.Errorf("%+v %v", a, err)
+	}
+}
+
+// newest reads with the grammar of 18, whatever the server.
+func newest(t *testing.T, c *sql.Context) *sql.Context {
+	t.Helper()
+	later := *c
+	var err error
+	if later.Grammar, err = parse.ForServer(18); err != nil {
+		t.Fatal(err)
+	}
+	return &later
 }
