@@ -181,7 +181,7 @@ func TestFaults(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, "modules"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	m := readMatrix(t)
+	m := readFaults(t)
 	t.Run("all", func(t *testing.T) { // so that they are over before the server stops
 		for i, name := range names {
 			t.Run(name, func(t *testing.T) { // each with a gateway and a database of its own
@@ -307,7 +307,7 @@ func (f *faulty) hear(e string) {
 }
 
 // all is every fault of one way of a command.
-func (f *faulty) all(name string, m *matrix) {
+func (f *faulty) all(name string, m *faultMatrix) {
 	f.one(name, "no fault", order{}, m)
 	count := map[string]int{}
 	var keys []string
@@ -347,7 +347,7 @@ func (f *faulty) all(name string, m *matrix) {
 
 // one is one run: a gateway is started on what the last one left, meets the
 // fault, and what is left of it has to agree.
-func (f *faulty) one(name, how string, o order, m *matrix) {
+func (f *faulty) one(name, how string, o order, m *faultMatrix) {
 	f.Helper()
 	f.runs++
 	mark, who := fmt.Sprintf("mark%d.%s", f.runs, f.database), fmt.Sprintf("%d in %s", f.runs, f.database)
