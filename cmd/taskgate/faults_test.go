@@ -149,6 +149,7 @@ type faulty struct {
 	database string
 	boss     *pgconn.PgConn // the database's superuser
 	runs     int
+	waits    []string // marks of what was held and has not run
 	log      bytes.Buffer
 
 	tracer *exec.Cmd
@@ -190,6 +191,9 @@ func TestFaults(t *testing.T) {
 				f.all(name, m)
 				f.start() // the last one's recovery
 				f.end(syscall.SIGTERM)
+				if n := len(f.waits); n > 0 && f.sql("select count(*) from marks where m in ("+strings.Join(f.waits, ", ")+")") != fmt.Sprint(n) {
+					t.Error("something that was held has run after a fault")
+				}
 			})
 		}
 	})
@@ -420,7 +424,10 @@ func (f *faulty) one(name, how string, o order, m *faultMatrix) {
 		ran = ran || read && a.told
 		f.agree(what, a, ran, read, how)
 		if o.Point == "" || f.fired {
-			m.saw(name, o.Point, how, ran)
+			m.saw(f.T, name, o.Point, how, ran)
+		}
+		if held && !ran {
+			f.waits = append(f.waits, "'"+a.mark+"'")
 		}
 		if o.Point == "" && name != "a write without Sync" && !(ran && a.told) {
 			f.Errorf("%s: it does not run without a fault either", what)
