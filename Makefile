@@ -38,11 +38,12 @@ bypass: ## statements that leak or escape elsewhere, alive and then through the 
 	TASKGATE_TEST_MAJOR=18 go test -count 1 -timeout 20m -v -run TestBypass ./cmd/taskgate
 	@cat docs/leak-matrix.md
 
-docs: ## the documents that are made from tests: docs/leak-matrix.md
+docs: ## the documents that are made from tests: docs/leak-matrix.md, docs/durability.md
 	@echo "make docs: installs what make test installs, where it is missing"
 	@.ci/install test
 	TASKGATE_WRITE_DOCS=1 TASKGATE_TEST_MAJOR=15 go test -count 1 -timeout 20m -run TestBypass ./cmd/taskgate
 	TASKGATE_WRITE_DOCS=1 TASKGATE_TEST_MAJOR=18 go test -count 1 -timeout 20m -run TestBypass ./cmd/taskgate
+	TASKGATE_WRITE_DOCS=1 go test -count 1 -timeout 25m -run TestFaults ./cmd/taskgate
 
 fuzz: ## random statements against two databases that differ in protected values alone, until interrupted (TASKGATE_TEST_SEED, TASKGATE_TEST_MAJOR)
 	@echo "make fuzz: installs what make test installs, where it is missing"

@@ -149,6 +149,7 @@ type faulty struct {
 	database string
 	boss     *pgconn.PgConn // the database's superuser
 	runs     int
+	waits    []string // marks of what was held and has not run
 	log      bytes.Buffer
 
 	tracer *exec.Cmd
@@ -181,7 +182,7 @@ func TestFaults(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, "modules"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	m := readMatrix(t)
+	m := readFaults(t)
 	t.Run("all", func(t *testing.T) { // so that they are over before the server stops
 		for i, name := range names {
 			t.Run(name, func(t *testing.T) { // each with a gateway and a database of its own
@@ -190,6 +191,9 @@ func TestFaults(t *testing.T) {
 				f.all(name, m)
 				f.start() // the last one's recovery
 				f.end(syscall.SIGTERM)
+				if n := len(f.waits); n > 0 && f.sql("select count(*) from marks where m in ("+strings.Join(f.waits, ", ")+")") != fmt.Sprint(n) {
+					t.Error("something that was held has run after a fault")
+				}
 			})
 		}
 	})
@@ -307,7 +311,7 @@ func (f *faulty) hear(e string) {
 }
 
 // all is every fault of one way of a command.
-func (f *faulty) all(name string, m *matrix) {
+func (f *faulty) all(name string, m *faultMatrix) {
 	f.one(name, "no fault", order{}, m)
 	count := map[string]int{}
 	var keys []string
@@ -347,7 +351,7 @@ func (f *faulty) all(name string, m *matrix) {
 
 // one is one run: a gateway is started on what the last one left, meets the
 // fault, and what is left of it has to agree.
-func (f *faulty) one(name, how string, o order, m *matrix) {
+func (f *faulty) one(name, how string, o order, m *faultMatrix) {
 	f.Helper()
 	f.runs++
 	mark, who := fmt.Sprintf("mark%d.%s", f.runs, f.database), fmt.Sprintf("%d in %s", f.runs, f.database)
@@ -420,7 +424,10 @@ func (f *faulty) one(name, how string, o order, m *matrix) {
 		ran = ran || read && a.told
 		f.agree(what, a, ran, read, how)
 		if o.Point == "" || f.fired {
-			m.saw(name, o.Point, how, ran)
+			m.saw(f.T, name, o.Point, how, ran)
+		}
+		if held && !ran {
+			f.waits = append(f.waits, "'"+a.mark+"'")
 		}
 		if o.Point == "" && name != "a write without Sync" && !(ran && a.told) {
 			f.Errorf("%s: it does not run without a fault either", what)
