@@ -68,6 +68,9 @@ func (g *Generator) Step(open, failed bool) *Step {
 		return g.plain("odd", g.pick("LOCK TABLE grp IN SHARE MODE", "TRUNCATE log", "LISTEN trail", "NOTIFY trail, 'x'", "SELECT nextval('counter')", "CREATE TEMP TABLE q AS TABLE people", "SELECT * INTO q FROM people", "ALTER TABLE people ADD z int", "VACUUM people", "ANALYZE people",
 			"REFRESH MATERIALIZED VIEW m_people", "DO $$ BEGIN RAISE NOTICE 'x'; END $$", "SELECT * FROM hidden", "SELECT count(*) FROM hidden", "SELECT v FROM v_vault, hidden", "COPY hidden TO STDOUT", "SELECT count(*) FROM trail", "SELECT 1 FROM people WHERE id = 1 AND EXISTS (SELECT FROM hidden)", "CALL p()", "SELECT 1/0", "selec 1", "SELECT 'a", "", "SELECT no_such(1)", "SELECT no_such FROM people"), true)
 	}
+	if g.odds(10) {
+		return g.plain("probe", g.probe(), true)
+	}
 	if g.odds(3) {
 		g.bound = true
 		s := g.extended()
