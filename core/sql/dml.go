@@ -275,6 +275,7 @@ func (a *analyzer) merge(s *scope, n int32) []column {
 	from := a.tableRef(s, a.kid(n, "table_ref"))
 	s.origins = append([]*origin{mine}, from...)
 	a.expr(s, a.kid(n, "a_expr"), abi.UseCondition)
+	a.touch("select", r, a.via, abi.EffectRead) // which rows there are, whatever the condition names: the server wants the right to read
 	var ops []*operation
 	for _, w := range a.list(a.kid(n, "merge_when_list"), "merge_when_clause") {
 		if c := a.kid(w, "opt_merge_when_condition"); !a.empty(c) {

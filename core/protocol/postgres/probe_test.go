@@ -46,7 +46,7 @@ func TestProbe(t *testing.T) {
 		asked(text, 1)
 	}
 	for text, times := range map[string]uint64{"explain select name from customers": 1, "copy (select id, sku from items) to stdout": 1, "declare d cursor with hold for select id from payments; fetch d": 1, "prepare p as select card from customers where id = $1; execute p(1)": 1,
-		"values (1), (2)": 1, "table payments; table items": 2, "begin": 0, "commit": 0, "show search_path": 0, "explain analyze select name from customers": 0, "select purge()": 0} {
+		"values (1), (2)": 1, "table payments; table items": 2, "begin; commit": 0, "show search_path": 0, "explain analyze select name from customers": 0, "select purge()": 0} {
 		if _, err := c.PgConn().Exec(t.Context(), text).ReadAll(); err != nil {
 			t.Errorf("%s: %v", text, err)
 		}
