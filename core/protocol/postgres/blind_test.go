@@ -128,3 +128,25 @@ func TestBlindReload(t *testing.T) {
 		}
 	}
 }
+
+// TestBlindProbe: what the server itself makes of a text that is blind is what
+// was judged.
+func TestBlindProbe(t *testing.T) {
+	guard := &protector{protect: blindTo(), blind: true}
+	g := serve(t, guard)
+	p := g.people(t, 2)
+	unlisted := func(_ []string, column string) bool { return column != "note" }
+	g.options(guard, TaskOptions{Blind: Blind(guard.protect, unlisted)}, ResourceOptions{Probe: true}, "probe")
+	c, got := g.tapped(t, g.url())
+	for _, text := range []string{"select upper(ssn), name from people order by ssn", "select p from people p", "select count(*) from faces where ssn like '*%'", "select id from people where id = 1", "table people", "update badges set ssn = p.name from people p where p.ssn = badges.note"} {
+		if _, err := c.Exec(t.Context(), text).ReadAll(); err != nil && !bytes.Contains([]byte(text), []byte("update")) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+	if n := g.protocol.Probes(); n.Disagreed != 0 || n.Failed != 0 || n.Agreed < 5 {
+		t.Errorf("%+v", n)
+	}
+	if n := p.found(got.got.Bytes()); n != "" {
+		t.Errorf("%s came through", n)
+	}
+}
