@@ -69,6 +69,7 @@ const (
 	Explain                    // EXPLAIN without ANALYZE: does not run
 	Floor                      // part of the floor that every task has
 	Own                        // on what the open transaction has made itself, with all that shares its rows
+	Blind                      // the text sees the object's columns through the task's masks, and no others
 )
 
 // Use says how a column is used, by bit.
@@ -115,6 +116,7 @@ type Source struct {
 	Relation []string
 	Column   string
 	View     bool // the relation is a view, and what it shows is listed beside it
+	Blind    bool // the text itself shows it masked, as Statement.Blind has it, if at all; never sent to a module
 }
 
 // Output is the lineage of one column of a result.
@@ -144,6 +146,10 @@ type Statement struct {
 	// share its columns by inheritance or partitioning: what protects a column of
 	// one protects it in all. Never sent to a module.
 	Kin map[string][][]string
+
+	// Blind are the masks that stand in the canonical text: operations with the
+	// attribute Blind see these columns through them. Never sent to a module.
+	Blind []Protect
 }
 
 // Writes is true unless every operation is proven to read.

@@ -14,7 +14,7 @@ func sample() *Command {
 				{Verb: "update", Kind: KindRelation, Object: []string{"public", "orders"}, Columns: []Column{{Name: "status", Use: UseWritten}}, Effect: EffectWrite, Attrs: HasWhere | WhereKey},
 				{Statement: 1, Verb: "select", Kind: KindRelation, Object: []string{"public", "orders"}, Columns: []Column{{Name: "id", Use: UseCondition}}, Via: "view public.v", Effect: EffectRead, Value: "v"},
 			},
-			Outputs: []Output{{Index: 1, Name: "o", Copies: []Source{{[]string{"public", "orders"}, "id", true}}, Computed: []Source{{[]string{"public", "orders"}, "status", false}}, Other: true}},
+			Outputs: []Output{{Index: 1, Name: "o", Copies: []Source{{[]string{"public", "orders"}, "id", true, false}}, Computed: []Source{{[]string{"public", "orders"}, "status", false, false}}, Other: true}},
 		},
 		Params: []Param{{Type: 23, Binary: true, Value: []byte{0, 0, 0, 1}}, {Null: true}},
 		Input:  Input{Kind: InputSpooled, Size: 3, Digest: []byte("d"), Head: []byte("abc")},

@@ -11,7 +11,7 @@ var attrWords = []struct {
 	word string
 }{
 	{HasWhere, "where"}, {WhereKey, "where:key"}, {HasLimit, "limit"}, {RowLock, "row-lock"}, {Returning, "returning"},
-	{CopyOut, "copy-out"}, {CopyIn, "copy-in"}, {Dynamic, "dynamic"}, {Explain, "explain"}, {Own, "own"},
+	{CopyOut, "copy-out"}, {CopyIn, "copy-in"}, {Dynamic, "dynamic"}, {Explain, "explain"}, {Own, "own"}, {Blind, "blind"},
 }
 
 // String renders the operation on one line for people:

@@ -15,6 +15,7 @@ import (
 	"github.com/taskgate/taskgate/core/catalog"
 	"github.com/taskgate/taskgate/core/config"
 	"github.com/taskgate/taskgate/core/gate"
+	"github.com/taskgate/taskgate/core/mask"
 	"github.com/taskgate/taskgate/core/protocol/postgres"
 	"github.com/taskgate/taskgate/core/record"
 	"github.com/taskgate/taskgate/core/server"
@@ -29,6 +30,7 @@ type explained struct {
 	Operations []string     `json:"operations"`
 	Outputs    []string     `json:"outputs,omitempty"`
 	Masks      []masked     `json:"masks,omitempty"`
+	Blind      []string     `json:"blind,omitempty"` // columns that the text sees masked
 	Texts      []maskedText `json:"texts,omitempty"`
 	Incomplete string       `json:"incomplete,omitempty"`
 	Error      string       `json:"error,omitempty"`
@@ -106,6 +108,9 @@ func explainCommand() *cobra.Command {
 			}
 			for _, t := range out.Texts {
 				say("masked", t.String())
+			}
+			for _, b := range out.Blind {
+				say("blind", b)
 			}
 			if out.Oracle {
 				say("oracle", "a constraint may tell of a masked column, as the task accepts")
@@ -263,7 +268,7 @@ func analyzed(ctx context.Context, r *gate.Resource, t *gate.Task, extensions []
 	opt, _ := t.Options.(*postgres.TaskOptions)
 	where := &sql.Context{Schema: s, Grammar: g, Extensions: extensions}
 	if opt != nil {
-		where.Introspect, where.StatementTimeout = opt.Introspect, opt.StatementTimeout
+		where.Introspect, where.StatementTimeout, where.Blind = opt.Introspect, opt.StatementTimeout, opt.Blind
 	}
 	a, err := sql.Analyze(where, text)
 	if err == nil {
@@ -293,6 +298,10 @@ func (out *explained) judged(e *gate.Explained, st *abi.Statement) {
 	}
 	for _, t := range e.Texts {
 		out.Texts = append(out.Texts, maskedText{t.What, t.By})
+	}
+	for i := range st.Blind {
+		b := &st.Blind[i]
+		out.Blind = append(out.Blind, fmt.Sprintf("the text sees %s.%s masked by %s", strings.Join(b.Relation, "."), b.Column, mask.Rule{Kind: b.Kind, Arg: b.Arg, Nulls: b.Nulls}))
 	}
 	for _, n := range e.Needs {
 		out.Needs = append(out.Needs, needed{n.Guard, n.Groups, max(n.People, 1), (time.Duration(n.Within) * time.Second).String(), n.Justify, n.Summary})

@@ -17,7 +17,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/strict"
 	"github.com/taskgate/taskgate/plugins/tasks/policy"
 )
@@ -54,6 +53,7 @@ type Task struct {
 	Rules       []policy.Rule
 	Written     []Written // the rules as the file has them
 	Masks       []Mask
+	Blind       bool          // texts see masked values, and of each table the listed columns alone
 	Texts       []policy.Text // masks of a task for hosts
 	Oracle      string        // accept, refuse, or empty
 	File        string
@@ -82,7 +82,7 @@ const (
 // later are fields of the format that this version does not carry out. They
 // are refused rather than ignored: a rule that is not kept is a hole.
 var later = map[string]string{
-	"blind": "masking before the server", "budget": "budgets", "kube": "clusters",
+	"budget": "budgets", "kube": "clusters",
 }
 
 // Load reads every *.yaml file of a directory, and the lock. The error holds all
@@ -278,6 +278,7 @@ func (c *Catalog) task(path string, n strict.Node) *Task {
 		},
 	}
 	fields["mask"] = func(v strict.Node) { masks, seen["mask"] = v.List(), v }
+	fields["blind"] = func(v strict.Node) { t.Blind, seen["blind"] = v.Bool(), v }
 	fields["oracle"] = func(v strict.Node) { t.Oracle, seen["oracle"] = v.One("accept", "refuse"), v }
 	for name, what := range later {
 		fields[name] = func(v strict.Node) {
@@ -440,7 +441,7 @@ func (c *Catalog) rule(n strict.Node, review bool) (policy.Rule, bool, []policy.
 	for name, what := range later {
 		fields[name] = func(v strict.Node) { v.Fault("this version has no %s yet", what) }
 	}
-	for _, name := range []string{"mask", "oracle"} {
+	for _, name := range []string{"mask", "oracle", "blind"} {
 		fields[name] = func(v strict.Node) { v.Fault("it stands beside allow, for the whole task: %s", example[name]) }
 	}
 	var h policy.Host
@@ -564,11 +565,8 @@ func dotted(s string) bool {
 
 // compiled is what the tasks guard is told of a task.
 func (t *Task) compiled() *policy.Task {
-	p := &policy.Task{Rules: t.Rules, Rows: uint64(t.Rows), Timeout: uint32(t.Timeout / time.Millisecond), ShowErrors: t.ShowErrors, Settings: t.Settings, Oracle: t.Oracle, Texts: t.Texts}
-	for i := range t.Masks {
-		m := &t.Masks[i]
-		p.Masks = append(p.Masks, abi.Protect{Relation: m.Relation[:], Column: m.Column, Kind: m.Rule.Kind, Arg: m.Rule.Arg, Nulls: m.Rule.Nulls})
-	}
+	p := &policy.Task{Rules: t.Rules, Rows: uint64(t.Rows), Timeout: uint32(t.Timeout / time.Millisecond), ShowErrors: t.ShowErrors, Settings: t.Settings, Oracle: t.Oracle, Blind: t.Blind, Texts: t.Texts}
+	p.Masks = t.Protects()
 	return p
 }
 

@@ -62,7 +62,7 @@ func TestX17Faults(t *testing.T) {
 		"tables: public.o":           "a list is expected: [public.o]",
 		"mask: x":                    `x.yaml:5:12: allow[0].mask: it stands beside allow, for the whole task: mask: [{column: public.customers.email, with: keep_from("@")}]`,
 		"oracle: accept":             "it stands beside allow, for the whole task: oracle: accept",
-		"blind: true":                "no masking before the server yet",
+		"blind: true":                "it stands beside allow, for the whole task: blind: true",
 		"rows: 3":                    "x.yaml:5:5: allow[0]: rows is for insert, update and delete",
 		"rows: 0":                    "x.yaml:5:12: allow[0].rows: at least 1 is expected",
 		"rows: many":                 "a number is expected",

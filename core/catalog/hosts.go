@@ -21,7 +21,7 @@ var hostFields = []string{"exec", "files", "forward", "bind", "env", "signals", 
 var sqlFields = []string{"verbs", "tables", "columns", "functions", "channels", "where", "effects", "rows", "on_hold"}
 
 // sqlOnly are fields of a task that mean nothing for hosts.
-var sqlOnly = []string{"introspect", "show_errors", "settings", "oracle", "rows", "statement_timeout"}
+var sqlOnly = []string{"introspect", "show_errors", "settings", "oracle", "blind", "rows", "statement_timeout"}
 
 // signals are those that RFC 4254 names, and a break.
 var signals = []string{"ABRT", "ALRM", "FPE", "HUP", "ILL", "INT", "KILL", "PIPE", "QUIT", "SEGV", "TERM", "USR1", "USR2", "BREAK"}

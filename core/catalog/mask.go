@@ -32,6 +32,7 @@ const maxMasks = 2000
 var example = map[string]string{
 	"mask":   `mask: [{column: public.customers.email, with: keep_from("@")}]`,
 	"oracle": "oracle: accept",
+	"blind":  "blind: true",
 }
 
 // mask reads what the task masks. The rules are there by now.
@@ -77,6 +78,9 @@ func (t *Task) mask(list []strict.Node) {
 		default:
 			named[m.Name()] = n.At()
 			t.Masks = append(t.Masks, m)
+			if err := mask.Expressible(m.Rule); err != nil && t.Blind {
+				n.Fault("the task is blind: the server itself masks %s, and %v", m.Name(), err)
+			}
 			if at := t.Writes(m.Table(), m.Column); at != "" && m.Rule.Pure() {
 				n.Fault("%s", m.Written(at))
 			}
@@ -150,6 +154,26 @@ func (t *Task) pointless() (warnings strict.Faults) {
 		warnings = append(warnings, strict.Fault{File: t.File, Line: 1, Column: 1, Path: "oracle", Message: "it accepts nothing: the task masks no column"})
 	}
 	return warnings
+}
+
+// Protects are the masks as a guard names them.
+func (t *Task) Protects() (list []abi.Protect) {
+	for i := range t.Masks {
+		m := &t.Masks[i]
+		list = append(list, abi.Protect{Relation: m.Relation[:], Column: m.Column, Kind: m.Rule.Kind, Arg: m.Rule.Arg, Nulls: m.Rule.Nulls})
+	}
+	return list
+}
+
+// Reads says whether a rule lists a column for reading, under a condition or not.
+func (t *Task) Reads(relation []string, column string) bool {
+	table := strings.Join(relation, ".")
+	for i := range t.Rules {
+		if r := &t.Rules[i]; slices.Contains(r.Verbs, "select") && lists(r, table, column) {
+			return true
+		}
+	}
+	return false
 }
 
 // Masked are the columns that the task masks.

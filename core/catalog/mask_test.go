@@ -31,7 +31,7 @@ func TestMasks(t *testing.T) {
 		t.Fatal(err)
 	}
 	x := c.Tasks["x"]
-	if got := fmt.Sprint(x.Masked()); got != "[{[public customers] email false} {[public customers] born false} {[public customers] name false}]" {
+	if got := fmt.Sprint(x.Masked()); got != "[{[public customers] email false false} {[public customers] born false false} {[public customers] name false false}]" {
 		t.Error(got)
 	}
 	p := x.compiled()

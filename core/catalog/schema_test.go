@@ -21,7 +21,7 @@ func TestSchema(t *testing.T) {
 	stricttest.SameKeys(t, Schema, "/properties/limits", "limits: {QQQQQQ: 1}\n", read)
 	stricttest.SameKeys(t, Schema, "/$defs/column", "mask: [{QQQQQQ: 1}]\n", read)
 	stricttest.SameKeys(t, Schema, "/$defs/text", "allow: [{exec: [[a]]}]\nmask: [{QQQQQQ: 1}]\n", read, "column")
-	stricttest.SameKeys(t, Schema, "/$defs/rule", rule, read, append(less, "mask", "oracle")...)
+	stricttest.SameKeys(t, Schema, "/$defs/rule", rule, read, append(less, "mask", "oracle", "blind")...)
 	stricttest.SameKeys(t, Schema, "/$defs/ddl", "task: x\nresources: [r]\nallow:\n  - ddl: [{QQQQQQ: 1, verbs: [comment], in: [a.b]}]\n", read)
 	stricttest.SameKeys(t, Schema, "/$defs/rule/properties/files", strings.Replace(rule, "QQQQQQ: 1, verbs: [select], tables: [a.b], columns: [c]", "files: {QQQQQQ: 1}", 1), read)
 	stricttest.SameKeys(t, Schema, "/$defs/rule/properties/by", strings.Replace(strings.Replace(rule, "allow", "review", 1), "QQQQQQ: 1", "by: {QQQQQQ: 1, groups: [a]}", 1), read)

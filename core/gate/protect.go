@@ -34,6 +34,7 @@ type shield struct {
 	rule     mask.Rule
 	masked   bool
 	unlisted bool
+	sighted  bool // one of the guards that mask it has not said that texts may see it masked (Terms.Blind)
 	guard    Guard
 }
 
@@ -64,6 +65,7 @@ func collect(all []asked) shields {
 				list[k][p.Column] = s
 			}
 			s.add(p, all[i].guard)
+			s.sighted = s.sighted || !all[i].verdict.Terms.Blind
 		}
 	}
 	return list
@@ -100,7 +102,7 @@ func (list shields) of(st *abi.Statement, relation []string, column string) *shi
 			s = o
 		case o.masked:
 			both := *s
-			both.rule = mask.Join(s.rule, o.rule)
+			both.rule, both.sighted = mask.Join(s.rule, o.rule), s.sighted || o.sighted
 			if s.guard != o.guard && both.rule.Kind == abi.MaskCustom {
 				both.rule = mask.Rule{Kind: abi.MaskNull}
 			}
@@ -166,6 +168,12 @@ func protect(st *abi.Statement, all []asked) (*protection, *Denied) {
 				continue
 			}
 			name := key(o.Object) + "." + c.Name
+			if o.Attrs&abi.Blind != 0 {
+				if d := s.veiled(st, o.Object, c.Name); d != nil {
+					return nil, d
+				}
+				continue
+			}
 			for _, u := range computed {
 				if c.Use&u.use != 0 {
 					return nil, protected("the column "+name+" is masked in this task and cannot be "+u.word+behind(o), "select it as it is, by name, alias or *; conditions, sorting and computing work on the other columns")
@@ -197,7 +205,7 @@ func protect(st *abi.Statement, all []asked) (*protection, *Denied) {
 // output derives what masks one output.
 func (list shields) output(st *abi.Statement, o *abi.Output) (*masked, *Denied) {
 	for _, c := range o.Computed {
-		if s := list.of(st, c.Relation, c.Column); s != nil && s.masked {
+		if s := list.of(st, c.Relation, c.Column); s != nil && s.masked && !c.Blind {
 			return nil, protected("the column "+s.name+" is masked in this task and cannot be computed with", "select it as it is")
 		}
 	}
@@ -206,6 +214,9 @@ func (list shields) output(st *abi.Statement, o *abi.Output) (*masked, *Denied) 
 	for _, c := range o.Copies {
 		s := list.of(st, c.Relation, c.Column)
 		switch {
+		case s != nil && s.masked && c.Blind: // the operation that reads it has been held against the mask
+			foreign = true
+			continue
 		case s == nil || !s.masked:
 			foreign = foreign || !c.View
 			continue
@@ -234,6 +245,29 @@ func (list shields) output(st *abi.Statement, o *abi.Output) (*masked, *Denied) 
 		}
 	}
 	return m, nil
+}
+
+// veiled holds what a text that is blind sees of a column against what masks
+// it: the mask in the text must hide as much, and all who mask it agree.
+func (s *shield) veiled(st *abi.Statement, relation []string, column string) *Denied {
+	given := false
+	for i := range st.Blind {
+		p := &st.Blind[i]
+		if p.Column != column || !slices.Equal(p.Relation, relation) {
+			continue
+		}
+		r := mask.Rule{Kind: p.Kind, Arg: p.Arg, Nulls: p.Nulls}
+		if given = true; r.Kind != abi.MaskNull && mask.Join(r, s.rule) != r {
+			return protected("the column "+s.name+" is masked by "+s.rule.String()+" for this command, and the text would see it masked by "+r.String(), "send it again; if that does not help, leave the column out")
+		}
+	}
+	switch {
+	case !given:
+		return protected("the column "+s.name+" is masked, and not by the task that is blind: a text cannot see it masked", "leave the column out")
+	case s.sighted:
+		return protected("the column "+s.name+" is masked by a guard that lets no text see it masked (terms.blind)", "leave the column out")
+	}
+	return nil
 }
 
 func behind(o *abi.Operation) string {

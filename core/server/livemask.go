@@ -33,6 +33,8 @@ func (l *live) mask(t *catalog.Task, m *catalog.Mask) {
 		default:
 			if err := mask.Check(m.Rule, s.Class(c.Type)); err != nil {
 				fault("%s is of type %s in %s: %v", m.Name(), typeName(s, c.Type), name, err)
+			} else if _, err := mask.Express(m.Rule, s.Class(c.Type), s.TypeName(c.Type), "v"); err != nil && t.Blind {
+				fault("%s is of type %s in %s, and the task is blind: %v", m.Name(), typeName(s, c.Type), name, err)
 			}
 			l.kin(t, m, s, r)
 		}

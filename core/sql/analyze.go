@@ -9,6 +9,7 @@ import (
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/sql/parse"
+	"github.com/taskgate/taskgate/core/sql/schema"
 )
 
 // analyzer holds the state of one analysis.
@@ -43,6 +44,8 @@ type analyzer struct {
 	beyond     bool               // something runs that is an extension's, and not the server's own
 	nested     bool               // a WITH of this statement changes rows
 	inside     int32              // the query or change of this statement, 0 for none
+	blind      []abi.Protect      // the masks that the text has been given
+	shaded     map[*schema.Relation]map[string]*abi.Protect
 }
 
 // maxViews bounds views within views.
@@ -129,7 +132,7 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 	st := an.Statement
 	st.Canonical = strings.Join(whole, " ; ")
 	st.Operations, st.Outputs = a.finish(), a.outputs
-	st.Kin = a.kin(st)
+	st.Kin, st.Blind = a.kin(st), a.blind
 	if an.Named() {
 		st.Incomplete = unresolved
 	}

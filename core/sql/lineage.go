@@ -208,6 +208,7 @@ type lineageKey struct {
 	relation *schema.Relation
 	column   string
 	computed bool
+	blind    bool
 }
 
 func (l *lineage) column(c column, computed bool) {
@@ -221,18 +222,22 @@ func (l *lineage) column(c column, computed bool) {
 }
 
 func (l *lineage) source(s source, computed bool) {
-	k := lineageKey{s.relation, s.column, computed}
+	k := lineageKey{s.relation, s.column, computed, s.blind}
 	if l.a.spend(1); l.seen[k] {
 		return
 	}
 	l.seen[k] = true
-	from := abi.Source{Relation: s.relation.Name.Parts(), Column: s.column, View: isView(s.relation)}
+	from := abi.Source{Relation: s.relation.Name.Parts(), Column: s.column, View: isView(s.relation), Blind: s.blind}
 	if computed {
 		l.out.Computed = append(l.out.Computed, from)
 	} else {
 		l.out.Copies = append(l.out.Copies, from)
 	}
-	if s.behind != nil {
+	switch {
+	case s.behind == nil:
+	case s.blind:
+		l.column(behindVeil(*s.behind), computed)
+	default:
 		l.column(*s.behind, computed)
 	}
 }
@@ -276,16 +281,8 @@ func (a *analyzer) kin(st *abi.Statement) map[string][][]string {
 		if all == nil {
 			all = map[string][][]string{}
 		}
-		family := []*schema.Relation{r}
-		for i := 0; i < len(family); i++ {
-			for _, oid := range slices.Concat(family[i].Parents, family[i].Children) {
-				if o := a.c.Schema.Relations[oid]; o != nil && !slices.Contains(family, o) {
-					family = append(family, o)
-				}
-			}
-		}
 		all[k] = [][]string{}
-		for _, o := range family[1:] {
+		for _, o := range a.family(r)[1:] {
 			all[k] = append(all[k], o.Name.Parts())
 		}
 	}

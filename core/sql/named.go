@@ -257,8 +257,12 @@ func (an *Analysis) Resolve(names Names) (*Analysis, error) {
 				}
 				st.Kin[name] = kin
 			}
+			st.Blind = append(slices.Clip(st.Blind), in.Statement.Blind...)
 			for _, op := range in.Statement.Operations {
 				op.Statement = i
+				if why := untold(op.Columns, &op, st.Blind); why != "" && p.Explain != Runs {
+					st.Incomplete = why
+				}
 				if p.Explain != Runs {
 					op.Columns = slices.Clone(op.Columns)
 					measured(op.Columns)

@@ -120,9 +120,9 @@ func TestPS23Maintenance(t *testing.T) {
 // among what any task may set.
 func TestPS24Settings(t *testing.T) {
 	c := loaded(t)
-	for _, name := range []string{"transform_null_equals", "backslash_quote", "session_replication_role", "role", "session_authorization", "default_tablespace", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries", "dynamic_library_path",
+	for _, name := range []string{"transform_null_equals", "backslash_quote", "session_replication_role", "role", "session_authorization", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries", "dynamic_library_path",
 		"default_with_oids", "array_nulls", "lo_compat_privileges", "log_statement", "log_min_messages", "work_mem", "default_text_search_config", "lc_messages", "lc_monetary",
-		"search_path.x", "app.user", "plpgsql.variable_conflict", "event_triggers", "allow_system_table_mods", "zero_damaged_pages", "ignore_system_indexes", "debug_print_parse", "client_encoding.x", "createrole_self_grant", "default_table_access_method", "password_encryption", "vacuum_cost_delay", "temp_file_limit", "restrict_nonsystem_relation_kind"} {
+		"search_path.x", "app.user", "plpgsql.variable_conflict", "event_triggers", "allow_system_table_mods", "zero_damaged_pages", "ignore_system_indexes", "debug_print_parse", "client_encoding.x", "createrole_self_grant", "password_encryption", "vacuum_cost_delay", "temp_file_limit", "restrict_nonsystem_relation_kind"} {
 		for _, form := range []string{"set ", "set local ", "set session ", "SET \""} {
 			text := form + name + " to on"
 			if strings.HasSuffix(form, `"`) {
@@ -139,7 +139,7 @@ func TestPS24Settings(t *testing.T) {
 		}
 	}
 	for _, text := range []string{"set role none", "set role 'app'", "set local role app", "set session authorization 'postgres'", "reset role", "set names 'sjis'", "set client_encoding to latin1", "set standard_conforming_strings = off", "set standard_conforming_strings = 'off'",
-		"set local standard_conforming_strings to 0", "set client_min_messages = debug5", "set xmloption to on", "set transaction snapshot 'x'", "alter role app set role = 'x'", "alter database shop set search_path = x", "set schema 'pg_temp'", "set search_path = 'pg_temp'", "set search_path = public, pg_catalog"} {
+		"set local standard_conforming_strings to 0", "set client_min_messages = debug5", "set xmloption to on", "set transaction snapshot 'x'", "set default_tablespace = 'x'", "set local default_tablespace to on", "set default_table_access_method = columnar", "alter role app set role = 'x'", "alter database shop set search_path = x", "set schema 'pg_temp'", "set search_path = 'pg_temp'", "set search_path = public, pg_catalog"} {
 		if d, why := judged(c, wide(c), text); d == abi.Allow {
 			t.Errorf("%s is allowed (%s)", text, why)
 		}

@@ -76,12 +76,18 @@ func (a *analyzer) selectNoParens(parent *scope, n int32) ([]column, *scope) {
 // through subqueries, whatever they show of it.
 func (a *analyzer) lock(origins []*origin) {
 	for _, o := range origins {
+		if o.veil != nil && o.veil.masked {
+			a.clear(o, "locking rows")
+		}
 		if a.lock(o.under); o.read != nil {
 			o.read.Effect, o.read.Attrs = abi.EffectWrite, o.read.Attrs|abi.RowLock
 		}
 		for _, c := range o.columns {
 			for _, src := range append(c.copies, c.computed...) {
 				op := a.touch("select", src.relation, src.via, abi.EffectRead)
+				if src.blind {
+					op = a.seen(src.relation, src.via)
+				}
 				op.Effect, op.Attrs = abi.EffectWrite, op.Attrs|abi.RowLock
 			}
 		}
@@ -241,6 +247,10 @@ func (a *analyzer) simple(parent *scope, n int32) ([]column, *scope) {
 	case "TABLE":
 		s := &scope{parent: parent}
 		s.origins = []*origin{a.rangeVar(s, a.kid(n, "relation_expr"), "", nil)}
+		if s.origins[0].veil != nil {
+			from := a.t.Nodes[n].From
+			a.edits = append(a.edits, edit{from, from + 1, "SELECT * FROM"})
+		}
 		return a.kept(a.fits(n, visible(s.origins))), s
 	case "select_clause":
 		return a.combine(parent, n, r[2]), &scope{parent: parent}
@@ -441,6 +451,7 @@ func (a *analyzer) originOf(s *scope, n int32, names []string) *origin {
 	for at := s; at != nil; at = at.parent {
 		for _, o := range at.origins {
 			if o.alias == names[len(names)-1] && (len(names) == 1 || o.schema == names[0]) {
+				a.unqualify(n, o, len(names)+1)
 				return o
 			}
 		}
@@ -464,10 +475,12 @@ func (a *analyzer) tableRef(s *scope, n int32) []*origin {
 	}
 	switch {
 	case a.kid(n, "relation_expr") != 0:
+		o := a.rangeVar(s, a.kid(n, "relation_expr"), alias, names)
 		if t := a.kid(n, "tablesample_clause"); t != 0 {
+			a.clear(o, "TABLESAMPLE")
 			a.sample(s, t)
 		}
-		return []*origin{a.rangeVar(s, a.kid(n, "relation_expr"), alias, names)}
+		return []*origin{o}
 	case a.kid(n, "select_with_parens") != 0:
 		at := &scope{parent: s.parent, ctes: s.ctes}
 		if a.kid(n, "LATERAL_P") != 0 {
@@ -601,7 +614,14 @@ func (a *analyzer) rangeVar(s *scope, n int32, alias string, names []string) *or
 		}
 	}
 	r := a.relation(q)
-	o := &origin{alias: alias, columns: rename(a.kept(a.columns(r)), names), relation: r, via: a.via, read: a.touch("select", r, a.via, abi.EffectRead)}
+	o := &origin{alias: alias, relation: r, via: a.via, columns: a.kept(a.showing(r))}
+	if v := a.veil(r, o.columns); v != nil {
+		o.relation, o.veil, o.columns, o.read = nil, v, v.columns, a.seen(r, a.via)
+		a.veilRange(n, v, alias != "")
+	} else {
+		o.read = a.touch("select", r, a.via, abi.EffectRead)
+	}
+	o.columns = rename(o.columns, names)
 	o.read.refs++
 	if alias == "" {
 		o.alias, o.schema = r.Name.Name, r.Name.Namespace
@@ -618,6 +638,10 @@ func (a *analyzer) rangeVar(s *scope, n int32, alias string, names []string) *or
 // columns gives a relation's columns, reading through a view's definition.
 func (a *analyzer) columns(r *schema.Relation) []column {
 	a.touch("select", r, a.via, abi.EffectRead)
+	return a.showing(r)
+}
+
+func (a *analyzer) showing(r *schema.Relation) []column {
 	if r.System {
 		a.system(r)
 	}

@@ -28,6 +28,7 @@ type source struct {
 	via      string
 	picked   schema.OID // the type of the field of it that is taken, 0 where it is taken whole
 	behind   *column    // what it shows, of a view, or is made of, where it is generated; else nil
+	blind    bool       // it is read through a veil
 }
 
 // origin is one element of a FROM clause, or what a JOIN makes of two: that one
@@ -41,6 +42,7 @@ type origin struct {
 	joined   bool             // a side of a JOIN: only a qualified name finds its columns
 	read     *operation       // that reads the relation
 	under    []*origin        // what a subquery or a JOIN with an alias is made of
+	veil     *veiled          // through which it is read; then it has no relation
 }
 
 // find gives the columns of that name. Every table has system columns.
@@ -143,7 +145,7 @@ func (a *analyzer) lookup(s *scope, n int32, names []string) column {
 		case len(found) > 1:
 			a.fail("42702", n, "column reference %q is ambiguous", col)
 		case len(found) == 1:
-			switch {
+			switch a.unqualify(n, where, len(names)); {
 			case !found[0].unsure:
 			case qualifier == "":
 				a.certain(s, where, col)
@@ -152,6 +154,7 @@ func (a *analyzer) lookup(s *scope, n int32, names []string) column {
 			}
 			return found[0]
 		case qualifier != "" && matched:
+			a.noSystem(at, qualifier, col)
 			a.fail("42703", n, "column %s.%s does not exist", qualifier, col)
 		}
 	}
@@ -162,6 +165,9 @@ func (a *analyzer) lookup(s *scope, n int32, names []string) column {
 					return a.wholeRow(o)
 				}
 			}
+		}
+		for at := s; at != nil; at = at.parent {
+			a.noSystem(at, "", col)
 		}
 		a.fail("42703", n, "column %q does not exist", col)
 	}
@@ -233,9 +239,16 @@ func (a *analyzer) mark(s source, u abi.Use) {
 	if a.quiet {
 		return
 	}
-	a.touch("select", s.relation, s.via, abi.EffectRead).add(s.column, u)
+	if !s.blind {
+		a.touch("select", s.relation, s.via, abi.EffectRead).add(s.column, u)
+		if s.behind != nil {
+			a.use(*s.behind, u)
+		}
+		return
+	}
+	a.seen(s.relation, s.via).add(s.column, u)
 	if s.behind != nil {
-		a.use(*s.behind, u)
+		a.use(behindVeil(*s.behind), u)
 	}
 }
 
@@ -331,6 +344,11 @@ func (a *analyzer) touch(verb string, r *schema.Relation, via string, effect abi
 		return a.operation(opKey{a.statement, verb, r.Name.Namespace + "\x00" + r.Name.Name, via, 0}, abi.Operation{Statement: a.statement, Verb: verb, Kind: abi.KindSystem, Object: r.Name.Parts(), Via: via, Effect: effect, Attrs: abi.Floor})
 	}
 	return a.operation(opKey{a.statement, verb, r.Name.Namespace + "\x00" + r.Name.Name, via, 0}, abi.Operation{Statement: a.statement, Verb: verb, Kind: abi.KindRelation, Object: r.Name.Parts(), Via: via, Effect: effect, Attrs: a.ownership(r)})
+}
+
+// seen gives the operation of reading a relation through a veil.
+func (a *analyzer) seen(r *schema.Relation, via string) *operation {
+	return a.operation(opKey{a.statement, "select\x00blind", r.Name.Namespace + "\x00" + r.Name.Name, via, 0}, abi.Operation{Statement: a.statement, Verb: "select", Kind: abi.KindRelation, Object: r.Name.Parts(), Via: via, Effect: abi.EffectRead, Attrs: abi.Blind})
 }
 
 func (a *analyzer) operation(key opKey, op abi.Operation) *operation {

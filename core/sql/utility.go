@@ -240,6 +240,9 @@ func (a *analyzer) explain(n int32) Part {
 	}
 	a.inside = inner
 	for _, o := range a.order[before:] {
+		if why := untold(o.Columns, &o.Operation, a.blind); why != "" {
+			a.refuse("%s", why)
+		}
 		measured(o.Columns)
 	}
 	if analyze {

@@ -27,6 +27,7 @@ type protector struct {
 	mu      sync.Mutex
 	protect []abi.Protect
 	oracle  []string
+	blind   bool
 	batch   func(*abi.Batch) (*abi.Batch, error)
 	asked   int // for how many batches
 }
@@ -34,7 +35,7 @@ type protector struct {
 func (p *protector) May() abi.May { return abi.May{Allow: true, Mask: true} }
 func (p *protector) Command(_ context.Context, c *abi.Command) (*abi.Verdict, error) {
 	v := &abi.Verdict{Decision: abi.Allow, Protect: p.protect, ShowErrors: true}
-	v.Terms.Oracle = p.oracle
+	v.Terms.Oracle, v.Terms.Blind = p.oracle, p.blind
 	if c.Statement.Incomplete != "" {
 		v = &abi.Verdict{Decision: abi.Deny}
 	}

@@ -227,13 +227,18 @@ func (n named) has(object []string, column string) bool {
 
 // direct are the relations and columns that one statement of a text names
 // itself.
-func direct(st *abi.Statement, part int) named {
+func direct(under *sql.Context, st *abi.Statement, part int) named {
 	n := named{}
 	for i := range st.Operations {
 		if o := &st.Operations[i]; o.Statement == part && o.Via == "" && (o.Kind == abi.KindRelation || o.Kind == abi.KindSystem) {
 			n.add(o.Object)
 			for _, col := range o.Columns {
 				n.add(o.Object, col.Name)
+			}
+			if o.Attrs&abi.Blind != 0 && len(o.Object) == 2 { // its subselect names all that is listed
+				if r := under.Schema.RelationByName[schema.Name{Namespace: o.Object[0], Name: o.Object[1]}]; r != nil {
+					n.add(o.Object, under.Blind.Listed(r)...)
+				}
 			}
 		}
 	}
@@ -250,7 +255,7 @@ func inserts(st *abi.Statement, part int, r *schema.Relation) bool {
 // beyond gives what the server reads and the analysis of a statement does not
 // know of, or nothing.
 func (r *resolved) beyond(under *sql.Context, st *abi.Statement, part int) string {
-	known := direct(st, part)
+	known := direct(under, st, part)
 	for oid := range r.relations {
 		switch rel := under.Schema.Relations[oid]; {
 		case rel == nil:
@@ -291,12 +296,12 @@ func (r *resolved) beyond(under *sql.Context, st *abi.Statement, part int) strin
 // understood: then its catalog alone has spoken.
 func (r *resolved) otherwise(under *sql.Context, st *abi.Statement, part int, known named) string {
 	plain := *under
-	plain.SearchPath, plain.Login, plain.Anywhere = []string{}, nil, false
+	plain.SearchPath, plain.Login, plain.Anywhere, plain.Blind = []string{}, nil, false, nil // its masks stand in the text
 	again, err := sql.Analyze(&plain, r.text)
 	if err != nil || again.Statement.Incomplete != "" || len(again.Parts) != 1 {
 		return ""
 	}
-	for object, columns := range direct(again.Statement, 0) {
+	for object, columns := range direct(&plain, again.Statement, 0) {
 		for column := range columns {
 			if !known[object][column] {
 				return "the column " + strings.ReplaceAll(object, "\x00", ".") + "." + column

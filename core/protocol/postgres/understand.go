@@ -45,7 +45,8 @@ type textKey struct {
 	introspect bool
 	path       string
 	timeout    time.Duration
-	types      string // of parameters, where the server is asked what the text reads
+	types      string     // of parameters, where the server is asked what the text reads
+	blind      *sql.Blind // of one generation
 }
 
 const (
@@ -60,14 +61,14 @@ func (c *conn) understand(text string, path []string) (*sql.Analysis, error) {
 	if task == nil || resource == nil {
 		return nil, &gate.Denied{Guard: "gate", Reason: abi.Reason{Code: "gate.no-task", Message: "the task is gone"}}
 	}
-	introspect, timeout := reads(task)
+	introspect, timeout, blind := reads(task)
 	s, err := c.schema(c.session.Context())
 	if err != nil {
 		return nil, err
 	}
 	c.known = reading{s.Version, task, resource, c.names.moved}
 	extensions := c.extensions()
-	key := textKey{text, introspect, pathKey(path, c.names.moved) + "\x00\x00" + pathKey(c.names.login, false) + "\x00\x00" + strings.Join(extensions, "\x00"), timeout, ""}
+	key := textKey{text, introspect, pathKey(path, c.names.moved) + "\x00\x00" + pathKey(c.names.login, false) + "\x00\x00" + strings.Join(extensions, "\x00"), timeout, "", blind}
 	if c.probes {
 		key.types = string(c.types)
 	}
@@ -102,11 +103,11 @@ func (c *conn) understand(text string, path []string) (*sql.Analysis, error) {
 }
 
 // reads is what a task says of how texts are read.
-func reads(t *gate.Task) (introspect bool, timeout time.Duration) {
+func reads(t *gate.Task) (introspect bool, timeout time.Duration, blind *sql.Blind) {
 	if o, ok := taskOptions(t); ok {
-		return o.Introspect, o.StatementTimeout
+		return o.Introspect, o.StatementTimeout, o.Blind
 	}
-	return false, 0
+	return false, 0, nil
 }
 
 // context is what a text is read under.
@@ -116,8 +117,8 @@ func (c *conn) context(path []string, s *schema.Schema) (*sql.Context, error) {
 		return nil, &sql.Error{Code: "0A000", Message: err.Error(), Offset: -1}
 	}
 	_, task := c.session.Resource()
-	introspect, timeout := reads(task)
-	return &sql.Context{Schema: s, Grammar: g, SearchPath: path, Login: c.names.login, Anywhere: c.names.moved, Made: c.inside.made, Introspect: introspect, Extensions: c.extensions(), StatementTimeout: timeout}, nil
+	introspect, timeout, blind := reads(task)
+	return &sql.Context{Schema: s, Grammar: g, SearchPath: path, Login: c.names.login, Anywhere: c.names.moved, Made: c.inside.made, Introspect: introspect, Extensions: c.extensions(), StatementTimeout: timeout, Blind: blind}, nil
 }
 
 // extensions are those that the resource accepts.

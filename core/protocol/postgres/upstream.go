@@ -17,6 +17,8 @@ import (
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/gate"
+	"github.com/taskgate/taskgate/core/mask"
+	"github.com/taskgate/taskgate/core/sql"
 )
 
 // TaskOptions is what a gate.Task may carry for this protocol in Options.
@@ -25,6 +27,15 @@ type TaskOptions struct {
 	Introspect       bool
 	Channels         []string     // those whose payloads the task may see
 	Masked           []abi.Source // what it masks: while one of them is not there, the task is closed
+	Blind            *sql.Blind   // what texts of a task that is blind see, as Blind makes it
+}
+
+// Blind makes what texts of a task that is blind see: the columns that it lists,
+// through its masks.
+func Blind(masks []abi.Protect, lists func(relation []string, column string) bool) *sql.Blind {
+	return sql.NewBlind(masks, lists, func(p *abi.Protect, c abi.Class, typ, value string) (string, error) {
+		return mask.Express(mask.Rule{Kind: p.Kind, Arg: p.Arg, Nulls: p.Nulls}, c, typ, value)
+	})
 }
 
 // ResourceOptions is what a gate.Resource carries for this protocol in Options.

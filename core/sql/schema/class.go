@@ -1,6 +1,10 @@
 package schema
 
-import "github.com/taskgate/taskgate/abi"
+import (
+	"strings"
+
+	"github.com/taskgate/taskgate/abi"
+)
 
 // classes are those of PostgreSQL's own types, whose numbers never change.
 // "char" is in none: its binary form is a byte of any kind.
@@ -31,4 +35,18 @@ func (s *Schema) Class(oid OID) abi.Class {
 		oid = t.Base
 	}
 	return abi.ClassOther
+}
+
+// TypeName gives the name of a type as a text can have it, of a domain that of
+// what it is made of; it is empty where the type is not known.
+func (s *Schema) TypeName(oid OID) string {
+	t := s.Types[oid]
+	for t != nil && t.Kind == 'd' {
+		t = s.Types[t.Base]
+	}
+	if t == nil {
+		return ""
+	}
+	quote := func(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
+	return quote(t.Name.Namespace) + "." + quote(t.Name.Name)
 }

@@ -27,6 +27,7 @@ type Task struct {
 	Masks  []abi.Protect `json:"masks,omitempty"`
 	Texts  []Text        `json:"texts,omitempty"`
 	Oracle string        `json:"oracle,omitempty"` // accept, refuse
+	Blind  bool          `json:"blind,omitempty"`  // texts may see masked values
 }
 
 // Rule lists operations that a task may do, or may do once approved.
@@ -235,6 +236,7 @@ func (t *Task) review(name string, used []*Rule, v *abi.Verdict) {
 // command the core derives.
 func (t *Task) protect(st *abi.Statement, v *abi.Verdict) {
 	closed := t.Oracle == "refuse"
+	v.Terms.Blind = t.Blind
 	for i := range st.Operations {
 		o := &st.Operations[i]
 		if o.Kind != abi.KindRelation && o.Kind != abi.KindFunction { // which may read anything
