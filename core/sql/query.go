@@ -475,10 +475,13 @@ func (a *analyzer) tableRef(s *scope, n int32) []*origin {
 	}
 	switch {
 	case a.kid(n, "relation_expr") != 0:
-		o := a.rangeVar(s, a.kid(n, "relation_expr"), alias, names)
-		if t := a.kid(n, "tablesample_clause"); t != 0 {
-			a.clear(o, "TABLESAMPLE")
+		t := a.kid(n, "tablesample_clause")
+		if t != 0 {
 			a.sample(s, t)
+		}
+		o := a.rangeVar(s, a.kid(n, "relation_expr"), alias, names)
+		if t != 0 {
+			a.clear(o, "TABLESAMPLE")
 		}
 		return []*origin{o}
 	case a.kid(n, "select_with_parens") != 0:
@@ -614,6 +617,9 @@ func (a *analyzer) rangeVar(s *scope, n int32, alias string, names []string) *or
 		}
 	}
 	r := a.relation(q)
+	if a.c.Blind == nil { // comes before what stands beneath it
+		a.touch("select", r, a.via, abi.EffectRead)
+	}
 	o := &origin{alias: alias, relation: r, via: a.via, columns: a.kept(a.showing(r))}
 	if v := a.veil(r, o.columns); v != nil {
 		o.relation, o.veil, o.columns, o.read = nil, v, v.columns, a.seen(r, a.via)

@@ -51,12 +51,10 @@ func posix(host ssh.Conn) error {
 	if err == nil && !ok {
 		err = errors.New("the host runs no commands for this account")
 	}
-	if err == nil {
-		err = ch.CloseWrite()
-	}
 	if err != nil {
 		return fmt.Errorf("the login shell cannot be asked: %w", err)
 	}
+	_ = ch.CloseWrite() // fails where it is over already: what it has printed tells
 	got, err := io.ReadAll(io.LimitReader(ch, 4*int64(len(answer))))
 	if err != nil {
 		return fmt.Errorf("the login shell cannot be asked: %w", err)
