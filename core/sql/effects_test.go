@@ -247,7 +247,7 @@ func TestPS18EffectsAtRandom(t *testing.T) {
 		t.Errorf("too few texts say anything: %d ran, %d did more than one thing", ran, acted)
 	}
 	for _, kind := range []string{"insert", "update", "delete", "merge", "with", "copy", "truncate", "explain"} {
-		if kinds[kind] < 5 {
+		if kinds[kind] < 5 && (kind != "merge" || pgtest.Major() > 14) {
 			t.Errorf("too few say anything: %v", kinds)
 		}
 	}
