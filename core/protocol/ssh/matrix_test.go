@@ -36,7 +36,8 @@ var matrix = []struct{ name, script string }{
 	{"one connection for many", `"$SSH" -o ControlMaster=yes -o ControlPath=cm -o ControlPersist=60 "$DEST" true
 for i in 1 2 3 4 5 6; do "$SSH" -o ControlPath=cm "$DEST" "sleep 0.1; echo $i >'$HOST/cm-$i'; exit $i"; echo $?; done
 "$SSH" -o ControlPath=cm "$DEST" 'sleep 0.2; echo slow' >slow & "$SSH" -o ControlPath=cm "$DEST" 'echo fast' >fast; wait; cat fast slow
-"$SSH" -o ControlPath=cm -O exit "$DEST" 2>/dev/null`},
+"$SSH" -o ControlPath=cm -O exit "$DEST" 2>/dev/null
+while [ -S cm ]; do sleep 0.05; done # the master takes it away as it ends`},
 	{"sftp", `cat >batch <<END
 cd $HOST
 mkdir d
