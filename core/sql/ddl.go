@@ -91,16 +91,7 @@ func (a *analyzer) alters(verb string, r *schema.Relation) *operation {
 // creation gives the name under which the server would make what n names, and
 // writes it out in full.
 func (a *analyzer) creation(n int32) schema.Name {
-	names, star, plain := a.parts(n)
-	if star || !plain || len(names) > 3 {
-		a.refuse("a name of that form")
-	}
-	if len(names) == 3 {
-		if names[0] != a.c.Schema.Database {
-			a.fail("0A000", n, "cross-database references are not implemented")
-		}
-		names = names[1:]
-	}
+	names := a.qualified(n, "a name")
 	name := schema.Name{Name: names[len(names)-1]}
 	if len(names) == 2 {
 		name.Namespace = names[0]

@@ -371,18 +371,25 @@ func (a *analyzer) other(op abi.Operation) {
 	a.operation(opKey{a.statement, op.Verb + "\x00" + op.Kind, object, op.Via + "\x00" + op.Value, 0}, op)
 }
 
-// relation resolves a name as the server would along the search path.
-func (a *analyzer) relation(n int32) *schema.Relation {
+// qualified gives a name with its schema, where it has one; that of the database
+// may stand before it. what is the kind of name.
+func (a *analyzer) qualified(n int32, what string) []string {
 	names, star, plain := a.parts(n)
 	if star || !plain || len(names) > 3 {
-		a.refuse("a table name of that form")
+		a.refuse("%s of that form", what)
 	}
 	if len(names) == 3 {
-		if names[0] != a.c.Schema.Database {
+		if names[0] != a.c.Schema.Database { // the server's own words
 			a.fail("0A000", n, "cross-database references are not implemented")
 		}
 		names = names[1:]
 	}
+	return names
+}
+
+// relation resolves a name as the server would along the search path.
+func (a *analyzer) relation(n int32) *schema.Relation {
+	names := a.qualified(n, "a table name")
 	var r *schema.Relation
 	if len(names) == 2 {
 		r = a.c.Schema.RelationByName[schema.Name{Namespace: names[0], Name: names[1]}]
