@@ -11,6 +11,7 @@
 //	mask        what stands in the place of a masked cell on its way back
 //	record      keeps what the client saw
 //
-// Beside the path stand auth (who), catalog (what a task lists), config
-// (gateway.yaml) and store (rows). arch_test.go holds the arrows between them.
+// Beside the path stand auth (who), catalog (what a task lists), grants (a task as
+// a role of the database), config (gateway.yaml) and store (rows). arch_test.go
+// holds the arrows between them.
 package core
