@@ -29,9 +29,11 @@ const (
 
 // Store keeps requests. What a call that returned nil has written is on disk.
 type Store interface {
-	// AddRequest adds one that waits, and forgets those that ended before a time,
-	// and the oldest of more that have ended than so many.
-	AddRequest(ctx context.Context, c *Card, forget time.Time, most int) error
+	// AddRequest adds one that waits.
+	AddRequest(ctx context.Context, c *Card) error
+	// Forget takes out requests that ended before a time, and the oldest of more
+	// that have ended than so many.
+	Forget(ctx context.Context, before time.Time, most int) error
 	// Request gives one with its voices, ErrUnknown where there is none.
 	Request(ctx context.Context, id string) (*Card, error)
 	// Requests gives the newest of them, slim and with their voices, at most n;

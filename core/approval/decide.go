@@ -51,6 +51,7 @@ func (s *Service) Decide(ctx context.Context, id string, who Person, approve boo
 	case gate.Approved:
 		s.mu.Lock()
 		if l := s.live[id]; l != nil {
+			l.approved.Store(next)
 			l.wake()
 		}
 		s.mu.Unlock()

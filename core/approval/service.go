@@ -15,11 +15,12 @@ import (
 
 // live is a request that is not over and that somebody of this process waits for.
 type live struct {
-	mu    sync.Mutex    // one outcome at a time: it is held over log and store
-	woken chan struct{} // closed when the request has come to something
-	who   string
-	timer *time.Timer
-	over  atomic.Bool // withdrawn, whatever the store could be told
+	mu       sync.Mutex           // one outcome at a time: it is held over log and store
+	woken    chan struct{}        // closed when the request has come to something
+	approved atomic.Pointer[Card] // what this process has put in the store, so that it need not be read again
+	who      string
+	timer    *time.Timer
+	over     atomic.Bool // withdrawn, whatever the store could be told
 }
 
 // Start ends what an earlier run has left open. It comes before anything is asked.
@@ -91,7 +92,7 @@ func (s *Service) Ask(ctx context.Context, r *gate.Request) error {
 	if err := s.admit(c.ID, l); err != nil {
 		return err
 	}
-	if err := s.Store.AddRequest(ctx, c, s.now().Add(-Keep), MaxKept); err != nil {
+	if err := s.Store.AddRequest(ctx, c); err != nil {
 		s.mu.Lock()
 		delete(s.live, c.ID)
 		s.mu.Unlock()
@@ -99,10 +100,11 @@ func (s *Service) Ask(ctx context.Context, r *gate.Request) error {
 	}
 	s.tell("asked", c)
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.live[c.ID] == l {
 		l.timer = time.AfterFunc(c.Until.Sub(s.now()), func() { s.expire(c.ID) })
 	}
+	s.mu.Unlock()
+	_ = s.Store.Forget(ctx, s.now().Add(-Keep), MaxKept) // what could not go now goes with the next
 	return nil
 }
 
@@ -196,7 +198,7 @@ func (l *live) wake() {
 func (s *Service) Wait(ctx context.Context, id string) (gate.Decided, error) {
 	for {
 		l := s.of(id)
-		c, err := s.Store.Request(ctx, id)
+		c, err := s.current(ctx, l, id)
 		switch {
 		case errors.Is(err, ErrUnknown) || err != nil && l == nil:
 			return gate.Decided{}, fmt.Errorf("approval: request %s: %w", id, err)
@@ -218,6 +220,17 @@ func (s *Service) Wait(ctx context.Context, id string) (gate.Decided, error) {
 	}
 }
 
+// current is the request as it stands. What came of an approval that another
+// service has ended meanwhile, Move finds.
+func (s *Service) current(ctx context.Context, l *live, id string) (*Card, error) {
+	if l != nil {
+		if c := l.approved.Load(); c != nil {
+			return c, nil
+		}
+	}
+	return s.Store.Request(ctx, id)
+}
+
 func (c *Card) decided() gate.Decided {
 	d := gate.Decided{State: c.State, Reason: c.Why}
 	for i := range c.Voices {
@@ -234,7 +247,15 @@ func voice(v *Voice, groups []string) abi.Voice {
 func (s *Service) Spend(ctx context.Context, id string) (gate.Decided, error) {
 	l, done := s.alone(id)
 	defer done()
-	c, err := s.Store.Request(ctx, id)
+	d, err := s.spend(ctx, l, id)
+	if errors.Is(err, ErrOver) && l.approved.Swap(nil) != nil { // another service was first
+		d, err = s.spend(ctx, l, id)
+	}
+	return d, err
+}
+
+func (s *Service) spend(ctx context.Context, l *live, id string) (gate.Decided, error) {
+	c, err := s.current(ctx, l, id)
 	switch {
 	case err != nil:
 		return gate.Decided{}, fmt.Errorf("approval: request %s: %w", id, err)

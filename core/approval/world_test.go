@@ -47,11 +47,11 @@ func (f *failing) Append(ctx context.Context, b []byte, durable bool) error {
 	return f.Log.Append(ctx, b, durable)
 }
 
-func (f *failing) AddRequest(ctx context.Context, c *approval.Card, forget time.Time, most int) error {
+func (f *failing) AddRequest(ctx context.Context, c *approval.Card) error {
 	if f.writes.Load() {
 		return errBroken
 	}
-	return f.Store.AddRequest(ctx, c, forget, most)
+	return f.Store.AddRequest(ctx, c)
 }
 
 func (f *failing) Request(ctx context.Context, id string) (*approval.Card, error) {

@@ -13,7 +13,7 @@ import (
 )
 
 // AddRequest implements approval.Store.
-func (s *Store) AddRequest(ctx context.Context, c *approval.Card, forget time.Time, most int) error {
+func (s *Store) AddRequest(ctx context.Context, c *approval.Card) error {
 	card, err := json.Marshal(c)
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
@@ -22,21 +22,17 @@ func (s *Store) AddRequest(ctx context.Context, c *approval.Card, forget time.Ti
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
-	old, err := s.prepare(ctx, "DELETE FROM requests WHERE ended IS NOT NULL AND (ended < ? OR ended <= (SELECT ended FROM requests WHERE ended IS NOT NULL ORDER BY ended DESC LIMIT 1 OFFSET ?))")
-	if err != nil {
-		return wrapRequest(err)
+	return s.change(ctx, "INSERT INTO requests (id, state, since, until, card, brief) VALUES (?, ?, ?, ?, ?, ?)",
+		c.ID, string(c.State), c.Since.UnixNano(), c.Until.UnixNano(), string(card), string(brief))
+}
+
+// Forget implements approval.Store.
+func (s *Store) Forget(ctx context.Context, before time.Time, most int) error {
+	st, err := s.prepare(ctx, "DELETE FROM requests WHERE ended IS NOT NULL AND (ended < ? OR ended <= (SELECT ended FROM requests WHERE ended IS NOT NULL ORDER BY ended DESC LIMIT 1 OFFSET ?))")
+	if err == nil {
+		_, err = st.ExecContext(ctx, before.UnixNano(), most)
 	}
-	insert, err := s.prepare(ctx, "INSERT INTO requests (id, state, since, until, card, brief) VALUES (?, ?, ?, ?, ?, ?)")
-	if err != nil {
-		return wrapRequest(err)
-	}
-	return wrapRequest(write(ctx, s.quick, func(tx *sql.Tx) error {
-		if _, err := tx.StmtContext(ctx, old).ExecContext(ctx, forget.UnixNano(), most); err != nil {
-			return err
-		}
-		_, err := tx.StmtContext(ctx, insert).ExecContext(ctx, c.ID, string(c.State), c.Since.UnixNano(), c.Until.UnixNano(), string(card), string(brief))
-		return err
-	}))
+	return wrapRequest(err)
 }
 
 const columns = " AS card, id, state, until, ended, why, command, outcome"
@@ -177,7 +173,7 @@ func (s *Store) Move(ctx context.Context, id string, from []approval.State, next
 	return s.change(ctx, query, args...)
 }
 
-// change is a change of one request, which has to be there.
+// change is a change of one request.
 func (s *Store) change(ctx context.Context, query string, args ...any) error {
 	st, err := s.prepare(ctx, query)
 	if err != nil {

@@ -52,7 +52,7 @@ func Requests(t *testing.T, open func(t *testing.T) approval.Store) {
 	}
 	t.Run("a request and its voices stay as they were put", func(t *testing.T) {
 		s := open(t)
-		must(s.AddRequest(ctx, card("one"), now, 1000))
+		must(s.AddRequest(ctx, card("one")))
 		must(s.AddVoice(ctx, "one", "bob", voice("bob", true), waiting))
 		must(s.AddVoice(ctx, "one", "eve", voice("eve", true), approved))
 		must(s.Move(ctx, "one", []approval.State{approved}, used, "", now.Add(time.Second)))
@@ -64,7 +64,7 @@ func Requests(t *testing.T, open func(t *testing.T) approval.Store) {
 		if c := state(open(t), "one", used); !reflect.DeepEqual(c, want) {
 			t.Errorf("%+v\nnot\n%+v", c, want)
 		}
-		if s.AddRequest(ctx, card("one"), now, 1000) == nil {
+		if s.AddRequest(ctx, card("one")) == nil {
 			t.Error("it was put twice")
 		}
 	})
@@ -78,7 +78,7 @@ func Requests(t *testing.T, open func(t *testing.T) approval.Store) {
 	})
 	t.Run("a person speaks once, whatever they say", func(t *testing.T) {
 		s := open(t)
-		must(s.AddRequest(ctx, card("two"), now, 1000))
+		must(s.AddRequest(ctx, card("two")))
 		must(s.AddVoice(ctx, "two", "bob", voice("bob", true), waiting))
 		is(s.AddVoice(ctx, "two", "bob", voice("Bob", true), approved), approval.ErrTwice)
 		is(s.AddVoice(ctx, "two", "bob", voice("bob", false), denied), approval.ErrTwice)
@@ -90,7 +90,7 @@ func Requests(t *testing.T, open func(t *testing.T) approval.Store) {
 		s := open(t)
 		for i, end := range []approval.State{denied, expired, withdrawn, used} {
 			id := fmt.Sprint("over", i)
-			must(s.AddRequest(ctx, card(id), now, 1000))
+			must(s.AddRequest(ctx, card(id)))
 			if end == used {
 				is(s.Move(ctx, id, []approval.State{approved}, used, "", now), approval.ErrOver) // nobody has approved it
 				must(s.AddVoice(ctx, id, "bob", voice("bob", true), approved))
@@ -107,7 +107,7 @@ func Requests(t *testing.T, open func(t *testing.T) approval.Store) {
 	})
 	t.Run("AP11 its time is a condition of the store", func(t *testing.T) {
 		s := open(t)
-		must(s.AddRequest(ctx, card("late"), now, 1000))
+		must(s.AddRequest(ctx, card("late")))
 		v := voice("bob", true)
 		v.At = now.Add(time.Minute) // the first moment that is too late
 		is(s.AddVoice(ctx, "late", "bob", v, approved), approval.ErrOver)
@@ -120,7 +120,7 @@ func Requests(t *testing.T, open func(t *testing.T) approval.Store) {
 		first, second := open(t), open(t) // two replicas
 		for round := range 8 {
 			id := fmt.Sprint("race", round)
-			must(first.AddRequest(ctx, card(id), now, 1000))
+			must(first.AddRequest(ctx, card(id)))
 			var wg sync.WaitGroup
 			var won atomic.Int32
 			for i, s := range []approval.Store{first, second, first, second} {
@@ -148,7 +148,7 @@ func Requests(t *testing.T, open func(t *testing.T) approval.Store) {
 	})
 	t.Run("AP06 it is used once", func(t *testing.T) {
 		first, second := open(t), open(t)
-		must(first.AddRequest(ctx, card("once"), now, 1000))
+		must(first.AddRequest(ctx, card("once")))
 		must(first.AddVoice(ctx, "once", "bob", voice("bob", true), approved))
 		var wg sync.WaitGroup
 		var won atomic.Int32
@@ -174,7 +174,7 @@ func Requests(t *testing.T, open func(t *testing.T) approval.Store) {
 			c.Since = now.Add(time.Duration(i+1) * time.Hour)
 			c.Until = c.Since.Add(time.Hour)
 			c.Text = strings.Repeat("ü", 5000)
-			must(s.AddRequest(ctx, c, now, 1000))
+			must(s.AddRequest(ctx, c))
 		}
 		must(s.Move(ctx, "list3", []approval.State{waiting}, withdrawn, "gone", now.Add(10*time.Hour)))
 		v := voice("bob", true)
@@ -204,10 +204,10 @@ func Requests(t *testing.T, open func(t *testing.T) approval.Store) {
 	t.Run("what ended long ago is forgotten, what is open is not", func(t *testing.T) {
 		s := open(t)
 		old, open := card("old"), card("open")
-		must(s.AddRequest(ctx, old, now, 1000))
-		must(s.AddRequest(ctx, open, now, 1000))
+		must(s.AddRequest(ctx, old))
+		must(s.AddRequest(ctx, open))
 		must(s.AddVoice(ctx, "old", "bob", voice("bob", false), denied))
-		must(s.AddRequest(ctx, card("new"), now.Add(time.Hour), 1000))
+		must(s.Forget(ctx, now.Add(time.Hour), 1000))
 		_, err := s.Request(ctx, "old")
 		is(err, approval.ErrUnknown)
 		state(s, "open", waiting)
@@ -217,13 +217,13 @@ func Requests(t *testing.T, open func(t *testing.T) approval.Store) {
 		late := now.Add(1000 * time.Hour)
 		for i := range 4 {
 			c := card(fmt.Sprint("most", i))
-			must(s.AddRequest(ctx, c, now, 1000))
+			must(s.AddRequest(ctx, c))
 			if i != 2 {
 				must(s.Move(ctx, c.ID, []approval.State{waiting}, expired, "", late.Add(time.Duration(i))))
 			}
 		}
-		must(s.AddRequest(ctx, card("more"), now, 2))
-		for id, there := range map[string]bool{"most0": false, "most1": true, "most2": true, "most3": true, "more": true} {
+		must(s.Forget(ctx, now, 2))
+		for id, there := range map[string]bool{"most0": false, "most1": true, "most2": true, "most3": true} {
 			if _, err := s.Request(ctx, id); (err == nil) != there {
 				t.Errorf("%s: %v", id, err)
 			}
@@ -232,7 +232,7 @@ func Requests(t *testing.T, open func(t *testing.T) approval.Store) {
 	t.Run("AP24 what nobody will tell of is unknown", func(t *testing.T) {
 		s := open(t)
 		for id, outcome := range map[string]string{"silent": "", "pending": "pending", "committed": "committed"} {
-			must(s.AddRequest(ctx, card(id), now, 1000))
+			must(s.AddRequest(ctx, card(id)))
 			is(s.Ran(ctx, id, 1, "completed"), approval.ErrOver) // it is not used
 			must(s.AddVoice(ctx, id, "bob", voice("bob", true), approved))
 			must(s.Move(ctx, id, []approval.State{approved}, used, "", now))
@@ -249,12 +249,12 @@ func Requests(t *testing.T, open func(t *testing.T) approval.Store) {
 	})
 	t.Run("who does not wait has written nothing", func(t *testing.T) {
 		s := open(t)
-		must(s.AddRequest(ctx, card("still"), now, 1000))
+		must(s.AddRequest(ctx, card("still")))
 		gone, stop := context.WithCancel(ctx)
 		stop()
 		_, err := s.Request(gone, "still")
 		_, err2 := s.Requests(gone, false, 1)
-		for _, err := range []error{err, err2, s.AddRequest(gone, card("never"), now, 1000), s.AddVoice(gone, "still", "bob", voice("bob", true), approved), s.Move(gone, "still", []approval.State{waiting}, expired, "", now), s.Forsake(gone), s.Act(gone, "x", now, now, 1), s.Unact(gone, "x")} {
+		for _, err := range []error{err, err2, s.AddRequest(gone, card("never")), s.AddVoice(gone, "still", "bob", voice("bob", true), approved), s.Move(gone, "still", []approval.State{waiting}, expired, "", now), s.Forget(gone, now, 1), s.Forsake(gone), s.Act(gone, "x", now, now, 1), s.Unact(gone, "x")} {
 			if err == nil || errors.Is(err, approval.ErrUnknown) || errors.Is(err, approval.ErrOver) {
 				t.Errorf("%v", err)
 			}
