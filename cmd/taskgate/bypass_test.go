@@ -116,7 +116,7 @@ func TestBypass(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := newBypassWorld(t, string(schema))
+	w := newBypassWorld(t, string(schema), bypassTask)
 	counts := map[string]*tally{}
 	var rows []matrixRow
 	for i := range cases {
@@ -188,7 +188,7 @@ type bypassWorld struct {
 	n      int
 }
 
-func newBypassWorld(t *testing.T, schema string) *bypassWorld {
+func newBypassWorld(t *testing.T, schema, task string) *bypassWorld {
 	t.Helper()
 	pg, err := pgtest.Start(pgtest.Major())
 	if err != nil {
@@ -208,7 +208,7 @@ func newBypassWorld(t *testing.T, schema string) *bypassWorld {
 		}
 	}
 	users := []string{"ada", "bob", "cy", "dora"}
-	w.g = startGateway(t, users, map[string]string{"password": pg.Password, "tasks/app.yaml": bypassTask}, fmt.Sprintf(
+	w.g = startGateway(t, users, map[string]string{"password": pg.Password, "tasks/app.yaml": task}, fmt.Sprintf(
 		`  bypass: {protocol: postgres, address: "127.0.0.1:%d", database: bypass, tls: disable, logins: {app: {user: app, password: "file:password", privileged: accepted}}}`, pg.Port))
 	w.g.serve(t)
 	for _, u := range users {
