@@ -400,6 +400,36 @@ func TestAP05Changed(t *testing.T) {
 	want(t, nc, 1, "E42501 ZI")
 }
 
+// TestAP07OneSession: what is approved for one session runs in no other of the
+// same person, whatever is the same in both.
+func TestAP07OneSession(t *testing.T) {
+	g, p := review(t, &holds{})
+	one, two := g.in(t), g.in(t)
+	_ = one.SetDeadline(time.Now().Add(time.Minute))
+	_ = two.SetDeadline(time.Now().Add(time.Minute))
+	text := query("delete from items where id = 3")
+	send(t, one, text)
+	first := p.next(t)
+	send(t, two, text)
+	second := p.next(t)
+	if first.ID == second.ID || first.Binding == second.Binding || first.Code == second.Code {
+		t.Errorf("two sessions have one request: %+v %+v", first, second)
+	}
+	p.approve(second)
+	want(t, two, 1, "C ZI")
+	if n := g.ask(t, "select count(*) from items where id = 3"); n != "0" {
+		t.Error(n)
+	}
+	one.Close() // who has left uses nothing, not even later
+	send(t, two, text)
+	third := p.next(t)
+	if third.ID == first.ID {
+		t.Error("the request of a session that has left is used")
+	}
+	p.approve(third)
+	want(t, two, 1, "C ZI")
+}
+
 // serverSees has the gateway look at the schema now.
 func serverSees(g *gateway) (err error) {
 	g.protocol.schemas.Range(func(_, v any) bool {

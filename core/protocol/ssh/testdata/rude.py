@@ -77,6 +77,14 @@ elif case == "another user with the first one's key":
         print("let in")
     except (paramiko.AuthenticationException, paramiko.SSHException):
         print("refused")
+elif case.startswith("answers: "):
+    answers = {"too many": ["token"] * 1000, "none": [], "long": ["x" * 30000], "twice": ["token", "token"], "right": ["token"]}[case[9:]]
+    t = begin()
+    try:
+        t.auth_interactive("x+web-1", lambda title, instructions, prompts: answers)
+        print("let in")
+    except paramiko.SSHException:
+        print("refused")
 elif case == "gssapi with a million mechanisms":
     t = begin()
     send(t, message(5, "ssh-userauth"))
