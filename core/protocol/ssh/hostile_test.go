@@ -19,9 +19,10 @@ import (
 
 // What is no SSH, or too much of it before anybody is known, ends that one
 // connection.
-func TestSA09SA17Strangers(t *testing.T) {
+func TestSA09SA10SA12SA17Strangers(t *testing.T) {
 	g := serve(t, all, func(g *gateway) { g.protocol.patience = 2 * time.Second })
 	for name, first := range map[string]string{"HTTP": "GET / HTTP/1.1\r\n\r\n", "64 KB": "SSH-2.0-" + strings.Repeat("x", 64<<10) + "\r\n", "PROXY": "PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n", "SSH-1": "SSH-1.5-old\r\n", "nothing": "",
+		"never reads": "SSH-2.0-x\r\n" + strings.Repeat("\x00\x00\x7f\xfc\x04\x02"+strings.Repeat("x", 0x7ffa), 200), "one": "SSH-2.0-x\r\n\x00\x00\x00\x01\x00", "35001": "SSH-2.0-x\r\n\x00\x00\x88\xb9\x04" + strings.Repeat("x", 35000), "no padding": "SSH-2.0-x\r\n\x00\x00\x00\x0c\x00" + strings.Repeat("x", 11),
 		"packet": "SSH-2.0-x\r\n\xff\xff\xff\xff\x00", "zero": "SSH-2.0-x\r\n\x00\x00\x00\x00\x00", "padding": "SSH-2.0-x\r\n\x00\x00\x00\x0c\xff" + strings.Repeat("x", 11)} {
 		nc, err := net.Dial("tcp", g.addr)
 		if err != nil {

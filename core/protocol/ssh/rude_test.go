@@ -9,11 +9,13 @@ import (
 	"time"
 )
 
-// TestSA06SA07SA08SA13SC13ID14Rude: a client that leaves the protocol, by
+// TestSA06SA07SA08SA13SA15SC13ID14Rude: a client that leaves the protocol, by
 // Paramiko and its own packets, is ended or not heard; nobody else notices.
-func TestSA06SA07SA08SA13SC13ID14Rude(t *testing.T) {
+func TestSA06SA07SA08SA13SA15SC13ID14Rude(t *testing.T) {
 	g := serve(t, all, func(g *gateway) {
-		g.protocol.Ask = func(context.Context, string, string, string) (*Asked, error) { return nil, errors.New("no browser here") }
+		g.protocol.Ask = func(context.Context, string, string, string) (*Asked, error) {
+			return nil, errors.New("no browser here")
+		}
 	})
 	other := g.connect(t)
 	for name, want := range map[string]string{
@@ -23,7 +25,7 @@ func TestSA06SA07SA08SA13SC13ID14Rude(t *testing.T) {
 		"gssapi with a million mechanisms": "sent",
 		"more than the window":             "disconnected", "a window beyond all": "disconnected", "packets of no size": "on", "a window of nothing": "on",
 		"data of an unknown kind": "on", "data for no channel": "disconnected",
-		"files": "on",
+		"a packet that is not whole": "disconnected", "files": "on",
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, stop := context.WithTimeout(t.Context(), time.Minute)

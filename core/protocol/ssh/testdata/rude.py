@@ -115,6 +115,8 @@ elif case == "data of an unknown kind":
     c.sendall(b"on\n"); c.shutdown_write(); print(c.makefile().read().decode().strip())
 elif case == "data for no channel":
     t = known(); send(t, message(94, 4711, b"x")); print(gone(t))
+elif case == "a packet that is not whole":
+    t = known(); t.sock.send(b"\x00\x00\x00\x40" + b"x" * 200); print(gone(t))
 elif case == "files":
     t = known(); f = paramiko.SFTPClient.from_transport(t)
     print("on" if f.listdir(".") is not None else "")
