@@ -94,6 +94,7 @@ type Column struct {
 	Name   string
 	Use    Use
 	Symbol uint32 // the host's id of Name, 0 where no guard asked for it
+	Filter bool   // as a condition it is compared with constants and parameters alone, by the equality of its type; never sent to a module
 }
 
 // Operation is one thing that a command does. What stands behind a view, a
@@ -150,6 +151,19 @@ type Statement struct {
 	// Blind are the masks that stand in the canonical text: operations with the
 	// attribute Blind see these columns through them. Never sent to a module.
 	Blind []Protect
+
+	// Guesses is with how many constants and parameters columns are compared that a
+	// task may filter by, and Guessed where these stand: nowhere is anywhere. Never
+	// sent to a module.
+	Guesses int
+	Guessed []Guess
+}
+
+// Guess is a value that is compared with what is masked: it is not written down.
+type Guess struct {
+	From, To  int    // of its bytes in Statement.Text
+	Forwarded string // how it stands in Statement.Canonical
+	Param     int    // or the number of the parameter that it is
 }
 
 // Writes is true unless every operation is proven to read.

@@ -30,7 +30,9 @@ type explained struct {
 	Operations []string     `json:"operations"`
 	Outputs    []string     `json:"outputs,omitempty"`
 	Masks      []masked     `json:"masks,omitempty"`
-	Blind      []string     `json:"blind,omitempty"` // columns that the text sees masked
+	Blind      []string     `json:"blind,omitempty"`   // columns that the text sees masked
+	Filters    []string     `json:"filters,omitempty"` // masked columns that the text compares with values
+	Guesses    int          `json:"guesses,omitempty"` // with how many
 	Texts      []maskedText `json:"texts,omitempty"`
 	Incomplete string       `json:"incomplete,omitempty"`
 	Error      string       `json:"error,omitempty"`
@@ -111,6 +113,12 @@ func explainCommand() *cobra.Command {
 			}
 			for _, b := range out.Blind {
 				say("blind", b)
+			}
+			for _, f := range out.Filters {
+				say("filter", "compares "+f+" with values, and so tells whether they are right")
+			}
+			if out.Guesses > 0 {
+				say("guesses", fmt.Sprint(out.Guesses))
 			}
 			if out.Oracle {
 				say("oracle", "a constraint may tell of a masked column, as the task accepts")
@@ -268,7 +276,7 @@ func analyzed(ctx context.Context, r *gate.Resource, t *gate.Task, extensions []
 	opt, _ := t.Options.(*postgres.TaskOptions)
 	where := &sql.Context{Schema: s, Grammar: g, Extensions: extensions}
 	if opt != nil {
-		where.Introspect, where.StatementTimeout, where.Blind = opt.Introspect, opt.StatementTimeout, opt.Blind
+		where.Introspect, where.StatementTimeout, where.Blind, where.Filter = opt.Introspect, opt.StatementTimeout, opt.Blind, opt.Filter
 	}
 	a, err := sql.Analyze(where, text)
 	if err == nil {
@@ -298,6 +306,9 @@ func (out *explained) judged(e *gate.Explained, st *abi.Statement) {
 	}
 	for _, t := range e.Texts {
 		out.Texts = append(out.Texts, maskedText{t.What, t.By})
+	}
+	if out.Filters = e.Filters; len(e.Filters) > 0 {
+		out.Guesses = st.Guesses
 	}
 	for i := range st.Blind {
 		b := &st.Blind[i]

@@ -444,6 +444,7 @@ func (c *Catalog) rule(n strict.Node, review bool) (policy.Rule, bool, []policy.
 	for _, name := range []string{"mask", "oracle", "blind"} {
 		fields[name] = func(v strict.Node) { v.Fault("it stands beside allow, for the whole task: %s", example[name]) }
 	}
+	fields["filter"] = func(v strict.Node) { v.Fault("it stands at the column's mask: %s", example["filter"]) }
 	var h policy.Host
 	maps.Copy(fields, hosts(&h))
 	seen := map[string]strict.Node{}

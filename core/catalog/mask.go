@@ -17,6 +17,7 @@ type Mask struct {
 	Relation [2]string // schema, name
 	Column   string
 	Rule     mask.Rule
+	Filter   bool // it may be compared with values that a text names
 }
 
 // Name is the column as the file has it.
@@ -33,6 +34,7 @@ var example = map[string]string{
 	"mask":   `mask: [{column: public.customers.email, with: keep_from("@")}]`,
 	"oracle": "oracle: accept",
 	"blind":  "blind: true",
+	"filter": `mask: [{column: public.customers.email, with: keep_from("@"), filter: eq}]`,
 }
 
 // mask reads what the task masks. The rules are there by now.
@@ -45,6 +47,7 @@ func (t *Task) mask(list []strict.Node) {
 	for _, n := range list {
 		m, ok := Mask{Node: n}, true
 		column, with := false, false
+		var filter strict.Node
 		n.Fields(map[string]func(strict.Node){
 			"column": func(v strict.Node) { column = true; ok = m.column(v) && ok },
 			"with": func(v strict.Node) {
@@ -65,7 +68,8 @@ func (t *Task) mask(list []strict.Node) {
 				ok = ok && s != "" && err == nil && r.Kind != abi.MaskCustom
 				m.Rule.Kind, m.Rule.Arg = r.Kind, r.Arg
 			},
-			"nulls": func(v strict.Node) { m.Rule.Nulls = v.One("hide", "show") == "show" },
+			"filter": func(v strict.Node) { filter, m.Filter = v, v.One("eq") != "" },
+			"nulls":  func(v strict.Node) { m.Rule.Nulls = v.One("hide", "show") == "show" },
 		})
 		switch {
 		case !column:
@@ -80,6 +84,13 @@ func (t *Task) mask(list []strict.Node) {
 			t.Masks = append(t.Masks, m)
 			if err := mask.Expressible(m.Rule); err != nil && t.Blind {
 				n.Fault("the task is blind: the server itself masks %s, and %v", m.Name(), err)
+			}
+			switch {
+			case !m.Filter:
+			case t.Blind:
+				filter.Fault("the task is blind: its conditions meet what the masks show, and nothing else: leave filter out, or blind")
+			case m.Rule.Pure():
+				filter.Fault("%s shows equal values as equal, and a value that is found would stand beside what shows it everywhere: mask the column with keep, fixed or null", m.Rule)
 			}
 			if at := t.Writes(m.Table(), m.Column); at != "" && m.Rule.Pure() {
 				n.Fault("%s", m.Written(at))
@@ -138,8 +149,11 @@ func (t *Task) pointless() (warnings strict.Faults) {
 			r := &t.Rules[j]
 			read = read || slices.Contains(r.Verbs, "select") && lists(r, m.Table(), m.Column)
 		}
-		if !read {
+		switch {
+		case !read:
 			warnings = append(warnings, m.Wrong("no select rule lists %s: it masks nothing but what a view or a parent table shows of it", m.Name()))
+		case m.Filter && !t.Reads(m.Relation[:], m.Column):
+			warnings = append(warnings, m.Wrong("filter: no select rule lists %s, so that it stands in no condition but through a view or a parent table", m.Name()))
 		}
 	}
 	for _, w := range t.Written {
@@ -160,7 +174,7 @@ func (t *Task) pointless() (warnings strict.Faults) {
 func (t *Task) Protects() (list []abi.Protect) {
 	for i := range t.Masks {
 		m := &t.Masks[i]
-		list = append(list, abi.Protect{Relation: m.Relation[:], Column: m.Column, Kind: m.Rule.Kind, Arg: m.Rule.Arg, Nulls: m.Rule.Nulls})
+		list = append(list, abi.Protect{Relation: m.Relation[:], Column: m.Column, Kind: m.Rule.Kind, Arg: m.Rule.Arg, Nulls: m.Rule.Nulls, Filter: m.Filter})
 	}
 	return list
 }
@@ -181,6 +195,16 @@ func (t *Task) Masked() (list []abi.Source) {
 	for i := range t.Masks {
 		m := &t.Masks[i]
 		list = append(list, abi.Source{Relation: m.Relation[:], Column: m.Column})
+	}
+	return list
+}
+
+// Filtered are those of them that may be compared with values.
+func (t *Task) Filtered() (list []abi.Source) {
+	for i := range t.Masks {
+		if m := &t.Masks[i]; m.Filter {
+			list = append(list, abi.Source{Relation: m.Relation[:], Column: m.Column})
+		}
 	}
 	return list
 }

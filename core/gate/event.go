@@ -71,6 +71,7 @@ type Event struct {
 	Guard    string         `json:"guard,omitempty"` // the deciding one
 	Verdicts []GuardVerdict `json:"verdicts,omitempty"`
 	Params   []string       `json:"params,omitempty"`
+	Guesses  uint64         `json:"guesses,omitempty"` // values that masked columns are compared with; of a session that has ended, in all
 
 	State   string        `json:"state,omitempty"`
 	Code    string        `json:"code,omitempty"`
@@ -247,6 +248,9 @@ func appendAct(b []byte, kind EventKind, s *Session, seq uint64, c *abi.Command,
 	b = abi.AppendUint(b, 4, seq)
 	b = abi.AppendUint(b, 24, uint64(c.Phase))
 	b = append(b, verdicts...)
+	if c.Phase == abi.Execute && c.Statement.Guesses > 0 {
+		b = abi.AppendUint(b, 46, uint64(c.Statement.Guesses))
+	}
 	for i := range c.Params {
 		p := &c.Params[i]
 		form := byte('t')
@@ -373,6 +377,7 @@ func Settled(at time.Time, session, request string, state RequestState, why stri
 func appendClose(b []byte, s *Session, at time.Time, why error) []byte {
 	b = appendHead(b, EventClose, s.abi.ID, at)
 	b = abi.AppendUint(b, 4, s.seq)
+	b = abi.AppendUint(b, 46, s.guesses)
 	if why != nil {
 		b = abi.AppendString(b, 15, why.Error())
 	}
@@ -544,6 +549,8 @@ func ReadEvent(record []byte) (*Event, error) {
 					e.Payload.Digest = hex.EncodeToString(in.Bytes)
 				}
 			}
+		case 46:
+			e.Guesses = r.Uint
 		}
 	}
 	if err := r.Err(); err != nil {

@@ -12,6 +12,7 @@ type Explained struct {
 	Verdict abi.Verdict // with the strictest limits of all guards
 	Masks   []Masking
 	Texts   []TextMasking // of each line of the answer's text
+	Filters []string      // masked columns that it compares with values, as the task accepts
 	Needs   []Need        // who has to approve it, where it is held
 	Oracle  bool          // a constraint may tell of a masked column, as the task accepts
 	Refused *Denied       // what the gate itself refuses of what the guards let through
@@ -76,7 +77,7 @@ func Explain(st *abi.Statement, guards []Guard, said []*abi.Verdict) *Explained 
 	if p == nil {
 		return e
 	}
-	e.Oracle, e.Texts = p.oracle, p.labels()
+	e.Oracle, e.Texts, e.Filters = p.oracle, p.labels(), p.filters
 	for i := range p.outputs {
 		m := &p.outputs[i]
 		e.Masks = append(e.Masks, Masking{m.statement, m.index, m.column, m.rule})

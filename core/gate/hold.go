@@ -332,7 +332,7 @@ func (s *Session) release(ctx context.Context, gen *Generation, h *waiting, r *R
 	}
 	s.seq++
 	s.gate.commands.Add(1)
-	s.buf = appendCommand(s.buf[:0], s, s.seq, c, appendVerdicts(nil, text.sum, now, decision, who, all), text.hidden)
+	s.buf = appendCommand(s.buf[:0], s, s.seq, c, appendVerdicts(nil, text.sum, now, decision, who, all), text.hides(c))
 	s.buf = appendApproved(s.buf, r, d)
 	if err := s.writeLocked(ctx, s.buf, true); err != nil {
 		return nil, err
@@ -412,7 +412,7 @@ func (p *protection) same(o *protection) bool {
 	if p == nil || o == nil {
 		return p == o
 	}
-	return p.reached == o.reached && p.oracle == o.oracle && slices.Equal(p.texts, o.texts) && slices.EqualFunc(p.outputs, o.outputs, func(a, b masked) bool {
+	return p.reached == o.reached && p.oracle == o.oracle && slices.Equal(p.filters, o.filters) && slices.Equal(p.texts, o.texts) && slices.EqualFunc(p.outputs, o.outputs, func(a, b masked) bool {
 		return a.statement == b.statement && a.index == b.index && a.rule == b.rule && (a.guard == nil) == (b.guard == nil) && (a.guard == nil || a.guard.Digest() == b.guard.Digest())
 	})
 }
@@ -459,11 +459,12 @@ func (s *Session) request(ctx context.Context, c *abi.Command, all []asked, earl
 	for i := range c.Statement.Operations {
 		r.Operations = append(r.Operations, c.Statement.Operations[i].String())
 	}
+	hidden := text.hides(c)
 	for i := range c.Params {
 		p := &c.Params[i]
 		form := byte('t')
 		switch {
-		case slices.Contains(text.hidden, i+1):
+		case slices.Contains(hidden, i+1):
 			form = 'h'
 		case p.Null:
 			form = 'n'
@@ -520,7 +521,7 @@ func (s *Session) refuse(ctx context.Context, gen *Generation, c *abi.Command, a
 	s.gate.commands.Add(1)
 	s.gate.denied.Add(1)
 	s.denied++
-	s.buf = appendCommand(s.buf[:0], s, s.seq, c, appendVerdicts(nil, text.sum, gen, abi.Deny, len(all)-1, all), text.hidden)
+	s.buf = appendCommand(s.buf[:0], s, s.seq, c, appendVerdicts(nil, text.sum, gen, abi.Deny, len(all)-1, all), text.hides(c))
 	if err := s.writeLocked(ctx, s.buf, false); err != nil {
 		return err
 	}
@@ -540,7 +541,7 @@ func (s *Session) writeRequest(ctx context.Context, gen *Generation, c *abi.Comm
 		return err
 	}
 	decision, who := combine(all)
-	s.buf = appendRequest(s.buf[:0], s, r, c, appendVerdicts(nil, text.sum, gen, decision, who, all), text.hidden)
+	s.buf = appendRequest(s.buf[:0], s, r, c, appendVerdicts(nil, text.sum, gen, decision, who, all), text.hides(c))
 	return s.writeLocked(ctx, s.buf, true)
 }
 

@@ -18,6 +18,7 @@ type protection struct {
 	modules []Guard      // that mask it themselves, by the number of the lines
 	reached bool         // the statement reaches what is protected: errors say nothing until the transaction ends
 	oracle  bool         // a constraint may tell of a masked column, as the task accepts
+	filters []string     // masked columns that are compared with values, as the task accepts
 }
 
 // masked is an output that is masked.
@@ -34,6 +35,7 @@ type shield struct {
 	rule     mask.Rule
 	masked   bool
 	unlisted bool
+	filter   bool // all that mask it let it be compared with values
 	sighted  bool // one of the guards that mask it has not said that texts may see it masked (Terms.Blind)
 	guard    Guard
 }
@@ -80,6 +82,7 @@ func (s *shield) add(p *abi.Protect, guard Guard) {
 	if r.Kind == abi.MaskUnset || r.Kind > abi.MaskCustom || r.Kind == abi.MaskPass {
 		r = mask.Rule{Kind: abi.MaskNull}
 	}
+	s.filter = p.Filter && (s.filter || !s.masked)
 	switch {
 	case !s.masked:
 		s.rule, s.masked, s.guard = r, true, guard
@@ -102,7 +105,7 @@ func (list shields) of(st *abi.Statement, relation []string, column string) *shi
 			s = o
 		case o.masked:
 			both := *s
-			both.rule, both.sighted = mask.Join(s.rule, o.rule), s.sighted || o.sighted
+			both.rule, both.sighted, both.filter = mask.Join(s.rule, o.rule), s.sighted || o.sighted, s.filter && o.filter
 			if s.guard != o.guard && both.rule.Kind == abi.MaskCustom {
 				both.rule = mask.Rule{Kind: abi.MaskNull}
 			}
@@ -126,6 +129,14 @@ var computed = []struct {
 }{
 	{abi.UseComputed, "computed with"}, {abi.UseCondition, "used in a condition"}, {abi.UseOrder, "sorted by"}, {abi.UseGroup, "grouped by or compared"},
 }
+
+// maxGuesses is how many values one text may compare with masked columns: each
+// tells of every row whether it holds that value.
+const maxGuesses = 10
+
+// filters says whether a condition may compare the column with values. A mask
+// that gives equal values an equal look would put the value beside it.
+func (s *shield) filters() bool { return s.filter && !s.rule.Pure() }
 
 // protect derives what protects a statement, or why it may not run.
 func protect(st *abi.Statement, all []asked) (*protection, *Denied) {
@@ -175,7 +186,15 @@ func protect(st *abi.Statement, all []asked) (*protection, *Denied) {
 				continue
 			}
 			for _, u := range computed {
-				if c.Use&u.use != 0 {
+				switch {
+				case c.Use&u.use == 0:
+				case u.use == abi.UseCondition && s.filters() && c.Filter:
+					if p.filters = append(p.filters, name); st.Guesses > maxGuesses {
+						return nil, protected(fmt.Sprintf("%d values are compared with masked columns here, and one text may name %d: each tells whether it is right", st.Guesses, maxGuesses), "ask for fewer at a time; each is counted")
+					}
+				case u.use == abi.UseCondition && s.filters():
+					return nil, protected("the column "+name+" is masked in this task and can only be compared with values"+behind(o), "column = value, or column IN (values), by itself or beside other conditions with AND, in the WHERE of a query, UPDATE or DELETE, not in EXPLAIN; a value is a constant of the column's type or a parameter")
+				default:
 					return nil, protected("the column "+name+" is masked in this task and cannot be "+u.word+behind(o), "select it as it is, by name, alias or *; conditions, sorting and computing work on the other columns")
 				}
 			}

@@ -24,6 +24,17 @@ func ssn(kind abi.MaskKind, arg string) []abi.Protect {
 	return []abi.Protect{{Relation: users, Column: "ssn", Kind: kind, Arg: arg}}
 }
 
+// found is ssn with a filter.
+func found(kind abi.MaskKind, arg string) []abi.Protect {
+	list := ssn(kind, arg)
+	list[0].Filter = true
+	return list
+}
+
+func compared(filter bool) abi.Column {
+	return abi.Column{Name: "ssn", Use: abi.UseCopied | abi.UseCondition, Filter: filter}
+}
+
 // TestProtect derives what protects a statement from what guards say: what is
 // masked, and which uses are refused.
 func TestProtect(t *testing.T) {
@@ -59,15 +70,28 @@ func TestProtect(t *testing.T) {
 		"written":                  {abi.Statement{Operations: []abi.Operation{{Verb: "insert", Kind: abi.KindRelation, Object: users, Columns: []abi.Column{{Name: "ssn", Use: abi.UseWritten}}}}}, ssn(abi.MaskNull, ""), nil, "", ""},
 		"returned under a hash": {abi.Statement{Operations: []abi.Operation{{Verb: "update", Kind: abi.KindRelation, Object: users, Attrs: abi.Returning}}, Outputs: []abi.Output{copied(0, from)}},
 			ssn(abi.MaskHash, ""), nil, "cannot be returned", ""},
-		"tested":             {abi.Statement{Operations: []abi.Operation{{Verb: "insert", Kind: abi.KindRelation, Object: users, Columns: []abi.Column{{Name: "ssn", Use: abi.UseWritten | abi.UseTested}}}}}, ssn(abi.MaskNull, ""), nil, "tells what other rows hold", ""},
-		"tested, accepted":   {abi.Statement{Operations: []abi.Operation{{Verb: "insert", Kind: abi.KindRelation, Object: users, Columns: []abi.Column{{Name: "ssn", Use: abi.UseWritten | abi.UseTested}}}}}, ssn(abi.MaskNull, ""), []string{"accept"}, "", "oracle"},
-		"unlisted, tested":   {abi.Statement{Operations: []abi.Operation{{Verb: "insert", Kind: abi.KindRelation, Object: users, Columns: []abi.Column{{Name: "ssn", Use: abi.UseTested}}}}}, []abi.Protect{{Relation: users, Column: "*", Unlisted: true}}, nil, "", ""},
-		"unlisted, refused":  {abi.Statement{Operations: []abi.Operation{{Verb: "insert", Kind: abi.KindRelation, Object: users, Columns: []abi.Column{{Name: "ssn", Use: abi.UseTested}}}}}, []abi.Protect{{Relation: users, Column: "*", Unlisted: true}}, []string{"refuse"}, "tells what other rows hold", ""},
-		"an unknown kind":    {abi.Statement{Outputs: []abi.Output{copied(0, from)}}, ssn(77, ""), nil, "", "0 null"},
-		"unset":              {abi.Statement{Outputs: []abi.Output{copied(0, from)}}, ssn(abi.MaskUnset, ""), nil, "", "0 null"},
-		"two that differ":    {abi.Statement{Outputs: []abi.Output{copied(0, from)}}, append(ssn(abi.MaskKeep, "0,4"), ssn(abi.MaskTokenize, "")...), nil, "", "0 null"},
-		"pass is no mask":    {abi.Statement{Operations: []abi.Operation{read(abi.Column{Name: "ssn", Use: abi.UseOrder})}}, ssn(abi.MaskPass, ""), nil, "", ""},
-		"a relation touched": {abi.Statement{Operations: []abi.Operation{{Verb: "update", Kind: abi.KindRelation, Object: users}}}, ssn(abi.MaskNull, ""), nil, "", ""},
+		"tested":                          {abi.Statement{Operations: []abi.Operation{{Verb: "insert", Kind: abi.KindRelation, Object: users, Columns: []abi.Column{{Name: "ssn", Use: abi.UseWritten | abi.UseTested}}}}}, ssn(abi.MaskNull, ""), nil, "tells what other rows hold", ""},
+		"tested, accepted":                {abi.Statement{Operations: []abi.Operation{{Verb: "insert", Kind: abi.KindRelation, Object: users, Columns: []abi.Column{{Name: "ssn", Use: abi.UseWritten | abi.UseTested}}}}}, ssn(abi.MaskNull, ""), []string{"accept"}, "", "oracle"},
+		"unlisted, tested":                {abi.Statement{Operations: []abi.Operation{{Verb: "insert", Kind: abi.KindRelation, Object: users, Columns: []abi.Column{{Name: "ssn", Use: abi.UseTested}}}}}, []abi.Protect{{Relation: users, Column: "*", Unlisted: true}}, nil, "", ""},
+		"unlisted, refused":               {abi.Statement{Operations: []abi.Operation{{Verb: "insert", Kind: abi.KindRelation, Object: users, Columns: []abi.Column{{Name: "ssn", Use: abi.UseTested}}}}}, []abi.Protect{{Relation: users, Column: "*", Unlisted: true}}, []string{"refuse"}, "tells what other rows hold", ""},
+		"an unknown kind":                 {abi.Statement{Outputs: []abi.Output{copied(0, from)}}, ssn(77, ""), nil, "", "0 null"},
+		"unset":                           {abi.Statement{Outputs: []abi.Output{copied(0, from)}}, ssn(abi.MaskUnset, ""), nil, "", "0 null"},
+		"two that differ":                 {abi.Statement{Outputs: []abi.Output{copied(0, from)}}, append(ssn(abi.MaskKeep, "0,4"), ssn(abi.MaskTokenize, "")...), nil, "", "0 null"},
+		"pass is no mask":                 {abi.Statement{Operations: []abi.Operation{read(abi.Column{Name: "ssn", Use: abi.UseOrder})}}, ssn(abi.MaskPass, ""), nil, "", ""},
+		"compared":                        {abi.Statement{Operations: []abi.Operation{read(compared(true))}, Guesses: maxGuesses}, found(abi.MaskKeep, "0,4"), nil, "", "found public.users.ssn"},
+		"compared otherwise":              {abi.Statement{Operations: []abi.Operation{read(compared(false))}, Guesses: 1}, found(abi.MaskNull, ""), nil, "can only be compared with values", ""},
+		"compared, without a filter":      {abi.Statement{Operations: []abi.Operation{read(compared(true))}, Guesses: 1}, ssn(abi.MaskNull, ""), nil, "used in a condition", ""},
+		"compared, one has no filter":     {abi.Statement{Operations: []abi.Operation{read(compared(true))}, Guesses: 1}, append(found(abi.MaskNull, ""), ssn(abi.MaskNull, "")...), nil, "used in a condition", ""},
+		"compared, the other has none":    {abi.Statement{Operations: []abi.Operation{read(compared(true))}, Guesses: 1}, append(ssn(abi.MaskNull, ""), found(abi.MaskNull, "")...), nil, "used in a condition", ""},
+		"compared under a hash":           {abi.Statement{Operations: []abi.Operation{read(compared(true))}, Guesses: 1}, found(abi.MaskHash, ""), nil, "used in a condition", ""},
+		"compared under a guard's own":    {abi.Statement{Operations: []abi.Operation{read(compared(true))}, Guesses: 1}, found(abi.MaskCustom, ""), nil, "used in a condition", ""},
+		"compared, masks that differ":     {abi.Statement{Operations: []abi.Operation{read(compared(true))}, Guesses: 1}, append(found(abi.MaskHash, ""), found(abi.MaskTokenize, "")...), nil, "used in a condition", ""},
+		"compared, a filter and no mask":  {abi.Statement{Operations: []abi.Operation{read(compared(true))}, Outputs: []abi.Output{copied(0, from)}, Guesses: 1}, found(abi.MaskPass, ""), nil, "", "0 nullfound public.users.ssn"},
+		"compared and sorted":             {abi.Statement{Operations: []abi.Operation{read(abi.Column{Name: "ssn", Use: abi.UseCondition | abi.UseOrder, Filter: true})}, Guesses: 1}, found(abi.MaskNull, ""), nil, "sorted by", ""},
+		"compared with too many":          {abi.Statement{Operations: []abi.Operation{read(compared(true))}, Guesses: maxGuesses + 1}, found(abi.MaskNull, ""), nil, "11 values are compared with masked columns here, and one text may name 10", ""},
+		"compared, of kin":                {abi.Statement{Kin: map[string][][]string{"public.users_eu": {users}}, Operations: []abi.Operation{{Verb: "select", Kind: abi.KindRelation, Object: []string{"public", "users_eu"}, Columns: []abi.Column{compared(true)}}}, Guesses: 1}, found(abi.MaskNull, ""), nil, "", "found public.users_eu.ssn"},
+		"compared, of kin with no filter": {abi.Statement{Kin: map[string][][]string{"public.users_eu": {users}}, Operations: []abi.Operation{{Verb: "select", Kind: abi.KindRelation, Object: []string{"public", "users_eu"}, Columns: []abi.Column{compared(true)}}}, Guesses: 1}, append(ssn(abi.MaskNull, ""), abi.Protect{Relation: []string{"public", "users_eu"}, Column: "ssn", Kind: abi.MaskNull, Filter: true}), nil, "used in a condition", ""},
+		"a relation touched":              {abi.Statement{Operations: []abi.Operation{{Verb: "update", Kind: abi.KindRelation, Object: users}}}, ssn(abi.MaskNull, ""), nil, "", ""},
 	} {
 		p, d := protect(&c.st, []asked{{guard: &guard{name: "a", may: all}, verdict: &abi.Verdict{Protect: c.protect, Terms: abi.Terms{Oracle: c.terms}}}})
 		if d != nil || c.refused != "" {
@@ -83,6 +107,9 @@ func TestProtect(t *testing.T) {
 			}
 			if p.oracle {
 				got += "oracle"
+			}
+			for _, f := range p.filters {
+				got += "found " + f
 			}
 		}
 		if got != c.masked {

@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/taskgate/taskgate/abi"
@@ -271,17 +272,44 @@ type written struct {
 
 // write gives a statement as it is written down. Where it is refused for what it
 // does with masked columns, none of its values is: they may be guesses at what
-// is masked, or what somebody has seen elsewhere.
+// is masked, or what somebody has seen elsewhere. Nor are those with which a
+// task may compare it: the answer says that they are right.
 func write(st *abi.Statement, refused bool) *written {
-	w := &written{blank: refused}
-	if refused {
+	w := &written{blank: refused || st.Guesses > 0 && len(st.Guessed) == 0}
+	if w.blank {
 		w.text, w.canonical = blank(st.Text), blank(st.Canonical)
 	} else {
-		w.text, w.hidden = redact(st.Text)
-		w.canonical, _ = redact(st.Canonical)
+		text, canonical := unguessed(st)
+		w.text, w.hidden = redact(text)
+		w.canonical, _ = redact(canonical)
+		for i := range st.Guessed {
+			if n := st.Guessed[i].Param; n > 0 {
+				w.hidden = append(w.hidden, n)
+			}
+		}
 	}
 	w.sum = digest(w.text, w.canonical) // of the clean text: a digest of a secret can be guessed at
 	return w
+}
+
+// unguessed gives a statement's text, and as it is forwarded, without the values
+// that are compared with what is masked, wherever they stand in it again.
+func unguessed(st *abi.Statement) (text, canonical string) {
+	const gone = "'" + redacted + "'"
+	text, canonical = st.Text, st.Canonical
+	guessed := slices.Clone(st.Guessed)
+	slices.SortFunc(guessed, func(a, b abi.Guess) int { return b.From - a.From }) // from behind: what is before keeps its place
+	for i := range guessed {
+		if g := &guessed[i]; g.Param == 0 {
+			text, canonical = text[:g.From]+gone+text[g.To:], strings.ReplaceAll(canonical, g.Forwarded, gone)
+		}
+	}
+	for i := range guessed {
+		if v := st.Text[guessed[i].From:guessed[i].To]; strings.ContainsAny(v, "'$") { // no number
+			text = strings.ReplaceAll(text, v, gone)
+		}
+	}
+	return text, canonical
 }
 
 // hides gives the parameters of a command that are not written.

@@ -146,3 +146,55 @@ func TestRC18Blank(t *testing.T) {
 		t.Errorf("%v %s", err, said())
 	}
 }
+
+// TestRC18Guesses: of what is allowed the values that are compared with what is
+// masked are not written down, wherever they stand, and all others are. How many
+// there were is.
+func TestRC18Guesses(t *testing.T) {
+	g, out := newGate(t, &guard{name: "a", may: all, answer: func(*abi.Command) (*abi.Verdict, error) {
+		return &abi.Verdict{Decision: abi.Allow, Protect: found(abi.MaskNull, "")}, nil
+	}})
+	s := open(t, g)
+	text := "select 'needle', 7, 33 from c where ssn in ('needle', 33, $2) and id = $1"
+	at := func(v string, param int) abi.Guess {
+		i := strings.LastIndex(text, v)
+		return abi.Guess{From: i, To: i + len(v), Forwarded: "'" + strings.Trim(v, "'") + "'", Param: param}
+	}
+	looked := &abi.Statement{Protocol: "postgres", Text: text, Canonical: "select 'needle' , 7 , 33 from c where ssn = any ( array [ ('needle'::text), ('33'::text), ($2::text) ] ) and id = $1",
+		Operations: []abi.Operation{read(compared(true))}, Guesses: 3, Guessed: []abi.Guess{at("'needle'", 0), at("33", 0), {Forwarded: "$2", Param: 2}}}
+	executed := &abi.Statement{Protocol: "postgres", Text: "execute p('needle', 7)", Canonical: "execute p ( 'needle' , 7 )", Operations: []abi.Operation{read(compared(true))}, Guesses: 1}
+	params := []abi.Param{{Value: []byte("nine")}, {Value: []byte("needle")}}
+	for _, c := range []*abi.Command{{Phase: abi.Prepare, Statement: looked}, {Phase: abi.Execute, Statement: looked, Params: params}, {Phase: abi.Execute, Statement: executed, Params: params}} {
+		ex, err := s.Submit(t.Context(), c, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := ex.Done(t.Context(), Outcome{State: Completed}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ex, ok := s.TrySubmit(&abi.Command{Phase: abi.Execute, Statement: looked, Params: params})
+	if !ok {
+		t.Fatal("it is judged anew")
+	}
+	if err := ex.Done(t.Context(), Outcome{State: Completed}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(nil); err != nil {
+		t.Fatal(err)
+	}
+	said := ""
+	for _, e := range out.log {
+		switch e.Kind {
+		case EventText:
+			said += fmt.Sprintln(e.Text, "|", e.Canonical)
+		case EventCommand, EventClose:
+			said += fmt.Sprintln(e.Name, e.Phase, e.Params, e.Guesses)
+		}
+	}
+	const want = "select '[redacted]', 7, 33 from c where ssn in ('[redacted]', '[redacted]', $2) and id = $1 | select '[redacted]' , 7 , 33 from c where ssn = any ( array [ ('[redacted]'::text), ('[redacted]'::text), ($2::text) ] ) and id = $1\n" +
+		"command prepare [] 0\ncommand execute [\"nine\" [redacted]] 3\nexecute p('[redacted]', 0) | execute p ( '[redacted]' , 0 )\ncommand execute [[redacted] [redacted]] 1\ncommand execute [\"nine\" [redacted]] 3\nclose  [] 7\n"
+	if said != want {
+		t.Errorf("\n%s, not\n%s", said, want)
+	}
+}

@@ -31,6 +31,7 @@ type Session struct {
 	seq       uint64 // of the last command
 	spoke     uint64 // the last command when something came outside of commands
 	denied    uint64
+	guesses   uint64           // values that masked columns were compared with
 	wrote     bool             // an open transaction has writes that no COMMIT has settled
 	earlier   []*abi.Statement // those writes
 	open      *Exchange        // the open exchanges, newest first

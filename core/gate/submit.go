@@ -102,6 +102,9 @@ func (s *Session) exchange(gen *Generation, c *abi.Command, v *abi.Verdict, p *p
 		e.after.before = e
 	}
 	s.open = e
+	if c.Phase == abi.Execute {
+		s.guesses += uint64(c.Statement.Guesses)
+	}
 	return e
 }
 
@@ -197,7 +200,7 @@ func (s *Session) submit(ctx context.Context, gen *Generation, c *abi.Command, h
 		return nil, &Denied{Decision: verdict.Decision, Guard: guard, Reason: verdict.Reason}
 	}
 	s.note(c)
-	j := &judged{generation: gen.Number, verdict: verdict, guarded: guarded, record: record, hidden: text.hidden}
+	j := &judged{generation: gen.Number, verdict: verdict, guarded: guarded, record: record, hidden: text.hides(c)}
 	if verdict.CacheFor > 0 {
 		j.until = now.Add(time.Duration(verdict.CacheFor) * time.Second)
 	}

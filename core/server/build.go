@@ -122,7 +122,7 @@ func plan(c *config.Config) (*gate.Generation, *catalog.Catalog, error) {
 		if len(t.Resources) > 0 && known[t.Resources[0]].Protocol == "ssh" { // they are all of one protocol
 			task.Options = &sshproto.TaskOptions{CommandShell: t.CommandShell}
 		} else {
-			o := &postgres.TaskOptions{StatementTimeout: t.Timeout, Introspect: t.Introspect, Channels: t.Channels, Masked: t.Masked()}
+			o := &postgres.TaskOptions{StatementTimeout: t.Timeout, Introspect: t.Introspect, Channels: t.Channels, Masked: t.Masked(), Filter: postgres.Filter(t.Filtered())}
 			if t.Blind {
 				o.Blind = postgres.Blind(t.Protects(), t.Reads)
 			}

@@ -36,6 +36,9 @@ func (l *live) mask(t *catalog.Task, m *catalog.Mask) {
 			} else if _, err := mask.Express(m.Rule, s.Class(c.Type), s.TypeName(c.Type), "v"); err != nil && t.Blind {
 				fault("%s is of type %s in %s, and the task is blind: %v", m.Name(), typeName(s, c.Type), name, err)
 			}
+			if m.Filter && s.Compared(c.Type) == nil {
+				fault("%s is of type %s in %s, which `filter: eq` is not for: it is for text, integers, numeric, dates, timestamps, uuid and domains over them", m.Name(), typeName(s, c.Type), name)
+			}
 			l.kin(t, m, s, r)
 		}
 	}

@@ -46,6 +46,10 @@ type analyzer struct {
 	inside     int32              // the query or change of this statement, 0 for none
 	blind      []abi.Protect      // the masks that the text has been given
 	shaded     map[*schema.Relation]map[string]*abi.Protect
+	guesses    map[int32]bool // values that masked columns are compared with, by their tokens
+	guessed    []abi.Guess    // and where they stand
+	unasked    int            // how many of them wait for an EXECUTE
+	keeping    bool           // what is read is kept, or its text is
 }
 
 // maxViews bounds views within views.
@@ -66,7 +70,7 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 	if err != nil {
 		return nil, &Error{Code: "54001", Message: err.Error(), Offset: -1}
 	}
-	a := &analyzer{c: c, g: c.Grammar, t: t, ops: map[opKey]*operation{}, work: new(int), shows: map[string]*column{}}
+	a := &analyzer{c: c, g: c.Grammar, t: t, ops: map[opKey]*operation{}, work: new(int), shows: map[string]*column{}, guesses: map[int32]bool{}}
 	a.searching(c.SearchPath)
 	an = &Analysis{Statement: &abi.Statement{Protocol: "postgres", Text: text}}
 	defer func() {
@@ -132,7 +136,8 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 	st := an.Statement
 	st.Canonical = strings.Join(whole, " ; ")
 	st.Operations, st.Outputs = a.finish(), a.outputs
-	st.Kin, st.Blind = a.kin(st), a.blind
+	st.Kin, st.Blind, st.Guesses = a.kin(st), a.blind, len(a.guesses)-a.unasked
+	st.Guessed = a.guessed
 	if an.Named() {
 		st.Incomplete = unresolved
 	}

@@ -133,6 +133,8 @@ func (a *analyzer) createTableAs(n int32) []schema.Name {
 
 // keep reads a query whose rows, or whose text, are kept.
 func (a *analyzer) keep(q int32) {
+	a.keeping = true
+	defer func() { a.keeping = false }()
 	for _, c := range a.query(nil, q) {
 		a.use(c, abi.UseComputed)
 	}

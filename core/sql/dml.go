@@ -327,7 +327,7 @@ func (a *analyzer) where(s *scope, n int32, r *schema.Relation, mine *origin, op
 	if e == 0 {
 		a.refuse("WHERE CURRENT OF")
 	}
-	a.expr(s, e, abi.UseCondition)
+	a.restrict(s, e)
 	if a.tautology(s, e) {
 		return
 	}
@@ -337,8 +337,11 @@ func (a *analyzer) where(s *scope, n int32, r *schema.Relation, mine *origin, op
 	if !a.keyed(r, a.find(a.kid(n, "relation_expr_opt_alias"), "ONLY") != 0, k.fixed) {
 		return
 	}
-	if op.Attrs |= abi.WhereKey; a.via == "" {
-		a.edits = append(a.edits, k.edits...)
+	op.Attrs |= abi.WhereKey
+	for _, e := range k.edits {
+		if a.via == "" && !a.edited(e) {
+			a.edits = append(a.edits, e)
+		}
 	}
 }
 

@@ -79,11 +79,7 @@ func (a *analyzer) one(n int32, t *schema.Type, k *key) bool {
 			n = a.kid(n, "a_expr")
 		case name == "c_expr" && len(r) == 3 && r[1] == "PARAM" && a.empty(a.kid(n, "opt_indirection")):
 			from := a.t.Nodes[n].From
-			as := *t
-			if as.Name == (schema.Name{Namespace: "pg_catalog", Name: "varchar"}) {
-				as.Name.Name = "text" // which is what the server takes it for
-			}
-			k.edits = append(k.edits, edit{from, from + 1, "(" + a.t.Text[a.t.Tokens[from].Start:a.t.Tokens[from].End] + "::" + quoteIdent(as.Name.Namespace) + "." + quoteIdent(as.Name.Name) + ")"})
+			k.edits = append(k.edits, edit{from, from + 1, "(" + a.t.Text[a.t.Tokens[from].Start:a.t.Tokens[from].End] + "::" + castName(t) + ")"})
 			return true
 		case name == "a_expr" && a.kid(n, "TYPECAST") != 0, name == "func_expr_common_subexpr" && r[1] == "CAST":
 			if !sameKind(a.text(a.kid(n, "Typename")), t) {
@@ -100,6 +96,16 @@ func (a *analyzer) one(n int32, t *schema.Type, k *key) bool {
 			return false
 		}
 	}
+}
+
+// castName names a type as a cast to it does: varchar is text, which is what the
+// server takes it for.
+func castName(t *schema.Type) string {
+	name := t.Name
+	if name == (schema.Name{Namespace: "pg_catalog", Name: "varchar"}) {
+		name.Name = "text"
+	}
+	return quoteIdent(name.Namespace) + "." + quoteIdent(name.Name)
 }
 
 // sameKind says whether a type, as a text names it, is t or holds no other

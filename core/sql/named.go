@@ -27,7 +27,10 @@ func (a *analyzer) named(n int32) (Part, bool) {
 				a.typeName(t)
 			}
 		}
-		return Part{Kind: Prepare, Name: a.ident(a.kid(n, "name")), Inner: a.inner(a.kid(n, "PreparableStmt"))}, true
+		before := len(a.guesses)
+		p := Part{Kind: Prepare, Name: a.ident(a.kid(n, "name")), Inner: a.inner(a.kid(n, "PreparableStmt"))}
+		a.unasked += len(a.guesses) - before
+		return p, true
 	case "DeclareCursorStmt":
 		hold := a.kid(n, "opt_hold")
 		return Part{Kind: Declare, Name: a.cursorName(n), Hold: !a.empty(hold) && a.kid(hold, "WITH") != 0, Inner: a.inner(a.kid(n, "SelectStmt"))}, true
@@ -258,6 +261,9 @@ func (an *Analysis) Resolve(names Names) (*Analysis, error) {
 				st.Kin[name] = kin
 			}
 			st.Blind = append(slices.Clip(st.Blind), in.Statement.Blind...)
+			if p.Kind == Execute && in.Statement.Guesses > 0 { // its arguments are, or may be
+				st.Guesses, st.Guessed = st.Guesses+in.Statement.Guesses, nil
+			}
 			for _, op := range in.Statement.Operations {
 				op.Statement = i
 				if why := untold(op.Columns, &op, st.Blind); why != "" && p.Explain != Runs {

@@ -354,7 +354,7 @@ func (a *analyzer) selectList(parent *scope, n int32) ([]column, *scope) {
 		defer a.expr(s, w, abi.UseOrder)
 	}
 	if w := a.kid(n, "where_clause"); !a.empty(w) {
-		a.expr(s, a.kid(w, "a_expr"), abi.UseCondition)
+		a.restrict(s, a.kid(w, "a_expr"))
 		a.condition(s, a.kid(w, "a_expr"))
 	}
 	var cols []column

@@ -218,7 +218,7 @@ func (a *analyzer) use(c column, u abi.Use) {
 		u = abi.UseComputed
 	}
 	for _, s := range c.computed {
-		a.read(s, u)
+		a.read(s, u&^filtered)
 	}
 }
 
@@ -293,7 +293,12 @@ type operation struct {
 }
 
 func (o *operation) add(column string, u abi.Use) {
+	filter := u&filtered != 0
+	u &^= filtered
 	if i, ok := o.at[column]; ok {
+		if c := &o.Columns[i]; u&abi.UseCondition != 0 {
+			c.Filter = filter && (c.Filter || c.Use&abi.UseCondition == 0)
+		}
 		o.Columns[i].Use |= u
 		return
 	}
@@ -301,7 +306,7 @@ func (o *operation) add(column string, u abi.Use) {
 		o.at = map[string]int{}
 	}
 	o.at[column] = len(o.Columns)
-	o.Columns = append(o.Columns, abi.Column{Name: column, Use: u})
+	o.Columns = append(o.Columns, abi.Column{Name: column, Use: u, Filter: filter})
 }
 
 type opKey struct {

@@ -26,6 +26,7 @@ type Context struct {
 	Extensions []string               // whose types and immutable functions any text may use, as the server's own
 	Settings   func(name string) bool // further settings that the task may change; nil has none
 	Blind      *Blind                 // what a task that is blind sees of relations; nil sees them as they are
+	Filter     *Filter                // masked columns that may be compared with values; nil has none
 
 	StatementTimeout time.Duration // the task's limit, 0 where it has none
 }

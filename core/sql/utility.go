@@ -256,9 +256,10 @@ func (a *analyzer) explain(n int32) Part {
 }
 
 // measured are the columns of what EXPLAIN explains: it shows none of them, and
-// how wide they are.
+// how wide they are and how often a value comes.
 func measured(columns []abi.Column) {
 	for i := range columns {
+		columns[i].Filter = false
 		if c := &columns[i]; c.Use&abi.UseCopied != 0 {
 			c.Use = c.Use&^abi.UseCopied | abi.UseComputed
 		}

@@ -296,7 +296,7 @@ func (r *resolved) beyond(under *sql.Context, st *abi.Statement, part int) strin
 // understood: then its catalog alone has spoken.
 func (r *resolved) otherwise(under *sql.Context, st *abi.Statement, part int, known named) string {
 	plain := *under
-	plain.SearchPath, plain.Login, plain.Anywhere, plain.Blind = []string{}, nil, false, nil // its masks stand in the text
+	plain.SearchPath, plain.Login, plain.Anywhere, plain.Blind, plain.Filter = []string{}, nil, false, nil, nil // its masks stand in the text
 	again, err := sql.Analyze(&plain, r.text)
 	if err != nil || again.Statement.Incomplete != "" || len(again.Parts) != 1 {
 		return ""

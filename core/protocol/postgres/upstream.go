@@ -28,6 +28,7 @@ type TaskOptions struct {
 	Channels         []string     // those whose payloads the task may see
 	Masked           []abi.Source // what it masks: while one of them is not there, the task is closed
 	Blind            *sql.Blind   // what texts of a task that is blind see, as Blind makes it
+	Filter           *sql.Filter  // masked columns that texts may compare with values, as Filter makes it
 }
 
 // Blind makes what texts of a task that is blind see: the columns that it lists,
@@ -37,6 +38,9 @@ func Blind(masks []abi.Protect, lists func(relation []string, column string) boo
 		return mask.Express(mask.Rule{Kind: p.Kind, Arg: p.Arg, Nulls: p.Nulls}, c, typ, value)
 	})
 }
+
+// Filter makes what texts may compare with values, of columns that are masked.
+func Filter(columns []abi.Source) *sql.Filter { return sql.NewFilter(columns) }
 
 // ResourceOptions is what a gate.Resource carries for this protocol in Options.
 type ResourceOptions struct {

@@ -37,6 +37,28 @@ func (s *Schema) Class(oid OID) abi.Class {
 	return abi.ClassOther
 }
 
+// Compared gives the type as which a masked column may be compared with a value
+// that a text names (`filter: eq`), nil where it may not: of a domain what it is
+// made of. A bool or an enumeration is known by one comparison, and where equality
+// is not that of what is shown (floats, JSON) nothing would be said by it.
+func (s *Schema) Compared(oid OID) *Type {
+	t := s.Types[oid]
+	for range 64 {
+		if t == nil || t.Kind != 'd' {
+			break
+		}
+		t = s.Types[t.Base]
+	}
+	if t == nil || t.OID == 19 { // name, which cuts what it is given
+		return nil
+	}
+	switch s.Class(t.OID) {
+	case abi.ClassText, abi.ClassInt2, abi.ClassInt4, abi.ClassInt8, abi.ClassNumeric, abi.ClassDate, abi.ClassTimestamp, abi.ClassTimestampTZ, abi.ClassUUID:
+		return t
+	}
+	return nil
+}
+
 // TypeName gives the name of a type as a text can have it, of a domain that of
 // what it is made of; it is empty where the type is not known.
 func (s *Schema) TypeName(oid OID) string {
