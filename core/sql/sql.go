@@ -26,6 +26,7 @@ type Context struct {
 	Extensions []string               // whose types and immutable functions any text may use, as the server's own
 	Settings   func(name string) bool // further settings that the task may change; nil has none
 	Blind      *Blind                 // what a task that is blind sees of relations; nil sees them as they are
+	Listed     *Listing               // what a task with introspection is told of; nil is all
 
 	StatementTimeout time.Duration // the task's limit, 0 where it has none
 }
@@ -35,6 +36,7 @@ type Analysis struct {
 	Statement *abi.Statement // operations and outputs of all parts, and the canonical text
 	Parts     []Part         // one for each statement of the text, none for an empty one
 	Params    int            // highest $n
+	Beneath   bool           // it reaches relations that a task which sees what it lists is not told of
 }
 
 // Part is what a protocol has to know of one statement to keep its own state.

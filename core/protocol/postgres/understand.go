@@ -47,6 +47,7 @@ type textKey struct {
 	timeout    time.Duration
 	types      string     // of parameters, where the server is asked what the text reads
 	blind      *sql.Blind // of one generation
+	listed     *sql.Listing
 }
 
 const (
@@ -61,14 +62,14 @@ func (c *conn) understand(text string, path []string) (*sql.Analysis, error) {
 	if task == nil || resource == nil {
 		return nil, &gate.Denied{Guard: "gate", Reason: abi.Reason{Code: "gate.no-task", Message: "the task is gone"}}
 	}
-	introspect, timeout, blind := reads(task)
+	o := reads(task)
 	s, err := c.schema(c.session.Context())
 	if err != nil {
 		return nil, err
 	}
 	c.known = reading{s.Version, task, resource, c.names.moved}
 	extensions := c.extensions()
-	key := textKey{text, introspect, pathKey(path, c.names.moved) + "\x00\x00" + pathKey(c.names.login, false) + "\x00\x00" + strings.Join(extensions, "\x00"), timeout, "", blind}
+	key := textKey{text, o.Introspect, pathKey(path, c.names.moved) + "\x00\x00" + pathKey(c.names.login, false) + "\x00\x00" + strings.Join(extensions, "\x00"), o.StatementTimeout, "", o.Blind, o.Listed}
 	if c.probes {
 		key.types = string(c.types)
 	}
@@ -103,11 +104,11 @@ func (c *conn) understand(text string, path []string) (*sql.Analysis, error) {
 }
 
 // reads is what a task says of how texts are read.
-func reads(t *gate.Task) (introspect bool, timeout time.Duration, blind *sql.Blind) {
+func reads(t *gate.Task) *TaskOptions {
 	if o, ok := taskOptions(t); ok {
-		return o.Introspect, o.StatementTimeout, o.Blind
+		return o
 	}
-	return false, 0, nil
+	return &TaskOptions{}
 }
 
 // context is what a text is read under.
@@ -117,8 +118,8 @@ func (c *conn) context(path []string, s *schema.Schema) (*sql.Context, error) {
 		return nil, &sql.Error{Code: "0A000", Message: err.Error(), Offset: -1}
 	}
 	_, task := c.session.Resource()
-	introspect, timeout, blind := reads(task)
-	return &sql.Context{Schema: s, Grammar: g, SearchPath: path, Login: c.names.login, Anywhere: c.names.moved, Made: c.inside.made, Introspect: introspect, Extensions: c.extensions(), StatementTimeout: timeout, Blind: blind}, nil
+	o := reads(task)
+	return &sql.Context{Schema: s, Grammar: g, SearchPath: path, Login: c.names.login, Anywhere: c.names.moved, Made: c.inside.made, Introspect: o.Introspect, Extensions: c.extensions(), StatementTimeout: o.StatementTimeout, Blind: o.Blind, Listed: o.Listed}, nil
 }
 
 // extensions are those that the resource accepts.

@@ -28,6 +28,7 @@ type TaskOptions struct {
 	Channels         []string     // those whose payloads the task may see
 	Masked           []abi.Source // what it masks: while one of them is not there, the task is closed
 	Blind            *sql.Blind   // what texts of a task that is blind see, as Blind makes it
+	Listed           *sql.Listing // what it is told of, where that is not all
 }
 
 // Blind makes what texts of a task that is blind see: the columns that it lists,
@@ -36,6 +37,12 @@ func Blind(masks []abi.Protect, lists func(relation []string, column string) boo
 	return sql.NewBlind(masks, lists, func(p *abi.Protect, c abi.Class, typ, value string) (string, error) {
 		return mask.Express(mask.Rule{Kind: p.Kind, Arg: p.Arg, Nulls: p.Nulls}, c, typ, value)
 	})
+}
+
+// Listing makes what a task with `introspect: listed` is told of: the relations and
+// functions that it lists.
+func Listing(lists func(kind string, object []string) bool) *sql.Listing {
+	return sql.NewListing(lists)
 }
 
 // ResourceOptions is what a gate.Resource carries for this protocol in Options.
