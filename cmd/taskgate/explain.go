@@ -276,7 +276,7 @@ func analyzed(ctx context.Context, r *gate.Resource, t *gate.Task, extensions []
 	opt, _ := t.Options.(*postgres.TaskOptions)
 	where := &sql.Context{Schema: s, Grammar: g, Extensions: extensions}
 	if opt != nil {
-		where.Introspect, where.StatementTimeout, where.Blind, where.Filter = opt.Introspect, opt.StatementTimeout, opt.Blind, opt.Filter
+		where.Introspect, where.StatementTimeout, where.Blind, where.Filter, where.Listed = opt.Introspect, opt.StatementTimeout, opt.Blind, opt.Filter, opt.Listed
 	}
 	a, err := sql.Analyze(where, text)
 	if err == nil {

@@ -47,6 +47,7 @@ type Task struct {
 	Rows        int64
 	Timeout     time.Duration
 	Introspect  bool
+	Listed      bool // introspection tells of what the rules name alone
 	ShowErrors  bool
 	Settings    []string
 	Channels    []string // those that it may listen to, whose payloads it sees
@@ -246,7 +247,7 @@ func (c *Catalog) task(path string, n strict.Node) *Task {
 			}
 		},
 		"login":       func(v strict.Node) { t.Login, t.login = v.String(), v },
-		"introspect":  func(v strict.Node) { t.Introspect, seen["introspect"] = v.Bool(), v },
+		"introspect":  func(v strict.Node) { t.introspect(v); seen["introspect"] = v },
 		"show_errors": func(v strict.Node) { t.ShowErrors, seen["show_errors"] = v.Bool(), v },
 		"settings":    func(v strict.Node) { t.Settings, seen["settings"] = v.Strings(), v },
 		"limits": func(v strict.Node) {
@@ -324,6 +325,7 @@ func (c *Catalog) task(path string, n strict.Node) *Task {
 		t.mask(masks)
 	}
 	t.protocols(seen)
+	t.listing(seen)
 	return t
 }
 
@@ -573,7 +575,7 @@ func (t *Task) compiled() *policy.Task {
 
 // Digest is over all that a task's file says but its description.
 func (t *Task) Digest() string {
-	b, err := json.Marshal([]any{t.compiled(), t.Resources, t.Groups, t.Login, t.Session, t.Introspect})
+	b, err := json.Marshal([]any{t.compiled(), t.Resources, t.Groups, t.Login, t.Session, t.Introspect, t.Listed})
 	if err != nil {
 		return ""
 	}

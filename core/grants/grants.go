@@ -72,6 +72,9 @@ func Of(t *catalog.Task, resource, role string, s *sql.Context) *Grants {
 	if !t.Introspect {
 		c.open("introspect: false: the role reads the names in the system catalogs")
 	}
+	if t.Listed {
+		c.open("introspect: listed: the role reads the names of all tables in the system catalogs")
+	}
 	if !t.ShowErrors {
 		c.open("show_errors: false: the server's errors print rows")
 	}

@@ -123,6 +123,9 @@ func plan(c *config.Config) (*gate.Generation, *catalog.Catalog, error) {
 			task.Options = &sshproto.TaskOptions{CommandShell: t.CommandShell}
 		} else {
 			o := &postgres.TaskOptions{StatementTimeout: t.Timeout, Introspect: t.Introspect, Channels: t.Channels, Masked: t.Masked(), Filter: postgres.Filter(t.Filtered())}
+			if t.Listed {
+				o.Listed = postgres.Listing(t.Lists)
+			}
 			if t.Blind {
 				o.Blind = postgres.Blind(t.Protects(), t.Reads)
 			}

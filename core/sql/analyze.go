@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 
@@ -50,6 +51,7 @@ type analyzer struct {
 	guessed    []abi.Guess    // and where they stand
 	unasked    int            // how many of them wait for an EXECUTE
 	keeping    bool           // what is read is kept, or its text is
+	printing   map[int32]bool // expressions that are printed, under a listing
 }
 
 // maxViews bounds views within views.
@@ -77,9 +79,14 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 		switch f := recover().(type) {
 		case nil:
 		case *Error:
-			an, err = nil, f
+			if an, err = nil, f; f.Offset < 0 && a.reaches() { // of another text
+				err = &Error{Code: "42501", Message: Unseen, Offset: -1}
+			}
 		case refuse:
 			an.Parts, an.Statement.Incomplete = nil, string(f)
+			if a.reaches() {
+				an.Statement.Incomplete = Unseen
+			}
 			an.Statement.Operations = a.finish()
 		default: // a fault of the analysis is a refusal, never a pass
 			an.Parts, an.Statement.Incomplete = nil, fmt.Sprintf("the analysis failed: %v", f)
@@ -131,6 +138,9 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 		an.Parts = append(an.Parts, part)
 		a.follow(&part)
 		a.statement++
+	}
+	if an.Beneath = a.reaches(); an.Beneath && slices.ContainsFunc(an.Parts, func(p Part) bool { return p.Kind == ExplainPlan || p.Kind == ExplainAnalyze }) {
+		a.refuse("EXPLAIN, which names what is read")
 	}
 	an.Params = a.params
 	st := an.Statement
@@ -248,6 +258,7 @@ func (a *analyzer) top(n int32) Part {
 		if p, ok := a.movesPath(n); ok {
 			return p
 		}
+		a.printed(n)
 		cols := a.query(nil, n)
 		a.output(cols)
 		a.inside = n

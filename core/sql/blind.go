@@ -195,7 +195,7 @@ func (a *analyzer) veilRange(n int32, v *veiled, alias bool) {
 // unqualify forwards the name of a column of a veiled relation without its
 // schema, under which the subselect is not known.
 func (a *analyzer) unqualify(n int32, o *origin, names int) {
-	if o.veil == nil || names != 3 || a.via != "" {
+	if o.veil == nil && !o.sifted || names != 3 || a.via != "" {
 		return
 	}
 	from := a.t.Nodes[n].From
@@ -209,6 +209,9 @@ func (a *analyzer) unqualify(n int32, o *origin, names int) {
 func (a *analyzer) clear(o *origin, what string) {
 	if o.veil != nil {
 		a.refuse("%s of %s, which this task sees through a subselect that masks (blind)", what, o.veil.relation.Name.Name)
+	}
+	if o.sifted {
+		a.refuse("%s of %s, of which this task sees what it lists", what, o.relation.Name.Name)
 	}
 }
 

@@ -139,6 +139,9 @@ func GivenType(c *Context, oid schema.OID) bool {
 	if t != nil && t.OID >= firstUser && t.Category == 'A' && t.Element != 0 {
 		oid = t.Element
 	}
+	if c.Listed != nil && (identity(c.Schema, oid, 0) || t != nil && oid >= firstUser && a.typeByName(t.Name) == nil) {
+		return false
+	}
 	if oid < firstUser {
 		return true
 	}

@@ -15,6 +15,12 @@ type edit struct {
 // null says whether it puts a NULL in place of what may hold data.
 func (e edit) null() bool { return strings.HasPrefix(e.text, "(NULL::") }
 
+// lookup says whether it puts a query in the place of an expression, which the
+// server would call otherwise.
+func (e edit) lookup() bool {
+	return strings.HasPrefix(e.text, "(SELECT ") || strings.HasPrefix(e.text, `"pg_catalog"."unnest"(`)
+}
+
 // quoteIdent gives an identifier in double quotes.
 func quoteIdent(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
 

@@ -35,6 +35,9 @@ func (a *analyzer) expr(s *scope, n int32, u abi.Use) {
 		a.operatorToken(a.g.Names[a.token(n).Kind], a.token(n).Value)
 		return
 	}
+	if a.cast(s, n, u) {
+		return
+	}
 	switch name := a.name(n); name {
 	case "columnref":
 		a.use(a.reference(s, n), u)
@@ -197,6 +200,11 @@ func (a *analyzer) function(n int32, within int) {
 		args = -1 // an array of them, or by name: every number of arguments counts
 	}
 	accept := a.settingCall(n, parts)
+	if a.asked(n, parts, a.list(a.kid(n, "func_arg_list"), "func_arg_expr")) {
+		accept = func(f *schema.Function) bool {
+			return f.System && f.Name.Name == parts[len(parts)-1] && (tells(f) || a.accepts(f))
+		}
+	}
 	if a.keysOnly(n, parts) {
 		accept = func(f *schema.Function) bool { return f.System && f.Name.Name == "pg_get_constraintdef" }
 	}
@@ -234,10 +242,11 @@ func (a *analyzer) candidates(n int32, parts []string, args int, accept func(*sc
 			continue
 		}
 		exact = true
-		if a.accepts(f) || accept != nil && accept(f) {
+		if accept != nil && accept(f) {
 			continue
 		}
-		if a.c.Introspect && tells(f) {
+		if a.accepts(f) || a.c.Introspect && tells(f) {
+			a.untellable(f)
 			continue
 		}
 		a.other(abi.Operation{Verb: "call", Kind: abi.KindFunction, Object: f.Name.Parts(), Via: a.via, Effect: abi.EffectWrite, Value: f.SourceHash})
@@ -257,7 +266,14 @@ func (a *analyzer) searched(namespace string) bool {
 }
 
 func (a *analyzer) typeNamed(parts []string) bool {
-	return len(parts) == 1 && a.c.Schema.TypeByName[schema.Name{Namespace: "pg_catalog", Name: parts[0]}] != nil
+	if len(parts) != 1 {
+		return false
+	}
+	t := a.c.Schema.TypeByName[schema.Name{Namespace: "pg_catalog", Name: parts[0]}]
+	if t != nil && a.seeing() != nil && identity(a.c.Schema, t.OID, 0) {
+		a.refuse("a call of %s, which is a cast: write it as one", parts[0])
+	}
+	return t != nil
 }
 
 // operators judges the operators that a qual_Op and its like name.
@@ -383,12 +399,15 @@ func (a *analyzer) typeOf(n, from, to int32) {
 	switch len(parts) {
 	case 1:
 		for _, ns := range append([]string{"pg_catalog"}, a.path...) {
-			if t = a.c.Schema.TypeByName[schema.Name{Namespace: ns, Name: parts[0]}]; t != nil {
+			if t = a.typeByName(schema.Name{Namespace: ns, Name: parts[0]}); t != nil {
 				break
 			}
 		}
 	case 2:
-		t = a.c.Schema.TypeByName[schema.Name{Namespace: parts[0], Name: parts[1]}]
+		t = a.typeByName(schema.Name{Namespace: parts[0], Name: parts[1]})
+	}
+	if t != nil && a.seeing() != nil && identity(a.c.Schema, t.OID, 0) {
+		a.refuse("the type %s other than in a cast", t.Name.Name)
 	}
 	if t == nil {
 		a.fail("42704", n, "type %q does not exist", strings.Join(parts, "."))

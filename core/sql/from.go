@@ -187,6 +187,7 @@ func (a *analyzer) rangeVar(s *scope, n int32, alias string, names []string) *or
 		a.veilRange(n, v, alias != "")
 	} else {
 		o.read = a.touch("select", r, a.via, abi.EffectRead)
+		a.sift(n, o, alias != "")
 	}
 	o.columns = rename(o.columns, names)
 	o.read.refs++

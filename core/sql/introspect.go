@@ -99,6 +99,15 @@ func (s source) hides() bool {
 	return !ok || hidden[s.column]
 }
 
+// hides says it of a text's task: what gives away other relations is hidden from
+// one that is told of what it lists alone.
+func (a *analyzer) hides(s source) bool {
+	if s.hides() {
+		return true
+	}
+	return a.c.Listed != nil && s.relation.System && (a.identified(s) || s.column == "partdefid")
+}
+
 // null writes a NULL of a type in place of a node, in the text that is forwarded.
 func (a *analyzer) null(n int32, namespace, typ string) column {
 	if a.via == "" {
@@ -143,9 +152,13 @@ func (a *analyzer) keysOnly(n int32, parts []string) bool {
 	if parts[len(parts)-1] != "pg_get_constraintdef" || !a.c.Introspect || a.via != "" || len(args) == 0 || len(a.rule(args[0])) != 2 || a.kid(n, "VARIADIC") != 0 {
 		return false
 	}
+	seen := ""
+	if v := a.seeing(); v != nil {
+		seen = ` AND ` + v.relation(`"k"."conrelid"`) + ` AND ("k"."confrelid"` + is + noName + ` OR ` + v.relation(`"k"."confrelid"`) + `)`
+	}
 	at := a.t.Nodes[args[0]]
 	a.edits = append(a.edits, edit{at.From, at.From, `(SELECT "k"."oid" FROM (SELECT CAST((`},
-		edit{at.To, at.To, `) AS "pg_catalog"."oid") AS "o") "x", "pg_catalog"."pg_constraint" "k" WHERE "k"."oid" OPERATOR("pg_catalog".=) "x"."o" AND "k"."contype" OPERATOR("pg_catalog".=) ANY ('{p,u,f}'::"pg_catalog"."char"[]))`})
+		edit{at.To, at.To, `) AS "pg_catalog"."oid") AS "o") "x", "pg_catalog"."pg_constraint" "k" WHERE "k"."oid" OPERATOR("pg_catalog".=) "x"."o" AND "k"."contype" OPERATOR("pg_catalog".=) ANY ('{p,u,f}'::"pg_catalog"."char"[])` + seen + `)`})
 	return true
 }
 
@@ -164,11 +177,11 @@ func (a *analyzer) nulledColumn(n int32, c column) (column, bool) {
 // hidden says whether a column is one that a task with introspection reads as
 // NULL.
 func (a *analyzer) hidden(c column) bool {
-	return len(c.copies) == 1 && a.c.Introspect && c.copies[0].hides()
+	return len(c.copies) == 1 && a.c.Introspect && a.hides(c.copies[0])
 }
 
 func (a *analyzer) typeOfColumn(s source) schema.Name {
-	if c := s.relation.Column(s.column); c != nil {
+	if c := s.relation.Column(s.column); c != nil && !a.identified(s) {
 		if t := a.c.Schema.Types[c.Type]; t != nil {
 			return t.Name
 		}
@@ -197,7 +210,7 @@ func (a *analyzer) spelled(n int32, cols []column) []column {
 			cols[i] = column{name: c.name, other: true}
 		case o == nil:
 			text += name
-		case o.schema != "":
+		case o.schema != "" && !o.sifted:
 			text += quoteIdent(o.schema) + "." + quoteIdent(o.alias) + "." + name
 		default:
 			text += quoteIdent(o.alias) + "." + name

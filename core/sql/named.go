@@ -65,6 +65,7 @@ func (a *analyzer) cursorName(n int32) string { return a.ident(a.find(n, "cursor
 // of its own, which is what is judged again when the name is used.
 func (a *analyzer) inner(n int32) *Analysis {
 	outputs := len(a.outputs)
+	a.printed(n)
 	a.output(a.query(nil, n))
 	a.outputs = a.outputs[:outputs]
 	from, to := a.t.Tokens[a.t.Nodes[n].From].Start, a.t.Tokens[a.t.Nodes[n].To-1].End
@@ -204,7 +205,7 @@ func (an *Analysis) Resolve(names Names) (*Analysis, error) {
 		return an, nil
 	}
 	st := *an.Statement
-	out := &Analysis{Statement: &st, Parts: slices.Clone(an.Parts), Params: an.Params}
+	out := &Analysis{Statement: &st, Parts: slices.Clone(an.Parts), Params: an.Params, Beneath: an.Beneath}
 	if st.Incomplete == unresolved {
 		st.Incomplete = ""
 	}
@@ -253,6 +254,9 @@ func (an *Analysis) Resolve(names Names) (*Analysis, error) {
 		if in != nil {
 			p.Writes, p.Rows = in.Parts[0].Writes, p.Explain != Runs || p.Rows && in.Parts[0].Rows
 			p.Nested = in.Parts[0].Nested
+			if out.Beneath = out.Beneath || in.Beneath; in.Beneath && p.Explain != Runs {
+				st.Incomplete = Unseen
+			}
 			p.Plain = p.Plain && in.Parts[0].Plain
 			for name, kin := range in.Statement.Kin {
 				if st.Kin == nil {

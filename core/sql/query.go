@@ -426,7 +426,7 @@ func (a *analyzer) targets(s *scope, list int32, lazy bool) (cols []column) {
 			var sure bool
 			c.name, sure = a.figure(first)
 			c.vague = !sure
-			if len(a.edits) > before && slices.ContainsFunc(a.edits[before:], edit.null) { // the server would call it by its type
+			if len(a.edits) > before && slices.ContainsFunc(a.edits[before:], func(e edit) bool { return e.null() || a.c.Listed != nil && e.lookup() }) { // the server would call it by its type
 				at := a.t.Nodes[el].To
 				a.edits = append(a.edits, edit{at, at, "AS " + quoteIdent(c.name)})
 			}

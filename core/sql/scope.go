@@ -43,6 +43,7 @@ type origin struct {
 	read     *operation       // that reads the relation
 	under    []*origin        // what a subquery or a JOIN with an alias is made of
 	veil     *veiled          // through which it is read; then it has no relation
+	sifted   bool             // it is a system relation, read through a subselect
 }
 
 // find gives the columns of that name. Every table has system columns.
@@ -146,6 +147,8 @@ func (a *analyzer) lookup(s *scope, n int32, names []string) column {
 			a.fail("42702", n, "column reference %q is ambiguous", col)
 		case len(found) == 1:
 			switch a.unqualify(n, where, len(names)); {
+			case a.stranger(where, col), where.sifted && systemColumns[col]:
+				a.refuse("the system column %s of %s, which this task is not told", col, where.alias)
 			case !found[0].unsure:
 			case qualifier == "":
 				a.certain(s, where, col)
@@ -226,8 +229,11 @@ func (a *analyzer) read(s source, u abi.Use) {
 	if u&^abi.UseCopied != 0 {
 		a.computable(s)
 	}
-	if s.hides() {
+	if a.hides(s) {
 		a.refuse("the column %s of %s may hold data", s.column, s.relation.Name.Name)
+	}
+	if a.identified(s) {
+		a.refuse("the column %s of %s, whose values are names of what the database has", s.column, s.relation.Name.Name)
 	}
 	a.mark(s, u)
 }
@@ -397,10 +403,10 @@ func (a *analyzer) relation(n int32) *schema.Relation {
 	names := a.qualified(n, "a table name")
 	var r *schema.Relation
 	if len(names) == 2 {
-		r = a.c.Schema.RelationByName[schema.Name{Namespace: names[0], Name: names[1]}]
+		r = a.relationByName(schema.Name{Namespace: names[0], Name: names[1]})
 	} else {
 		for _, ns := range append([]string{"pg_catalog"}, a.path...) {
-			if r = a.c.Schema.RelationByName[schema.Name{Namespace: ns, Name: names[0]}]; r != nil {
+			if r = a.relationByName(schema.Name{Namespace: ns, Name: names[0]}); r != nil {
 				break
 			}
 		}

@@ -27,6 +27,7 @@ type Context struct {
 	Settings   func(name string) bool // further settings that the task may change; nil has none
 	Blind      *Blind                 // what a task that is blind sees of relations; nil sees them as they are
 	Filter     *Filter                // masked columns that may be compared with values; nil has none
+	Listed     *Listing               // what a task with introspection is told of; nil is all
 
 	StatementTimeout time.Duration // the task's limit, 0 where it has none
 }
@@ -36,6 +37,7 @@ type Analysis struct {
 	Statement *abi.Statement // operations and outputs of all parts, and the canonical text
 	Parts     []Part         // one for each statement of the text, none for an empty one
 	Params    int            // highest $n
+	Beneath   bool           // it reaches relations that a task which sees what it lists is not told of
 }
 
 // Part is what a protocol has to know of one statement to keep its own state.

@@ -11,6 +11,7 @@ import (
 func (a *analyzer) funcTable(s *scope, n int32) *origin {
 	ft := a.kid(n, "func_table")
 	o := &origin{}
+	a.ancestors(n)
 	var names []string
 	defs := int32(0)
 	if al := a.kid(n, "func_alias_clause"); !a.empty(al) {

@@ -76,15 +76,17 @@ func (c *conn) parse(ctx context.Context, m []byte, body cursor) error {
 func (c *conn) givenTypes(types []byte) error {
 	for i := 0; i+4 <= len(types); i += 4 {
 		oid := binary.BigEndian.Uint32(types[i:])
-		if oid < 16384 { // the server's own
+		_, task := c.session.Resource()
+		listed := reads(task).Listed
+		if oid < 16384 && listed == nil { // the server's own
 			continue
 		}
 		s, err := c.schema(c.session.Context())
 		if err != nil {
 			return err
 		}
-		if !sql.GivenType(&sql.Context{Schema: s, Extensions: c.extensions()}, oid) {
-			return &sql.Error{Code: "42501", Message: fmt.Sprintf("the type of parameter $%d is made by users, and its functions could run anything", i/4+1), Hint: "leave the type to the server", Offset: -1}
+		if !sql.GivenType(&sql.Context{Schema: s, Extensions: c.extensions(), Listed: listed}, oid) {
+			return &sql.Error{Code: "42501", Message: fmt.Sprintf("the type of parameter $%d is made by users, or names what the database has", i/4+1), Hint: "leave the type to the server", Offset: -1}
 		}
 	}
 	return nil

@@ -42,6 +42,22 @@ var errLeft = fmt.Errorf("the client has left: %w", errGoodbye)
 // command anew: what was approved is what it still means after that. Where spool
 // is set, errSpool comes instead of a hold.
 func (c *conn) submit(ctx context.Context, cmd *abi.Command, a *sql.Analysis, spool bool, again func() (*sql.Analysis, error)) (*gate.Exchange, error) {
+	ex, err := c.submitted(ctx, cmd, a, spool, again)
+	return ex, unseen(a, err)
+}
+
+// unseen takes out of a refusal what its task is not told of.
+func unseen(a *sql.Analysis, err error) error {
+	var d *gate.Denied
+	if !a.Beneath || !errors.As(err, &d) {
+		return err
+	}
+	blank := *d
+	blank.Reason = abi.Reason{Code: d.Reason.Code, Message: sql.Unseen, Hint: "whoever keeps the task sees in the records what it is"}
+	return &blank
+}
+
+func (c *conn) submitted(ctx context.Context, cmd *abi.Command, a *sql.Analysis, spool bool, again func() (*sql.Analysis, error)) (*gate.Exchange, error) {
 	if ex, ok := c.session.TrySubmit(cmd); ok {
 		return ex, nil
 	}

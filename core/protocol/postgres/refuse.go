@@ -116,7 +116,7 @@ func (c *conn) cut(kind byte, body []byte, ex *gate.Exchange, st *abi.Statement)
 	if len(e.Code) != 5 {
 		e.Code = "XX000"
 	}
-	c.secret.add(ex, st)
+	c.reached(ex, st)
 	show := ex != nil && ex.Verdict() != nil && ex.Verdict().ShowErrors && !c.secret.reached
 	out := pgproto3.ErrorResponse{Severity: e.Severity, SeverityUnlocalized: e.SeverityUnlocalized, Code: e.Code}
 	switch {
@@ -125,11 +125,11 @@ func (c *conn) cut(kind byte, body []byte, ex *gate.Exchange, st *abi.Statement)
 	case kind == 'E' && c.secret.oneCode && e.Code[:2] == "23":
 		out.Code = "23000"
 		out.Message = sentence(out.Code)
-	case kind == 'E' && e.Code[:2] == "42" && !c.secret.called && !called(st) && !(c.secret.reached && st.Writes()):
+	case kind == 'E' && e.Code[:2] == "42" && !c.secret.beneath && !c.secret.called && !called(st) && !(c.secret.reached && st.Writes()):
 		out.Message, out.Hint = e.Message, e.Hint
 	default:
 		out.Message = sentence(e.Code)
-		if !c.secret.called && !called(st) && knows(st, e.SchemaName, e.TableName) { // RAISE can give them any
+		if !c.secret.beneath && !c.secret.called && !called(st) && knows(st, e.SchemaName, e.TableName) { // RAISE can give them any
 			out.SchemaName, out.TableName, out.ColumnName, out.ConstraintName = e.SchemaName, e.TableName, e.ColumnName, e.ConstraintName
 			if e.ConstraintName != "" {
 				out.Message += fmt.Sprintf(" %q", e.ConstraintName)
@@ -154,6 +154,16 @@ type secret struct {
 	reached bool // what is protected
 	oneCode bool // integrity violations have to look alike
 	called  bool // a function ran that may say anything
+	beneath bool // what its task is not told of
+}
+
+// reached notes what a statement has reached.
+func (c *conn) reached(ex *gate.Exchange, st *abi.Statement) {
+	c.secret.add(ex, st)
+	if _, task := c.session.Resource(); !c.secret.beneath && st != nil && reads(task).Listed != nil {
+		s := c.judging()
+		c.secret.beneath = s == nil || reads(task).Listed.Reaches(s, st.Operations)
+	}
 }
 
 func (s *secret) add(ex *gate.Exchange, st *abi.Statement) {

@@ -232,6 +232,7 @@ func (c *conn) answer(ctx context.Context, kind byte, m []byte) error {
 	}
 	if e.analysis != nil {
 		c.secret.add(e.exchange, e.analysis.Statement)
+		c.secret.beneath = c.secret.beneath || e.analysis.Beneath
 	}
 	if err := c.drifted(ctx, e); err != nil {
 		return err

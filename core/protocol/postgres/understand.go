@@ -45,9 +45,10 @@ type textKey struct {
 	introspect bool
 	path       string
 	timeout    time.Duration
-	types      string      // of parameters, where the server is asked what the text reads
-	blind      *sql.Blind  // of one generation, and so is filter
-	filter     *sql.Filter //
+	types      string       // of parameters, where the server is asked what the text reads
+	blind      *sql.Blind   // of one generation, and so are filter and listed
+	filter     *sql.Filter  //
+	listed     *sql.Listing //
 }
 
 const (
@@ -62,14 +63,14 @@ func (c *conn) understand(text string, path []string) (*sql.Analysis, error) {
 	if task == nil || resource == nil {
 		return nil, &gate.Denied{Guard: "gate", Reason: abi.Reason{Code: "gate.no-task", Message: "the task is gone"}}
 	}
-	reads := reads(task)
+	o := reads(task)
 	s, err := c.schema(c.session.Context())
 	if err != nil {
 		return nil, err
 	}
 	c.known = reading{s.Version, task, resource, c.names.moved}
 	extensions := c.extensions()
-	key := textKey{text, reads.Introspect, pathKey(path, c.names.moved) + "\x00\x00" + pathKey(c.names.login, false) + "\x00\x00" + strings.Join(extensions, "\x00"), reads.StatementTimeout, "", reads.Blind, reads.Filter}
+	key := textKey{text, o.Introspect, pathKey(path, c.names.moved) + "\x00\x00" + pathKey(c.names.login, false) + "\x00\x00" + strings.Join(extensions, "\x00"), o.StatementTimeout, "", o.Blind, o.Filter, o.Listed}
 	if c.probes {
 		key.types = string(c.types)
 	}
@@ -118,8 +119,8 @@ func (c *conn) context(path []string, s *schema.Schema) (*sql.Context, error) {
 		return nil, &sql.Error{Code: "0A000", Message: err.Error(), Offset: -1}
 	}
 	_, task := c.session.Resource()
-	reads := reads(task)
-	return &sql.Context{Schema: s, Grammar: g, SearchPath: path, Login: c.names.login, Anywhere: c.names.moved, Made: c.inside.made, Introspect: reads.Introspect, Extensions: c.extensions(), StatementTimeout: reads.StatementTimeout, Blind: reads.Blind, Filter: reads.Filter}, nil
+	o := reads(task)
+	return &sql.Context{Schema: s, Grammar: g, SearchPath: path, Login: c.names.login, Anywhere: c.names.moved, Made: c.inside.made, Introspect: o.Introspect, Extensions: c.extensions(), StatementTimeout: o.StatementTimeout, Blind: o.Blind, Filter: o.Filter, Listed: o.Listed}, nil
 }
 
 // extensions are those that the resource accepts.

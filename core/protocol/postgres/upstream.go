@@ -29,6 +29,7 @@ type TaskOptions struct {
 	Masked           []abi.Source // what it masks: while one of them is not there, the task is closed
 	Blind            *sql.Blind   // what texts of a task that is blind see, as Blind makes it
 	Filter           *sql.Filter  // masked columns that texts may compare with values, as Filter makes it
+	Listed           *sql.Listing // what it is told of, where that is not all
 }
 
 // Blind makes what texts of a task that is blind see: the columns that it lists,
@@ -41,6 +42,12 @@ func Blind(masks []abi.Protect, lists func(relation []string, column string) boo
 
 // Filter makes what texts may compare with values, of columns that are masked.
 func Filter(columns []abi.Source) *sql.Filter { return sql.NewFilter(columns) }
+
+// Listing makes what a task with `introspect: listed` is told of: the relations and
+// functions that it lists.
+func Listing(lists func(kind string, object []string) bool) *sql.Listing {
+	return sql.NewListing(lists)
+}
 
 // ResourceOptions is what a gate.Resource carries for this protocol in Options.
 type ResourceOptions struct {

@@ -1,0 +1,52 @@
+package catalog
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/strict"
+)
+
+// introspect reads how much of the system catalogs a task is told.
+func (t *Task) introspect(v strict.Node) {
+	if v.IsText() {
+		t.Introspect, t.Listed = true, v.One("listed") == "listed"
+		return
+	}
+	t.Introspect = v.Bool()
+}
+
+// listing refuses what would tell a task of relations that it does not list, where
+// it is not to be told.
+func (t *Task) listing(seen map[string]strict.Node) {
+	if !t.Listed {
+		return
+	}
+	n := seen["introspect"]
+	if t.ShowErrors {
+		n.Fault("introspect: listed hides the names of what is not listed, and show_errors: true shows texts in which they are: have one of them")
+	}
+	for i := range t.Rules {
+		if len(t.Rules[i].In) > 0 {
+			n.Fault("introspect: listed hides what is not listed, and whoever changes tables (%s) finds out what is there: have one of them", t.Rules[i].At)
+			return
+		}
+	}
+}
+
+// Lists says whether a rule names a relation or a function.
+func (t *Task) Lists(kind string, object []string) bool {
+	name := strings.Join(object, ".")
+	for i := range t.Rules {
+		r := &t.Rules[i]
+		if kind == abi.KindFunction {
+			if slices.Contains(r.Functions, name) {
+				return true
+			}
+		} else if slices.Contains(r.Tables, name) || slices.Contains(r.Effects, name) {
+			return true
+		}
+	}
+	return false
+}
