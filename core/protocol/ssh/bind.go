@@ -162,7 +162,7 @@ func (c *conn) tellAny(lines ...string) {
 	}
 	c.mu.Unlock()
 	if any != nil {
-		any.say(lines...)
+		any.mention(lines...)
 	}
 }
 
@@ -174,7 +174,7 @@ func (ch *channel) lendAgent(ctx context.Context) (bool, error) {
 	st := ch.c.operation("forward agent", abi.Operation{Verb: "forward", Kind: abi.KindAgent, Effect: abi.EffectWrite})
 	ex, err := ch.c.submit(ctx, st, "", nil)
 	if lines, ok := refusal(err); ok {
-		ch.say(lines...)
+		ch.mention(lines...)
 		return false, nil
 	}
 	if err != nil || ch.agent != nil {
@@ -197,7 +197,7 @@ func (ch *channel) lendX11(ctx context.Context, payload []byte) (bool, error) {
 	st := ch.c.operation("forward x11", abi.Operation{Verb: "forward", Kind: abi.KindX11, Effect: abi.EffectWrite})
 	ex, err := ch.c.submit(ctx, st, "", nil)
 	if lines, ok := refusal(err); ok {
-		ch.say(lines...)
+		ch.mention(lines...)
 		return false, nil
 	}
 	if err != nil {

@@ -38,7 +38,12 @@ type channel struct {
 	host    ssh.Channel             // of the command, while it runs
 	tap     *tap                    // of it
 	size    func(columns, rows int) // is told the terminal's size, of a line editor
+	sizing  bool                    // it is being told
+	unsaid  []string                // lines for the client that are not written yet
 }
+
+// maxUnsaid bounds those: more are not said to who reads none of them.
+const maxUnsaid = 32
 
 // terminal is what a client has in front of it.
 type terminal struct {
@@ -98,6 +103,7 @@ func (c *conn) takeSession(ctx context.Context, nc ssh.NewChannel) error {
 	_ = client.Close()
 	for range reqs { // whatever broke the loop: the connection must not wait for it
 	}
+	ch.input.end()
 	close(ch.gone)
 	ch.work.Wait()
 	ch.unused(ctx)
@@ -126,19 +132,37 @@ func (ch *channel) unused(ctx context.Context) {
 	}
 }
 
-// say writes a line of the gateway's own to the client's standard error.
+// say writes lines of the gateway's own to the client's standard error, behind
+// those that are not written yet. It waits while the client does not read.
 func (ch *channel) say(lines ...string) {
-	var b []byte
-	for _, l := range lines {
-		b = append(append(b, "taskgate: "...), readable(l)...)
-		if ch.terminal() {
-			b = append(b, '\r')
-		}
-		b = append(b, '\n')
-	}
 	ch.telling.Lock()
 	defer ch.telling.Unlock()
+	ch.mu.Lock()
+	lines, ch.unsaid = append(ch.unsaid, lines...), nil
+	end := "\n"
+	if ch.pty != nil {
+		end = "\r\n"
+	}
+	ch.mu.Unlock()
+	var b []byte
+	for _, l := range lines {
+		b = append(append(append(b, "taskgate: "...), readable(l)...), end...)
+	}
 	_, _ = ch.client.Stderr().Write(b) // a client that does not read has left
+}
+
+// mention is say for whoever answers the client's requests, and must not wait: as
+// long as one is not answered, the library reads nothing of the whole connection,
+// its end neither.
+func (ch *channel) mention(lines ...string) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if len(ch.unsaid) >= maxUnsaid {
+		return
+	}
+	if ch.unsaid = append(ch.unsaid, lines...); len(ch.unsaid) == len(lines) {
+		ch.c.goes(func() error { ch.say(); return nil })
+	}
 }
 
 func (ch *channel) terminal() bool {
@@ -230,12 +254,16 @@ func (ch *channel) resize(ctx context.Context, payload []byte) (bool, error) {
 	same := t.columns == m.Columns && t.rows == m.Rows
 	t.columns, t.rows, t.width, t.height = m.Columns, m.Rows, m.Width, m.Height
 	t.clamp()
-	now, host, tap, size := *t, ch.host, ch.tap, ch.size
-	ch.mu.Unlock()
-	if size != nil {
-		size(max(int(now.columns), 20), max(int(now.rows), 2))
+	now, host, tap := *t, ch.host, ch.tap
+	if ch.size != nil {
+		if !ch.sizing { // which waits while it writes, and so may last
+			ch.sizing = true
+			ch.c.goes(ch.fit)
+		}
+		ch.mu.Unlock()
 		return true, nil
 	}
+	ch.mu.Unlock()
 	if same || host == nil {
 		return true, nil
 	}
@@ -251,6 +279,22 @@ func (ch *channel) resize(ctx context.Context, payload []byte) (bool, error) {
 	}
 	_, err := host.SendRequest("window-change", false, b)
 	return true, ignoreGone(err)
+}
+
+// fit tells a line editor the terminal's size until it has heard the last.
+func (ch *channel) fit() error {
+	for last := (terminal{}); ; {
+		ch.mu.Lock()
+		now, size := *ch.pty, ch.size
+		if now == last {
+			ch.sizing = false
+			ch.mu.Unlock()
+			return nil
+		}
+		ch.mu.Unlock()
+		size(max(int(now.columns), 20), max(int(now.rows), 2))
+		last = now
+	}
 }
 
 // signals that RFC 4254 names, and a break.
@@ -277,24 +321,23 @@ func (ch *channel) signal(ctx context.Context, name string) (bool, error) {
 	st := ch.c.operation("signal "+name, abi.Operation{Verb: "signal", Kind: abi.KindSignal, Object: []string{name}, Effect: abi.EffectWrite})
 	ex, err := ch.c.submit(ctx, st, "", nil)
 	if lines, ok := refusal(err); ok {
-		ch.say(lines...)
+		ch.mention(lines...)
 		return false, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	ok := true
-	if name == "BREAK" {
-		ok, err = host.SendRequest("break", true, []byte{0, 0, 0, 0})
+	if name == "BREAK" { // whose answer may not come
+		_, err = host.SendRequest("break", false, []byte{0, 0, 0, 0})
 	} else {
 		_, err = host.SendRequest("signal", false, ssh.Marshal(struct{ Name string }{name}))
 	}
 	o := gate.Outcome{State: gate.Completed}
-	if err != nil || !ok {
+	if err != nil {
 		o.State = gate.Failed
 	}
 	if e := ex.Done(ctx, o); e != nil {
 		return false, e
 	}
-	return ok && err == nil, nil
+	return err == nil, nil
 }

@@ -60,7 +60,7 @@ func (k *typed) take(b []byte) {
 		k.kept, b = k.kept[:0], b[i+1:]
 	}
 	for len(k.kept)+len(b) > maxAhead {
-		if k.stop != nil {
+		if k.stop != nil || k.ended {
 			return
 		}
 		k.moved.Wait()
@@ -84,6 +84,14 @@ func (k *typed) Read(b []byte) (int, error) {
 		return 0, io.EOF
 	}
 	return n, nil
+}
+
+// end lets nothing wait for the line editor any more.
+func (k *typed) end() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.ended = true
+	k.moved.Broadcast()
 }
 
 func (k *typed) runs(stop context.CancelCauseFunc) {
@@ -114,6 +122,7 @@ func (ch *channel) commands(ctx context.Context) error {
 	}
 	k := &typed{ch: ch}
 	k.moved = sync.NewCond(&k.mu)
+	defer k.end()
 	ch.goes(k.read)
 	t := term.NewTerminal(struct {
 		io.Reader

@@ -140,7 +140,7 @@ func (c *conn) over(why error) {
 			open = append(open, ch)
 		}
 		c.mu.Unlock()
-		late := time.AfterFunc(lastWrite, func() { c.client.Close() })
+		late := time.AfterFunc(lastWrite, c.hangUp) // whoever waits for one of the two waits no longer
 		var telling sync.WaitGroup
 		for _, ch := range open { // one that does not read keeps the others from nothing
 			telling.Go(func() {
@@ -223,15 +223,18 @@ func (c *conn) submit(ctx context.Context, st *abi.Statement, bound string, hold
 	return c.session.Submit(ctx, cmd, hold)
 }
 
-// globals answers what the client asks of the connection as a whole, in order.
+// globals answers what the client asks of the connection as a whole, in order, and
+// takes all of it: the library reads on only behind that.
 func (c *conn) globals(ctx context.Context, reqs <-chan *ssh.Request) error {
 	for r := range reqs {
 		ok, answer, err := c.global(ctx, r)
-		if err != nil {
-			return err
+		if err == nil {
+			err = ignoreGone(r.Reply(ok, answer))
 		}
-		if err := r.Reply(ok, answer); err != nil {
-			return ignoreGone(err)
+		if err != nil {
+			c.goes(func() error { return err })
+			for range reqs {
+			}
 		}
 	}
 	return nil

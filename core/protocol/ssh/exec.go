@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -158,6 +159,7 @@ func (ch *channel) exit(code uint32) {
 // send tells the client how its command ended, and that nothing follows: after
 // the last byte of both outputs, or OpenSSH would lose the exit status.
 func (s exitStatus) send(ch *channel) {
+	ch.say()
 	if s.kind != "" {
 		_, _ = ch.client.SendRequest(s.kind, false, s.payload)
 	}
@@ -223,7 +225,7 @@ func (ch *channel) execute(ctx context.Context, cmd *command, ex *gate.Exchange)
 		return exitStatus{}, err
 	}
 	t.apart = ex.MasksText() && cmd.terminal != nil
-	host, reqs, err := ch.start(ctx, cmd, ex.MasksText())
+	host, says, err := ch.start(ctx, cmd, ex.MasksText())
 	if err != nil {
 		return exitStatus{}, err
 	}
@@ -274,22 +276,12 @@ func (ch *channel) execute(ctx context.Context, cmd *command, ex *gate.Exchange)
 			_ = host.CloseWrite()
 		}
 	}
-	for open := true; open && ctx.Err() == nil; {
-		select {
-		case <-ctx.Done():
-		case r, ok := <-reqs:
-			if open = ok; !ok {
-				break
-			}
-			if s, ok := readStatus(r); ok && status.kind == "" {
-				status = s
-			}
-			_ = r.Reply(false, nil)
-		}
-	}
-	if ctx.Err() == nil {
+	select {
+	case <-ctx.Done():
+	case <-says.over:
 		outputs.Wait()
 	}
+	status = says.status()
 	if status.kind == "" && ctx.Err() == nil && !there(ch.c.host) { // why it says nothing, the end of the session tells
 		<-ctx.Done()
 	}
@@ -300,7 +292,6 @@ func (ch *channel) execute(ctx context.Context, cmd *command, ex *gate.Exchange)
 	}
 	if ctx.Err() != nil { // the host may say nothing more for as long as the program runs
 		_ = host.Close()
-		ch.discard(reqs)
 		return exitStatus{}, context.Cause(ctx)
 	}
 	return status, nil
@@ -315,14 +306,34 @@ func cut(why error) gate.Outcome {
 	return gate.Outcome{State: gate.Lost}
 }
 
-// discard takes what the host still asks of a channel that is over.
-func (ch *channel) discard(reqs <-chan *ssh.Request) {
+// saying is what a host says of a program beside its output.
+type saying struct {
+	over chan struct{} // closed once it says no more
+	last atomic.Pointer[exitStatus]
+}
+
+func (s *saying) status() exitStatus {
+	if e := s.last.Load(); e != nil {
+		return *e
+	}
+	return exitStatus{}
+}
+
+// hear takes all of it, from the beginning on: the library reads on only behind
+// that.
+func (ch *channel) hear(reqs <-chan *ssh.Request) *saying {
+	s := &saying{over: make(chan struct{})}
 	ch.goes(func() error {
+		defer close(s.over)
 		for r := range reqs {
+			if e, ok := readStatus(r); ok {
+				s.last.CompareAndSwap(nil, &e) // the first counts
+			}
 			_ = r.Reply(false, nil)
 		}
 		return nil
 	})
+	return s
 }
 
 // size is the terminal's, at this moment. The caller holds the channel's mu.
@@ -346,7 +357,7 @@ func (s stderr) Write(b []byte) (int, error) {
 // start opens a channel at the host and has it begin the command there, in the
 // surroundings that were judged. Where its text is masked it has no terminal: one
 // makes programs break lines and colour words, which no mask could foresee.
-func (ch *channel) start(ctx context.Context, cmd *command, masks bool) (ssh.Channel, <-chan *ssh.Request, error) {
+func (ch *channel) start(ctx context.Context, cmd *command, masks bool) (ssh.Channel, *saying, error) {
 	conn, err := ch.c.there(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -355,9 +366,9 @@ func (ch *channel) start(ctx context.Context, cmd *command, masks bool) (ssh.Cha
 	if err != nil {
 		return nil, nil, &said{line: "the host opens no session", cause: err}
 	}
-	fail := func(line string, err error) (ssh.Channel, <-chan *ssh.Request, error) {
+	says := ch.hear(reqs)
+	fail := func(line string, err error) (ssh.Channel, *saying, error) {
 		_ = host.Close()
-		ch.discard(reqs)
 		return nil, nil, &said{line: line, cause: err}
 	}
 	for i := range ch.env {
@@ -402,7 +413,7 @@ func (ch *channel) start(ctx context.Context, cmd *command, masks bool) (ssh.Cha
 	if err != nil || !ok {
 		return fail("the host does not run it", err)
 	}
-	return host, reqs, nil
+	return host, says, nil
 }
 
 // stop ends the command that runs, for what a limit or the recording says.

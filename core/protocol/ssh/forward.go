@@ -152,6 +152,7 @@ func (c *conn) join(ctx context.Context, t *tap, client ssh.Channel, creqs <-cha
 	var why stopping
 	var sent, got int64
 	end := func() { _ = client.Close(); _ = host.Close() }
+	defer context.AfterFunc(ctx, end)() // what is under way in it does not outlast its session
 	side := func(f func() error) <-chan struct{} {
 		done := make(chan struct{})
 		both.Go(func() {

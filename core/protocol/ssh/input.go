@@ -176,6 +176,16 @@ func (in *input) drop(host ssh.Channel, apart bool) {
 	}
 }
 
+// end lets nobody wait any more to keep what comes: it was for nothing.
+func (in *input) end() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.state == inputWaits {
+		in.state, in.told, in.kept = inputDropped, true, nil
+	}
+	in.moved.Broadcast()
+}
+
 // spool reads all of the input, as far as people can be shown it. More than that
 // is a stream.
 func (in *input) spool(ctx context.Context) (abi.Input, error) {
