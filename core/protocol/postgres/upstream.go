@@ -43,7 +43,6 @@ func Blind(masks []abi.Protect, lists func(relation []string, column string) boo
 // Filter makes what texts may compare with values, of columns that are masked.
 func Filter(columns []abi.Source) *sql.Filter { return sql.NewFilter(columns) }
 
-
 // Listing makes what a task with `introspect: listed` is told of: the relations and
 // functions that it lists.
 func Listing(lists func(kind string, object []string) bool) *sql.Listing {
