@@ -115,10 +115,7 @@ func explainCommand() *cobra.Command {
 				say("blind", b)
 			}
 			for _, f := range out.Filters {
-				say("filter", "compares "+f+" with values, and so tells whether they are right")
-			}
-			if out.Guesses > 0 {
-				say("guesses", fmt.Sprint(out.Guesses))
+				say("filter", fmt.Sprintf("compares %s with values, %d of them, and so tells of each whether it is right", f, out.Guesses))
 			}
 			if out.Oracle {
 				say("oracle", "a constraint may tell of a masked column, as the task accepts")
