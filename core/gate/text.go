@@ -80,21 +80,28 @@ func (e *Exchange) Text(ctx context.Context) *mask.Text {
 	return t
 }
 
-// Hides asks the guards, with nothing done or written down, whether what a
-// statement would answer is masked as text. What they would not just allow counts
-// as masked: it is for what an answer tells beside what was asked.
-func (s *Session) Hides(ctx context.Context, st *abi.Statement) bool {
+// Would asks the guards about a statement, with nothing done or written down, and
+// whether what it would answer is masked as text.
+func (s *Session) Would(ctx context.Context, st *abi.Statement) (_ abi.Decision, masked bool) {
 	if s.alive() != nil {
-		return true
+		return abi.Deny, true
 	}
 	gen := s.gate.acquire()
 	if gen == nil {
-		return true
+		return abi.Deny, true
 	}
 	defer gen.release()
 	c := &abi.Command{Phase: abi.Execute, Statement: st, Time: s.gate.now().UnixNano(), Session: s.abi}
 	v, _, _, guarded := s.judge(ctx, gen, c)
-	return v.Decision != abi.Allow || guarded.text()
+	return v.Decision, guarded.text()
+}
+
+// Hides says whether what a statement would answer is masked as text. What the
+// guards would not just allow counts as masked: it is for what an answer tells
+// beside what was asked.
+func (s *Session) Hides(ctx context.Context, st *abi.Statement) bool {
+	d, masked := s.Would(ctx, st)
+	return d != abi.Allow || masked
 }
 
 // countText notes what was masked of the streams.

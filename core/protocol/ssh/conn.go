@@ -13,6 +13,7 @@ import (
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/gate"
+	"github.com/taskgate/taskgate/core/protocol/ssh/sftp"
 )
 
 // The bounds of one connection.
@@ -49,6 +50,8 @@ type conn struct {
 	closed     bool              // no session channel is taken any more
 	bound      map[string]*bound // what the host listens for, by its kind and name
 	back       map[string]*lent  // what the client lends to the host
+
+	room sftp.Room // of all its channels
 }
 
 // errGone is why what is under way ends with its client.

@@ -65,6 +65,8 @@ func (r *relay) do(a *act) error {
 		return r.realpath(a)
 	case a.typ == typeOpen || a.typ == typeOpendir:
 		return r.doOpen(a)
+	case a.attrs.flags&attrSize != 0 && a.attrs.size > 0 && (a.typ == typeSetstat || a.extension == extLsetstat) && r.covered(a.places[0].path):
+		return errPart
 	}
 	x, err := r.judge(a, &abi.Command{Phase: abi.Execute, Statement: r.statement(a)})
 	if err != nil {
@@ -267,6 +269,14 @@ func (r *relay) doOpen(a *act) error {
 	}
 	defer func() { r.mu.Lock(); r.opening--; r.mu.Unlock() }()
 	cmd := &abi.Command{Phase: abi.Execute, Statement: r.statement(a)}
+	if !a.reads() && r.inPlace(a) {
+		if a.flags&flagAppend != 0 {
+			return errPart
+		}
+		if d, _ := r.session.Would(r.ctx, cmd.Statement); d == abi.Allow { // else it is refused, or kept anyway
+			return r.openSpool(a, true)
+		}
+	}
 	unseen := false
 	if a.typ == typeOpen && a.writes() {
 		cmd.Held = func(v *abi.Verdict) error {
@@ -278,7 +288,7 @@ func (r *relay) doOpen(a *act) error {
 	}
 	x, err := r.judge(a, cmd)
 	if errors.Is(err, errSpool) && !unseen {
-		return r.openSpool(a)
+		return r.openSpool(a, false)
 	}
 	if errors.Is(err, errSpool) { // people are told that they see none of it
 		cmd.Held, cmd.Input = nil, abi.Input{Kind: abi.InputStream}

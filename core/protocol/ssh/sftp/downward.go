@@ -162,8 +162,8 @@ func (r *relay) status(q request, code uint32) error {
 	case typeClose:
 		r.mu.Lock()
 		h.over = true
-		r.viewed -= len(h.view)
 		r.mu.Unlock()
+		r.unview(h)
 		h.mu.Lock()
 		h.unclean = code
 		h.mu.Unlock()

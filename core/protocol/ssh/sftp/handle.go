@@ -30,6 +30,7 @@ type handle struct {
 	writes   bool
 	spool    *spool // of one that is not open yet at the host
 	view     []byte // of a file whose content is masked, else nil
+	viewed   int    // bytes of it that are counted
 	looked   int    // entries about which guards were asked; of the host's side
 
 	pending int  // requests that are not answered; with the relay's mu

@@ -237,6 +237,7 @@ type lab struct {
 	dir  string // of the host, in which its server begins
 	host func() (io.ReadWriter, func())
 
+	room  *Room
 	plain bool // what a client sends is relayed as it is
 	told  struct {
 		sync.Mutex
@@ -298,7 +299,7 @@ func (l *lab) serve(t testing.TB, ctx context.Context, client io.ReadWriter) err
 		stop()
 		return err
 	}
-	err = Serve(ctx, s, client, up, Options{Say: func(line string) {
+	err = Serve(ctx, s, client, up, Options{Room: l.room, Say: func(line string) {
 		l.told.Lock()
 		defer l.told.Unlock()
 		l.told.lines = append(l.told.lines, line)

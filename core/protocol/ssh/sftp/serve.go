@@ -13,6 +13,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/gate"
@@ -20,8 +21,12 @@ import (
 
 // Options are what a channel is served with.
 type Options struct {
-	Say func(line string) // tells the person, beside the protocol; may be nil
+	Say  func(line string) // tells the person, beside the protocol; may be nil
+	Room *Room             // of the channel's connection; nil is one of its own
 }
+
+// Room is what all the channels of one connection keep of files, in bytes.
+type Room struct{ viewed, spooled atomic.Int64 }
 
 // relay is one channel.
 type relay struct {
@@ -53,8 +58,9 @@ type relay struct {
 	statements map[string]*abi.Statement
 	began      string // the directory in which the host's server begins
 	held       int
-	spooled    int // bytes
+	spooled    int // bytes, which are in room as well
 	viewed     int // the same
+	room       *Room
 	over       bool
 
 	told    map[string]bool // refusals that the person has read
@@ -76,6 +82,9 @@ var errAnswered = errors.New("sftp: all is answered")
 // is io.EOF's is none.
 func Serve(ctx context.Context, s *gate.Session, client, server io.ReadWriter, o Options) error {
 	r := newRelay(ctx, s, client, server)
+	if o.Room != nil {
+		r.room = o.Room
+	}
 	fromClient, fromServer := make(chan error, 1), make(chan error, 1)
 	go func() { fromClient <- contain(r.fromClient) }()
 	go func() { fromServer <- contain(r.fromServer) }()
@@ -112,7 +121,7 @@ func Serve(ctx context.Context, s *gate.Session, client, server io.ReadWriter, o
 }
 
 func newRelay(ctx context.Context, s *gate.Session, client, server io.ReadWriter) *relay {
-	r := &relay{session: s, handles: map[name]*handle{}, open: map[*running]bool{}, statements: map[string]*abi.Statement{}, told: map[string]bool{}, said: make(chan string, 64), gone: make(chan struct{})}
+	r := &relay{session: s, handles: map[name]*handle{}, open: map[*running]bool{}, statements: map[string]*abi.Statement{}, told: map[string]bool{}, said: make(chan string, 64), gone: make(chan struct{}), room: &Room{}}
 	r.free.L = &r.mu
 	r.ctx, r.fail = context.WithCancelCause(ctx)
 	r.waiting, r.leave = context.WithCancelCause(r.ctx)
@@ -169,6 +178,8 @@ func (r *relay) idle() {
 func (r *relay) stop(why error) error {
 	r.mu.Lock()
 	r.over = true
+	r.room.viewed.Add(-int64(r.viewed))
+	r.room.spooled.Add(-int64(r.spooled))
 	r.free.Broadcast()
 	r.mu.Unlock()
 	r.fail(why)
@@ -196,6 +207,30 @@ func (r *relay) stop(why error) error {
 		err = errors.Join(err, r.drop(h, abi.InputSpooled))
 	}
 	return err
+}
+
+// grow counts n bytes more that are kept, where there is room for them.
+func (r *relay) grow(own *int, all *atomic.Int64, n, most int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.over {
+		return false
+	}
+	if all.Add(int64(n)) > int64(most) {
+		all.Add(-int64(n))
+		return false
+	}
+	*own += n
+	return true
+}
+
+func (r *relay) shrink(own *int, all *atomic.Int64, n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.over {
+		*own -= n
+		all.Add(-int64(n))
+	}
 }
 
 // talk says what the person is to read, beside all else: a client that does not

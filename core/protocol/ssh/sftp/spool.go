@@ -15,7 +15,7 @@ import (
 
 const (
 	maxSpool  = 1 << 20 // bytes of one file
-	maxSpools = 4 << 20 // of a channel's
+	maxSpools = 4 << 20 // of a connection's
 	maxRuns   = 1024    // of bytes that follow one another
 	spoolHead = 4 << 10 // that people are shown
 	writeSize = 32 << 10
@@ -34,14 +34,16 @@ type spool struct {
 	runs   []stretch
 	later  attrs // set before it is closed
 	failed *gate.Denied
+
+	inPlace bool // it is kept so that no part of what is masked is left
 }
 
 // stretch is a piece of data that follows one another.
 type stretch struct{ offset, n uint64 }
 
 // openSpool gives the client a handle to write to.
-func (r *relay) openSpool(a *act) error {
-	h := &handle{running: &running{}, path: a.places[0].path, writes: true, spool: &spool{open: act{typ: a.typ, flags: a.flags, attrs: a.attrs, paths: a.paths, places: a.places}}}
+func (r *relay) openSpool(a *act, inPlace bool) error {
+	h := &handle{running: &running{}, path: a.places[0].path, writes: true, spool: &spool{open: act{typ: a.typ, flags: a.flags, attrs: a.attrs, paths: a.paths, places: a.places}, inPlace: inPlace}}
 	if err := r.enter(h); err != nil {
 		return err
 	}
@@ -60,10 +62,14 @@ func (r *relay) onSpool(h *handle, q request, data []byte) error {
 			answer = plainStatus(nil, q.from, codeOK)
 		}
 	case typeFstat:
-		answer = finish(attrs{flags: attrSize | attrMode, size: sp.size(), mode: 0o100000 | sp.open.attrs.mode&modeBits}.append(begin(nil, typeAttrs, q.from)), 0)
+		is := attrs{flags: attrSize | attrMode, size: sp.size(), mode: 0o100000 | sp.open.attrs.mode&modeBits}
+		if sp.inPlace {
+			is = is.only(attrMode)
+		}
+		answer = finish(is.append(begin(nil, typeAttrs, q.from)), 0)
 	case typeClose:
 	default:
-		err = refused("ssh.spool", "this file is not open at the host before it is approved, and cannot be read", "close it first")
+		err = refused("ssh.spool", "what is written to this file is kept until it is closed, and cannot be read before", "close it first")
 	}
 	h.mu.Unlock()
 	switch {
@@ -82,12 +88,20 @@ func (r *relay) onSpool(h *handle, q request, data []byte) error {
 	return r.begin(&a)
 }
 
+// whole says whether it is all that the file is to hold, as scp has it, which
+// writes in place and then says where it ends.
+func (s *spool) whole() bool {
+	return s.later.flags&attrSize != 0 && (len(s.runs) == 0 || len(s.runs) == 1 && s.runs[0].offset == 0)
+}
+
 func (s *spool) size() (n uint64) {
 	for _, p := range s.runs {
 		n = max(n, p.offset+p.n)
 	}
 	return n
 }
+
+var errLarge = refused("gate.payload", "this needs the approval of other people, who cannot be shown more than 1 MB of what is written", "write less, or have the operator say payload: unseen")
 
 // keep takes a piece of data. What is too much to be shown fails as a whole.
 func (r *relay) keep(s *spool, offset uint64, data []byte) error {
@@ -101,19 +115,17 @@ func (r *relay) keep(s *spool, offset uint64, data []byte) error {
 	if s.later.flags&attrSize != 0 && offset+n > s.later.size { // it was said to end there
 		return hostStatus(codeUnsupported)
 	}
-	r.mu.Lock()
-	full := r.spooled+len(data) > maxSpools
-	if !full {
-		r.spooled += len(data)
-	}
-	r.mu.Unlock()
+	full := !r.grow(&r.spooled, &r.room.spooled, len(data), maxSpools)
 	last := len(s.runs) - 1
 	follows := last >= 0 && s.runs[last].offset+s.runs[last].n == offset
 	if full || len(s.data)+len(data) > maxSpool || !follows && len(s.runs) >= maxRuns {
 		if !full {
 			r.unspool(len(data))
 		}
-		s.failed = refused("gate.payload", "this needs the approval of other people, who cannot be shown more than 1 MB of what is written", "write less, or have the operator say payload: unseen")
+		s.failed = errLarge
+		if s.inPlace {
+			s.failed = errPart
+		}
 		return s.failed
 	}
 	s.data = append(s.data, data...)
@@ -126,9 +138,7 @@ func (r *relay) keep(s *spool, offset uint64, data []byte) error {
 }
 
 func (r *relay) unspool(n int) {
-	r.mu.Lock()
-	r.spooled -= n
-	r.mu.Unlock()
+	r.shrink(&r.spooled, &r.room.spooled, n)
 }
 
 // spoolAttrs takes FSETSTAT of a file that is kept. As for its size it may end
@@ -185,6 +195,12 @@ func (r *relay) closeSpool(a *act) error {
 	defer func() { r.unspool(len(sp.data)) }()
 	if sp.failed != nil {
 		return errors.Join(sp.failed, r.drop(a.spooled, abi.InputStream))
+	}
+	if r.inPlace(a) {
+		if !sp.whole() {
+			return errors.Join(errPart, r.drop(a.spooled, abi.InputSpooled))
+		}
+		a.flags |= flagTrunc
 	}
 	cmd := &abi.Command{Phase: abi.Execute, Statement: r.statement(a)}
 	cmd.Input, cmd.Bound = sp.input(abi.InputSpooled)

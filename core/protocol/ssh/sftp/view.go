@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	maxView  = 64 << 20 // bytes of a channel's views, and of the files behind them
+	maxView  = 64 << 20 // bytes of a connection's views, and of the file behind one
 	readSize = 32 << 10
 	readings = 16 // READs at once
 )
@@ -44,14 +44,11 @@ func (r *relay) readView(h *handle) error {
 		if err := h.mask(text, data, end); err != nil {
 			return err
 		}
-		r.mu.Lock()
-		r.viewed += len(h.view) - had
-		full := r.viewed > maxView || offset > maxView
-		r.mu.Unlock()
-		switch {
-		case full:
+		n := len(h.view) - had
+		if offset > maxView || !r.grow(&r.viewed, &r.room.viewed, n, maxView) {
 			return errView
-		case end:
+		}
+		if h.viewed += n; end {
 			return nil
 		}
 	}
@@ -143,9 +140,7 @@ func (r *relay) onView(h *handle, q request) error {
 
 // unview forgets what a handle's view takes.
 func (r *relay) unview(h *handle) {
-	r.mu.Lock()
-	r.viewed -= len(h.view)
-	r.mu.Unlock()
+	r.shrink(&r.viewed, &r.room.viewed, h.viewed)
 }
 
 // sizeless leaves the size out of what is told of a file that is masked: it is
@@ -160,9 +155,26 @@ func sizeless(body []byte) ([]byte, error) {
 }
 
 // stat is the question what a path has for attributes.
-func stat(path string) *abi.Statement {
-	text := "sftp stat " + show(path)
-	return &abi.Statement{Protocol: "ssh", Text: text, Canonical: text, Fingerprint: "sftp stat", Operations: []abi.Operation{operation("stat", path)}}
+func stat(path string) *abi.Statement { return question("stat", "stat", path) }
+
+func question(words, verb, path string) *abi.Statement {
+	text := "sftp " + words + " " + show(path)
+	return &abi.Statement{Protocol: "ssh", Text: text, Canonical: text, Fingerprint: "sftp " + words, Operations: []abi.Operation{operation(verb, path)}}
+}
+
+// errPart refuses what would leave a part of a file that is masked.
+var errPart = refused("ssh.masked", "what is in this file is masked, and a part of it cannot be changed: what is left could be told no longer from what may be shown", "write the whole of it, as sftp's put does, or remove it first")
+
+// covered says whether a file is masked for who reads it here.
+func (r *relay) covered(path string) bool {
+	d, masked := r.session.Would(r.ctx, question("open read", "read", path))
+	return masked && d != abi.Deny
+}
+
+// inPlace says whether an OPEN leaves what is in a file that is masked for who
+// reads it: with a key written over its value would be shown.
+func (r *relay) inPlace(a *act) bool {
+	return a.typ == typeOpen && a.writes() && a.flags&flagTrunc == 0 && a.flags&(flagCreate|flagExcl) != flagCreate|flagExcl && a.places[0].there && r.covered(a.places[0].path)
 }
 
 // maxEntries bounds the entries of one directory about which guards are asked.

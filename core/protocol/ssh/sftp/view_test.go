@@ -177,15 +177,118 @@ func TestSF09WriteOnly(t *testing.T) {
 	put(t, l.dir+"/b.log", "password=secret\nend")
 	c := l.connect(t)
 	for name, told := range map[string]bool{"a.conf": false, "b.log": true} {
-		for _, flags := range []int{flagWrite, flagWrite | flagAppend, flagWrite | flagCreate} {
+		for _, flags := range []int{flagWrite, flagWrite | flagTrunc, flagWrite | flagCreate} {
+			put(t, l.dir+"/"+name, "password=secret\nend")
 			h := c.open(name, flags)
 			f := fields{b: c.do(typeFstat, h).body}
 			if a := f.attrs(); f.bad || len(f.b) > 0 || (a.flags&attrSize != 0) != told || a.flags&attrMode == 0 {
 				t.Errorf("%s: %+v", name, a)
 			}
 			want(t, "READ", c.do(typeRead, h, uint64(0), 1), "status 3")
-			want(t, "CLOSE", c.do(typeClose, h), "status 0")
+			c.do(typeClose, h)
 		}
+	}
+}
+
+// TestSF09InPlace: who may write a file that is masked, and read it, cannot write
+// over what the mask knows its value by.
+func TestSF09InPlace(t *testing.T) {
+	l := newLab(t, confs)
+	const content = "password=secret\nend\n"
+	c := l.connect(t)
+	part := "status 3 taskgate: denied: what is in this file is masked, and a part of it cannot be changed"
+	write := func(flags int, at uint64, data string, later ...attrs) answer {
+		put(t, l.dir+"/a.conf", content)
+		a := c.do(typeOpen, "a.conf", flags, attrs{})
+		if a.typ != typeHandle {
+			return a
+		}
+		f := fields{b: a.body}
+		h := f.bytes()
+		c.do(typeWrite, h, at, data)
+		for _, x := range later {
+			c.do(typeFsetstat, h, x)
+		}
+		return c.do(typeClose, h)
+	}
+	size := func(n uint64) attrs { return attrs{flags: attrSize, size: n} }
+	for what, a := range map[string]answer{
+		"over the key":              write(flagWrite, 0, "xxxxxxxx"),
+		"a new line before it":      write(flagWrite, 8, "\n"),
+		"with create":               write(flagWrite|flagCreate, 0, "xxxxxxxx"),
+		"and ends it elsewhere":     write(flagWrite|flagCreate, 0, "xxxxxxxx", size(20)),
+		"behind its beginning":      write(flagWrite|flagCreate, 1, "x", size(2)),
+		"behind its end":            write(flagWrite|flagAppend, 0, "x"),
+		"more than is kept":         write(flagWrite, 0, strings.Repeat("x", 200<<10)),
+		"cuts it":                   c.do(typeSetstat, "a.conf", size(9)),
+		"cuts it, whatever it is":   c.do(typeExtended, extLsetstat, "a.conf", size(9)),
+		"to read and write at once": write(flagRead|flagWrite, 0, "xxxxxxxx"),
+	} {
+		if what != "to read and write at once" {
+			want(t, what, a, part)
+		}
+		if got := get(t, l.dir+"/a.conf"); got != content {
+			t.Errorf("%s: it is %q", what, got)
+		}
+	}
+	want(t, "the whole", write(flagWrite|flagCreate, 0, "new", size(3)), "status 0")
+	if got := get(t, l.dir+"/a.conf"); got != "new" {
+		t.Errorf("it is %q", got)
+	}
+	if got := l.ended(); !strings.Contains(strings.Join(got, "\n"), "sftp open write create truncate size=3 "+l.dir+"/a.conf: completed  wrote 3 bytes") {
+		t.Errorf("the log has %q", got)
+	}
+	want(t, "anew", write(flagWrite|flagTrunc, 0, "newer"), "status 0")
+	if got := get(t, l.dir+"/a.conf"); got != "newer" {
+		t.Errorf("it is %q", got)
+	}
+	want(t, "to nothing", c.do(typeSetstat, "a.conf", size(0)), "status 0")
+	put(t, l.dir+"/b.log", content)
+	h := c.open("b.log", flagWrite)
+	want(t, "one that is not masked", c.do(typeWrite, h, uint64(0), "xxxxxxxx"), "status 0")
+
+	// Stock clients write the whole, in their ways.
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	env, local := l.listen(t), t.TempDir()
+	put(t, local+"/short", "short")
+	for what, cmd := range map[string][]string{"put": {"sftp", "-b", "-", "-S", self, "h"}, "scp": {"scp", "-S", self, "short", "h:a.conf"}} {
+		put(t, l.dir+"/a.conf", content)
+		if code, out := run(t, local, env, "put short a.conf\n", cmd...); code != 0 || get(t, l.dir+"/a.conf") != "short" {
+			t.Errorf("%s: %d %s: %q", what, code, out, get(t, l.dir+"/a.conf"))
+		}
+	}
+	put(t, l.dir+"/a.conf", content)
+	if code, out := run(t, local, env, "reput short a.conf\n", "sftp", "-b", "-", "-S", self, "h"); code == 0 || get(t, l.dir+"/a.conf") != content || !strings.Contains(out+l.lines(), "masked") {
+		t.Errorf("reput: %d %s: %q", code, out, get(t, l.dir+"/a.conf"))
+	}
+}
+
+// TestSF09Room: all channels of one connection keep so much together.
+func TestSF09Room(t *testing.T) {
+	l := newLab(t, hides)
+	l.room = &Room{}
+	put(t, l.dir+"/f", strings.Repeat("password=geheim "+strings.Repeat("x", 1000)+"\n", 24<<10))
+	var open [][]byte
+	var last *client
+	for i := range 4 {
+		last = l.connect(t)
+		a := last.do(typeOpen, "f", flagRead, attrs{})
+		if i < 2 && a.typ != typeHandle || i >= 2 && a.code != codeDenied {
+			t.Fatalf("the %dth: %s", i+1, a)
+		}
+		if i == 1 {
+			f := fields{b: a.body}
+			open = append(open, f.bytes())
+			want(t, "CLOSE", last.do(typeClose, open[0]), "status 0")
+			f = fields{b: last.do(typeOpen, "f", flagRead, attrs{}).body}
+			open = append(open, f.bytes())
+		}
+	}
+	if n := l.room.viewed.Load(); n < 40<<20 || n > maxView {
+		t.Errorf("%d bytes are counted", n)
 	}
 }
 
