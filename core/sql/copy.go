@@ -55,7 +55,7 @@ func (a *analyzer) copy(n int32) Part {
 	all := a.columns(r)
 	a.touch("select", r, "", abi.EffectRead).Attrs |= abi.CopyOut
 	var cols []column
-	for _, name := range a.copied(q, r, listed) {
+	for _, name := range a.copied(r, listed) {
 		cols = append(cols, all[slices.IndexFunc(all, func(c column) bool { return c.name == name })])
 	}
 	a.output(cols)
@@ -64,7 +64,7 @@ func (a *analyzer) copy(n int32) Part {
 
 // copied gives the columns of a COPY in its order. Generated ones are copied
 // only where they are listed, if the server lets them.
-func (a *analyzer) copied(q int32, r *schema.Relation, listed []string) []string {
+func (a *analyzer) copied(r *schema.Relation, listed []string) []string {
 	if listed == nil {
 		for _, c := range r.Columns {
 			if c.Generated == 0 {
@@ -74,8 +74,11 @@ func (a *analyzer) copied(q int32, r *schema.Relation, listed []string) []string
 		return listed
 	}
 	for i, name := range listed {
-		if a.known(r, q, name); slices.Contains(listed[:i], name) {
-			a.fail("42701", q, "column %q specified more than once", name)
+		switch {
+		case r.Column(name) == nil:
+			a.failAnywhere("42703", "column %q of relation %q does not exist", name, r.Name.Name)
+		case slices.Contains(listed[:i], name):
+			a.failAnywhere("42701", "column %q specified more than once", name)
 		}
 	}
 	return listed
@@ -88,7 +91,7 @@ func (a *analyzer) copyIn(n, q int32, listed []string) Part {
 	r := a.table(q)
 	op := a.change("insert", r, a.via)
 	op.Attrs |= abi.CopyIn
-	given := a.copied(q, r, listed)
+	given := a.copied(r, listed)
 	cols := make([]column, len(given))
 	for i, name := range given {
 		a.writes(op, r, name)

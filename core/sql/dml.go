@@ -29,7 +29,7 @@ func (a *analyzer) dml(parent *scope, n int32) []column {
 
 // target resolves the table or view that a command writes.
 func (a *analyzer) target(q int32) *schema.Relation {
-	r := a.relation(q)
+	r := a.queried(q)
 	switch {
 	case r.System:
 		a.refuse("writing to a system catalog")

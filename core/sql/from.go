@@ -177,7 +177,7 @@ func (a *analyzer) rangeVar(s *scope, n int32, alias string, names []string) *or
 			return &origin{alias: alias, columns: rename(a.kept(cols), names)}
 		}
 	}
-	r := a.relation(q)
+	r := a.queried(q)
 	if a.c.Blind == nil { // comes before what stands beneath it
 		a.touch("select", r, a.via, abi.EffectRead)
 	}

@@ -3,6 +3,7 @@ package sql
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/sql/schema"
@@ -116,6 +117,11 @@ func (a *analyzer) fail(code string, n int32, format string, args ...any) {
 		offset = int(a.token(n).Start)
 	}
 	panic(&Error{Code: code, Message: fmt.Sprintf(format, args...), Offset: offset})
+}
+
+// failAnywhere is fail where the server does not say at which place.
+func (a *analyzer) failAnywhere(code, format string, args ...any) {
+	panic(&Error{Code: code, Message: fmt.Sprintf(format, args...), Offset: -1})
 }
 
 // lookup resolves a column reference of one to three names.
@@ -398,10 +404,27 @@ func (a *analyzer) qualified(n int32, what string) []string {
 	return names
 }
 
-// relation resolves a name as the server would along the search path.
+// relation resolves a name as the server would along the search path, for a
+// utility: of one that is missing the server does not say where it stands.
 func (a *analyzer) relation(n int32) *schema.Relation {
+	r, missing := a.byName(n)
+	if r == nil {
+		a.failAnywhere("42P01", "%s", missing)
+	}
+	return r
+}
+
+// queried is relation for what queries and changes name.
+func (a *analyzer) queried(n int32) *schema.Relation {
+	r, missing := a.byName(n)
+	if r == nil {
+		a.fail("42P01", n, "%s", missing)
+	}
+	return r
+}
+
+func (a *analyzer) byName(n int32) (r *schema.Relation, missing string) {
 	names := a.qualified(n, "a table name")
-	var r *schema.Relation
 	if len(names) == 2 {
 		r = a.relationByName(schema.Name{Namespace: names[0], Name: names[1]})
 	} else {
@@ -412,15 +435,11 @@ func (a *analyzer) relation(n int32) *schema.Relation {
 		}
 	}
 	if r == nil {
-		label := names[0]
-		if len(names) == 2 {
-			label += "." + names[1]
-		}
-		a.fail("42P01", n, "relation %q does not exist", label)
+		return nil, fmt.Sprintf("relation %q does not exist", strings.Join(names, "."))
 	}
 	if a.via == "" {
 		node := a.t.Nodes[n]
 		a.edits = append(a.edits, edit{node.From, node.To, quoteIdent(r.Name.Namespace) + "." + quoteIdent(r.Name.Name)})
 	}
-	return r
+	return r, ""
 }

@@ -156,11 +156,28 @@ func (c *conn) message(ctx context.Context, kind byte, m []byte) error {
 		}
 		return c.endCopy(m)
 	}
-	if c.spool != nil || c.inCopy() {
+	if c.taking != nil && !c.inCopy() {
+		if err := c.conclude(c.taking); err != nil {
+			return err
+		}
+	}
+	if c.spool != nil || c.taking != nil {
 		if kind == 'S' || kind == 'H' {
 			return nil // the server ignores them as well
 		}
 		return &fatal{code: "08P01", message: fmt.Sprintf("the message %q in the middle of COPY", kind)}
+	}
+	if c.straying() {
+		switch {
+		case kind == 'H':
+			return nil
+		case kind == 'S' && c.inCopy():
+			c.stray(m)
+			return nil
+		}
+		if err := c.afterCopy(); err != nil {
+			return err
+		}
 	}
 	if c.called && (kind == 'Q' || kind == 'P' || kind == 'B' || kind == 'E') {
 		if err := c.readBack(); err != nil {
@@ -184,16 +201,7 @@ func (c *conn) message(ctx context.Context, kind byte, m []byte) error {
 		c.out = append(c.out, m...)
 		return nil
 	case 'S':
-		c.catchUp()
-		if !c.open { // the implicit transaction ends, and its portals with it
-			for name := range c.portals {
-				c.drop(name)
-			}
-		}
-		c.named = c.groupEnds(true) || c.named
-		c.push(entry{kind: 'S', changes: c.named})
-		c.named = false
-		c.group++
+		c.endGroup(entry{kind: 'S'})
 		c.out = append(c.out, m...)
 		return nil
 	case 'F':
@@ -206,6 +214,21 @@ func (c *conn) message(ctx context.Context, kind byte, m []byte) error {
 		return nil
 	}
 	return &fatal{code: "08P01", message: fmt.Sprintf("the message %q is not known", kind)}
+}
+
+// endGroup promises the answer to a Sync.
+func (c *conn) endGroup(e entry) {
+	c.catchUp()
+	if !c.open { // the implicit transaction ends, and its portals with it
+		for name := range c.portals {
+			c.drop(name)
+		}
+	}
+	c.named = c.groupEnds(true) || c.named
+	e.changes = c.named
+	c.push(e)
+	c.named = false
+	c.group++
 }
 
 // tooLong refuses a message whose name the server would not tell from another.

@@ -76,7 +76,11 @@ func (g *gateway) output(t *testing.T, stdin, name string, args ...string) (stri
 
 // hears lists a channel, whose notifications come with what they say then.
 func (g *gateway) hears(channel string) {
-	next := generation(&rules{allow: noDelete})
+	g.hearing(channel, &rules{allow: noDelete})
+}
+
+func (g *gateway) hearing(channel string, guard *rules) {
+	next := generation(guard)
 	next.Tasks["x"].Options = &TaskOptions{Introspect: true, Channels: []string{channel}}
 	g.Swap(next)
 }

@@ -82,6 +82,7 @@ type conn struct {
 	status    byte                    // of the transaction, as the last ReadyForQuery had it
 	copying   bool                    // the server takes COPY data
 	copyInto  *gate.Exchange          // and for which command
+	strays    strays                  // Syncs among the data
 	fits      bool                    // the settings are as at login, as the server said last
 	gathering *gathered               // of a query of the gateway's own
 	over      bool                    // the server's side has ended

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/gate"
 	"github.com/taskgate/taskgate/core/sql"
+	"github.com/taskgate/taskgate/core/sql/parse"
 )
 
 // refusal is what a client reads in place of an answer.
@@ -137,14 +139,51 @@ func (c *conn) cut(kind byte, body []byte, ex *gate.Exchange, st *abi.Statement)
 		}
 	}
 	out.Position, out.InternalPosition, out.InternalQuery, out.Where, out.File, out.Line, out.Routine = 0, 0, "", "", "", 0, ""
-	if st != nil && st.Canonical == st.Text && (!c.secret.reached || out.Message == e.Message) {
-		out.Position = e.Position
+	if st != nil && e.Position > 0 && (!c.secret.reached || out.Message == e.Message) {
+		out.Position = c.place(st, e.Position)
 	}
 	b := encode(&out)
 	if b != nil {
 		b[0] = kind
 	}
 	return b, e.Code, nil
+}
+
+// place finds a character of what was forwarded, from 1, in the client's own
+// text: the two have the same tokens but for what was put in between. 0 is none.
+func (c *conn) place(st *abi.Statement, at int32) int32 {
+	s := c.judging()
+	if st.Canonical == st.Text || s == nil {
+		return at
+	}
+	g, err := parse.ForServer(s.Major)
+	if err != nil {
+		return 0
+	}
+	ours, err := g.Lex(st.Canonical)
+	theirs, err2 := g.Lex(st.Text)
+	if err != nil || err2 != nil {
+		return 0
+	}
+	n := 0
+	for i := range st.Canonical {
+		if at--; at == 0 {
+			n = i
+			break
+		}
+	}
+	i, ok := slices.BinarySearchFunc(ours, int32(n), func(t parse.Token, n int32) int { return int(t.Start - n) })
+	same := func(a, b parse.Token) bool { return a.Kind == b.Kind && a.Value == b.Value }
+	j := len(theirs) - len(ours) + i // counted from the end
+	switch {
+	case !ok:
+		return 0
+	case i < len(theirs) && slices.EqualFunc(ours[:i+1], theirs[:i+1], same):
+		j = i
+	case j < 0 || !slices.EqualFunc(ours[i:], theirs[j:], same):
+		return 0
+	}
+	return int32(utf8.RuneCountInString(st.Text[:theirs[j].Start])) + 1
 }
 
 // secret is what the open transaction has reached. What the server says in it,

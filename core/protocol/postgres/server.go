@@ -203,6 +203,13 @@ func (c *conn) largeRow(ctx context.Context, f *frames, rows int) error {
 func (c *conn) answer(ctx context.Context, kind byte, m []byte) error {
 	e := c.top()
 	switch kind {
+	case 'Z', '3', 'E':
+		if taken, err := c.strayed(ctx, e, kind, m); taken || err != nil {
+			return err
+		}
+		e = c.top()
+	}
+	switch kind {
 	case 'N':
 		return c.notice(ctx, e, m)
 	case 'A':
@@ -352,7 +359,7 @@ func (c *conn) completed(ctx context.Context, e *entry, m []byte) error {
 		c.in = append(c.in, m...)
 	}
 	c.mu.Lock()
-	c.copying = false
+	c.copying, c.strays.sent = false, 0
 	c.mu.Unlock()
 	if e.kind == 'E' {
 		c.finish(ctx, outcome)
@@ -447,15 +454,18 @@ func (c *conn) failed(ctx context.Context, e *entry, m []byte) error {
 		if err := errors.Join(c.says(ctx, b), c.deliver()); err != nil {
 			return err
 		}
-		if e == nil {
+		if e == nil || last(m) {
 			return fmt.Errorf("postgres: %w ended the session with %s: %w", errUpstream, code, errGoodbye)
 		}
 		c.failure = true
 		return nil
 	}
 	var st *abi.Statement
-	if e.analysis != nil {
+	switch {
+	case e.analysis != nil:
 		st = e.analysis.Statement
+	case e.after != nil: // of a Parse
+		st = e.after.analysis.Statement
 	}
 	b, code, err := c.cut('E', m[5:], e.exchange, st)
 	if err != nil {
@@ -479,7 +489,7 @@ func (c *conn) failed(ctx context.Context, e *entry, m []byte) error {
 	}
 	c.mu.Lock()
 	sync := c.syncFor(e)
-	c.copying = false
+	c.copying, c.strays.group = false, e.group
 	c.moved.Broadcast()
 	c.mu.Unlock()
 	if sync {
