@@ -66,6 +66,7 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 	if err != nil {
 		return nil, &Error{Code: "54001", Message: err.Error(), Offset: -1}
 	}
+	defer t.Release()
 	a := &analyzer{c: c, g: c.Grammar, t: t, ops: map[opKey]*operation{}, work: new(int), shows: map[string]*column{}}
 	a.searching(c.SearchPath)
 	an = &Analysis{Statement: &abi.Statement{Protocol: "postgres", Text: text}}

@@ -225,6 +225,7 @@ func (a *analyzer) view(r *schema.Relation) []column {
 	if err != nil {
 		a.refuse("the text of the view %s is not understood", r.Name.Name)
 	}
+	defer t.Release()
 	inner := *a
 	inner.t, inner.path, inner.via, inner.edits = t, nil, "view "+r.Name.Namespace+"."+r.Name.Name, nil
 	inner.lazy = inner.alone(t.Root)
