@@ -68,9 +68,11 @@ func BenchmarkText(b *testing.B) {
 	for _, m := range measured {
 		b.Run(m.name+"/parse", func(b *testing.B) {
 			cpu(b, func() {
-				if _, err := c.Grammar.Parse(m.text); err != nil {
+				t, err := c.Grammar.Parse(m.text)
+				if err != nil {
 					b.Fatal(err)
 				}
+				t.Release()
 			})
 		})
 		b.Run(m.name+"/analysis", func(b *testing.B) {

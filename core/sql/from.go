@@ -135,15 +135,17 @@ func (a *analyzer) join(s *scope, n int32) []*origin {
 		}
 	}
 	// The columns that are merged come first, and can be either side's.
-	join := &origin{}
+	join := &origin{columns: make([]column, 0, len(ours)+len(theirs))}
 	for _, name := range merged {
 		l, r := a.common(n, ours, name), a.common(n, theirs, name)
 		a.operator("=")
 		join.columns = append(join.columns, column{name: name, copies: union(l.copies, r.copies), computed: union(l.computed, r.computed), other: l.other || r.other})
 	}
-	for _, c := range append(ours, theirs...) {
-		if !slices.Contains(merged, c.name) {
-			join.columns = append(join.columns, c)
+	for _, side := range [][]column{ours, theirs} {
+		for i := range side {
+			if len(merged) == 0 || !slices.Contains(merged, side[i].name) {
+				join.columns = append(join.columns, side[i])
+			}
 		}
 	}
 	for _, o := range both {
@@ -240,7 +242,7 @@ func (a *analyzer) view(r *schema.Relation) []column {
 		}
 		cols = inner.query(nil, stmt)
 	}
-	a.order, a.outputs = inner.order, inner.outputs
+	a.outputs = inner.outputs
 	return cols
 }
 

@@ -145,7 +145,10 @@ func (a *analyzer) all(cols []column) []column {
 }
 
 func (a *analyzer) hasColumn(s *scope, name string) bool {
-	return slices.ContainsFunc(s.origins, func(o *origin) bool { return !o.joined && len(o.find(name)) > 0 })
+	return slices.ContainsFunc(s.origins, func(o *origin) bool {
+		_, n := o.find(name)
+		return !o.joined && n > 0
+	})
 }
 
 func (a *analyzer) with(s *scope, n int32) {
@@ -226,7 +229,10 @@ func (a *analyzer) names(n int32) (out []string) {
 }
 
 func rename(cols []column, names []string) []column {
-	out := append([]column(nil), cols...)
+	if len(names) == 0 {
+		return slices.Clip(cols)
+	}
+	out := slices.Clone(cols)
 	for i := range names {
 		if i < len(out) {
 			out[i].name = names[i]
@@ -292,6 +298,12 @@ func (a *analyzer) blend(c column) {
 }
 
 func union(x, y []source) []source {
+	if len(y) == 0 {
+		return slices.Clip(x)
+	}
+	if len(x) == 0 && len(y) == 1 {
+		return slices.Clip(y)
+	}
 	out := append([]source(nil), x...)
 next:
 	for _, s := range y {
@@ -395,7 +407,9 @@ func (a *analyzer) selectList(parent *scope, n int32) ([]column, *scope) {
 // targets takes a target list.
 func (a *analyzer) targets(s *scope, list int32, lazy bool) (cols []column) {
 	defer func() { a.fits(list, cols) }()
-	for _, el := range a.list(list, "target_el") {
+	els := a.list(list, "target_el")
+	cols = make([]column, 0, min(len(els), maxTargets))
+	for _, el := range els {
 		a.fits(list, cols)
 		first := a.t.Nodes[el].First
 		if a.name(first) != "a_expr" { // *
@@ -407,7 +421,7 @@ func (a *analyzer) targets(s *scope, list int32, lazy bool) (cols []column) {
 		}
 		if ref := a.through(first); a.name(ref) == "columnref" {
 			if names, star, plain := a.parts(ref); star && plain {
-				cols = append(cols, a.spelled(ref, a.kept(a.originOf(s, ref, names).all()))...)
+				cols = append(cols, a.spelled(ref, a.kept(a.originOf(s, ref, names).all(nil)))...)
 				continue
 			}
 		}

@@ -94,7 +94,26 @@ type Grammar struct {
 	single   [128]Symbol // terminals of one character; 0 where there is none
 	kinds    kinds
 	merges   [][]merge // by the first terminal
+	classes  []Class   // by terminal
 }
+
+// Class tells the terminals apart that stand for more than their own name.
+type Class uint8
+
+// The classes of terminals.
+const (
+	Word Class = iota // a keyword or a sign
+	Ident
+	String
+	Bits
+	Hex
+	Number
+	Param
+	National // N before a string
+)
+
+// Class gives what kind of terminal a token is.
+func (g *Grammar) Class(t *Token) Class { return g.classes[t.Kind] }
 
 // keyword is a word of the grammar in small letters.
 type keyword struct {
@@ -180,6 +199,11 @@ func unpack(major int, packed []byte) (*Grammar, error) {
 		*into = s
 	}
 	g.kinds.json = g.symbols["JSON"] // which older ones have not
+	g.classes = make([]Class, len(g.Names))
+	for kind, class := range map[Symbol]Class{g.kinds.ident: Ident, g.kinds.sconst: String, g.kinds.bconst: Bits, g.kinds.xconst: Hex,
+		g.kinds.iconst: Number, g.kinds.fconst: Number, g.kinds.param: Param, g.kinds.nchar: National} {
+		g.classes[kind] = class
+	}
 	g.merges = make([][]merge, len(g.Names))
 	for _, f := range followers {
 		into, known := g.symbols[f.merged]
