@@ -21,6 +21,8 @@ type analyzer struct {
 	g *parse.Grammar
 	t *parse.Tree
 
+	harmless []bool // of the grammar's symbols, those that mean nothing but their parts
+
 	given     []string // the search path, nil where it is the login's own
 	path      []string // schemas of unqualified names
 	anywhere  bool     // the path may be another one: a function or operator can be any schema's
@@ -32,6 +34,7 @@ type analyzer struct {
 	depth     int // of views within views
 
 	*memory
+	pieces     *lot[string] // of names
 	ops        *operations
 	outputs    []abi.Output
 	edits      []edit
@@ -69,7 +72,10 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 		return nil, &Error{Code: "54001", Message: err.Error(), Offset: -1}
 	}
 	defer t.Release()
-	a := &analyzer{c: c, g: c.Grammar, t: t, memory: new(memory), ops: new(operations), work: new(int)}
+	m := memories.Get().(*memory)
+	defer m.release()
+	a := &analyzer{c: c, g: c.Grammar, t: t, memory: m, pieces: new(lot[string]), ops: &operations{known: m.known}, work: new(int), edits: m.spareEdits, harmless: harmless(c.Grammar)}
+	defer func() { m.spareEdits, m.known = a.edits, a.ops.known }()
 	a.searching(c.SearchPath)
 	an = &Analysis{Statement: &abi.Statement{Protocol: "postgres", Text: text}}
 	defer func() {
@@ -269,10 +275,9 @@ func (a *analyzer) output(cols []column) {
 	l := lineage{a: a}
 	for i, c := range cols {
 		a.use(c, abi.UseCopied)
-		o := abi.Output{Statement: a.statement, Index: i, Name: c.name, Type: a.copiedType(c)}
-		l.out = &o
+		a.outputs = append(a.outputs, abi.Output{Statement: a.statement, Index: i, Name: c.name, Type: a.copiedType(c)})
+		l.out = &a.outputs[len(a.outputs)-1]
 		l.seen.empty()
 		l.column(c, false)
-		a.outputs = append(a.outputs, o)
 	}
 }

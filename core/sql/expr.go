@@ -4,8 +4,10 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/sql/parse"
 	"github.com/taskgate/taskgate/core/sql/schema"
 )
 
@@ -28,6 +30,21 @@ func set(words string) map[string]bool {
 	}
 	return m
 }
+
+// harmless says of each symbol of a grammar whether it is in plain or tables.
+func harmless(g *parse.Grammar) []bool {
+	if known, ok := harmlessIn.Load(g); ok {
+		return known.([]bool)
+	}
+	list := make([]bool, len(g.Names))
+	for i, name := range g.Names {
+		list[i] = plain[name] || tables[name]
+	}
+	known, _ := harmlessIn.LoadOrStore(g, list)
+	return known.([]bool)
+}
+
+var harmlessIn sync.Map // by grammar
 
 // expr marks everything that an expression reads.
 func (a *analyzer) expr(s *scope, n int32, u abi.Use) {
@@ -84,7 +101,7 @@ func (a *analyzer) expr(s *scope, n int32, u abi.Use) {
 		}
 	case "opt_sort_clause", "sort_clause":
 	default:
-		if !plain[name] && !tables[name] {
+		if !a.harmless[a.t.Nodes[n].Sym] {
 			a.refuse("%s in an expression", name)
 		}
 	}

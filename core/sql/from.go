@@ -69,7 +69,7 @@ func (a *analyzer) tableRef(s *scope, n int32) []*origin {
 		origins := a.join(s, a.kid(n, "joined_table"))
 		if al := a.kid(n, "alias_clause"); al != 0 {
 			alias, names = a.alias(al)
-			return []*origin{{alias: alias, columns: rename(a.star(a.kept(visible(origins))), names), under: origins}}
+			return []*origin{{alias: alias, columns: rename(a.star(a.kept(a.visible(origins))), names), under: origins}}
 		}
 		return origins
 	}
@@ -114,7 +114,9 @@ func (a *analyzer) join(s *scope, n int32) []*origin {
 	lateral := &scope{parent: s.parent, ctes: s.ctes, origins: append(append([]*origin(nil), s.origins...), left...)}
 	right := a.tableRef(lateral, sides[1])
 	both := append(append([]*origin(nil), left...), right...)
-	ours, theirs := a.kept(visible(left)), a.kept(visible(right))
+	join := &origin{columns: a.visible(both)}
+	a.kept(join.columns)
+	ours, theirs := join.columns[:width(left)], join.columns[width(left):]
 	var merged []string
 	if a.kid(n, "NATURAL") != 0 {
 		a.spend(len(ours) * len(theirs) / 8)
@@ -135,18 +137,14 @@ func (a *analyzer) join(s *scope, n int32) []*origin {
 		}
 	}
 	// The columns that are merged come first, and can be either side's.
-	join := &origin{columns: make([]column, 0, len(ours)+len(theirs))}
+	var first []column
 	for _, name := range merged {
 		l, r := a.common(n, ours, name), a.common(n, theirs, name)
 		a.operator("=")
-		join.columns = append(join.columns, column{name: name, copies: union(l.copies, r.copies), computed: union(l.computed, r.computed), other: l.other || r.other})
+		first = append(first, column{name: name, copies: union(l.copies, r.copies), computed: union(l.computed, r.computed), other: l.other || r.other})
 	}
-	for _, side := range [][]column{ours, theirs} {
-		for i := range side {
-			if len(merged) == 0 || !slices.Contains(merged, side[i].name) {
-				join.columns = append(join.columns, side[i])
-			}
-		}
+	if len(merged) > 0 {
+		join.columns = append(first, slices.DeleteFunc(join.columns, func(c column) bool { return slices.Contains(merged, c.name) })...)
 	}
 	for _, o := range both {
 		o.joined = true

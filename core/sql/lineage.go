@@ -14,7 +14,7 @@ import (
 // generated column what it is made of.
 func (a *analyzer) copies(r *schema.Relation, via string) []column {
 	a.policed(r)
-	cols, all := make([]column, len(r.Columns)), make([]source, len(r.Columns))
+	cols, all := a.columnLot.take(len(r.Columns)), a.sources.take(len(r.Columns))
 	var shown []column
 	if isView(r) {
 		if shown = a.view(r); len(shown) != len(cols) {

@@ -255,7 +255,7 @@ func (a *analyzer) simple(parent *scope, n int32) ([]column, *scope) {
 			from := a.t.Nodes[n].From
 			a.edits = append(a.edits, edit{from, from + 1, "SELECT * FROM"})
 		}
-		return a.kept(a.fits(n, visible(s.origins))), s
+		return a.kept(a.fits(n, a.visible(s.origins))), s
 	case "select_clause":
 		return a.combine(parent, n, r[2]), &scope{parent: parent}
 	}
@@ -408,7 +408,7 @@ func (a *analyzer) selectList(parent *scope, n int32) ([]column, *scope) {
 func (a *analyzer) targets(s *scope, list int32, lazy bool) (cols []column) {
 	defer func() { a.fits(list, cols) }()
 	els := a.list(list, "target_el")
-	cols = make([]column, 0, min(len(els), maxTargets))
+	cols = a.columnLot.take(min(len(els), maxTargets))[:0]
 	for _, el := range els {
 		a.fits(list, cols)
 		first := a.t.Nodes[el].First
@@ -416,7 +416,7 @@ func (a *analyzer) targets(s *scope, list int32, lazy bool) (cols []column) {
 			if len(s.origins) == 0 {
 				a.fail("42601", el, "SELECT * with no tables specified is not valid")
 			}
-			cols = append(cols, a.spelled(el, a.kept(visible(s.origins)))...)
+			cols = append(cols, a.spelled(el, a.kept(a.visible(s.origins)))...)
 			continue
 		}
 		if ref := a.through(first); a.name(ref) == "columnref" {

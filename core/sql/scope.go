@@ -79,20 +79,24 @@ func (o *origin) named(name string) column {
 }
 
 // visible gives the columns of a FROM clause, as the star does.
-func visible(origins []*origin) (cols []column) {
-	n := 0
-	for _, o := range origins {
-		if !o.joined {
-			n += len(o.columns)
-		}
-	}
-	cols = make([]column, 0, n)
+func (a *analyzer) visible(origins []*origin) []column {
+	cols := a.columnLot.take(width(origins))[:0]
 	for _, o := range origins {
 		if !o.joined {
 			cols = o.all(cols)
 		}
 	}
 	return cols
+}
+
+// width is how many columns are visible.
+func width(origins []*origin) (n int) {
+	for _, o := range origins {
+		if !o.joined {
+			n += len(o.columns)
+		}
+	}
+	return n
 }
 
 // all adds the columns of one element, each with where it is found.
@@ -315,6 +319,7 @@ func (a *analyzer) casts(oid schema.OID) {
 // operation is one that is being put together.
 type operation struct {
 	abi.Operation
+	key              opKey
 	at               map[string]int // where the columns are, once there are many
 	refs, conditions int            // how often a FROM names the relation, and how many of them have a condition
 }
@@ -350,8 +355,8 @@ func (o *operation) column(name string) int {
 // operations are those of a text, in order.
 type operations struct {
 	list  []*operation
-	keys  map[opKey]*operation
-	known []touched // the first ones of relations, which most are
+	keys  map[opKey]*operation // once there are many
+	known []touched            // the first ones of relations, which most are
 }
 
 type touched struct {
@@ -361,6 +366,26 @@ type touched struct {
 	via       string
 	blind     bool
 	op        *operation
+}
+
+// get finds an operation by its key.
+func (o *operations) get(k opKey) *operation {
+	const most = 16
+	if len(o.list) <= most {
+		for _, op := range o.list {
+			if op.key == k {
+				return op
+			}
+		}
+		return nil
+	}
+	if o.keys == nil {
+		o.keys = map[opKey]*operation{}
+		for _, op := range o.list {
+			o.keys[op.key] = op
+		}
+	}
+	return o.keys[k]
 }
 
 func (o *operations) find(t *touched) *operation {
@@ -436,15 +461,13 @@ func (a *analyzer) seen(r *schema.Relation, via string) *operation {
 }
 
 func (a *analyzer) operation(key opKey, op abi.Operation) *operation {
-	if o := a.ops.keys[key]; o != nil {
+	if o := a.ops.get(key); o != nil {
 		return o
 	}
-	if a.ops.keys == nil {
-		a.ops.keys = map[opKey]*operation{}
+	o := &operation{Operation: op, key: key}
+	if a.ops.list = append(a.ops.list, o); a.ops.keys != nil {
+		a.ops.keys[key] = o
 	}
-	o := &operation{Operation: op}
-	a.ops.keys[key] = o
-	a.ops.list = append(a.ops.list, o)
 	return o
 }
 

@@ -1,6 +1,9 @@
 package sql
 
-import "slices"
+import (
+	"slices"
+	"sync"
+)
 
 // few is a set that mostly holds few: those are compared one by one, and a map
 // is made where there are more.
@@ -37,24 +40,54 @@ func (f *few[K]) empty() {
 	f.list, f.index = f.list[:0], nil
 }
 
-// lot gives out pieces of larger slices, so that a list costs no allocation of
-// its own. What was given out is nobody else's.
-type lot[T any] struct{ rest []T }
+// lot gives out pieces of a larger slice, so that a list costs no allocation of
+// its own. What was given out is nobody else's until the lot is given back.
+type lot[T any] struct {
+	all  []T
+	used int
+}
 
 func (l *lot[T]) take(n int) []T {
-	if n > len(l.rest) {
-		l.rest = make([]T, max(n, 64))
+	if n > len(l.all)-l.used {
+		l.all, l.used = make([]T, max(n, 32, 2*len(l.all))), 0
 	}
-	out := l.rest[:n:n]
-	l.rest = l.rest[n:]
+	out := l.all[l.used : l.used+n : l.used+n]
+	l.used += n
 	return out
 }
 
-// memory is what an analysis and those within it take their lists from.
+// back makes all of it free again. A large one is not kept.
+func (l *lot[T]) back() {
+	if clear(l.all[:l.used]); len(l.all) > 4096 {
+		l.all = nil
+	}
+	l.used = 0
+}
+
+// memory is what an analysis and those within it take from and leave behind.
+// None of it is part of what they give.
 type memory struct {
-	nodes  lot[int32]
-	pieces lot[string]
-	out    []byte             // what is being written out
-	traces []*few[source]     // that nobody uses
-	shows  map[string]*column // what columns of views show and generated ones are made of, by their names
+	nodes      lot[int32]
+	columnLot  lot[column]
+	sources    lot[source]
+	out        []byte // what is being written out
+	spareEdits []edit
+	known      []touched
+	traces     []*few[source]     // that nobody uses
+	shows      map[string]*column // what columns of views show and generated ones are made of, by their names
+}
+
+var memories = sync.Pool{New: func() any { return new(memory) }}
+
+// release gives the memory to the next analysis.
+func (m *memory) release() {
+	m.nodes.back()
+	m.columnLot.back()
+	m.sources.back()
+	clear(m.spareEdits[:cap(m.spareEdits)])
+	clear(m.known[:cap(m.known)])
+	if m.spareEdits, m.known, m.traces, m.shows = m.spareEdits[:0], m.known[:0], nil, nil; cap(m.out) > 1<<16 || cap(m.spareEdits) > 256 {
+		m.out, m.spareEdits = nil, nil
+	}
+	memories.Put(m)
 }
