@@ -64,18 +64,18 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 		return nil, &Error{Code: "22021", Message: "a zero byte in the text", Offset: -1}
 	}
 	t, err := c.Grammar.Parse(text)
-	var syntax *parse.SyntaxError
-	if errors.As(err, &syntax) {
-		return nil, &Error{Code: "42601", Message: syntax.Message, Offset: syntax.Offset}
-	}
 	if err != nil {
+		var syntax *parse.SyntaxError
+		if errors.As(err, &syntax) {
+			return nil, &Error{Code: "42601", Message: syntax.Message, Offset: syntax.Offset}
+		}
 		return nil, &Error{Code: "54001", Message: err.Error(), Offset: -1}
 	}
 	defer t.Release()
 	m := memories.Get().(*memory)
 	defer m.release()
-	a := &analyzer{c: c, g: c.Grammar, t: t, memory: m, pieces: new(lot[string]), ops: &operations{known: m.known}, work: new(int), edits: m.spareEdits, harmless: harmless(c.Grammar)}
-	defer func() { m.spareEdits, m.known = a.edits, a.ops.known }()
+	a := &m.root
+	*a = analyzer{c: c, g: c.Grammar, t: t, memory: m, pieces: new(lot[string]), ops: &m.found, work: new(int), edits: m.written, harmless: harmless(c.Grammar)}
 	a.searching(c.SearchPath)
 	an = &Analysis{Statement: &abi.Statement{Protocol: "postgres", Text: text}}
 	defer func() {
@@ -272,7 +272,7 @@ func (a *analyzer) top(n int32) Part {
 // output fixes the lineage of a result.
 func (a *analyzer) output(cols []column) {
 	a.outputs = slices.Grow(a.outputs, len(cols))
-	l := lineage{a: a}
+	l := lineage{a: a, room: make([]abi.Source, len(cols))}
 	for i, c := range cols {
 		a.use(c, abi.UseCopied)
 		a.outputs = append(a.outputs, abi.Output{Statement: a.statement, Index: i, Name: c.name, Type: a.copiedType(c)})

@@ -44,11 +44,13 @@ func (a *analyzer) tableRef(s *scope, n int32) []*origin {
 		if t != 0 {
 			a.clear(o, "TABLESAMPLE")
 		}
-		return []*origin{o}
+		list := a.refs.take(1)
+		list[0] = o
+		return list
 	case a.kid(n, "select_with_parens") != 0:
-		at := &scope{parent: s.parent, ctes: s.ctes}
-		if a.kid(n, "LATERAL_P") != 0 {
-			at = &scope{parent: s}
+		at := a.scope(s)
+		if a.kid(n, "LATERAL_P") == 0 {
+			at.parent, at.ctes = s.parent, s.ctes
 		}
 		cols, inner := a.body(at, a.kid(n, "select_with_parens"))
 		return []*origin{{alias: alias, columns: rename(a.all(a.kept(cols)), names), under: inner.origins}}
@@ -111,10 +113,12 @@ func (a *analyzer) join(s *scope, n int32) []*origin {
 	})
 	left := a.tableRef(s, sides[0])
 	// The right side may be LATERAL: it sees the left.
-	lateral := &scope{parent: s.parent, ctes: s.ctes, origins: append(append([]*origin(nil), s.origins...), left...)}
+	lateral := a.scope(s.parent)
+	lateral.ctes, lateral.origins = s.ctes, a.joined(s.origins, left)
 	right := a.tableRef(lateral, sides[1])
-	both := append(append([]*origin(nil), left...), right...)
-	join := &origin{columns: a.visible(both)}
+	both := a.joined(left, right)
+	join := one(&a.origins)
+	join.columns = a.visible(both)
 	a.kept(join.columns)
 	ours, theirs := join.columns[:width(left)], join.columns[width(left):]
 	var merged []string
@@ -128,7 +132,9 @@ func (a *analyzer) join(s *scope, n int32) []*origin {
 	}
 	if q := a.kid(n, "join_qual"); q != 0 {
 		if e := a.kid(q, "a_expr"); e != 0 {
-			a.expr(&scope{parent: s.parent, ctes: s.ctes, origins: both}, e, abi.UseCondition)
+			on := a.scope(s.parent)
+			on.ctes, on.origins = s.ctes, both
+			a.expr(on, e, abi.UseCondition)
 		} else {
 			if u := a.kid(q, "opt_alias_clause_for_join_using"); u != 0 && !a.empty(u) {
 				a.refuse("an alias behind USING")
@@ -150,6 +156,11 @@ func (a *analyzer) join(s *scope, n int32) []*origin {
 		o.joined = true
 	}
 	return append(both, join)
+}
+
+// joined gives the elements of two lists, with room for what a JOIN makes of them.
+func (a *analyzer) joined(x, y []*origin) []*origin {
+	return append(append(a.refs.take(len(x) + len(y) + 1)[:0], x...), y...)
 }
 
 // common finds a column that a join compares.
@@ -181,7 +192,8 @@ func (a *analyzer) rangeVar(s *scope, n int32, alias string, names []string) *or
 	if a.c.Blind == nil { // comes before what stands beneath it
 		a.touch("select", r, a.via, abi.EffectRead)
 	}
-	o := &origin{alias: alias, relation: r, via: a.via, columns: a.kept(a.showing(r))}
+	o := one(&a.origins)
+	*o = origin{alias: alias, relation: r, via: a.via, columns: a.kept(a.showing(r))}
 	if v := a.veil(r, o.columns); v != nil {
 		o.relation, o.veil, o.columns, o.read = nil, v, v.columns, a.seen(r, a.via)
 		a.veilRange(n, v, alias != "")

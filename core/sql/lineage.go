@@ -206,6 +206,10 @@ type lineage struct {
 	a    *analyzer
 	out  *abi.Output
 	seen few[lineageKey]
+
+	of    *schema.Relation // the last one, and its name
+	parts []string
+	room  []abi.Source // for the first source of each output
 }
 
 type lineageKey struct {
@@ -229,10 +233,16 @@ func (l *lineage) source(s source, computed bool) {
 	if l.a.spend(1); !l.seen.add(lineageKey{s.relation, s.column, computed, s.blind}) {
 		return
 	}
-	from := abi.Source{Relation: s.relation.Name.Parts(), Column: s.column, View: isView(s.relation), Blind: s.blind}
+	if l.of != s.relation {
+		l.of, l.parts = s.relation, s.relation.Name.Parts()
+	}
+	from := abi.Source{Relation: l.parts, Column: s.column, View: isView(s.relation), Blind: s.blind}
 	if computed {
 		l.out.Computed = append(l.out.Computed, from)
 	} else {
+		if l.out.Copies == nil && len(l.room) > 0 {
+			l.out.Copies, l.room = l.room[:0:1], l.room[1:]
+		}
 		l.out.Copies = append(l.out.Copies, from)
 	}
 	switch {

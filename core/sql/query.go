@@ -42,7 +42,7 @@ func (a *analyzer) body(parent *scope, n int32) ([]column, *scope) {
 }
 
 func (a *analyzer) selectNoParens(parent *scope, n int32) ([]column, *scope) {
-	s := &scope{parent: parent}
+	s := a.scope(parent)
 	if w := a.kid(n, "with_clause"); w != 0 {
 		a.with(s, w)
 	}
@@ -51,13 +51,16 @@ func (a *analyzer) selectNoParens(parent *scope, n int32) ([]column, *scope) {
 		body = a.kid(n, "select_clause")
 	}
 	cols, inner := a.body(s, body)
-	at := &scope{parent: inner.parent, ctes: inner.ctes, origins: inner.origins, aliases: cols}
+	at := a.scope(inner.parent)
+	at.ctes, at.origins, at.aliases = inner.ctes, inner.origins, cols
 	a.kids(n, func(c int32) {
 		switch a.name(c) {
 		case "sort_clause", "opt_sort_clause":
 			a.order_(at, c, abi.UseOrder)
 		case "select_limit", "opt_select_limit":
-			a.expr(&scope{parent: inner.parent, ctes: inner.ctes}, c, abi.UseCondition)
+			limit := a.scope(inner.parent)
+			limit.ctes = inner.ctes
+			a.expr(limit, c, abi.UseCondition)
 		case "for_locking_clause", "opt_for_locking_clause":
 			if k := a.find(c, "for_locking_items"); k != 0 {
 				a.lock(at.origins)
@@ -249,7 +252,7 @@ func (a *analyzer) simple(parent *scope, n int32) ([]column, *scope) {
 	case "values_clause":
 		return a.values(parent, a.t.Nodes[n].First), &scope{parent: parent}
 	case "TABLE":
-		s := &scope{parent: parent}
+		s := a.scope(parent)
 		s.origins = []*origin{a.rangeVar(s, a.kid(n, "relation_expr"), "", nil)}
 		if s.origins[0].veil != nil {
 			from := a.t.Nodes[n].From
@@ -355,7 +358,7 @@ func itoa(i int) string {
 }
 
 func (a *analyzer) selectList(parent *scope, n int32) ([]column, *scope) {
-	s := &scope{parent: parent}
+	s := a.scope(parent)
 	if into := a.kid(n, "into_clause"); !a.empty(into) {
 		a.makesTable(into)
 	}

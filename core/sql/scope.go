@@ -118,6 +118,13 @@ type scope struct {
 	aliases []column        // of the output, for ORDER BY and GROUP BY
 }
 
+// scope makes one within another.
+func (a *analyzer) scope(parent *scope) *scope {
+	s := one(&a.scopes)
+	s.parent = parent
+	return s
+}
+
 func (a *analyzer) cte(s *scope, name string) ([]column, bool) {
 	for ; s != nil; s = s.parent {
 		if c, ok := s.ctes[name]; ok {
@@ -329,6 +336,9 @@ func (o *operation) add(column string, u abi.Use) {
 		o.Columns[i].Use |= u
 		return
 	}
+	if o.Columns == nil {
+		o.Columns = make([]abi.Column, 0, 8)
+	}
 	if o.Columns = append(o.Columns, abi.Column{Name: column, Use: u}); o.at != nil {
 		o.at[column] = len(o.Columns) - 1
 	}
@@ -407,6 +417,7 @@ func (o *operations) keep(t touched, op *operation) *operation {
 type opKey struct {
 	statement int
 	verb      string
+	relation  schema.Name // or else
 	object    string
 	via       string
 	nth       int // of the commands that change rows: what is said of one is not said of another
@@ -416,7 +427,7 @@ type opKey struct {
 // statement can have several.
 func (a *analyzer) change(verb string, r *schema.Relation, via string) *operation {
 	a.changes++
-	return a.operation(opKey{a.statement, verb, r.Name.Namespace + "\x00" + r.Name.Name, via, a.changes}, abi.Operation{Statement: a.statement, Verb: verb, Kind: abi.KindRelation, Object: r.Name.Parts(), Via: via, Effect: abi.EffectWrite, Attrs: a.ownership(r)})
+	return a.operation(opKey{statement: a.statement, verb: verb, relation: r.Name, via: via, nth: a.changes}, abi.Operation{Statement: a.statement, Verb: verb, Kind: abi.KindRelation, Object: r.Name.Parts(), Via: via, Effect: abi.EffectWrite, Attrs: a.ownership(r)})
 }
 
 // ownership gives the attribute of what the open transaction has made, with all that
@@ -448,7 +459,7 @@ func (a *analyzer) touch(verb string, r *schema.Relation, via string, effect abi
 	if op.Attrs = a.ownership(r); r.System {
 		op.Kind, op.Attrs = abi.KindSystem, abi.Floor
 	}
-	return a.ops.keep(t, a.operation(opKey{a.statement, verb, r.Name.Namespace + "\x00" + r.Name.Name, via, 0}, op))
+	return a.ops.keep(t, a.operation(opKey{statement: a.statement, verb: verb, relation: r.Name, via: via}, op))
 }
 
 // seen gives the operation of reading a relation through a veil.
@@ -457,14 +468,15 @@ func (a *analyzer) seen(r *schema.Relation, via string) *operation {
 	if o := a.ops.find(&t); o != nil {
 		return o
 	}
-	return a.ops.keep(t, a.operation(opKey{a.statement, "select\x00blind", r.Name.Namespace + "\x00" + r.Name.Name, via, 0}, abi.Operation{Statement: a.statement, Verb: "select", Kind: abi.KindRelation, Object: r.Name.Parts(), Via: via, Effect: abi.EffectRead, Attrs: abi.Blind}))
+	return a.ops.keep(t, a.operation(opKey{statement: a.statement, verb: "select\x00blind", relation: r.Name, via: via}, abi.Operation{Statement: a.statement, Verb: "select", Kind: abi.KindRelation, Object: r.Name.Parts(), Via: via, Effect: abi.EffectRead, Attrs: abi.Blind}))
 }
 
 func (a *analyzer) operation(key opKey, op abi.Operation) *operation {
 	if o := a.ops.get(key); o != nil {
 		return o
 	}
-	o := &operation{Operation: op, key: key}
+	o := one(&a.making)
+	*o = operation{Operation: op, key: key}
 	if a.ops.list = append(a.ops.list, o); a.ops.keys != nil {
 		a.ops.keys[key] = o
 	}
@@ -478,7 +490,7 @@ func (a *analyzer) other(op abi.Operation) {
 	for _, p := range op.Object {
 		object += p + "\x00"
 	}
-	a.operation(opKey{a.statement, op.Verb + "\x00" + op.Kind, object, op.Via + "\x00" + op.Value, 0}, op)
+	a.operation(opKey{statement: a.statement, verb: op.Verb + "\x00" + op.Kind, object: object, via: op.Via + "\x00" + op.Value}, op)
 }
 
 // qualified gives a name with its schema, where it has one; that of the database

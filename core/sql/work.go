@@ -56,6 +56,9 @@ func (l *lot[T]) take(n int) []T {
 	return out
 }
 
+// one takes one.
+func one[T any](l *lot[T]) *T { return &l.take(1)[0] }
+
 // back makes all of it free again. A large one is not kept.
 func (l *lot[T]) back() {
 	if clear(l.all[:l.used]); len(l.all) > 4096 {
@@ -67,27 +70,41 @@ func (l *lot[T]) back() {
 // memory is what an analysis and those within it take from and leave behind.
 // None of it is part of what they give.
 type memory struct {
-	nodes      lot[int32]
-	columnLot  lot[column]
-	sources    lot[source]
-	out        []byte // what is being written out
-	spareEdits []edit
-	known      []touched
-	traces     []*few[source]     // that nobody uses
-	shows      map[string]*column // what columns of views show and generated ones are made of, by their names
+	root      analyzer
+	found     operations
+	nodes     lot[int32]
+	columnLot lot[column]
+	sources   lot[source]
+	origins   lot[origin]
+	refs      lot[*origin]
+	scopes    lot[scope]
+	making    lot[operation]
+	out       []byte // what is being written out
+	written   []edit
+	traces    []*few[source]     // that nobody uses
+	shows     map[string]*column // what columns of views show and generated ones are made of, by their names
 }
 
 var memories = sync.Pool{New: func() any { return new(memory) }}
 
 // release gives the memory to the next analysis.
 func (m *memory) release() {
+	edits, known := m.root.edits, m.found.known
+	clear(edits[:cap(edits)])
+	clear(known[:cap(known)])
+	m.root, m.found, m.traces, m.shows = analyzer{}, operations{known: known[:0]}, nil, nil
+	if cap(edits) > 256 {
+		edits = nil
+	}
+	if m.written = edits[:0]; cap(m.out) > 1<<16 {
+		m.out = nil
+	}
 	m.nodes.back()
 	m.columnLot.back()
 	m.sources.back()
-	clear(m.spareEdits[:cap(m.spareEdits)])
-	clear(m.known[:cap(m.known)])
-	if m.spareEdits, m.known, m.traces, m.shows = m.spareEdits[:0], m.known[:0], nil, nil; cap(m.out) > 1<<16 || cap(m.spareEdits) > 256 {
-		m.out, m.spareEdits = nil, nil
-	}
+	m.origins.back()
+	m.refs.back()
+	m.scopes.back()
+	m.making.back()
 	memories.Put(m)
 }
