@@ -1,11 +1,13 @@
 package sql
 
 import (
+	"cmp"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
-	"sort"
+	"strconv"
 	"strings"
 
 	"github.com/taskgate/taskgate/abi"
@@ -19,6 +21,8 @@ type analyzer struct {
 	g *parse.Grammar
 	t *parse.Tree
 
+	harmless []bool // of the grammar's symbols, those that mean nothing but their parts
+
 	given     []string // the search path, nil where it is the login's own
 	path      []string // schemas of unqualified names
 	anywhere  bool     // the path may be another one: a function or operator can be any schema's
@@ -29,23 +33,23 @@ type analyzer struct {
 	changes   int // counts the commands that change rows
 	depth     int // of views within views
 
-	ops        map[opKey]*operation
-	order      []*operation
+	*memory
+	pieces     *lot[string] // of names
+	ops        *operations
 	outputs    []abi.Output
 	edits      []edit
 	notice     string // what the client is told of this statement
 	params     int
-	work       *int               // what the reading has cost so far, of all texts within texts
-	within     int                // of the function at hand, how many arguments stand in WITHIN GROUP
-	trace      map[source]bool    // what an expression reads, where somebody asks
-	quiet      bool               // what is read is only traced: it is not known yet whether it is used
-	lazy       int32              // the SELECT whose columns are read only where somebody uses them, 0 for none
-	shows      map[string]*column // what columns of views show and generated ones are made of, by their names
-	defaulting bool               // an expression is a column's default
-	beyond     bool               // something runs that is an extension's, and not the server's own
-	nested     bool               // a WITH of this statement changes rows
-	inside     int32              // the query or change of this statement, 0 for none
-	blind      []abi.Protect      // the masks that the text has been given
+	work       *int          // what the reading has cost so far, of all texts within texts
+	within     int           // of the function at hand, how many arguments stand in WITHIN GROUP
+	trace      *few[source]  // what an expression reads, where somebody asks
+	quiet      bool          // what is read is only traced: it is not known yet whether it is used
+	lazy       int32         // the SELECT whose columns are read only where somebody uses them, 0 for none
+	defaulting bool          // an expression is a column's default
+	beyond     bool          // something runs that is an extension's, and not the server's own
+	nested     bool          // a WITH of this statement changes rows
+	inside     int32         // the query or change of this statement, 0 for none
+	blind      []abi.Protect // the masks that the text has been given
 	shaded     map[*schema.Relation]map[string]*abi.Protect
 	guesses    map[int32]bool // values that masked columns are compared with, by their tokens
 	guessed    []abi.Guess    // and where they stand
@@ -65,14 +69,21 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 		return nil, &Error{Code: "22021", Message: "a zero byte in the text", Offset: -1}
 	}
 	t, err := c.Grammar.Parse(text)
-	var syntax *parse.SyntaxError
-	if errors.As(err, &syntax) {
-		return nil, &Error{Code: "42601", Message: syntax.Message, Offset: syntax.Offset}
-	}
 	if err != nil {
+		var syntax *parse.SyntaxError
+		if errors.As(err, &syntax) {
+			return nil, &Error{Code: "42601", Message: syntax.Message, Offset: syntax.Offset}
+		}
 		return nil, &Error{Code: "54001", Message: err.Error(), Offset: -1}
 	}
-	a := &analyzer{c: c, g: c.Grammar, t: t, ops: map[opKey]*operation{}, work: new(int), shows: map[string]*column{}, guesses: map[int32]bool{}}
+	defer t.Release()
+	m := memories.Get().(*memory)
+	defer m.release()
+	a := &m.root
+	*a = analyzer{c: c, g: c.Grammar, t: t, memory: m, pieces: new(lot[string]), ops: &m.found, work: new(int), edits: m.written, harmless: harmless(c.Grammar)}
+	if c.Filter != nil {
+		a.guesses = map[int32]bool{}
+	}
 	a.searching(c.SearchPath)
 	an = &Analysis{Statement: &abi.Statement{Protocol: "postgres", Text: text}}
 	defer func() {
@@ -94,9 +105,9 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 		}
 	}()
 	for i := range t.Tokens {
-		if a.g.Names[t.Tokens[i].Kind] == "PARAM" {
-			var n int
-			if _, err := fmt.Sscan(t.Tokens[i].Value, &n); err != nil || n < 1 || n > 65535 {
+		if a.g.Class(&t.Tokens[i]) == parse.Param {
+			n, err := strconv.Atoi(t.Tokens[i].Value)
+			if err != nil || n < 1 || n > 65535 {
 				return nil, &Error{Code: "42P02", Message: "there is no parameter $" + t.Tokens[i].Value, Offset: int(t.Tokens[i].Start)}
 			}
 			a.params = max(a.params, n)
@@ -118,20 +129,22 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 			a.refuse("what follows the end of a transaction that may have moved search_path: send it by itself")
 		}
 		a.edits, a.notice, a.beyond, a.nested, a.inside = a.edits[:0], "", false, false, 0
-		before := len(a.order)
+		before := len(a.ops.list)
 		part := a.top(inner)
 		if part.Kind == Define && t.Statements() > 1 { // what the others mean depends on whether it runs
 			a.refuse("%s among other statements: send each in a text of its own", a.words(inner))
 		}
-		for _, o := range a.order[before:] {
+		for _, o := range a.ops.list[before:] {
 			part.Writes = part.Writes || o.Effect.Writes()
 		}
-		sort.SliceStable(a.edits, func(i, j int) bool { return a.edits[i].from < a.edits[j].from })
-		part.Canonical = emit(t, t.Nodes[inner].From, t.Nodes[inner].To, a.edits)
-		if part.Plain = part.Kind != Define && a.plain(a.order[before:]); part.Plain {
+		slices.SortStableFunc(a.edits, func(x, y edit) int { return cmp.Compare(x.from, y.from) })
+		part.Canonical = a.emit(t.Nodes[inner].From, t.Nodes[inner].To, a.edits)
+		if part.Plain = part.Kind != Define && a.plain(a.ops.list[before:]); part.Plain {
 			part.Count = a.count(inner)
 		}
-		if part.Notice, part.Nested = a.notice, a.nested; a.inside != 0 {
+		if part.Notice, part.Nested = a.notice, a.nested; a.inside == inner && (len(a.edits) == 0 || a.edits[len(a.edits)-1].from < t.Nodes[inner].To) {
+			part.Body = part.Canonical
+		} else if a.inside != 0 {
 			part.Body = a.emitted(a.inside)
 		}
 		whole = append(whole, part.Canonical)
@@ -151,8 +164,8 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 	if an.Named() {
 		st.Incomplete = unresolved
 	}
-	fp := sha256.Sum256([]byte(fingerprint(t)))
-	st.Fingerprint = fmt.Sprintf("%x", fp[:8])
+	fp := sha256.Sum256(a.fingerprint())
+	st.Fingerprint = hex.EncodeToString(fp[:8])
 	return an, nil
 }
 
@@ -217,23 +230,25 @@ func (a *analyzer) follow(p *Part) {
 }
 
 // fingerprint is the text without its constants.
-func fingerprint(t *parse.Tree) string {
-	var b strings.Builder
-	for i := range t.Tokens {
-		switch t.Grammar.Names[t.Tokens[i].Kind] {
-		case "ICONST", "FCONST", "SCONST", "BCONST", "XCONST":
-			b.WriteByte('?')
+func (a *analyzer) fingerprint() []byte {
+	b := a.out[:0]
+	for i := range a.t.Tokens {
+		t := &a.t.Tokens[i]
+		switch a.g.Class(t) {
+		case parse.Number, parse.String, parse.Bits, parse.Hex:
+			b = append(b, '?')
 		default:
-			b.WriteString(t.Tokens[i].Value)
+			b = append(b, t.Value...)
 		}
-		b.WriteByte(' ')
+		b = append(b, ' ')
 	}
-	return b.String()
+	a.out = b
+	return b
 }
 
 func (a *analyzer) finish() []abi.Operation {
-	list := make([]abi.Operation, len(a.order))
-	for i, o := range a.order {
+	list := make([]abi.Operation, len(a.ops.list))
+	for i, o := range a.ops.list {
 		if o.refs > 0 && o.conditions >= o.refs {
 			o.Attrs |= abi.HasWhere
 		}
@@ -274,11 +289,13 @@ func (a *analyzer) top(n int32) Part {
 
 // output fixes the lineage of a result.
 func (a *analyzer) output(cols []column) {
+	a.outputs = slices.Grow(a.outputs, len(cols))
+	l := lineage{a: a, room: make([]abi.Source, len(cols))}
 	for i, c := range cols {
 		a.use(c, abi.UseCopied)
-		o := abi.Output{Statement: a.statement, Index: i, Name: c.name, Type: a.copiedType(c)}
-		l := lineage{a: a, out: &o, seen: map[lineageKey]bool{}}
+		a.outputs = append(a.outputs, abi.Output{Statement: a.statement, Index: i, Name: c.name, Type: a.copiedType(c)})
+		l.out = &a.outputs[len(a.outputs)-1]
+		l.seen.empty()
 		l.column(c, false)
-		a.outputs = append(a.outputs, o)
 	}
 }

@@ -55,5 +55,5 @@ func (a *analyzer) emitted(n int32) string {
 			edits = append(edits, e)
 		}
 	}
-	return emit(a.t, from, to, edits)
+	return a.emit(from, to, edits)
 }

@@ -145,7 +145,7 @@ func (a *analyzer) conflict(s *scope, n int32, r *schema.Relation, mine *origin,
 					a.refuse("ON CONFLICT over an expression")
 				}
 				a.known(r, el, a.ident(c))
-				a.use(mine.find(a.ident(c))[0], abi.UseCondition)
+				a.use(mine.named(a.ident(c)), abi.UseCondition)
 			}
 			if w := a.kid(e, "where_clause"); w != 0 && !a.empty(w) {
 				a.expr(at, a.kid(w, "a_expr"), abi.UseCondition)
@@ -180,7 +180,7 @@ func (a *analyzer) arbiter(n int32, r *schema.Relation, mine *origin) {
 		}
 		for _, num := range i.Columns {
 			if c := r.ColumnAt(num); c != nil {
-				a.use(mine.find(c.Name)[0], abi.UseCondition)
+				a.use(mine.named(c.Name), abi.UseCondition)
 			}
 		}
 		return
@@ -366,7 +366,7 @@ func (a *analyzer) expression(r *schema.Relation, text string) {
 	}
 	inner := a.within_(t, "default")
 	inner.evaluate(r)
-	for _, o := range inner.order {
+	for _, o := range inner.ops.list {
 		if o.Kind == abi.KindFunction {
 			a.other(o.Operation)
 		}

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/taskgate/taskgate/core/sql/parse"
+	"github.com/taskgate/taskgate/core/sql/schema"
 )
 
 // edit replaces the tokens [from, to) by text.
@@ -22,53 +23,76 @@ func (e edit) lookup() bool {
 }
 
 // quoteIdent gives an identifier in double quotes.
-func quoteIdent(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
+func quoteIdent(s string) string { return string(appendIdent(make([]byte, 0, 64), s)) }
+
+func appendIdent(b []byte, s string) []byte {
+	return append(appendDoubled(append(b, '"'), s, '"'), '"')
+}
+
+// appendDoubled adds a text with each of one character twice.
+func appendDoubled(b []byte, s string, c byte) []byte {
+	for {
+		n := strings.IndexByte(s, c)
+		if n < 0 {
+			return append(b, s...)
+		}
+		b = append(append(b, s[:n+1]...), c)
+		s = s[n+1:]
+	}
+}
+
+// qualify gives the quoted name of what stands in a schema.
+func qualify(n schema.Name) string {
+	return string(appendIdent(append(appendIdent(make([]byte, 0, 128), n.Namespace), '.'), n.Name))
+}
 
 // quoteLiteral gives a string constant that reads the same whatever
 // standard_conforming_strings is.
-func quoteLiteral(s string) string {
-	if strings.ContainsRune(s, '\\') {
-		return `E'` + strings.ReplaceAll(strings.ReplaceAll(s, `\`, `\\`), `'`, `''`) + `'`
+func quoteLiteral(s string) string { return string(appendLiteral(nil, s)) }
+
+func appendLiteral(b []byte, s string) []byte {
+	if strings.IndexByte(s, '\\') >= 0 {
+		b, s = append(b, 'E'), strings.ReplaceAll(s, `\`, `\\`)
 	}
-	return `'` + strings.ReplaceAll(s, `'`, `''`) + `'`
+	return append(appendDoubled(append(b, '\''), s, '\''), '\'')
 }
 
 // emit writes the tokens [from, to) anew: no comments, one space between,
 // identifiers and strings quoted. What runs is then what was read, even where
 // another lexer would have read the client's text differently. edits are in
 // order; where they overlap something was read twice, and nothing is written.
-func emit(t *parse.Tree, from, to int32, edits []edit) string {
-	var b strings.Builder
-	b.Grow(len(t.Text) + 32)
+func (a *analyzer) emit(from, to int32, edits []edit) string {
+	t, b := a.t, a.out[:0]
 	for i := from; i < to || len(edits) > 0; {
-		if b.Len() > 0 {
-			b.WriteByte(' ')
+		if len(b) > 0 {
+			b = append(b, ' ')
 		}
 		if len(edits) > 0 && edits[0].from <= i {
 			if edits[0].from < i || edits[0].to > to {
 				panic("edits that overlap")
 			}
-			b.WriteString(edits[0].text)
+			b = append(b, edits[0].text...)
 			i = edits[0].to
 			edits = edits[1:]
 			continue
 		}
 		tok := &t.Tokens[i]
-		switch raw := t.Text[tok.Start:tok.End]; t.Grammar.Names[tok.Kind] {
-		case "IDENT":
-			b.WriteString(quoteIdent(tok.Value))
-		case "SCONST":
-			b.WriteString(quoteLiteral(tok.Value))
-		case "BCONST": // the lexer leaves no quote in either
-			b.WriteString("B'" + tok.Value + "'")
-		case "XCONST":
-			b.WriteString("X'" + tok.Value + "'")
-		case "NCHAR": // N'…' would be something else with a space in it
-			b.WriteString("nchar")
+		switch a.g.Class(tok) {
+		case parse.Ident:
+			b = appendIdent(b, tok.Value)
+		case parse.String:
+			b = appendLiteral(b, tok.Value)
+		case parse.Bits: // the lexer leaves no quote in either
+			b = append(append(append(b, "B'"...), tok.Value...), '\'')
+		case parse.Hex:
+			b = append(append(append(b, "X'"...), tok.Value...), '\'')
+		case parse.National: // N'…' would be something else with a space in it
+			b = append(b, "nchar"...)
 		default:
-			b.WriteString(raw)
+			b = append(b, t.Text[tok.Start:tok.End]...)
 		}
 		i++
 	}
-	return b.String()
+	a.out = b
+	return string(b)
 }

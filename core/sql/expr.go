@@ -4,8 +4,10 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/sql/parse"
 	"github.com/taskgate/taskgate/core/sql/schema"
 )
 
@@ -28,6 +30,21 @@ func set(words string) map[string]bool {
 	}
 	return m
 }
+
+// harmless says of each symbol of a grammar whether it is in plain or tables.
+func harmless(g *parse.Grammar) []bool {
+	if known, ok := harmlessIn.Load(g); ok {
+		return known.([]bool)
+	}
+	list := make([]bool, len(g.Names))
+	for i, name := range g.Names {
+		list[i] = plain[name] || tables[name]
+	}
+	known, _ := harmlessIn.LoadOrStore(g, list)
+	return known.([]bool)
+}
+
+var harmlessIn sync.Map // by grammar
 
 // expr marks everything that an expression reads.
 func (a *analyzer) expr(s *scope, n int32, u abi.Use) {
@@ -87,7 +104,7 @@ func (a *analyzer) expr(s *scope, n int32, u abi.Use) {
 		}
 	case "opt_sort_clause", "sort_clause":
 	default:
-		if !plain[name] && !tables[name] {
+		if !a.harmless[a.t.Nodes[n].Sym] {
 			a.refuse("%s in an expression", name)
 		}
 	}
@@ -165,21 +182,30 @@ func (a *analyzer) value(s *scope, n int32) column {
 
 // snapshot and since find which table columns an expression has read, for its
 // lineage. Everything that it touched counts, read before or not.
-func (a *analyzer) snapshot() map[source]bool {
+func (a *analyzer) snapshot() *few[source] {
 	old := a.trace
-	a.trace = map[source]bool{}
+	if n := len(a.traces); n > 0 {
+		a.trace, a.traces = a.traces[n-1], a.traces[:n-1]
+	} else {
+		a.trace = new(few[source])
+	}
 	return old
 }
 
-func (a *analyzer) since(old map[source]bool) (list []source) {
-	for s := range a.trace {
-		list = append(list, s)
-		if old != nil {
-			old[s] = true
+func (a *analyzer) since(old *few[source]) []source {
+	list := slices.Clone(a.trace.list)
+	if old != nil {
+		for _, s := range list {
+			old.add(s)
 		}
 	}
+	a.trace.empty()
+	a.traces = append(a.traces, a.trace)
 	a.trace = old
 	slices.SortFunc(list, func(x, y source) int {
+		if x.relation == y.relation && x.via == "" && y.via == "" {
+			return strings.Compare(x.column, y.column)
+		}
 		return strings.Compare(x.relation.Name.Namespace+"."+x.relation.Name.Name+"."+x.column+x.via, y.relation.Name.Namespace+"."+y.relation.Name.Name+"."+y.column+y.via)
 	})
 	return list
@@ -417,7 +443,7 @@ func (a *analyzer) typeOf(n, from, to int32) {
 	case t.Kind == 'e', a.extended(t.Extension), a.via == "default":
 		a.casts(t.OID)
 		if a.via == "" {
-			a.edits = append(a.edits, edit{from, to, quoteIdent(t.Name.Namespace) + "." + quoteIdent(t.Name.Name)})
+			a.edits = append(a.edits, edit{from, to, qualify(t.Name)})
 		}
 	default:
 		a.refuse("the type %s is made by users, and its functions could run anything", t.Name.Name)
@@ -488,4 +514,4 @@ func (a *analyzer) sameColumn(s *scope, x, y int32) bool {
 	return false
 }
 
-func (a *analyzer) text(n int32) string { return emit(a.t, a.t.Nodes[n].From, a.t.Nodes[n].To, nil) }
+func (a *analyzer) text(n int32) string { return a.emit(a.t.Nodes[n].From, a.t.Nodes[n].To, nil) }

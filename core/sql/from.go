@@ -44,11 +44,13 @@ func (a *analyzer) tableRef(s *scope, n int32) []*origin {
 		if t != 0 {
 			a.clear(o, "TABLESAMPLE")
 		}
-		return []*origin{o}
+		list := a.refs.take(1)
+		list[0] = o
+		return list
 	case a.kid(n, "select_with_parens") != 0:
-		at := &scope{parent: s.parent, ctes: s.ctes}
-		if a.kid(n, "LATERAL_P") != 0 {
-			at = &scope{parent: s}
+		at := a.scope(s)
+		if a.kid(n, "LATERAL_P") == 0 {
+			at.parent, at.ctes = s.parent, s.ctes
 		}
 		cols, inner := a.body(at, a.kid(n, "select_with_parens"))
 		return []*origin{{alias: alias, columns: rename(a.all(a.kept(cols)), names), under: inner.origins}}
@@ -69,7 +71,7 @@ func (a *analyzer) tableRef(s *scope, n int32) []*origin {
 		origins := a.join(s, a.kid(n, "joined_table"))
 		if al := a.kid(n, "alias_clause"); al != 0 {
 			alias, names = a.alias(al)
-			return []*origin{{alias: alias, columns: rename(a.star(a.kept(visible(origins))), names), under: origins}}
+			return []*origin{{alias: alias, columns: rename(a.star(a.kept(a.visible(origins))), names), under: origins}}
 		}
 		return origins
 	}
@@ -111,10 +113,14 @@ func (a *analyzer) join(s *scope, n int32) []*origin {
 	})
 	left := a.tableRef(s, sides[0])
 	// The right side may be LATERAL: it sees the left.
-	lateral := &scope{parent: s.parent, ctes: s.ctes, origins: append(append([]*origin(nil), s.origins...), left...)}
+	lateral := a.scope(s.parent)
+	lateral.ctes, lateral.origins = s.ctes, a.joined(s.origins, left)
 	right := a.tableRef(lateral, sides[1])
-	both := append(append([]*origin(nil), left...), right...)
-	ours, theirs := a.kept(visible(left)), a.kept(visible(right))
+	both := a.joined(left, right)
+	join := a.origins.next()
+	join.columns = a.visible(both)
+	a.kept(join.columns)
+	ours, theirs := join.columns[:width(left)], join.columns[width(left):]
 	var merged []string
 	if a.kid(n, "NATURAL") != 0 {
 		a.spend(len(ours) * len(theirs) / 8)
@@ -126,7 +132,9 @@ func (a *analyzer) join(s *scope, n int32) []*origin {
 	}
 	if q := a.kid(n, "join_qual"); q != 0 {
 		if e := a.kid(q, "a_expr"); e != 0 {
-			a.expr(&scope{parent: s.parent, ctes: s.ctes, origins: both}, e, abi.UseCondition)
+			on := a.scope(s.parent)
+			on.ctes, on.origins = s.ctes, both
+			a.expr(on, e, abi.UseCondition)
 		} else {
 			if u := a.kid(q, "opt_alias_clause_for_join_using"); u != 0 && !a.empty(u) {
 				a.refuse("an alias behind USING")
@@ -135,21 +143,24 @@ func (a *analyzer) join(s *scope, n int32) []*origin {
 		}
 	}
 	// The columns that are merged come first, and can be either side's.
-	join := &origin{}
+	var first []column
 	for _, name := range merged {
 		l, r := a.common(n, ours, name), a.common(n, theirs, name)
 		a.operator("=")
-		join.columns = append(join.columns, column{name: name, copies: union(l.copies, r.copies), computed: union(l.computed, r.computed), other: l.other || r.other})
+		first = append(first, column{name: name, copies: union(l.copies, r.copies), computed: union(l.computed, r.computed), other: l.other || r.other})
 	}
-	for _, c := range append(ours, theirs...) {
-		if !slices.Contains(merged, c.name) {
-			join.columns = append(join.columns, c)
-		}
+	if len(merged) > 0 {
+		join.columns = append(first, slices.DeleteFunc(join.columns, func(c column) bool { return slices.Contains(merged, c.name) })...)
 	}
 	for _, o := range both {
 		o.joined = true
 	}
 	return append(both, join)
+}
+
+// joined gives the elements of two lists, with room for what a JOIN makes of them.
+func (a *analyzer) joined(x, y []*origin) []*origin {
+	return append(append(a.refs.take(len(x) + len(y) + 1)[:0], x...), y...)
 }
 
 // common finds a column that a join compares.
@@ -181,7 +192,8 @@ func (a *analyzer) rangeVar(s *scope, n int32, alias string, names []string) *or
 	if a.c.Blind == nil { // comes before what stands beneath it
 		a.touch("select", r, a.via, abi.EffectRead)
 	}
-	o := &origin{alias: alias, relation: r, via: a.via, columns: a.kept(a.showing(r))}
+	o := a.origins.next()
+	*o = origin{alias: alias, relation: r, via: a.via, columns: a.kept(a.showing(r))}
 	if v := a.veil(r, o.columns); v != nil {
 		o.relation, o.veil, o.columns, o.read = nil, v, v.columns, a.seen(r, a.via)
 		a.veilRange(n, v, alias != "")
@@ -226,6 +238,7 @@ func (a *analyzer) view(r *schema.Relation) []column {
 	if err != nil {
 		a.refuse("the text of the view %s is not understood", r.Name.Name)
 	}
+	defer t.Release()
 	inner := *a
 	inner.t, inner.path, inner.via, inner.edits = t, nil, "view "+r.Name.Namespace+"."+r.Name.Name, nil
 	inner.lazy = inner.alone(t.Root)
@@ -240,7 +253,7 @@ func (a *analyzer) view(r *schema.Relation) []column {
 		}
 		cols = inner.query(nil, stmt)
 	}
-	a.order, a.outputs = inner.order, inner.outputs
+	a.outputs = inner.outputs
 	return cols
 }
 

@@ -14,22 +14,23 @@ import (
 // generated column what it is made of.
 func (a *analyzer) copies(r *schema.Relation, via string) []column {
 	a.policed(r)
-	cols := make([]column, len(r.Columns))
+	cols, all := a.columnLot.take(len(r.Columns)), a.sources.take(len(r.Columns))
 	var shown []column
 	if isView(r) {
 		if shown = a.view(r); len(shown) != len(cols) {
 			a.refuse("the view %s does not have the columns that its text has", r.Name.Name)
 		}
 	}
-	for i, c := range r.Columns {
-		s := source{relation: r, column: c.Name, via: via}
+	for i := range r.Columns {
+		c, s := &r.Columns[i], &all[i]
+		*s = source{relation: r, column: c.Name, via: via}
 		switch {
 		case shown != nil:
 			s.behind = a.standing(r, c.Name, func() column { return shown[i] })
 		case c.Generated != 0:
 			s.behind = a.standing(r, c.Name, func() column { return column{computed: a.made(r, c.Name), other: true} })
 		}
-		cols[i] = column{name: c.Name, copies: []source{s}}
+		cols[i].name, cols[i].copies = c.Name, all[i:i+1:i+1]
 	}
 	return cols
 }
@@ -44,6 +45,9 @@ func (a *analyzer) standing(r *schema.Relation, name string, find func() column)
 	k := r.Name.Namespace + "\x00" + r.Name.Name + "\x00" + name
 	if a.shows[k] == nil {
 		c := find()
+		if a.shows == nil {
+			a.shows = map[string]*column{}
+		}
 		a.shows[k] = &c
 	}
 	return a.shows[k]
@@ -73,7 +77,7 @@ func (a *analyzer) made(r *schema.Relation, name string) []source {
 func (a *analyzer) within_(t *parse.Tree, via string) *analyzer {
 	in := *a
 	in.t, in.path, in.via, in.edits, in.trace, in.lazy = t, nil, via, nil, nil, 0
-	in.ops, in.order = map[opKey]*operation{}, nil
+	in.ops = new(operations)
 	return &in
 }
 
@@ -113,7 +117,7 @@ func (a *analyzer) reads(r *schema.Relation, text, via string) (list []source) {
 		return list
 	}
 	in := a.within_(t, "default")
-	in.quiet, in.trace = true, map[source]bool{}
+	in.quiet, in.trace = true, new(few[source])
 	in.evaluate(r)
 	for _, s := range in.since(nil) {
 		list = append(list, source{relation: s.relation, column: s.column, via: via, behind: s.behind})
@@ -201,7 +205,11 @@ func (a *analyzer) multiplies(n int32) bool {
 type lineage struct {
 	a    *analyzer
 	out  *abi.Output
-	seen map[lineageKey]bool
+	seen few[lineageKey]
+
+	of    *schema.Relation // the last one, and its name
+	parts []string
+	room  []abi.Source // for the first source of each output
 }
 
 type lineageKey struct {
@@ -222,15 +230,19 @@ func (l *lineage) column(c column, computed bool) {
 }
 
 func (l *lineage) source(s source, computed bool) {
-	k := lineageKey{s.relation, s.column, computed, s.blind}
-	if l.a.spend(1); l.seen[k] {
+	if l.a.spend(1); !l.seen.add(lineageKey{s.relation, s.column, computed, s.blind}) {
 		return
 	}
-	l.seen[k] = true
-	from := abi.Source{Relation: s.relation.Name.Parts(), Column: s.column, View: isView(s.relation), Blind: s.blind}
+	if l.of != s.relation {
+		l.of, l.parts = s.relation, s.relation.Name.Parts()
+	}
+	from := abi.Source{Relation: l.parts, Column: s.column, View: isView(s.relation), Blind: s.blind}
 	if computed {
 		l.out.Computed = append(l.out.Computed, from)
 	} else {
+		if l.out.Copies == nil && len(l.room) > 0 {
+			l.out.Copies, l.room = l.room[:0:1], l.room[1:]
+		}
 		l.out.Copies = append(l.out.Copies, from)
 	}
 	switch {

@@ -42,7 +42,7 @@ func (a *analyzer) body(parent *scope, n int32) ([]column, *scope) {
 }
 
 func (a *analyzer) selectNoParens(parent *scope, n int32) ([]column, *scope) {
-	s := &scope{parent: parent}
+	s := a.scope(parent)
 	if w := a.kid(n, "with_clause"); w != 0 {
 		a.with(s, w)
 	}
@@ -51,13 +51,16 @@ func (a *analyzer) selectNoParens(parent *scope, n int32) ([]column, *scope) {
 		body = a.kid(n, "select_clause")
 	}
 	cols, inner := a.body(s, body)
-	at := &scope{parent: inner.parent, ctes: inner.ctes, origins: inner.origins, aliases: cols}
+	at := a.scope(inner.parent)
+	at.ctes, at.origins, at.aliases = inner.ctes, inner.origins, cols
 	a.kids(n, func(c int32) {
 		switch a.name(c) {
 		case "sort_clause", "opt_sort_clause":
 			a.order_(at, c, abi.UseOrder)
 		case "select_limit", "opt_select_limit":
-			a.expr(&scope{parent: inner.parent, ctes: inner.ctes}, c, abi.UseCondition)
+			limit := a.scope(inner.parent)
+			limit.ctes = inner.ctes
+			a.expr(limit, c, abi.UseCondition)
 		case "for_locking_clause", "opt_for_locking_clause":
 			if k := a.find(c, "for_locking_items"); k != 0 {
 				a.lock(at.origins)
@@ -145,7 +148,10 @@ func (a *analyzer) all(cols []column) []column {
 }
 
 func (a *analyzer) hasColumn(s *scope, name string) bool {
-	return slices.ContainsFunc(s.origins, func(o *origin) bool { return !o.joined && len(o.find(name)) > 0 })
+	return slices.ContainsFunc(s.origins, func(o *origin) bool {
+		_, n := o.find(name)
+		return !o.joined && n > 0
+	})
 }
 
 func (a *analyzer) with(s *scope, n int32) {
@@ -226,7 +232,10 @@ func (a *analyzer) names(n int32) (out []string) {
 }
 
 func rename(cols []column, names []string) []column {
-	out := append([]column(nil), cols...)
+	if len(names) == 0 {
+		return slices.Clip(cols)
+	}
+	out := slices.Clone(cols)
 	for i := range names {
 		if i < len(out) {
 			out[i].name = names[i]
@@ -243,13 +252,13 @@ func (a *analyzer) simple(parent *scope, n int32) ([]column, *scope) {
 	case "values_clause":
 		return a.values(parent, a.t.Nodes[n].First), &scope{parent: parent}
 	case "TABLE":
-		s := &scope{parent: parent}
+		s := a.scope(parent)
 		s.origins = []*origin{a.rangeVar(s, a.kid(n, "relation_expr"), "", nil)}
 		if s.origins[0].veil != nil {
 			from := a.t.Nodes[n].From
 			a.edits = append(a.edits, edit{from, from + 1, "SELECT * FROM"})
 		}
-		return a.kept(a.fits(n, visible(s.origins))), s
+		return a.kept(a.fits(n, a.visible(s.origins))), s
 	case "select_clause":
 		return a.combine(parent, n, r[2]), &scope{parent: parent}
 	}
@@ -292,6 +301,12 @@ func (a *analyzer) blend(c column) {
 }
 
 func union(x, y []source) []source {
+	if len(y) == 0 {
+		return slices.Clip(x)
+	}
+	if len(x) == 0 && len(y) == 1 {
+		return slices.Clip(y)
+	}
 	out := append([]source(nil), x...)
 next:
 	for _, s := range y {
@@ -343,7 +358,7 @@ func itoa(i int) string {
 }
 
 func (a *analyzer) selectList(parent *scope, n int32) ([]column, *scope) {
-	s := &scope{parent: parent}
+	s := a.scope(parent)
 	if into := a.kid(n, "into_clause"); !a.empty(into) {
 		a.makesTable(into)
 	}
@@ -395,19 +410,21 @@ func (a *analyzer) selectList(parent *scope, n int32) ([]column, *scope) {
 // targets takes a target list.
 func (a *analyzer) targets(s *scope, list int32, lazy bool) (cols []column) {
 	defer func() { a.fits(list, cols) }()
-	for _, el := range a.list(list, "target_el") {
+	els := a.list(list, "target_el")
+	cols = a.columnLot.take(min(len(els), maxTargets))[:0]
+	for _, el := range els {
 		a.fits(list, cols)
 		first := a.t.Nodes[el].First
 		if a.name(first) != "a_expr" { // *
 			if len(s.origins) == 0 {
 				a.fail("42601", el, "SELECT * with no tables specified is not valid")
 			}
-			cols = append(cols, a.spelled(el, a.kept(visible(s.origins)))...)
+			cols = append(cols, a.spelled(el, a.kept(a.visible(s.origins)))...)
 			continue
 		}
 		if ref := a.through(first); a.name(ref) == "columnref" {
 			if names, star, plain := a.parts(ref); star && plain {
-				cols = append(cols, a.spelled(ref, a.kept(a.originOf(s, ref, names).all()))...)
+				cols = append(cols, a.spelled(ref, a.kept(a.originOf(s, ref, names).all(nil)))...)
 				continue
 			}
 		}

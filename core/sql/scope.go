@@ -47,36 +47,66 @@ type origin struct {
 	sifted   bool             // it is a system relation, read through a subselect
 }
 
-// find gives the columns of that name. Every table has system columns.
-func (o *origin) find(name string) (found []column) {
-	for _, c := range o.columns {
-		if c.name == name {
-			found = append(found, c)
+// find says how many columns there are of that name, and which is the first;
+// that is -1 for a system column, which every table has.
+func (o *origin) find(name string) (first, n int) {
+	for i := range o.columns {
+		if o.columns[i].name == name {
+			if n++; n == 1 {
+				first = i
+			}
 		}
 	}
-	if r := o.relation; len(found) == 0 && r != nil && r.Kind != 'v' && systemColumns[name] {
-		found = append(found, column{name: name, computed: []source{{relation: r, column: name, via: o.via}}, other: true})
+	if r := o.relation; n == 0 && r != nil && r.Kind != 'v' && systemColumns[name] {
+		return -1, 1
 	}
-	return found
+	return first, n
+}
+
+// at gives the column that find has found.
+func (o *origin) at(i int, name string) column {
+	if i >= 0 {
+		return o.columns[i]
+	}
+	return column{name: name, computed: []source{{relation: o.relation, column: name, via: o.via}}, other: true}
+}
+
+// named gives a column that is known to be there.
+func (o *origin) named(name string) column {
+	i, n := o.find(name)
+	if n == 0 {
+		panic("no column " + name)
+	}
+	return o.at(i, name)
 }
 
 // visible gives the columns of a FROM clause, as the star does.
-func visible(origins []*origin) (cols []column) {
+func (a *analyzer) visible(origins []*origin) []column {
+	cols := a.columnLot.take(width(origins))[:0]
 	for _, o := range origins {
 		if !o.joined {
-			cols = append(cols, o.all()...)
+			cols = o.all(cols)
 		}
 	}
 	return cols
 }
 
-// all gives the columns of one element, each with where it is found.
-func (o *origin) all() []column {
-	cols := slices.Clone(o.columns)
-	for i := range cols {
-		if o.alias != "" {
-			cols[i].of = o
+// width is how many columns are visible.
+func width(origins []*origin) (n int) {
+	for _, o := range origins {
+		if !o.joined {
+			n += len(o.columns)
 		}
+	}
+	return n
+}
+
+// all adds the columns of one element, each with where it is found.
+func (o *origin) all(cols []column) []column {
+	n := len(cols)
+	cols = append(cols, o.columns...)
+	for i := n; i < len(cols) && o.alias != ""; i++ {
+		cols[i].of = o
 	}
 	return cols
 }
@@ -88,6 +118,13 @@ type scope struct {
 	ctes    map[string][]column
 	later   map[string]bool // WITH queries that are named further on
 	aliases []column        // of the output, for ORDER BY and GROUP BY
+}
+
+// scope makes one within another.
+func (a *analyzer) scope(parent *scope) *scope {
+	s := a.scopes.next()
+	s.parent = parent
+	return s
 }
 
 func (a *analyzer) cte(s *scope, name string) ([]column, bool) {
@@ -135,33 +172,33 @@ func (a *analyzer) lookup(s *scope, n int32, names []string) column {
 		namespace, qualifier = names[0], names[1]
 	}
 	for at := s; at != nil; at = at.parent {
-		var found []column
 		var where *origin
-		matched := false
+		index, found, matched := 0, 0, false
 		for _, o := range at.origins {
 			if qualifier == "" && o.joined || qualifier != "" && (o.alias != qualifier || namespace != "" && o.schema != namespace) {
 				continue
 			}
 			matched = true
 			a.spend(1 + len(o.columns)/8)
-			if here := o.find(col); len(here) > 0 {
-				found, where = append(found, here...), o
+			if i, n := o.find(col); n > 0 {
+				index, found, where = i, found+n, o
 			}
 		}
 		switch {
-		case len(found) > 1:
+		case found > 1:
 			a.fail("42702", n, "column reference %q is ambiguous", col)
-		case len(found) == 1:
+		case found == 1:
+			c := where.at(index, col)
 			switch a.unqualify(n, where, len(names)); {
 			case a.stranger(where, col), where.sifted && systemColumns[col]:
 				a.refuse("the system column %s of %s, which this task is not told", col, where.alias)
-			case !found[0].unsure:
+			case !c.unsure:
 			case qualifier == "":
 				a.certain(s, where, col)
 			case slices.ContainsFunc(a.reached([]string{col}), func(f *schema.Function) bool { return !a.accepts(f) }):
 				a.refuse("%s.%s, which is a function's column or a call", qualifier, col)
 			}
-			return found[0]
+			return c
 		case qualifier != "" && matched:
 			a.noSystem(at, qualifier, col)
 			a.fail("42703", n, "column %s.%s does not exist", qualifier, col)
@@ -189,8 +226,8 @@ func (a *analyzer) lookup(s *scope, n int32, names []string) column {
 func (a *analyzer) certain(s *scope, where *origin, name string) {
 	for ; s != nil; s = s.parent {
 		for _, o := range s.origins {
-			found := o.find(name)
-			if o != where && (len(found) > 0 && !o.joined || len(found) == 0 && o.alias == name) {
+			_, found := o.find(name)
+			if o != where && (found > 0 && !o.joined || found == 0 && o.alias == name) {
 				a.refuse("the name %s, which is a function's column or something else: qualify it", name)
 			}
 		}
@@ -204,16 +241,17 @@ func (a *analyzer) wholeRow(o *origin) column {
 		a.casts(o.relation.RowType)
 	}
 	c := column{name: o.alias, other: true, fields: o.columns}
-	seen := map[source]bool{}
+	var all few[source]
 	for _, k := range o.columns {
 		a.spend(1 + len(k.copies) + len(k.computed))
-		for _, s := range append(k.copies[:len(k.copies):len(k.copies)], k.computed...) {
-			if !seen[s] {
-				seen[s] = true
-				c.computed = append(c.computed, s)
-			}
+		for _, s := range k.copies {
+			all.add(s)
+		}
+		for _, s := range k.computed {
+			all.add(s)
 		}
 	}
+	c.computed = all.list
 	return c
 }
 
@@ -246,7 +284,7 @@ func (a *analyzer) read(s source, u abi.Use) {
 
 func (a *analyzer) mark(s source, u abi.Use) {
 	if a.trace != nil {
-		a.trace[s] = true
+		a.trace.add(s)
 	}
 	if a.quiet {
 		return
@@ -300,30 +338,103 @@ func (a *analyzer) casts(oid schema.OID) {
 // operation is one that is being put together.
 type operation struct {
 	abi.Operation
-	at               map[string]int
-	refs, conditions int // how often a FROM names the relation, and how many of them have a condition
+	key              opKey
+	at               map[string]int // where the columns are, once there are many
+	refs, conditions int            // how often a FROM names the relation, and how many of them have a condition
 }
 
 func (o *operation) add(column string, u abi.Use) {
 	filter := u&filtered != 0
 	u &^= filtered
-	if i, ok := o.at[column]; ok {
+	if i := o.column(column); i >= 0 {
 		if c := &o.Columns[i]; u&abi.UseCondition != 0 {
 			c.Filter = filter && (c.Filter || c.Use&abi.UseCondition == 0)
 		}
 		o.Columns[i].Use |= u
 		return
 	}
+	if o.Columns == nil {
+		o.Columns = make([]abi.Column, 0, 8)
+	}
+	if o.Columns = append(o.Columns, abi.Column{Name: column, Use: u, Filter: filter}); o.at != nil {
+		o.at[column] = len(o.Columns) - 1
+	}
+}
+
+// column says where a column is, -1 where it is not.
+func (o *operation) column(name string) int {
+	const most = 16
+	if len(o.Columns) <= most {
+		return slices.IndexFunc(o.Columns, func(c abi.Column) bool { return c.Name == name })
+	}
 	if o.at == nil {
 		o.at = map[string]int{}
+		for i := range o.Columns {
+			o.at[o.Columns[i].Name] = i
+		}
 	}
-	o.at[column] = len(o.Columns)
-	o.Columns = append(o.Columns, abi.Column{Name: column, Use: u, Filter: filter})
+	if i, ok := o.at[name]; ok {
+		return i
+	}
+	return -1
+}
+
+// operations are those of a text, in order.
+type operations struct {
+	list  []*operation
+	keys  map[opKey]*operation // once there are many
+	known []touched            // the first ones of relations, which most are
+}
+
+type touched struct {
+	statement int
+	verb      string
+	relation  *schema.Relation
+	via       string
+	blind     bool
+	op        *operation
+}
+
+// get finds an operation by its key.
+func (o *operations) get(k opKey) *operation {
+	const most = 16
+	if len(o.list) <= most {
+		for _, op := range o.list {
+			if op.key == k {
+				return op
+			}
+		}
+		return nil
+	}
+	if o.keys == nil {
+		o.keys = map[opKey]*operation{}
+		for _, op := range o.list {
+			o.keys[op.key] = op
+		}
+	}
+	return o.keys[k]
+}
+
+func (o *operations) find(t *touched) *operation {
+	for i := range o.known {
+		if k := &o.known[i]; k.relation == t.relation && k.statement == t.statement && k.blind == t.blind && k.verb == t.verb && k.via == t.via {
+			return k.op
+		}
+	}
+	return nil
+}
+
+func (o *operations) keep(t touched, op *operation) *operation {
+	if t.op = op; len(o.known) < 32 {
+		o.known = append(o.known, t)
+	}
+	return op
 }
 
 type opKey struct {
 	statement int
 	verb      string
+	relation  schema.Name // or else
 	object    string
 	via       string
 	nth       int // of the commands that change rows: what is said of one is not said of another
@@ -333,7 +444,7 @@ type opKey struct {
 // statement can have several.
 func (a *analyzer) change(verb string, r *schema.Relation, via string) *operation {
 	a.changes++
-	return a.operation(opKey{a.statement, verb, r.Name.Namespace + "\x00" + r.Name.Name, via, a.changes}, abi.Operation{Statement: a.statement, Verb: verb, Kind: abi.KindRelation, Object: r.Name.Parts(), Via: via, Effect: abi.EffectWrite, Attrs: a.ownership(r)})
+	return a.operation(opKey{statement: a.statement, verb: verb, relation: r.Name, via: via, nth: a.changes}, abi.Operation{Statement: a.statement, Verb: verb, Kind: abi.KindRelation, Object: r.Name.Parts(), Via: via, Effect: abi.EffectWrite, Attrs: a.ownership(r)})
 }
 
 // ownership gives the attribute of what the open transaction has made, with all that
@@ -357,24 +468,35 @@ func (a *analyzer) mine(r *schema.Relation, depth int) bool {
 
 // touch gives the operation of that verb on that relation, making it once.
 func (a *analyzer) touch(verb string, r *schema.Relation, via string, effect abi.Effect) *operation {
-	if r.System {
-		return a.operation(opKey{a.statement, verb, r.Name.Namespace + "\x00" + r.Name.Name, via, 0}, abi.Operation{Statement: a.statement, Verb: verb, Kind: abi.KindSystem, Object: r.Name.Parts(), Via: via, Effect: effect, Attrs: abi.Floor})
+	t := touched{statement: a.statement, verb: verb, relation: r, via: via}
+	if o := a.ops.find(&t); o != nil {
+		return o
 	}
-	return a.operation(opKey{a.statement, verb, r.Name.Namespace + "\x00" + r.Name.Name, via, 0}, abi.Operation{Statement: a.statement, Verb: verb, Kind: abi.KindRelation, Object: r.Name.Parts(), Via: via, Effect: effect, Attrs: a.ownership(r)})
+	op := abi.Operation{Statement: a.statement, Verb: verb, Kind: abi.KindRelation, Object: r.Name.Parts(), Via: via, Effect: effect}
+	if op.Attrs = a.ownership(r); r.System {
+		op.Kind, op.Attrs = abi.KindSystem, abi.Floor
+	}
+	return a.ops.keep(t, a.operation(opKey{statement: a.statement, verb: verb, relation: r.Name, via: via}, op))
 }
 
 // seen gives the operation of reading a relation through a veil.
 func (a *analyzer) seen(r *schema.Relation, via string) *operation {
-	return a.operation(opKey{a.statement, "select\x00blind", r.Name.Namespace + "\x00" + r.Name.Name, via, 0}, abi.Operation{Statement: a.statement, Verb: "select", Kind: abi.KindRelation, Object: r.Name.Parts(), Via: via, Effect: abi.EffectRead, Attrs: abi.Blind})
+	t := touched{statement: a.statement, verb: "select", relation: r, via: via, blind: true}
+	if o := a.ops.find(&t); o != nil {
+		return o
+	}
+	return a.ops.keep(t, a.operation(opKey{statement: a.statement, verb: "select\x00blind", relation: r.Name, via: via}, abi.Operation{Statement: a.statement, Verb: "select", Kind: abi.KindRelation, Object: r.Name.Parts(), Via: via, Effect: abi.EffectRead, Attrs: abi.Blind}))
 }
 
 func (a *analyzer) operation(key opKey, op abi.Operation) *operation {
-	if o := a.ops[key]; o != nil {
+	if o := a.ops.get(key); o != nil {
 		return o
 	}
-	o := &operation{Operation: op}
-	a.ops[key] = o
-	a.order = append(a.order, o)
+	o := a.making.next()
+	*o = operation{Operation: op, key: key}
+	if a.ops.list = append(a.ops.list, o); a.ops.keys != nil {
+		a.ops.keys[key] = o
+	}
 	return o
 }
 
@@ -385,7 +507,7 @@ func (a *analyzer) other(op abi.Operation) {
 	for _, p := range op.Object {
 		object += p + "\x00"
 	}
-	a.operation(opKey{a.statement, op.Verb + "\x00" + op.Kind, object, op.Via + "\x00" + op.Value, 0}, op)
+	a.operation(opKey{statement: a.statement, verb: op.Verb + "\x00" + op.Kind, object: object, via: op.Via + "\x00" + op.Value}, op)
 }
 
 // qualified gives a name with its schema, where it has one; that of the database
@@ -428,10 +550,9 @@ func (a *analyzer) byName(n int32) (r *schema.Relation, missing string) {
 	if len(names) == 2 {
 		r = a.relationByName(schema.Name{Namespace: names[0], Name: names[1]})
 	} else {
-		for _, ns := range append([]string{"pg_catalog"}, a.path...) {
-			if r = a.relationByName(schema.Name{Namespace: ns, Name: names[0]}); r != nil {
-				break
-			}
+		r = a.relationByName(schema.Name{Namespace: "pg_catalog", Name: names[0]})
+		for i := 0; i < len(a.path) && r == nil; i++ {
+			r = a.relationByName(schema.Name{Namespace: a.path[i], Name: names[0]})
 		}
 	}
 	if r == nil {
@@ -439,7 +560,7 @@ func (a *analyzer) byName(n int32) (r *schema.Relation, missing string) {
 	}
 	if a.via == "" {
 		node := a.t.Nodes[n]
-		a.edits = append(a.edits, edit{node.From, node.To, quoteIdent(r.Name.Namespace) + "." + quoteIdent(r.Name.Name)})
+		a.edits = append(a.edits, edit{node.From, node.To, qualify(r.Name)})
 	}
 	return r, ""
 }

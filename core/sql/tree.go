@@ -49,23 +49,34 @@ func (a *analyzer) find(n int32, name string) int32 {
 }
 
 // list gives the elements of a left-recursive list, in order.
-func (a *analyzer) list(n int32, element string) (out []int32) {
+func (a *analyzer) list(n int32, element string) []int32 {
+	count := 0
+	a.elements(n, element, func(int32) { count++ })
+	if count == 0 {
+		return nil
+	}
+	out := a.nodes.take(count)
+	a.elements(n, element, func(c int32) {
+		count--
+		out[count] = c
+	})
+	return out
+}
+
+// elements calls f with the elements of such a list, the last one first.
+func (a *analyzer) elements(n int32, element string, f func(int32)) {
 	for n != 0 {
-		next := int32(0)
+		next, own := int32(0), a.t.Nodes[n].Sym
 		for c := a.t.Nodes[n].First; c != 0; c = a.t.Nodes[c].Next {
-			switch a.name(c) {
-			case element:
-				out = append(out, c)
-			case a.name(n):
+			switch {
+			case a.name(c) == element:
+				f(c)
+			case a.t.Nodes[c].Sym == own:
 				next = c
 			}
 		}
 		n = next
 	}
-	for i, j := 0, len(out)-1; i < j; i, j = i+1, j-1 {
-		out[i], out[j] = out[j], out[i]
-	}
-	return out
 }
 
 // ident gives the name behind a ColId, ColLabel and their like.
@@ -75,30 +86,33 @@ func (a *analyzer) ident(n int32) string { return a.token(n).Value }
 // where there is a subscript; star is true where the last is '*'.
 func (a *analyzer) parts(n int32) (names []string, star, plain bool) {
 	plain = true
-	a.kids(n, func(c int32) {
-		if s := a.name(c); s != "indirection" && s != "opt_indirection" && s != "attrs" {
-			names = append(names, a.ident(c))
-			return
-		}
-		if a.name(c) == "attrs" {
+	var few [4]string
+	all := few[:0]
+	for c := a.t.Nodes[n].First; c != 0; c = a.t.Nodes[c].Next {
+		switch a.name(c) {
+		case "attrs":
 			for _, at := range a.list(c, "attr_name") {
-				names = append(names, a.ident(at))
+				all = append(all, a.ident(at))
 			}
-			return
-		}
-		for _, el := range a.list(c, "indirection_el") {
-			switch r := a.rule(el); {
-			case r[1] == "." || r[1] == "'.'":
-				if at := a.kid(el, "attr_name"); at != 0 {
-					names = append(names, a.ident(at))
-				} else {
-					star = true
+		case "indirection", "opt_indirection":
+			for _, el := range a.list(c, "indirection_el") {
+				switch r := a.rule(el); {
+				case r[1] == "." || r[1] == "'.'":
+					if at := a.kid(el, "attr_name"); at != 0 {
+						all = append(all, a.ident(at))
+					} else {
+						star = true
+					}
+				default:
+					plain = false
 				}
-			default:
-				plain = false
 			}
+		default:
+			all = append(all, a.ident(c))
 		}
-	})
+	}
+	names = a.pieces.take(len(all))
+	copy(names, all)
 	return names, star, plain
 }
 

@@ -213,7 +213,7 @@ func (a *analyzer) explain(n int32) Part {
 		}
 	}
 	inner := a.t.Nodes[a.kid(n, "ExplainableStmt")].First
-	before := len(a.order)
+	before := len(a.ops.list)
 	switch a.name(inner) {
 	case "SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt", "DeclareCursorStmt":
 		outputs := len(a.outputs)
@@ -239,7 +239,7 @@ func (a *analyzer) explain(n int32) Part {
 		a.refuse("EXPLAIN of %s", a.words(inner))
 	}
 	a.inside = inner
-	for _, o := range a.order[before:] {
+	for _, o := range a.ops.list[before:] {
 		if why := untold(o.Columns, &o.Operation, a.blind); why != "" {
 			a.refuse("%s", why)
 		}
@@ -249,7 +249,7 @@ func (a *analyzer) explain(n int32) Part {
 		a.other(abi.Operation{Verb: "explain analyze", Kind: abi.KindStatement, Effect: abi.EffectRead})
 		return Part{Kind: ExplainAnalyze, Rows: true}
 	}
-	for _, o := range a.order[before:] {
+	for _, o := range a.ops.list[before:] {
 		o.Attrs |= abi.Explain
 	}
 	return Part{Kind: ExplainPlan, Rows: true}

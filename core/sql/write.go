@@ -87,7 +87,7 @@ func (a *analyzer) beneath(n int32, w write) {
 	defer func() { a.depth-- }()
 	a.effects(n, below)
 	for _, c := range r.Columns { // what tells of the table tells of what the view shows of it
-		if i, ok := op.at[names[c.Name]]; ok && op.Columns[i].Use&abi.UseTested != 0 {
+		if i := op.column(names[c.Name]); i >= 0 && op.Columns[i].Use&abi.UseTested != 0 {
 			w.op.add(c.Name, abi.UseTested)
 		}
 	}
@@ -239,7 +239,7 @@ func (a *analyzer) rule_(t *parse.Tree, s *scope, via string) bool {
 		}
 	}
 	walk(in.kid(rule, "RuleActionList"))
-	a.order, a.changes = in.order, in.changes
+	a.changes = in.changes
 	return in.empty(where)
 }
 

@@ -86,12 +86,49 @@ type Grammar struct {
 
 	final, last, terminals, pactNone, tableNone int32
 
-	pact, defact, pgoto, defgoto, table, check, left, length []int32
+	pact, defact, pgoto, defgoto []int32
+	table, check, left, length   []int16 // as small as they can be: they are what a text is read with
 
 	symbols  map[string]Symbol
-	keywords map[string]Symbol
+	keywords map[string]keyword
 	single   [128]Symbol // terminals of one character; 0 where there is none
+	kinds    kinds
+	merges   [][]merge // by the first terminal
+	classes  []Class   // by terminal
 }
+
+// Class tells the terminals apart that stand for more than their own name.
+type Class uint8
+
+// The classes of terminals.
+const (
+	Word Class = iota // a keyword or a sign
+	Ident
+	String
+	Bits
+	Hex
+	Number
+	Param
+	National // N before a string
+)
+
+// Class gives what kind of terminal a token is.
+func (g *Grammar) Class(t *Token) Class { return g.classes[t.Kind] }
+
+// keyword is a word of the grammar in small letters.
+type keyword struct {
+	kind Symbol
+	word string
+}
+
+// kinds are the terminals that the lexer makes of anything but words.
+type kinds struct {
+	ident, uident, sconst, usconst, bconst, xconst, iconst, fconst, param, op, uescape, nchar, json Symbol
+	typecast, colonEquals, dotDot, equalsGreater, greaterEquals, lessEquals, notEquals              Symbol
+}
+
+// merge is what a terminal becomes before another.
+type merge struct{ next, into Symbol }
 
 // Symbol numbers a terminal or a non-terminal of one Grammar; 0 is the end.
 type Symbol int16
@@ -113,11 +150,20 @@ func unpack(major int, packed []byte) (*Grammar, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parse: table %d: %w", major, err)
 	}
-	g := &Grammar{Major: major, symbols: map[string]Symbol{}, keywords: map[string]Symbol{}}
+	g := &Grammar{Major: major, symbols: map[string]Symbol{}, keywords: map[string]keyword{}}
 	var sizes []int32
-	for _, into := range []*[]int32{&sizes, &g.pact, &g.defact, &g.pgoto, &g.defgoto, &g.table, &g.check, &g.left, &g.length} {
-		if *into, b, err = array(b); err != nil {
+	for _, into := range []*[]int32{&sizes, &g.pact, &g.defact, &g.pgoto, &g.defgoto} {
+		if *into, b, err = array(b, 32); err != nil {
 			return nil, err
+		}
+	}
+	for _, into := range []*[]int16{&g.table, &g.check, &g.left, &g.length} {
+		var wide []int32
+		if wide, b, err = array(b, 16); err != nil {
+			return nil, err
+		}
+		for _, v := range wide {
+			*into = append(*into, int16(v))
 		}
 	}
 	if len(sizes) != 5 || len(b) < 4 || uint64(binary.LittleEndian.Uint32(b)) != uint64(len(b)-4) {
@@ -140,12 +186,39 @@ func unpack(major int, packed []byte) (*Grammar, error) {
 		}
 	}
 	for _, k := range text.Keywords {
-		g.keywords[k[0]] = g.symbols[k[1]]
+		g.keywords[k[0]] = keyword{g.symbols[k[1]], k[0]}
+	}
+	for name, into := range map[string]*Symbol{"IDENT": &g.kinds.ident, "UIDENT": &g.kinds.uident, "SCONST": &g.kinds.sconst, "USCONST": &g.kinds.usconst,
+		"BCONST": &g.kinds.bconst, "XCONST": &g.kinds.xconst, "ICONST": &g.kinds.iconst, "FCONST": &g.kinds.fconst, "PARAM": &g.kinds.param, "Op": &g.kinds.op,
+		"UESCAPE": &g.kinds.uescape, "NCHAR": &g.kinds.nchar, "TYPECAST": &g.kinds.typecast, "COLON_EQUALS": &g.kinds.colonEquals, "DOT_DOT": &g.kinds.dotDot,
+		"EQUALS_GREATER": &g.kinds.equalsGreater, "GREATER_EQUALS": &g.kinds.greaterEquals, "LESS_EQUALS": &g.kinds.lessEquals, "NOT_EQUALS": &g.kinds.notEquals} {
+		s, ok := g.symbols[name]
+		if !ok {
+			return nil, fmt.Errorf("parse: table %d has no %s", major, name)
+		}
+		*into = s
+	}
+	g.kinds.json = g.symbols["JSON"] // which older ones have not
+	g.classes = make([]Class, len(g.Names))
+	for kind, class := range map[Symbol]Class{g.kinds.ident: Ident, g.kinds.sconst: String, g.kinds.bconst: Bits, g.kinds.xconst: Hex,
+		g.kinds.iconst: Number, g.kinds.fconst: Number, g.kinds.param: Param, g.kinds.nchar: National} {
+		g.classes[kind] = class
+	}
+	g.merges = make([][]merge, len(g.Names))
+	for _, f := range followers {
+		into, known := g.symbols[f.merged]
+		for _, next := range f.next {
+			if s, ok := g.symbols[next]; ok && known {
+				first := g.symbols[f.token]
+				g.merges[first] = append(g.merges[first], merge{s, into})
+			}
+		}
 	}
 	return g, nil
 }
 
-func array(b []byte) ([]int32, []byte, error) {
+// array reads numbers that have to fit into so many bits.
+func array(b []byte, bits int) ([]int32, []byte, error) {
 	if len(b) < 4 {
 		return nil, nil, errTable
 	}
@@ -156,7 +229,9 @@ func array(b []byte) ([]int32, []byte, error) {
 	}
 	out := make([]int32, n)
 	for i := range out {
-		out[i] = int32(binary.LittleEndian.Uint32(b[4*i:]))
+		if out[i] = int32(binary.LittleEndian.Uint32(b[4*i:])); out[i] < -1<<(bits-1) || out[i] > 1<<(bits-1)-1 {
+			return nil, nil, errTable
+		}
 	}
 	return out, b[4*n:], nil
 }

@@ -18,7 +18,11 @@ type lexer struct {
 
 // Lex gives the terminals of text, look-ahead already merged (NOT_LA and its like).
 func (g *Grammar) Lex(text string) ([]Token, error) {
-	l := lexer{g: g, s: text}
+	return g.lex(text, make([]Token, 0, len(text)/4+4))
+}
+
+func (g *Grammar) lex(text string, into []Token) ([]Token, error) {
+	l := lexer{g: g, s: text, toks: into}
 	switch {
 	case len(text) > MaxBytes:
 		return nil, l.fault(MaxBytes, MaxBytes, "statement is too long")
@@ -27,7 +31,6 @@ func (g *Grammar) Lex(text string) ([]Token, error) {
 	case !utf8.ValidString(text):
 		return nil, l.fault(0, 0, "statement is not valid UTF-8")
 	}
-	l.toks = make([]Token, 0, len(text)/4+4)
 	for {
 		if err := l.space(); err != nil {
 			return nil, err
@@ -68,6 +71,15 @@ func isStart(c byte) bool {
 }
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 func isCont(c byte) bool  { return isStart(c) || isDigit(c) || c == '$' }
+
+// isOp says whether operators are made of it.
+func isOp(c byte) bool {
+	switch c {
+	case '~', '!', '@', '#', '^', '&', '|', '`', '?', '+', '-', '*', '/', '%', '<', '>', '=':
+		return true
+	}
+	return false
+}
 
 // space skips blanks and comments; block comments nest.
 func (l *lexer) space() error {
@@ -111,8 +123,8 @@ func (l *lexer) lineComment() {
 	l.i += n
 }
 
-func (l *lexer) emit(kind string, from int, value string) {
-	l.toks = append(l.toks, Token{Kind: l.g.symbols[kind], Start: int32(from), End: int32(l.i), Value: value})
+func (l *lexer) emit(kind Symbol, from int, value string) {
+	l.toks = append(l.toks, Token{Kind: kind, Start: int32(from), End: int32(l.i), Value: value})
 }
 
 func (l *lexer) next() error {
@@ -120,21 +132,23 @@ func (l *lexer) next() error {
 	c, d := l.s[from], l.at(from+1)
 	switch {
 	case c == '\'':
-		return l.quoted("SCONST", from, 1, false)
-	case (c|0x20 == 'b' || c|0x20 == 'x') && d == '\'':
-		return l.quoted(map[byte]string{'b': "BCONST", 'x': "XCONST"}[c|0x20], from, 2, false)
+		return l.quoted(l.g.kinds.sconst, from, 1, false)
+	case c|0x20 == 'b' && d == '\'':
+		return l.quoted(l.g.kinds.bconst, from, 2, false)
+	case c|0x20 == 'x' && d == '\'':
+		return l.quoted(l.g.kinds.xconst, from, 2, false)
 	case c|0x20 == 'e' && d == '\'':
-		return l.quoted("SCONST", from, 2, true)
+		return l.quoted(l.g.kinds.sconst, from, 2, true)
 	case c|0x20 == 'n' && d == '\'':
 		l.i++
-		l.toks = append(l.toks, Token{Kind: l.g.keywords["nchar"], Start: int32(from), End: int32(l.i), Value: "nchar"})
+		l.emit(l.g.kinds.nchar, from, "nchar")
 		return nil
 	case c|0x20 == 'u' && d == '&' && l.at(from+2) == '\'':
-		return l.quoted("USCONST", from, 3, false)
+		return l.quoted(l.g.kinds.usconst, from, 3, false)
 	case c|0x20 == 'u' && d == '&' && l.at(from+2) == '"':
-		return l.quotedName("UIDENT", from, 3)
+		return l.quotedName(l.g.kinds.uident, from, 3)
 	case c == '"':
-		return l.quotedName("IDENT", from, 1)
+		return l.quotedName(l.g.kinds.ident, from, 1)
 	case isStart(c):
 		l.word()
 		return nil
@@ -144,21 +158,21 @@ func (l *lexer) next() error {
 		return l.dollar()
 	case strings.HasPrefix(l.s[from:], "::"):
 		l.i += 2
-		l.emit("TYPECAST", from, "::")
+		l.emit(l.g.kinds.typecast, from, "::")
 		return nil
 	case strings.HasPrefix(l.s[from:], ":="):
 		l.i += 2
-		l.emit("COLON_EQUALS", from, ":=")
+		l.emit(l.g.kinds.colonEquals, from, ":=")
 		return nil
 	case strings.HasPrefix(l.s[from:], ".."):
 		l.i += 2
-		l.emit("DOT_DOT", from, "..")
+		l.emit(l.g.kinds.dotDot, from, "..")
 		return nil
-	case strings.IndexByte("~!@#^&|`?+-*/%<>=", c) >= 0:
+	case isOp(c):
 		return l.operator()
 	case strings.IndexByte(",()[].;:", c) >= 0:
 		l.i++
-		l.toks = append(l.toks, Token{Kind: l.g.single[c], Start: int32(from), End: int32(l.i), Value: l.s[from:l.i]})
+		l.emit(l.g.single[c], from, l.s[from:l.i])
 		return nil
 	}
 	_, n := utf8.DecodeRuneInString(l.s[from:])
@@ -170,13 +184,24 @@ func (l *lexer) word() {
 	for l.i < len(l.s) && isCont(l.s[l.i]) {
 		l.i++
 	}
-	value := lower(l.s[from:l.i])
-	kind, ok := l.g.keywords[value]
-	if !ok {
-		kind, value = l.g.symbols["IDENT"], cut63(value)
+	word := l.s[from:l.i]
+	var small [maxKeyword]byte
+	if len(word) <= maxKeyword {
+		for i := range len(word) {
+			if small[i] = word[i]; word[i] >= 'A' && word[i] <= 'Z' {
+				small[i] |= 0x20
+			}
+		}
+		if k, ok := l.g.keywords[string(small[:len(word)])]; ok {
+			l.emit(k.kind, from, k.word)
+			return
+		}
 	}
-	l.toks = append(l.toks, Token{Kind: kind, Start: int32(from), End: int32(l.i), Value: value})
+	l.emit(l.g.kinds.ident, from, cut63(lower(word)))
 }
+
+// maxKeyword is longer than every word of a grammar.
+const maxKeyword = 32
 
 // lower folds ASCII letters alone, as the server does in UTF-8.
 func lower(s string) string {
@@ -208,7 +233,7 @@ func cut63(s string) string {
 
 func (l *lexer) operator() error {
 	from, to := l.i, l.i
-	for to < len(l.s) && strings.IndexByte("~!@#^&|`?+-*/%<>=", l.s[to]) >= 0 {
+	for to < len(l.s) && isOp(l.s[to]) {
 		if p := l.s[to:]; to > from && (strings.HasPrefix(p, "--") || strings.HasPrefix(p, "/*")) {
 			break
 		}
@@ -223,21 +248,21 @@ func (l *lexer) operator() error {
 	op := l.s[from:to]
 	switch op {
 	case "=>":
-		l.emit("EQUALS_GREATER", from, op)
+		l.emit(l.g.kinds.equalsGreater, from, op)
 	case ">=":
-		l.emit("GREATER_EQUALS", from, op)
+		l.emit(l.g.kinds.greaterEquals, from, op)
 	case "<=":
-		l.emit("LESS_EQUALS", from, op)
+		l.emit(l.g.kinds.lessEquals, from, op)
 	case "<>", "!=":
-		l.emit("NOT_EQUALS", from, "<>")
+		l.emit(l.g.kinds.notEquals, from, "<>")
 	default:
 		switch {
 		case len(op) > 63:
 			return l.fault(from, to, "operator too long")
 		case len(op) == 1 && strings.Contains("+-*/%^<>=", op):
-			l.toks = append(l.toks, Token{Kind: l.g.single[op[0]], Start: int32(from), End: int32(to), Value: op})
+			l.emit(l.g.single[op[0]], from, op)
 		default:
-			l.emit("Op", from, op)
+			l.emit(l.g.kinds.op, from, op)
 		}
 	}
 	return nil
@@ -305,11 +330,11 @@ func (l *lexer) numberEnd(from int, whole bool) error {
 			v, err = strconv.ParseUint(strings.ReplaceAll(text[2:], "_", ""), map[byte]int{'x': 16, 'o': 8, 'b': 2}[text[1]|0x20], 64)
 		}
 		if err == nil && v <= math.MaxInt32 {
-			l.emit("ICONST", from, text)
+			l.emit(l.g.kinds.iconst, from, text)
 			return nil
 		}
 	}
-	l.emit("FCONST", from, text)
+	l.emit(l.g.kinds.fconst, from, text)
 	return nil
 }
 
@@ -333,7 +358,7 @@ func (l *lexer) dollar() error {
 		if _, err := strconv.ParseInt(l.s[from+1:l.i], 10, 32); err != nil {
 			return l.fault(from, l.i, "parameter number too large")
 		}
-		l.emit("PARAM", from, l.s[from+1:l.i])
+		l.emit(l.g.kinds.param, from, l.s[from+1:l.i])
 		return nil
 	}
 	end := from + 1
@@ -350,6 +375,6 @@ func (l *lexer) dollar() error {
 		return l.fault(from, len(l.s), "unterminated dollar-quoted string")
 	}
 	l.i = end + 1 + n + len(tag)
-	l.emit("SCONST", from, body[:n])
+	l.emit(l.g.kinds.sconst, from, body[:n])
 	return nil
 }

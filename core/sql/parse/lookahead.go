@@ -21,13 +21,13 @@ var followers = []struct {
 // lookAhead merges what the LALR(1) automaton cannot tell apart by itself.
 func (l *lexer) lookAhead() ([]Token, error) {
 	out := l.toks[:0]
-	uident, usconst := l.g.symbols["UIDENT"], l.g.symbols["USCONST"]
+	is := &l.g.kinds
 	for i := 0; i < len(l.toks); i++ {
 		k := l.toks[i]
-		if k.Kind == uident || k.Kind == usconst {
+		if k.Kind == is.uident || k.Kind == is.usconst {
 			escape := byte('\\')
-			if i+1 < len(l.toks) && l.toks[i+1].Kind == l.g.symbols["UESCAPE"] {
-				if i+2 == len(l.toks) || l.toks[i+2].Kind != l.g.symbols["SCONST"] {
+			if i+1 < len(l.toks) && l.toks[i+1].Kind == is.uescape {
+				if i+2 == len(l.toks) || l.toks[i+2].Kind != is.sconst {
 					return nil, l.fault(int(l.toks[i+1].Start), int(l.toks[i+1].End), "UESCAPE must be followed by a simple string literal")
 				}
 				v := l.toks[i+2].Value
@@ -42,10 +42,10 @@ func (l *lexer) lookAhead() ([]Token, error) {
 			if !ok {
 				return nil, l.fault(int(k.Start), int(k.End), "invalid Unicode escape")
 			}
-			if k.Kind == uident {
-				k.Kind, k.Value = l.g.symbols["IDENT"], cut63(v)
+			if k.Kind == is.uident {
+				k.Kind, k.Value = is.ident, cut63(v)
 			} else {
-				k.Kind, k.Value = l.g.symbols["SCONST"], v
+				k.Kind, k.Value = is.sconst, v
 			}
 		} else if i+1 < len(l.toks) {
 			k.Kind = l.merged(k.Kind, l.toks[i+1].Kind)
@@ -56,16 +56,12 @@ func (l *lexer) lookAhead() ([]Token, error) {
 }
 
 func (l *lexer) merged(kind, next Symbol) Symbol {
-	if l.g.Major == 16 && kind == l.g.symbols["JSON"] && next == l.g.single['('] { // a function's name still
-		return l.g.symbols["IDENT"]
+	if l.g.Major == 16 && kind == l.g.kinds.json && next == l.g.single['('] { // a function's name still
+		return l.g.kinds.ident
 	}
-	for _, f := range followers {
-		if m, known := l.g.symbols[f.merged]; known && kind == l.g.symbols[f.token] {
-			for _, n := range f.next {
-				if next == l.g.symbols[n] {
-					return m
-				}
-			}
+	for _, m := range l.g.merges[kind] {
+		if m.next == next {
+			return m.into
 		}
 	}
 	return kind

@@ -1,6 +1,9 @@
 package parse
 
-import "fmt"
+import (
+	"fmt"
+	"sync"
+)
 
 // Bounds on one text. Deeper or longer is refused, so that no walk over a tree
 // can exhaust the stack.
@@ -35,6 +38,8 @@ type Tree struct {
 	Tokens  []Token
 	Nodes   []Node
 	Root    int32
+
+	states, values []int32 // the stack
 }
 
 // SyntaxError is what PostgreSQL answers with SQLSTATE 42601.
@@ -51,26 +56,45 @@ func (e *SyntaxError) Error() string {
 	return fmt.Sprintf("%s at or near %q", e.Message, e.Near)
 }
 
+// trees are those that Release has given back.
+var trees = sync.Pool{New: func() any { return new(Tree) }}
+
+// maxKept is how many tokens a tree may have had that is used again.
+const maxKept = 2048
+
 // Parse reads a text of any number of statements.
 func (g *Grammar) Parse(text string) (*Tree, error) {
-	tokens, err := g.Lex(text)
-	if err != nil {
-		return nil, err
+	t := trees.Get().(*Tree)
+	t.Grammar, t.Text = g, text
+	var err error
+	if t.Tokens, err = g.lex(text, t.Tokens[:0]); err == nil {
+		err = t.build()
 	}
-	t := &Tree{Grammar: g, Text: text, Tokens: tokens}
-	t.Nodes = make([]Node, 1, 1+8*len(tokens))
-	if err := t.build(); err != nil {
+	if err != nil {
+		t.Release()
 		return nil, err
 	}
 	return t, nil
+}
+
+// Release gives up a tree, of which nothing may be used any more: the next
+// Parse takes its memory. Strings that its tokens had are not part of it.
+func (t *Tree) Release() {
+	if len(t.Tokens) > maxKept {
+		return
+	}
+	clear(t.Tokens)
+	*t = Tree{Tokens: t.Tokens[:0], Nodes: t.Nodes[:0], states: t.states[:0], values: t.values[:0]}
+	trees.Put(t)
 }
 
 // build is the shift and reduce loop over bison's compressed tables (Bison
 // manual, "The Bison Parser Algorithm").
 func (t *Tree) build() error {
 	g := t.Grammar
-	states := make([]int32, 1, 64)
-	values := make([]int32, 1, 64)
+	states, values := append(t.states[:0], 0), append(t.values[:0], 0)
+	defer func() { t.states, t.values = states, values }()
+	t.Nodes = append(t.Nodes[:0], Node{})
 	pos := 0
 	for {
 		state := states[len(states)-1]
@@ -80,8 +104,8 @@ func (t *Tree) build() error {
 			if pos < len(t.Tokens) {
 				kind = int32(t.Tokens[pos].Kind)
 			}
-			if n += kind; n >= 0 && n <= g.last && g.check[n] == kind {
-				a := g.table[n]
+			if n += kind; n >= 0 && n <= g.last && int32(g.check[n]) == kind {
+				a := int32(g.table[n])
 				if a == 0 || a == g.tableNone {
 					return t.fault(pos)
 				}
@@ -123,8 +147,8 @@ func (t *Tree) build() error {
 		top := states[base-1]
 		l := int32(node.Sym) - g.terminals
 		next := g.defgoto[l]
-		if i := g.pgoto[l] + top; i >= 0 && i <= g.last && g.check[i] == top {
-			next = g.table[i]
+		if i := g.pgoto[l] + top; i >= 0 && i <= g.last && int32(g.check[i]) == top {
+			next = int32(g.table[i])
 		}
 		states = append(states, next)
 	}

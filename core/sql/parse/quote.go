@@ -8,15 +8,24 @@ import (
 
 // quoted reads a string constant of any kind, its continuations on later lines
 // included; the opening quote ends open bytes after from.
-func (l *lexer) quoted(kind string, from, open int, escapes bool) error {
+func (l *lexer) quoted(kind Symbol, from, open int, escapes bool) error {
 	var out []byte
 	l.i = from + open
+	bits := kind == l.g.kinds.bconst || kind == l.g.kinds.xconst
+	if n := strings.IndexByte(l.s[l.i:], '\''); n >= 0 && !(escapes && strings.IndexByte(l.s[l.i:l.i+n], '\\') >= 0) { // most have nothing in them
+		body := l.s[l.i : l.i+n]
+		if l.i += n + 1; (bits || l.at(l.i) != '\'') && !l.continues() {
+			l.emit(kind, from, body)
+			return nil
+		}
+		l.i = from + open
+	}
 	for {
 		if l.i == len(l.s) {
 			return l.fault(from, len(l.s), "unterminated quoted string")
 		}
 		switch c := l.s[l.i]; {
-		case c == '\'' && l.at(l.i+1) == '\'' && kind[0] != 'B' && kind[0] != 'X': // a bit string has no quote in it
+		case c == '\'' && l.at(l.i+1) == '\'' && !bits: // a bit string has no quote in it
 			out = append(out, '\'')
 			l.i += 2
 		case c == '\'':
@@ -151,9 +160,18 @@ func digit(c byte) int {
 	return 16
 }
 
-func (l *lexer) quotedName(kind string, from, open int) error {
+func (l *lexer) quotedName(kind Symbol, from, open int) error {
 	var out []byte
 	l.i = from + open
+	if n := strings.IndexByte(l.s[l.i:], '"'); n > 0 && l.at(l.i+n+1) != '"' {
+		value := l.s[l.i : l.i+n]
+		if kind == l.g.kinds.ident {
+			value = cut63(value)
+		}
+		l.i += n + 1
+		l.emit(kind, from, value)
+		return nil
+	}
 	for l.i < len(l.s) {
 		c := l.s[l.i]
 		l.i++
@@ -162,7 +180,7 @@ func (l *lexer) quotedName(kind string, from, open int) error {
 				return l.fault(from, l.i, "zero-length delimited identifier")
 			}
 			value := string(out)
-			if kind == "IDENT" {
+			if kind == l.g.kinds.ident {
 				value = cut63(value)
 			}
 			l.emit(kind, from, value)

@@ -364,8 +364,9 @@ func (l *loader) operators() error {
 		FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace WHERE`+l.new("o.oid"),
 		[]any{&o.OID, &o.Name.Namespace, &o.Name.Name, &o.Left, &o.Right, &o.Result, &o.Function, &o.Extension}, func() {
 			n := o
-			l.s.Operators[n.OID] = &n
-			l.s.OperatorsNamed[n.Name.Name] = append(l.s.OperatorsNamed[n.Name.Name], &n)
+			if l.s.Operators[n.OID] = &n; n.Name.Namespace != "pg_catalog" {
+				l.s.OperatorsNamed[n.Name.Name] = append(l.s.OperatorsNamed[n.Name.Name], &n)
+			}
 		})
 }
 

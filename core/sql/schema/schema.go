@@ -31,7 +31,7 @@ type Schema struct {
 	RelationByName map[Name]*Relation
 	TypeByName     map[Name]*Type
 	FunctionsNamed map[string][]*Function // in every namespace
-	OperatorsNamed map[string][]*Operator
+	OperatorsNamed map[string][]*Operator // in every namespace but pg_catalog, whose every operator is harmless
 }
 
 // Name is a qualified name, unquoted.

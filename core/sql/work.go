@@ -1,0 +1,110 @@
+package sql
+
+import (
+	"slices"
+	"sync"
+)
+
+// few is a set that mostly holds few: those are compared one by one, and a map
+// is made where there are more.
+type few[K comparable] struct {
+	list  []K
+	index map[K]bool
+}
+
+// add says whether it was not there.
+func (f *few[K]) add(k K) bool {
+	const most = 16
+	if f.index == nil {
+		if slices.Contains(f.list, k) {
+			return false
+		}
+		if f.list = append(f.list, k); len(f.list) > most {
+			f.index = map[K]bool{}
+			for _, k := range f.list {
+				f.index[k] = true
+			}
+		}
+		return true
+	}
+	if f.index[k] {
+		return false
+	}
+	f.index[k] = true
+	f.list = append(f.list, k)
+	return true
+}
+
+func (f *few[K]) empty() {
+	clear(f.list)
+	f.list, f.index = f.list[:0], nil
+}
+
+// lot gives out pieces of a larger slice, so that a list costs no allocation of
+// its own. What was given out is nobody else's until the lot is given back.
+type lot[T any] struct {
+	all  []T
+	used int
+}
+
+func (l *lot[T]) take(n int) []T {
+	if n > len(l.all)-l.used {
+		l.all, l.used = make([]T, max(n, 32, 2*len(l.all))), 0
+	}
+	out := l.all[l.used : l.used+n : l.used+n]
+	l.used += n
+	return out
+}
+
+// next takes one.
+func (l *lot[T]) next() *T { return &l.take(1)[0] }
+
+// back makes all of it free again. A large one is not kept.
+func (l *lot[T]) back() {
+	if clear(l.all[:l.used]); len(l.all) > 4096 {
+		l.all = nil
+	}
+	l.used = 0
+}
+
+// memory is what an analysis and those within it take from and leave behind.
+// None of it is part of what they give.
+type memory struct {
+	root      analyzer
+	found     operations
+	nodes     lot[int32]
+	columnLot lot[column]
+	sources   lot[source]
+	origins   lot[origin]
+	refs      lot[*origin]
+	scopes    lot[scope]
+	making    lot[operation]
+	out       []byte // what is being written out
+	written   []edit
+	traces    []*few[source]     // that nobody uses
+	shows     map[string]*column // what columns of views show and generated ones are made of, by their names
+}
+
+var memories = sync.Pool{New: func() any { return new(memory) }}
+
+// release gives the memory to the next analysis.
+func (m *memory) release() {
+	edits, known := m.root.edits, m.found.known
+	clear(edits[:cap(edits)])
+	clear(known[:cap(known)])
+	m.root, m.found, m.traces, m.shows = analyzer{}, operations{known: known[:0]}, nil, nil
+	if cap(edits) > 256 {
+		edits = nil
+	}
+	if m.written = edits[:0]; cap(m.out) > 1<<16 {
+		m.out = nil
+	}
+	m.nodes.back()
+	m.columnLot.back()
+	m.sources.back()
+	m.origins.back()
+	m.refs.back()
+	m.scopes.back()
+	m.making.back()
+	memories.Put(m)
+}
