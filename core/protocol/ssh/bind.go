@@ -3,6 +3,7 @@ package ssh
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -166,8 +167,28 @@ func (c *conn) tellAny(lines ...string) {
 	}
 }
 
-// lent is what a client has lent to the host: its keys, or its display.
-type lent struct{ tap *tap }
+// lent is what a client has lent to the host for one of its channels: its keys, or
+// its display.
+type lent struct {
+	ch   *channel
+	tap  *tap
+	ctx  context.Context // what passes by it ends with that
+	stop context.CancelFunc
+}
+
+// takeBack ends what was lent for a channel.
+func (c *conn) takeBack(ch *channel) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for kind, list := range c.back {
+		c.back[kind] = slices.DeleteFunc(list, func(l *lent) bool {
+			if l.ch == ch {
+				l.stop()
+			}
+			return l.ch == ch
+		})
+	}
+}
 
 // lendAgent judges whether the host may use the client's key agent.
 func (ch *channel) lendAgent(ctx context.Context) (bool, error) {
@@ -208,7 +229,7 @@ func (ch *channel) lendX11(ctx context.Context, payload []byte) (bool, error) {
 }
 
 // lend tells the host what the client has lent to it.
-func (ch *channel) lend(host ssh.Channel) error {
+func (ch *channel) lend(ctx context.Context, host ssh.Channel) error {
 	for _, l := range []struct {
 		request, channel string
 		payload          []byte
@@ -217,8 +238,10 @@ func (ch *channel) lend(host ssh.Channel) error {
 		if l.ex == nil {
 			continue
 		}
+		given := &lent{ch: ch, tap: &tap{exchange: l.ex}}
+		given.ctx, given.stop = context.WithCancel(ctx)
 		ch.c.mu.Lock()
-		ch.c.back[l.channel] = &lent{&tap{exchange: l.ex}}
+		ch.c.back[l.channel] = append(ch.c.back[l.channel], given)
 		ch.c.mu.Unlock()
 		if _, err := host.SendRequest(l.request, true, l.payload); err != nil {
 			return err
@@ -230,7 +253,7 @@ func (ch *channel) lend(host ssh.Channel) error {
 // giveBack takes a channel that the host opens to the client: only what the
 // client has asked for, and was allowed.
 func (c *conn) giveBack(ctx context.Context, nc ssh.NewChannel) error {
-	t, ok := c.expected(nc)
+	t, ctx, ok := c.expected(ctx, nc)
 	if !ok {
 		return ignoreGone(nc.Reject(ssh.Prohibited, "not asked for"))
 	}
@@ -247,7 +270,7 @@ func (c *conn) giveBack(ctx context.Context, nc ssh.NewChannel) error {
 	return err
 }
 
-func (c *conn) expected(nc ssh.NewChannel) (*tap, bool) {
+func (c *conn) expected(ctx context.Context, nc ssh.NewChannel) (*tap, context.Context, bool) {
 	key := ""
 	switch nc.ChannelType() {
 	case "forwarded-tcpip":
@@ -258,23 +281,25 @@ func (c *conn) expected(nc ssh.NewChannel) (*tap, bool) {
 			From    uint32
 		}
 		if ssh.Unmarshal(nc.ExtraData(), &m) != nil {
-			return nil, false
+			return nil, nil, false
 		}
 		key = tcpKey(strings.ToLower(m.Address), m.Port)
 	case "forwarded-streamlocal@openssh.com":
 		var m struct{ Path, Reserved string }
 		if ssh.Unmarshal(nc.ExtraData(), &m) != nil {
-			return nil, false
+			return nil, nil, false
 		}
 		key = "unix " + m.Path
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if b := c.bound[key]; b != nil {
-		return b.tap, true
+		return b.tap, ctx, true
 	}
-	if l := c.back[nc.ChannelType()]; l != nil {
-		return l.tap, true
+	for _, l := range slices.Backward(c.back[nc.ChannelType()]) { // for which of them it is the host does not say
+		if l.ctx.Err() == nil {
+			return l.tap, l.ctx, true
+		}
 	}
-	return nil, false
+	return nil, nil, false
 }

@@ -121,6 +121,7 @@ func (ch *channel) goes(f func() error) {
 
 // unused closes the exchanges of what was allowed and not needed in the end.
 func (ch *channel) unused(ctx context.Context) {
+	ch.c.takeBack(ch)
 	ctx = context.WithoutCancel(ctx)
 	for i := range ch.env {
 		_ = ch.env[i].exchange.Done(ctx, gate.Outcome{State: gate.Skipped})

@@ -18,9 +18,11 @@ import (
 
 // The bounds of one connection.
 const (
-	maxChannels = 256         // open at once
+	maxChannels = 256         // open at once from either side, each of which may keep 4 MB in the library
+	maxSessions = 64          // of them, that are sessions; of an sshd's own accord it takes 10
 	maxText     = 64 << 10    // bytes of a command
 	maxTexts    = 512         // statements that are remembered
+	maxTextSize = 1 << 20     // bytes of their texts
 	lastWrite   = time.Second // for what a client is told at the end
 )
 
@@ -45,11 +47,13 @@ type conn struct {
 
 	mu         sync.Mutex
 	statements map[string]*abi.Statement
+	texts      int // bytes, of their keys
 	channels   map[*channel]bool
-	open       int               // channels, of every kind
-	closed     bool              // no session channel is taken any more
-	bound      map[string]*bound // what the host listens for, by its kind and name
-	back       map[string]*lent  // what the client lends to the host
+	open       int                // channels, of every kind
+	sessions   int                // of them, that are sessions
+	closed     bool               // no session channel is taken any more
+	bound      map[string]*bound  // what the host listens for, by its kind and name
+	back       map[string][]*lent // what the client lends to the host, by the kind of its channels
 
 	room sftp.Room // of all its channels
 }
@@ -72,7 +76,7 @@ func (c *conn) run(chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request) error 
 	c.hosted, c.left = make(chan struct{}), make(chan struct{})
 	c.leave = sync.OnceFunc(func() { close(c.left) })
 	c.statements, c.channels = map[string]*abi.Statement{}, map[*channel]bool{}
-	c.bound, c.back = map[string]*bound{}, map[string]*lent{}
+	c.bound, c.back = map[string]*bound{}, map[string][]*lent{}
 	stop := context.AfterFunc(ctx, func() { c.over(context.Cause(ctx)) })
 	defer stop()
 	c.goes(func() error { return c.reach(ctx) })
@@ -80,9 +84,13 @@ func (c *conn) run(chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request) error 
 	c.goes(func() error { c.greet(); return nil })
 	for nc := range chans {
 		c.mu.Lock()
-		full := c.open >= maxChannels
+		session := nc.ChannelType() == "session"
+		full := c.open >= maxChannels || session && c.sessions >= maxSessions
 		if !full {
 			c.open++
+		}
+		if !full && session {
+			c.sessions++
 		}
 		c.mu.Unlock()
 		if full {
@@ -93,6 +101,9 @@ func (c *conn) run(chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request) error 
 			defer func() {
 				c.mu.Lock()
 				c.open--
+				if session {
+					c.sessions--
+				}
 				c.mu.Unlock()
 			}()
 			return c.take(ctx, nc)
@@ -202,8 +213,9 @@ func (c *conn) statement(key string, read func() *abi.Statement) *abi.Statement 
 	if st := c.statements[key]; st != nil {
 		return st
 	}
-	if len(c.statements) >= maxTexts {
+	if c.texts += len(key); len(c.statements) >= maxTexts || c.texts > maxTextSize {
 		clear(c.statements)
+		c.texts = len(key)
 	}
 	st := read()
 	c.statements[key] = st

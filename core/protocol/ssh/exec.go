@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/gate"
+	"github.com/taskgate/taskgate/core/shell"
 )
 
 // command is what a channel was asked to do, and where it says what it says.
@@ -39,6 +41,19 @@ func (c *command) never() error {
 		return nil
 	}
 	return &gate.Denied{Decision: abi.Deny, Guard: "gate", Reason: abi.Reason{Code: "gate.never", Message: c.statement.Incomplete}}
+}
+
+// errConverses refuses what would wait for ever: in what programs say to programs
+// lines have no end, and what is masked comes in whole lines.
+var errConverses = &gate.Denied{Decision: abi.Deny, Guard: "gate", Reason: abi.Reason{Code: "ssh.converses",
+	Message: "this program speaks to a program, and what it says is to be masked line by line, which the other one cannot read",
+	Hint:    "files that are masked are copied by sftp, or by scp without -O; ask your operator to leave this program out of what is masked"}}
+
+// converses says whether one of its programs is known to speak to another.
+func (c *command) converses() bool {
+	return slices.ContainsFunc(c.statement.Operations, func(o abi.Operation) bool {
+		return o.Kind == abi.KindProgram && o.Verb == "exec" && shell.Converses(o.Object)
+	})
 }
 
 // interactive says whether a command is a shell that somebody types into.
@@ -224,6 +239,10 @@ func (ch *channel) execute(ctx context.Context, cmd *command, ex *gate.Exchange)
 	if err := cmd.never(); err != nil {
 		return exitStatus{}, err
 	}
+	if ex.MasksText() && cmd.converses() {
+		o.Code = errConverses.Reason.Code
+		return exitStatus{}, errConverses
+	}
 	t.apart = ex.MasksText() && cmd.terminal != nil
 	host, says, err := ch.start(ctx, cmd, ex.MasksText())
 	if err != nil {
@@ -402,7 +421,7 @@ func (ch *channel) start(ctx context.Context, cmd *command, masks bool) (ssh.Cha
 			ch.say("the host gives no terminal")
 		}
 	}
-	if err := ch.lend(host); err != nil {
+	if err := ch.lend(ctx, host); err != nil {
 		return fail("the host closed the channel", err)
 	}
 	var payload []byte

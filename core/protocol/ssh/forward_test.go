@@ -389,3 +389,90 @@ func TestSA19SC20Agent(t *testing.T) {
 		}
 	}
 }
+
+// TestLentIsGivenBack: what a client lends for one channel the host has no longer
+// than that channel is open.
+func TestLentIsGivenBack(t *testing.T) {
+	g := serve(t, all)
+	ask, began := make(chan func() (ssh.Channel, error), 1), make(chan bool, 2)
+	g.bare(t, func(conn *ssh.ServerConn, chans <-chan ssh.NewChannel) {
+		ask <- func() (ssh.Channel, error) {
+			ch, reqs, err := conn.OpenChannel("auth-agent@openssh.com", nil)
+			if err == nil {
+				go ssh.DiscardRequests(reqs)
+			}
+			return ch, err
+		}
+		for nc := range chans {
+			_, reqs, err := nc.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				for r := range reqs {
+					_ = r.Reply(true, nil)
+					if r.Type == "exec" {
+						began <- true
+					}
+				}
+			}()
+		}
+	})
+	c := g.connect(t)
+	in := c.HandleChannelOpen("auth-agent@openssh.com")
+	go func() {
+		for nc := range in {
+			if ch, reqs, err := nc.Accept(); err == nil {
+				go ssh.DiscardRequests(reqs)
+				go func() { _, _ = io.Copy(ch, ch) }()
+			}
+		}
+	}()
+	lend := func() *ssh.Session {
+		s, err := c.NewSession()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ok, err := s.SendRequest("auth-agent-req@openssh.com", true, nil); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+		if err := s.Start("x"); err != nil {
+			t.Fatal(err)
+		}
+		<-began
+		return s
+	}
+	one, two := lend(), lend()
+	open := <-ask
+	say := func(ch ssh.Channel) error {
+		if _, err := io.WriteString(ch, "hello"); err != nil {
+			return err
+		}
+		_, err := io.ReadFull(ch, make([]byte, 5))
+		return err
+	}
+	keys, err := open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := say(keys); err != nil {
+		t.Fatal(err)
+	}
+	two.Close() // it was the last that lent
+	if _, err := io.ReadAll(keys); err != nil {
+		t.Error(err)
+	}
+	if keys, err = open(); err != nil { // the other one still lends
+		t.Fatal(err)
+	}
+	if err := say(keys); err != nil {
+		t.Error(err)
+	}
+	one.Close()
+	if _, err := io.ReadAll(keys); err != nil {
+		t.Error(err)
+	}
+	if _, err := open(); err == nil {
+		t.Error("the host has the keys of a channel that is closed")
+	}
+}

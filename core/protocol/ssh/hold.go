@@ -18,7 +18,14 @@ func (ch *channel) ask(ctx context.Context, c *command) (*gate.Exchange, error) 
 		return ex, nil
 	}
 	cmd.Bound = ch.surroundings()
-	cmd.Held = func(v *abi.Verdict) error { return ch.spool(ctx, c, cmd, v) }
+	cmd.Held = func(v *abi.Verdict) error {
+		if c.converses() { // before people are asked
+			if _, masked := ch.c.session.Would(ctx, c.statement); masked {
+				return errConverses
+			}
+		}
+		return ch.spool(ctx, c, cmd, v)
+	}
 	waited := false
 	ex, err := ch.c.session.Submit(ctx, cmd, func(p gate.Pending) error {
 		if !waited && c.terminal != nil && c.input != nil {

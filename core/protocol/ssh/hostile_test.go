@@ -69,7 +69,7 @@ func TestSA14Channels(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused := 0
-	for range maxChannels + 10 {
+	for range maxSessions + 10 {
 		if _, reqs, err := c.OpenChannel("session", nil); err != nil {
 			refused++
 		} else {

@@ -247,3 +247,31 @@ func TestMaskedCustom(t *testing.T) {
 		t.Error("it has run")
 	}
 }
+
+// TestMaskedConversation: a program that speaks to a program does not begin where
+// its client would wait for the end of a line that has none.
+func TestMaskedConversation(t *testing.T) {
+	g := serve(t, func(c *abi.Command) *abi.Verdict {
+		v := hidden(c)
+		if strings.Contains(c.Statement.Text, "held") {
+			v.Decision, v.Review = abi.Review, abi.Requirement{Groups: []string{"ops"}, People: 1, Within: 60}
+		}
+		return v
+	})
+	if out, err := exec.Command("git", "init", "-q", "--bare", g.dir+"/held").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if err := os.Rename(g.dir+"/held", g.dir+"/repo"); err != nil {
+		t.Fatal(err)
+	}
+	for _, repo := range []string{"repo", "held"} {
+		cmd := exec.Command("git", "clone", "-q", who+":"+g.dir+"/"+repo, t.TempDir()+"/to")
+		cmd.Env = append(g.env(), "GIT_SSH_COMMAND=ssh "+strings.Join(g.options(), " "))
+		if r := run(t, cmd, ""); r.code == 0 || !strings.Contains(r.err, "taskgate: denied: this program speaks to a program") || !strings.Contains(r.err, "taskgate: hint: files that are masked") {
+			t.Errorf("%s: %+v", repo, r)
+		}
+	}
+	if len(g.log.asked) > 0 {
+		t.Error("people were asked")
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -50,8 +51,17 @@ func (c *conn) reach(ctx context.Context) error {
 		return nil
 	})
 	c.goes(func() error {
+		var open atomic.Int32
 		for nc := range chans {
-			c.goes(func() error { return c.giveBack(ctx, nc) })
+			if open.Add(1) > maxChannels {
+				open.Add(-1)
+				_ = nc.Reject(ssh.ResourceShortage, "too many channels")
+				continue
+			}
+			c.goes(func() error {
+				defer open.Add(-1)
+				return c.giveBack(ctx, nc)
+			})
 		}
 		return nil
 	})

@@ -127,6 +127,9 @@ func (r *relay) onHandle(typ byte, id uint32, start, end int) error {
 	if h.view != nil && typ == typeRead {
 		return r.onView(h, q)
 	}
+	if h.view != nil && typ == typeClose {
+		r.unread(h)
+	}
 	from := start + len(hb) - len(h.upstream) // so that its head ends where the rest begins
 	if end-from > maxPacket+4 {
 		return r.malformed(id)

@@ -138,6 +138,17 @@ func (r *relay) onView(h *handle, q request) error {
 	return r.down.to.write(b)
 }
 
+// unread tells a person whose client has opened a masked file and read none of it,
+// as one does that wants to go on where it stopped and is told no size.
+func (r *relay) unread(h *handle) {
+	h.mu.Lock()
+	none := h.read.bytes == 0 && len(h.view) > 0
+	h.mu.Unlock()
+	if none {
+		r.tell("note: " + show(h.path) + " is masked, and so its size is not told: a part of it cannot be completed (reget, get -a); get fetches the whole")
+	}
+}
+
 // unview forgets what a handle's view takes.
 func (r *relay) unview(h *handle) {
 	r.shrink(&r.viewed, &r.room.viewed, h.viewed)

@@ -359,6 +359,9 @@ func TestSF09Resumed(t *testing.T) {
 	if code, out := run(t, local, env, "reget f\n", "sftp", "-b", "-", "-S", self, "h"); code == 0 || get(t, local+"/f") != masked[:20] {
 		t.Errorf("%d %s: %q", code, out, get(t, local+"/f"))
 	}
+	if got := l.lines(); !strings.Contains(got, "its size is not told: a part of it cannot be completed (reget, get -a); get fetches the whole") {
+		t.Errorf("the person reads %q", got)
+	}
 	if code, out := run(t, local, env, "get f\n", "sftp", "-b", "-", "-S", self, "h"); code != 0 || get(t, local+"/f") != masked {
 		t.Errorf("%d %s: %q", code, out, get(t, local+"/f"))
 	}
