@@ -158,6 +158,10 @@ func (a *analyzer) outputsOf(call int32, in []source) (list []column) {
 	if !ok {
 		return nil
 	}
+	rows := func(f *schema.Function) bool { return len(f.Out) > 1 }
+	if !slices.ContainsFunc(a.c.Schema.FunctionsNamed[parts[len(parts)-1]], rows) {
+		return nil
+	}
 	fs := a.reached(parts)
 	for _, f := range fs {
 		if len(f.Out) < 2 {

@@ -282,12 +282,15 @@ func (a *analyzer) copiedType(c column) (oid schema.OID) {
 func (a *analyzer) kin(st *abi.Statement) map[string][][]string {
 	var all map[string][][]string
 	add := func(parts []string) {
-		k := strings.Join(parts, ".")
-		if len(parts) != 2 || all[k] != nil {
+		if len(parts) != 2 {
 			return
 		}
 		r := a.c.Schema.RelationByName[schema.Name{Namespace: parts[0], Name: parts[1]}]
 		if r == nil || len(r.Parents)+len(r.Children) == 0 {
+			return
+		}
+		k := strings.Join(parts, ".")
+		if all[k] != nil {
 			return
 		}
 		if all == nil {

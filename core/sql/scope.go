@@ -319,6 +319,9 @@ func (a *analyzer) computable(s source) {
 // casts adds the functions that users have made to cast from or to a type: a
 // value of it can meet each of them unsaid.
 func (a *analyzer) casts(oid schema.OID) {
+	if oid < firstUser {
+		return
+	}
 	for t := a.c.Schema.Types[oid]; t != nil && t.OID >= firstUser; t = a.c.Schema.Types[t.Base] {
 		for _, k := range a.c.Schema.Casts {
 			if k.Function < firstUser || k.Source != t.OID && k.Target != t.OID && (t.Array == 0 || k.Source != t.Array && k.Target != t.Array) {

@@ -27,8 +27,9 @@ func (a *analyzer) kids(n int32, f func(int32)) {
 
 // kid gives the child of that name, 0 where there is none.
 func (a *analyzer) kid(n int32, name string) int32 {
-	for c := a.t.Nodes[n].First; c != 0; c = a.t.Nodes[c].Next {
-		if a.name(c) == name {
+	nodes, names := a.t.Nodes, a.g.Names
+	for c := nodes[n].First; c != 0; c = nodes[c].Next {
+		if names[nodes[c].Sym] == name {
 			return c
 		}
 	}
@@ -65,13 +66,14 @@ func (a *analyzer) list(n int32, element string) []int32 {
 
 // elements calls f with the elements of such a list, the last one first.
 func (a *analyzer) elements(n int32, element string, f func(int32)) {
+	nodes, names := a.t.Nodes, a.g.Names
 	for n != 0 {
-		next, own := int32(0), a.t.Nodes[n].Sym
-		for c := a.t.Nodes[n].First; c != 0; c = a.t.Nodes[c].Next {
+		next, own := int32(0), nodes[n].Sym
+		for c := nodes[n].First; c != 0; c = nodes[c].Next {
 			switch {
-			case a.name(c) == element:
+			case names[nodes[c].Sym] == element:
 				f(c)
-			case a.t.Nodes[c].Sym == own:
+			case nodes[c].Sym == own:
 				next = c
 			}
 		}

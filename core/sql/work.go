@@ -85,18 +85,25 @@ type memory struct {
 	shows     map[string]*column // what columns of views show and generated ones are made of, by their names
 }
 
+// kept is a slice that is empty again, but for a large one.
+func kept[T any](s []T) []T {
+	if cap(s) > 256 {
+		return nil
+	}
+	clear(s[:cap(s)])
+	return s[:0]
+}
+
 var memories = sync.Pool{New: func() any { return new(memory) }}
 
 // release gives the memory to the next analysis.
 func (m *memory) release() {
-	edits, known := m.root.edits, m.found.known
-	clear(edits[:cap(edits)])
-	clear(known[:cap(known)])
-	m.root, m.found, m.traces, m.shows = analyzer{}, operations{known: known[:0]}, nil, nil
-	if cap(edits) > 256 {
-		edits = nil
+	m.written, m.found = kept(m.root.edits), operations{known: kept(m.found.known), list: kept(m.found.list)}
+	m.root, m.shows = analyzer{}, nil
+	if len(m.traces) > 16 {
+		m.traces = nil
 	}
-	if m.written = edits[:0]; cap(m.out) > 1<<16 {
+	if cap(m.out) > 1<<16 {
 		m.out = nil
 	}
 	m.nodes.back()

@@ -93,8 +93,8 @@ func (t *Tree) Release() {
 func (t *Tree) build() error {
 	g := t.Grammar
 	states, values := append(t.states[:0], 0), append(t.values[:0], 0)
-	defer func() { t.states, t.values = states, values }()
-	t.Nodes = append(t.Nodes[:0], Node{})
+	nodes := append(t.Nodes[:0], Node{})
+	defer func() { t.Nodes, t.states, t.values = nodes, states, values }()
 	pos := 0
 	for {
 		state := states[len(states)-1]
@@ -114,9 +114,9 @@ func (t *Tree) build() error {
 						t.Root = values[len(values)-1]
 						return nil
 					}
-					t.Nodes = append(t.Nodes, Node{Sym: Symbol(kind), From: int32(pos), To: int32(pos + 1)})
+					nodes = append(nodes, Node{Sym: Symbol(kind), From: int32(pos), To: int32(pos + 1)})
 					states = append(states, a)
-					values = append(values, int32(len(t.Nodes)-1))
+					values = append(values, int32(len(nodes)-1))
 					pos++
 					continue
 				}
@@ -130,20 +130,21 @@ func (t *Tree) build() error {
 		node := Node{Sym: Symbol(g.left[rule]), Rule: int16(rule), From: int32(pos), To: int32(pos)}
 		prev := int32(0)
 		for _, v := range values[base:] {
+			k := &nodes[v]
 			if prev == 0 {
-				node.First, node.From = v, t.Nodes[v].From
+				node.First, node.From = v, k.From
 			} else {
-				t.Nodes[prev].Next = v
+				nodes[prev].Next = v
 			}
 			prev = v
-			node.To = t.Nodes[v].To
-			node.Depth = max(node.Depth, t.Nodes[v].Depth+1)
+			node.To = k.To
+			node.Depth = max(node.Depth, k.Depth+1)
 		}
 		if node.Depth > MaxDepth {
 			return &SyntaxError{Offset: t.offset(pos), Message: "statement is nested too deeply"}
 		}
-		t.Nodes = append(t.Nodes, node)
-		states, values = states[:base], append(values[:base], int32(len(t.Nodes)-1))
+		nodes = append(nodes, node)
+		states, values = states[:base], append(values[:base], int32(len(nodes)-1))
 		top := states[base-1]
 		l := int32(node.Sym) - g.terminals
 		next := g.defgoto[l]
