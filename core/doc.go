@@ -11,7 +11,9 @@
 //	mask        what stands in the place of a masked cell on its way back
 //	record      keeps what the client saw
 //
-// Beside the path stand auth (who), catalog (what a task lists), grants (a task as
-// a role of the database), config (gateway.yaml) and store (rows). arch_test.go
-// holds the arrows between them.
+// Beside the path stand auth (who), catalog (what a task lists; it checks the files
+// by the rules of plugins/tasks, the guard that decides by them), grants (a task as
+// a role of the database), config (gateway.yaml), strict (YAML whose faults have a
+// line), store (rows) and devidp (an identity provider to try things with).
+// arch_test.go holds the arrows between them.
 package core

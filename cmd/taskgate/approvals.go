@@ -198,8 +198,8 @@ func (f *decider) flags(c *cobra.Command) {
 
 func approvalsCommand() *cobra.Command {
 	f, watch, all := &decider{}, false, false
-	c := &cobra.Command{Use: "approvals", Short: "what waits for people to approve it", Args: cobra.NoArgs,
-		Long: "Lists the requests that you may see: those that you may decide, and your own. Decisions need a fresh login, which is asked for and kept for 15 minutes.",
+	c := &cobra.Command{Use: "approvals", Short: "what waits for people to approve it", Args: cobra.NoArgs, Annotations: map[string]string{away: "yes"},
+		Long: "Lists the requests that you may see: those that you may decide, and your own. `taskgate login` comes first. Decisions need a fresh login, which is asked for and kept for 15 minutes.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := interruptible(cmd)
 			defer stop()
@@ -222,7 +222,7 @@ func approvalsCommand() *cobra.Command {
 	c.PersistentFlags().Bool("json", false, "for programs")
 	f.flags(c)
 	shown := &decider{}
-	show := &cobra.Command{Use: "show ID", Short: "all there is to know of a request", Args: cobra.ExactArgs(1), ValidArgsFunction: requests(true), RunE: func(cmd *cobra.Command, args []string) error {
+	show := &cobra.Command{Use: "show ID", Short: "all there is to know of a request", Long: "Shows the card of a request: what would run, by whom, what it does, and who has to approve it. `taskgate approvals` lists the ids; after `taskgate login`.", Args: words, ValidArgsFunction: requests(true), RunE: func(cmd *cobra.Command, args []string) error {
 		ctx, stop := interruptible(cmd)
 		defer stop()
 		card, err := shown.card(ctx, args[0])
@@ -242,7 +242,7 @@ func approvalsCommand() *cobra.Command {
 
 func decideCommand(word, short string) *cobra.Command {
 	f, reason, code := &decider{}, "", ""
-	c := &cobra.Command{Use: word + " ID", Short: short, Args: cobra.ExactArgs(1), ValidArgsFunction: requests(false),
+	c := &cobra.Command{Use: word + " ID", Short: short, Args: words, Annotations: map[string]string{away: "yes"}, ValidArgsFunction: requests(false),
 		Long: short + ". Shows the card and asks for the code that stands on it, so that what is decided has been seen. Status 0: it counts.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, stop := interruptible(cmd)

@@ -38,7 +38,7 @@ type checked struct {
 
 func checkCommand() *cobra.Command {
 	var live, accept bool
-	c := &cobra.Command{Use: "check", Short: "find every fault of configuration, catalog and modules", Args: cobra.NoArgs,
+	c := &cobra.Command{Use: "check", Short: "find every fault of configuration, catalog and modules", Args: words,
 		Long: "Check finds every fault of configuration, catalog and modules, and opens no resource.\nWith --live it also asks the databases whether they have what the tasks list, and whether they still are as " + catalog.LockFile + " has them; and the hosts, whether they are who they should be, let the gateway in, and have the shell that they are said to have; --accept writes that file.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if accept && !live {
@@ -74,7 +74,7 @@ func checkCommand() *cobra.Command {
 				fmt.Println("warning:", w)
 			}
 			fmt.Printf("catalog %s: %s\n", out.Catalog, strings.Join(out.Names, ", "))
-			fmt.Printf("ok: %d tasks with %d rules, %d resources, %d guards\n", out.Tasks, out.Rules, out.Resources, out.Guards)
+			fmt.Printf("ok: %s with %s, %s, %s\n", count(out.Tasks, "task"), count(out.Rules, "rule"), count(out.Resources, "resource"), count(out.Guards, "guard"))
 			return nil
 		}}
 	c.Flags().BoolVar(&live, "live", false, "ask the resources too")
@@ -134,6 +134,13 @@ func check(ctx context.Context, from config.Source, live, accept bool, out *chec
 	return nil
 }
 
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
 // openModules opens the compiled modules of the gateway, or, where they are not
 // ours to write, some that are gone afterwards.
 func openModules(c *config.Config) (*wasm.Host, func(), error) {
@@ -156,7 +163,9 @@ func openModules(c *config.Config) (*wasm.Host, func(), error) {
 }
 
 func schemaCommand() *cobra.Command {
-	return &cobra.Command{Use: "schema task|gateway", Short: "the JSON Schema of a task file or of gateway.yaml, for editors", Args: cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs), ValidArgs: []string{"task", "gateway"},
+	return &cobra.Command{Use: "schema task|gateway", Short: "the JSON Schema of a task file or of gateway.yaml, for editors",
+		Long:    "Prints a JSON Schema. An editor that knows YAML completes and checks a task file whose first line names it:\n# yaml-language-server: $schema=task.schema.json",
+		Example: "  taskgate schema task > task.schema.json", Args: cobra.MatchAll(words, oneOf), ValidArgs: []string{"task", "gateway"},
 		RunE: func(_ *cobra.Command, args []string) error {
 			text := catalog.Schema
 			if args[0] == "gateway" {

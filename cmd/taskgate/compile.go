@@ -19,7 +19,7 @@ import (
 
 func compileCommand() *cobra.Command {
 	var role, on string
-	c := &cobra.Command{Use: "compile TASK [--on RESOURCE] [--role NAME]", Short: "a task as a role with column GRANTs, as SQL that can be run", Args: cobra.ExactArgs(1), ValidArgsFunction: compiles,
+	c := &cobra.Command{Use: "compile TASK [--on RESOURCE] [--role NAME]", Short: "a task as a role with column GRANTs, as SQL that can be run", Args: words, ValidArgsFunction: compiles,
 		Long: "Compile prints SQL that makes a role and gives it what the task says, and no more than GRANTs can tell apart. What they cannot say (masks, where:, limits, approvals) stands in\ncomments: that the gateway keeps alone. The database is asked for its tables; nothing is changed in it. Whatever the role is refused, the task is refused too.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if role == "" {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -35,73 +36,83 @@ func dataDir(cmd *cobra.Command) (string, error) {
 }
 
 func auditCommand() *cobra.Command {
-	c := &cobra.Command{Use: "audit", Short: "the chained record of decisions"}
+	c := &cobra.Command{Use: "audit", Short: "the chained record of decisions",
+		Long: "The audit log has every login, decision and outcome, each record with the hash of the one before it. It is read from the data directory: of the configuration (-c), or --data."}
 	c.PersistentFlags().String("data", "", "the data directory, if not the configuration's")
 	var key, witness, session string
 	var asJSON bool
-	verify := &cobra.Command{Use: "verify", Short: "prove that nothing was changed, removed or added", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		dir, err := dataDir(cmd)
-		if err != nil {
-			return err
-		}
-		pub := ""
-		if key != "" {
-			b, err := os.ReadFile(key)
+	verify := &cobra.Command{Use: "verify", Short: "prove that nothing was changed, removed or added", Args: words,
+		Long: "Reads the whole audit log and says whether each record follows from the one before and each checkpoint is signed. Status 1 where it does not, with the place. The gateway may run meanwhile.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			dir, err := dataDir(cmd)
 			if err != nil {
 				return err
 			}
-			pub = string(b)
-		}
-		if err := logged(dir); err != nil && !asJSON {
-			return err
-		}
-		rep, err := audit.Verify(filepath.Join(dir, "audit"), pub, witness)
-		if asJSON {
-			return errors.Join(verified(rep, err), err)
-		}
-		for _, t := range rep.Torn {
-			fmt.Printf("torn: %s\n", t.String())
-		}
-		for _, at := range rep.TornLines {
-			fmt.Printf("torn: the checkpoint at %s is cut short\n", at)
-		}
-		if err != nil {
-			return err
-		}
-		word := "consistent"
-		if rep.Witnessed {
-			word = "complete up to the witness"
-		}
-		fmt.Printf("%s: %d records, %d checkpoints, the last signed one is %d\n", word, rep.Records, rep.Checkpoints, rep.Signed)
-		return nil
-	}}
+			pub := ""
+			if key != "" {
+				b, err := os.ReadFile(key)
+				if err != nil {
+					return err
+				}
+				pub = string(b)
+			}
+			if err := logged(dir); err != nil && !asJSON {
+				return err
+			}
+			rep, err := audit.Verify(filepath.Join(dir, "audit"), pub, witness)
+			if asJSON {
+				return errors.Join(verified(rep, err), err)
+			}
+			for _, t := range rep.Torn {
+				fmt.Printf("torn: %s\n", t.String())
+			}
+			for _, at := range rep.TornLines {
+				fmt.Printf("torn: the checkpoint at %s is cut short\n", at)
+			}
+			if err != nil {
+				return err
+			}
+			word := "consistent"
+			if rep.Witnessed {
+				word = "complete up to the witness"
+			}
+			signed := "none of them signed yet"
+			if rep.Checkpoints > 0 {
+				signed = fmt.Sprintf("signed up to %d by %s", rep.Signed, count(rep.Checkpoints, "checkpoint"))
+			}
+			fmt.Printf("%s: %d records, %s\n", word, rep.Records, signed)
+			return nil
+		}}
 	verify.Flags().StringVar(&key, "key", "", "file of the public key that you trust; the log's own proves nothing against whoever can replace it")
 	verify.Flags().StringVar(&witness, "witness", "", "a witness's copy of the checkpoints")
 	verify.Flags().BoolVar(&asJSON, "json", false, "for programs")
-	export := &cobra.Command{Use: "export", Short: "every record as a line of JSON", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		dir, err := dataDir(cmd)
-		if err != nil {
-			return err
-		}
-		if err := logged(dir); err != nil {
-			return err
-		}
-		enc := json.NewEncoder(os.Stdout)
-		return audit.Read(filepath.Join(dir, "audit"), func(r audit.Record) error {
-			e, err := gate.ReadEvent(r.Payload)
+	export := &cobra.Command{Use: "export", Short: "every record as a line of JSON", Args: words,
+		Long: "Prints the audit log, a JSON object a line, in the order in which it was written. It proves nothing: `taskgate audit verify` does.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			dir, err := dataDir(cmd)
 			if err != nil {
 				return err
 			}
-			if session != "" && e.Session != session {
-				return nil
+			if err := logged(dir); err != nil {
+				return err
 			}
-			return enc.Encode(struct {
-				Seq uint64 `json:"seq"`
-				*gate.Event
-			}{r.Seq, e})
-		})
-	}}
+			enc := json.NewEncoder(os.Stdout)
+			return audit.Read(filepath.Join(dir, "audit"), func(r audit.Record) error {
+				e, err := gate.ReadEvent(r.Payload)
+				if err != nil {
+					return err
+				}
+				if session != "" && e.Session != session {
+					return nil
+				}
+				return enc.Encode(struct {
+					Seq uint64 `json:"seq"`
+					*gate.Event
+				}{r.Seq, e})
+			})
+		}}
 	export.Flags().StringVar(&session, "session", "", "those of one session alone")
+	_ = export.RegisterFlagCompletionFunc("session", recorded(func(s *record.Summary) string { return s.ID }))
 	c.AddCommand(verify, export)
 	return c
 }
@@ -153,6 +164,13 @@ func (f *filter) flags(c *cobra.Command) {
 	c.Flags().StringVar(&f.subject, "subject", "", "of this subject alone")
 	c.Flags().StringVar(&f.task, "task", "", "for this task alone")
 	c.Flags().StringVar(&f.resource, "resource", "", "on this resource alone")
+	for name, of := range map[string]func(*record.Summary) string{
+		"subject":  func(s *record.Summary) string { return s.Subject },
+		"task":     func(s *record.Summary) string { return s.Task },
+		"resource": func(s *record.Summary) string { return s.Resource },
+	} {
+		_ = c.RegisterFlagCompletionFunc(name, recorded(of))
+	}
 	c.Flags().StringVar(&f.since, "since", "", "that were not over then: 2026-12-31, 2026-12-31T10:00:00Z, or 24h ago")
 	c.Flags().StringVar(&f.until, "until", "", "that had begun then, in the same forms")
 }
@@ -193,6 +211,22 @@ func when(flag, text string, now time.Time) (time.Time, error) {
 	return time.Time{}, hinted{fmt.Errorf("%s: %q is no time", flag, text), "write 24h, 2026-12-31, \"2026-12-31 10:00\" or 2026-12-31T10:00:00Z"}
 }
 
+// recorded completes with something of the recordings.
+func recorded(of func(*record.Summary) string) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, _ string) (names []string, _ cobra.ShellCompDirective) {
+		if dir, err := recordings(cmd); err == nil && len(args) == 0 {
+			all, _ := record.List(dir)
+			for _, s := range all {
+				if name := of(s); name != "" {
+					names = append(names, name)
+				}
+			}
+		}
+		slices.Sort(names)
+		return slices.Compact(names), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
 // recordings gives the directory of the recordings, which has to be there.
 func recordings(cmd *cobra.Command) (string, error) {
 	data, err := dataDir(cmd)
@@ -210,39 +244,41 @@ func recordings(cmd *cobra.Command) (string, error) {
 
 func sessionsCommand() *cobra.Command {
 	var f filter
-	c := &cobra.Command{Use: "sessions", Short: "the recordings there are", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		match, err := f.match(time.Now())
-		if err != nil {
-			return err
-		}
-		dir, err := recordings(cmd)
-		if err != nil {
-			return err
-		}
-		all, err := record.List(dir)
-		if err != nil {
-			return err
-		}
-		list := make([]*record.Summary, 0, len(all))
-		bad := 0
-		for _, s := range all {
-			if s.State == "unreadable" { // whose it is nobody knows: it is always shown
-				bad++
-			} else if !match(s) {
-				continue
+	c := &cobra.Command{Use: "sessions", Short: "the recordings there are", Args: words,
+		Long: "Lists the recordings in the data directory (of the configuration, or --data): who did what task where, how long it lasted, what became of the commands. `taskgate replay SESSION` shows one, `taskgate status` who is connected now.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			match, err := f.match(time.Now())
+			if err != nil {
+				return err
 			}
-			list = append(list, s)
-		}
-		if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
-			err = print(list)
-		} else {
-			err = table(list)
-		}
-		if err == nil && bad > 0 {
-			return fmt.Errorf("%d of the recordings cannot be read", bad)
-		}
-		return err
-	}}
+			dir, err := recordings(cmd)
+			if err != nil {
+				return err
+			}
+			all, err := record.List(dir)
+			if err != nil {
+				return err
+			}
+			list := make([]*record.Summary, 0, len(all))
+			bad := 0
+			for _, s := range all {
+				if s.State == "unreadable" { // whose it is nobody knows: it is always shown
+					bad++
+				} else if !match(s) {
+					continue
+				}
+				list = append(list, s)
+			}
+			if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
+				err = print(list)
+			} else {
+				err = table(list)
+			}
+			if err == nil && bad > 0 {
+				return fmt.Errorf("%d of the recordings cannot be read", bad)
+			}
+			return err
+		}}
 	f.flags(c)
 	c.Flags().Bool("json", false, "for programs")
 	c.Flags().String("data", "", "the data directory, if not the configuration's")
@@ -271,46 +307,48 @@ func replayCommand() *cobra.Command {
 	var how record.Playing
 	var text bool
 	var cast string
-	c := &cobra.Command{Use: "replay SESSION", Short: "what a session did, and what it saw", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
-		asJSON, _ := cmd.Flags().GetBool("json")
-		asked := false // to play it, whatever it is
-		for _, f := range []string{"speed", "seek", "idle"} {
-			asked = asked || cmd.Flags().Changed(f)
-		}
-		switch {
-		case !(how.Speed >= 0.01 && how.Speed <= 1000):
-			return hinted{fmt.Errorf("--speed: %v is no speed", how.Speed), "1 is as it was, 2 twice as fast; from 0.01 to 1000"}
-		case how.Seek < 0 || how.Idle < 0:
-			return errors.New("--seek and --idle: a time is not below 0")
-		}
-		path, err := recording(cmd, args[0])
-		if err != nil {
-			return err
-		}
-		switch {
-		case asJSON:
-			return record.JSON(os.Stdout, path)
-		case cast != "":
-			return exportCast(cast, path, how.Only)
-		case text || !term.IsTerminal(int(os.Stdout.Fd())):
-			return record.Replay(os.Stdout, path)
-		}
-		s, err := record.Summarize(path)
-		if err != nil {
-			return err
-		}
-		if !s.Terminal && !asked {
-			return record.Replay(os.Stdout, path)
-		}
-		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-		defer stop()
-		if cols, rows := s.Size(); s.Terminal {
-			if w, h, err := term.GetSize(int(os.Stdout.Fd())); err == nil && (w < cols || h < rows) {
-				fmt.Fprintf(os.Stderr, "taskgate: it was recorded on a terminal of %dx%d, this one has %dx%d\n", cols, rows, w, h)
+	c := &cobra.Command{Use: "replay SESSION", Short: "what a session did, and what it saw", Args: words, ValidArgsFunction: recorded(func(s *record.Summary) string { return s.ID }),
+		Long: "Shows a recording that `taskgate sessions` lists: each command with its decision, what became of it and what came back. One of a terminal is played where standard output is a terminal; everything else is printed.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			asJSON, _ := cmd.Flags().GetBool("json")
+			asked := false // to play it, whatever it is
+			for _, f := range []string{"speed", "seek", "idle"} {
+				asked = asked || cmd.Flags().Changed(f)
 			}
-		}
-		return screenless(record.Play(ctx, os.Stdout, path, how))
-	}}
+			switch {
+			case !(how.Speed >= 0.01 && how.Speed <= 1000):
+				return hinted{fmt.Errorf("--speed: %v is no speed", how.Speed), "1 is as it was, 2 twice as fast; from 0.01 to 1000"}
+			case how.Seek < 0 || how.Idle < 0:
+				return errors.New("--seek and --idle: a time is not below 0")
+			}
+			path, err := recording(cmd, args[0])
+			if err != nil {
+				return err
+			}
+			switch {
+			case asJSON:
+				return record.JSON(os.Stdout, path)
+			case cast != "":
+				return exportCast(cast, path, how.Only)
+			case text || !term.IsTerminal(int(os.Stdout.Fd())):
+				return record.Replay(os.Stdout, path)
+			}
+			s, err := record.Summarize(path)
+			if err != nil {
+				return err
+			}
+			if !s.Terminal && !asked {
+				return record.Replay(os.Stdout, path)
+			}
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+			defer stop()
+			if cols, rows := s.Size(); s.Terminal {
+				if w, h, err := term.GetSize(int(os.Stdout.Fd())); err == nil && (w < cols || h < rows) {
+					fmt.Fprintf(os.Stderr, "taskgate: it was recorded on a terminal of %dx%d, this one has %dx%d\n", cols, rows, w, h)
+				}
+			}
+			return screenless(record.Play(ctx, os.Stdout, path, how))
+		}}
 	c.Flags().Bool("json", false, "for programs")
 	c.Flags().BoolVar(&text, "text", false, "print it, also where it could be played on this terminal")
 	c.Flags().StringVar(&cast, "cast", "", "write an asciicast (version 3) to this file; - is standard output")

@@ -84,8 +84,8 @@ const askHint = "what a text does depends on the tables of the resource, which h
 
 func explainCommand() *cobra.Command {
 	var task, on string
-	c := &cobra.Command{Use: "explain --task TASK [--on RESOURCE] TEXT", Short: "what a text would do, and whether the task allows it; runs nothing", Args: cobra.ExactArgs(1),
-		Long:        "Explain says what a text would do at a resource, and whether the task allows it. It runs nothing. A text for a database is SQL, and the database is asked for its tables;\none for a host is what ssh would be given behind the host's name, in quotes, and the host is not asked.\nIts status is 0 where the text is allowed, 1 where it is refused or held, 2 where that could not be found out.",
+	c := &cobra.Command{Use: "explain --task TASK [--on RESOURCE] TEXT", Short: "what a text would do, and whether the task allows it; runs nothing", Args: words,
+		Long:        "Explain says what a text would do at a resource, and whether the task allows it. It runs nothing. A text for a database is SQL, and the database is asked for its tables;\none for a host is what ssh would be given behind the host's name, in quotes, and the host is not asked.\n`gateway.yaml`, or -c, has the resources and the catalog of tasks. Its status is 0 where the text is allowed, 1 where it is refused or held, 2 where that could not be found out.",
 		Annotations: map[string]string{faultStatus: "2"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			out, err := explain(cmd.Context(), source(cmd), task, on, args[0])
@@ -241,7 +241,7 @@ func explain(ctx context.Context, from config.Source, task, on, text string) (*e
 		out.Operations = append(out.Operations, st.Operations[i].String())
 	}
 	for _, o := range st.Outputs {
-		out.Outputs = append(out.Outputs, fmt.Sprintf("%d %s: copies %s, computed from %s", o.Index+1, o.Name, sources(o.Copies), sources(o.Computed)))
+		out.Outputs = append(out.Outputs, fmt.Sprintf("%d %s: %s", o.Index+1, o.Name, lineage(&o)))
 	}
 	command := &abi.Command{Phase: abi.Execute, Time: time.Now().UnixNano(), Statement: st,
 		Session: &abi.Session{ID: "explain", Task: task, Resource: on, Login: t.Login, Groups: t.Groups, Protocol: st.Protocol}}
@@ -341,10 +341,20 @@ func (n *needed) String() string {
 	return s
 }
 
-func sources(list []abi.Source) string {
-	if len(list) == 0 {
-		return "nothing"
+// lineage says where an output comes from.
+func lineage(o *abi.Output) string {
+	switch {
+	case len(o.Computed) == 0 && len(o.Copies) == 0:
+		return "of no column"
+	case len(o.Computed) == 0:
+		return "copies " + sources(o.Copies)
+	case len(o.Copies) == 0:
+		return "computed from " + sources(o.Computed)
 	}
+	return "copies " + sources(o.Copies) + ", computed from " + sources(o.Computed)
+}
+
+func sources(list []abi.Source) string {
 	var out []string
 	for _, s := range list {
 		out = append(out, strings.Join(s.Relation, ".")+"."+s.Column)

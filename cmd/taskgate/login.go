@@ -27,42 +27,45 @@ import (
 
 func loginCommand() *cobra.Command {
 	k, how := &kept{}, flow{talk: os.Stdout}
-	c := &cobra.Command{Use: "login", Short: "log in by your identity provider, through the gateway", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		if old, err := loadKept(); err == nil && k.Gateway == "" {
-			k.Gateway, k.CA = old.Gateway, old.CA
-		}
-		if k.Gateway == "" {
-			return hinted{errors.New("which gateway?"), "--gateway https://HOST:PORT, or TASKGATE_GATEWAY in the environment"}
-		}
-		if k.CA != "" {
-			abs, err := filepath.Abs(k.CA)
+	c := &cobra.Command{Use: "login", Short: "log in by your identity provider, through the gateway", Args: words, Annotations: map[string]string{away: "yes"},
+		Long:    "Logs you in, and keeps the login for the commands after it (12 hours, in your configuration directory, for you alone to read). Where --gateway is left out it is the one of the last login.\nOpen the page that it names, compare the code, and it goes on by itself.",
+		Example: "  taskgate login --gateway https://gateway.example:8443\n  taskgate psql RESOURCE --task TASK",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if old, err := loadKept(); err == nil && k.Gateway == "" {
+				k.Gateway, k.CA = old.Gateway, old.CA
+			}
+			if k.Gateway == "" {
+				return hinted{errors.New("which gateway?"), "--gateway https://HOST:PORT, or TASKGATE_GATEWAY in the environment"}
+			}
+			if k.CA != "" {
+				abs, err := filepath.Abs(k.CA)
+				if err != nil {
+					return err
+				}
+				k.CA = abs
+			}
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+			defer stop()
+			t, err := k.logIn(ctx, how)
 			if err != nil {
 				return err
 			}
-			k.CA = abs
-		}
-		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
-		defer stop()
-		t, err := k.logIn(ctx, how)
-		if err != nil {
-			return err
-		}
-		k.Token, k.Expires = t.Token, t.Expires
-		if err := k.save(); err != nil {
-			return err
-		}
-		m, err := k.me(ctx)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(showMe(m), k.beginSSH(ctx)); err != nil {
-			return err
-		}
-		if slices.ContainsFunc(m.Tasks, func(t server.TaskStatus) bool { return len(t.SSH) > 0 }) {
-			fmt.Println("hosts: `taskgate ssh-config --write ~/.ssh/config`, then ssh as ever")
-		}
-		return nil
-	}}
+			k.Token, k.Expires = t.Token, t.Expires
+			if err := k.save(); err != nil {
+				return err
+			}
+			m, err := k.me(ctx)
+			if err != nil {
+				return err
+			}
+			if err := errors.Join(showMe(m), k.beginSSH(ctx)); err != nil {
+				return err
+			}
+			if slices.ContainsFunc(m.Tasks, func(t server.TaskStatus) bool { return len(t.SSH) > 0 }) {
+				fmt.Println("hosts: `taskgate ssh-config --write ~/.ssh/config`, then ssh as ever")
+			}
+			return nil
+		}}
 	c.Flags().StringVar(&k.Gateway, "gateway", os.Getenv("TASKGATE_GATEWAY"), "the gateway's API, https://HOST:PORT")
 	c.Flags().StringVar(&k.CA, "ca", "", "a file of the certificates to trust instead of the system's")
 	c.Flags().StringVar(&how.issuer, "issuer", "", "the identity provider, where the gateway trusts several")
@@ -195,74 +198,91 @@ func showMe(m *server.Me) error {
 }
 
 func whoamiCommand() *cobra.Command {
-	c := &cobra.Command{Use: "whoami", Short: "who you are to the gateway, and which tasks you may do now", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		k, err := loadKept()
-		if err != nil {
-			return err
-		}
-		m, err := k.me(cmd.Context())
-		if err != nil {
-			return err
-		}
-		if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
-			return print(m)
-		}
-		return showMe(m)
-	}}
+	c := &cobra.Command{Use: "whoami", Short: "who you are to the gateway, and which tasks you may do now", Args: words, Annotations: map[string]string{away: "yes"},
+		Long: "Asks the gateway of your login who you are to it, until when, and which tasks your groups give you now, on which resources. `taskgate login` comes first.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			k, err := loadKept()
+			if err != nil {
+				return err
+			}
+			m, err := k.me(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
+				return print(m)
+			}
+			return showMe(m)
+		}}
 	c.Flags().Bool("json", false, "for programs")
 	return c
 }
 
 func logoutCommand() *cobra.Command {
-	return &cobra.Command{Use: "logout", Short: "end your login and its tokens; sessions that came by it end too", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		path, err := keptPath()
-		if err != nil {
-			return err
-		}
-		k, err := loadKept()
-		if err == nil {
-			err = k.do(cmd.Context(), http.MethodPost, "/v1/logout", nil, &struct{}{})
-			if time.Now().Before(k.ControlExpires) { // a login of its own
-				k.Token = k.Control
-				err = errors.Join(err, k.do(cmd.Context(), http.MethodPost, "/v1/logout", nil, &struct{}{}))
+	return &cobra.Command{Use: "logout", Short: "end your login and its tokens; sessions that came by it end too", Args: words, Annotations: map[string]string{away: "yes"},
+		Long: "Ends your login at the gateway, with the tokens, certificates and sessions that came of it, and removes it from this machine.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			path, err := keptPath()
+			if err != nil {
+				return err
 			}
-		}
-		// The file goes in any case: what cannot be ended at the gateway ends by itself.
-		if gone := os.Remove(path); gone != nil && !errors.Is(gone, os.ErrNotExist) {
-			return errors.Join(err, gone)
-		}
-		return errors.Join(err, forgetSSH())
-	}}
+			k, err := loadKept()
+			if err == nil {
+				err = k.do(cmd.Context(), http.MethodPost, "/v1/logout", nil, &struct{}{})
+				if time.Now().Before(k.ControlExpires) { // a login of its own
+					k.Token = k.Control
+					err = errors.Join(err, k.do(cmd.Context(), http.MethodPost, "/v1/logout", nil, &struct{}{}))
+				}
+			}
+			// The file goes in any case: what cannot be ended at the gateway ends by itself.
+			if gone := os.Remove(path); gone != nil && !errors.Is(gone, os.ErrNotExist) {
+				return errors.Join(err, gone)
+			}
+			if err = errors.Join(err, forgetSSH()); err == nil {
+				fmt.Printf("logged out of %s\n", k.Gateway)
+			}
+			return err
+		}}
 }
 
 func tokenCommand() *cobra.Command {
 	var task, on string
 	var from []string
 	lasts := 15 * time.Minute
-	c := &cobra.Command{Use: "token", Short: "print a token: a password for tools that know nothing of taskgate", Long: "Prints a token for one task on one resource (--task, --on), for 15 minutes unless --for says otherwise. Without them it prints your login's own token: whoever has it is you, for all of your tasks.", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		k, err := loadKept()
-		if err != nil {
-			return err
-		}
-		if (task == "") != (on == "") {
-			return errors.New("--task and --on go together")
-		}
-		if task == "" && len(from) > 0 {
-			return errors.New("--from goes with --task and --on")
-		}
-		if task == "" {
-			fmt.Println(k.Token)
+	c := &cobra.Command{Use: "token", Short: "print a token: a password for tools that know nothing of taskgate", Long: "Prints a token for one task on one resource (--task, --on), for 15 minutes unless --for says otherwise. Without them it prints your login's own token: whoever has it is you, for all of your tasks. `taskgate login` comes first; the user of a connection is the task, the database the resource.", Annotations: map[string]string{away: "yes"},
+		Example: "  PGPASSWORD=$(taskgate token --task TASK --on RESOURCE) psql \"host=GATEWAY port=6432 user=TASK dbname=RESOURCE\"", Args: words, RunE: func(cmd *cobra.Command, _ []string) error {
+			k, err := loadKept()
+			if err != nil {
+				return err
+			}
+			if (task == "") != (on == "") {
+				return hinted{errors.New("--task and --on go together"), "`taskgate whoami` lists your tasks and their resources"}
+			}
+			if task == "" && len(from) > 0 {
+				return errors.New("--from goes with --task and --on")
+			}
+			t := &server.Token{Token: k.Token, Expires: k.Expires}
+			if task != "" {
+				if t, err = k.narrow(cmd.Context(), task, on, lasts, from); err != nil {
+					return err
+				}
+			}
+			if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
+				return print(t)
+			}
+			fmt.Println(t.Token)
 			return nil
-		}
-		t, err := k.narrow(cmd.Context(), task, on, lasts, from)
-		if err != nil {
-			return err
-		}
-		fmt.Println(t.Token)
-		return nil
-	}}
+		}}
 	c.Flags().StringVar(&task, "task", "", "good for this task alone")
 	c.Flags().StringVar(&on, "on", "", "good for this resource alone")
+	_ = c.RegisterFlagCompletionFunc("task", mine(func(t server.TaskStatus) []string { return []string{t.Name} }))
+	_ = c.RegisterFlagCompletionFunc("on", mine(func(t server.TaskStatus) []string {
+		if task != "" && t.Name != task {
+			return nil
+		}
+		return append(slices.Clone(t.Resources), t.SSH...)
+	}))
+	c.Flags().Bool("json", false, "for programs: with the end of it")
 	c.Flags().DurationVar(&lasts, "for", lasts, "good for this long, with --task and --on")
 	c.Flags().StringSliceVar(&from, "from", nil, "good from these addresses or ranges alone, as the gateway sees them, with --task and --on")
 	return c
@@ -270,48 +290,50 @@ func tokenCommand() *cobra.Command {
 
 func psqlCommand() *cobra.Command {
 	task, lasts := "", 8*time.Hour
-	c := &cobra.Command{Use: "psql RESOURCE [-- PSQL ARGUMENTS]", Short: "run psql on a resource, for a task", Args: behindDash("psql", "taskgate psql RESOURCE --task TASK -- -c 'select 1'"), RunE: func(cmd *cobra.Command, args []string) error {
-		k, err := loadKept()
-		if err != nil {
-			return err
-		}
-		m, err := k.me(cmd.Context())
-		if err != nil {
-			return err
-		}
-		if task, err = chooseTask(m, task, args[0]); err != nil {
-			return err
-		}
-		if m.Postgres.Address == "" {
-			return hinted{errors.New("this gateway does not speak PostgreSQL"), "its operator adds `listeners: {postgres: …}`"}
-		}
-		host, port, err := k.reach(m.Postgres.Address)
-		if err != nil {
-			return err
-		}
-		program, err := exec.LookPath("psql")
-		if err != nil {
-			return hinted{err, "install the package postgresql-client"}
-		}
-		t, err := k.narrow(cmd.Context(), task, args[0], lasts, nil)
-		if err != nil {
-			return err
-		}
-		mode := "disable"
-		if m.Postgres.TLS {
-			mode = "verify-full"
-		}
-		env := slices.DeleteFunc(os.Environ(), func(e string) bool {
-			name, _, _ := strings.Cut(e, "=")
-			return slices.Contains([]string{"PGPASSWORD", "PGHOST", "PGHOSTADDR", "PGPORT", "PGUSER", "PGDATABASE", "PGSSLMODE", "PGSERVICE"}, name) || name == "PGSSLROOTCERT" && k.CA != ""
-		})
-		// The token goes by the environment: arguments can be read by every user of the host.
-		env = append(env, "PGPASSWORD="+t.Token, "PGHOST="+host, "PGPORT="+port, "PGUSER="+task, "PGDATABASE="+args[0], "PGSSLMODE="+mode)
-		if k.CA != "" {
-			env = append(env, "PGSSLROOTCERT="+k.CA)
-		}
-		return syscall.Exec(program, append([]string{"psql"}, args[1:]...), env)
-	}}
+	c := &cobra.Command{Use: "psql RESOURCE [-- PSQL ARGUMENTS]", Short: "run psql on a resource, for a task", Annotations: map[string]string{away: "yes"},
+		Long:    "Runs psql (of the package postgresql-client) with a token for this task on this resource. `taskgate login` comes first, `taskgate whoami` lists your tasks. What stands behind -- goes to psql.",
+		Example: "  taskgate psql shop --task look\n  taskgate psql shop --task look -- -c 'select 1'", Args: behindDash("psql", "taskgate psql RESOURCE --task TASK -- -c 'select 1'"), RunE: func(cmd *cobra.Command, args []string) error {
+			k, err := loadKept()
+			if err != nil {
+				return err
+			}
+			m, err := k.me(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if task, err = chooseTask(m, task, args[0]); err != nil {
+				return err
+			}
+			if m.Postgres.Address == "" {
+				return hinted{errors.New("this gateway does not speak PostgreSQL"), "its operator adds `listeners: {postgres: …}`"}
+			}
+			host, port, err := k.reach(m.Postgres.Address)
+			if err != nil {
+				return err
+			}
+			program, err := exec.LookPath("psql")
+			if err != nil {
+				return hinted{err, "install the package postgresql-client"}
+			}
+			t, err := k.narrow(cmd.Context(), task, args[0], lasts, nil)
+			if err != nil {
+				return err
+			}
+			mode := "disable"
+			if m.Postgres.TLS {
+				mode = "verify-full"
+			}
+			env := slices.DeleteFunc(os.Environ(), func(e string) bool {
+				name, _, _ := strings.Cut(e, "=")
+				return slices.Contains([]string{"PGPASSWORD", "PGHOST", "PGHOSTADDR", "PGPORT", "PGUSER", "PGDATABASE", "PGSSLMODE", "PGSERVICE"}, name) || name == "PGSSLROOTCERT" && k.CA != ""
+			})
+			// The token goes by the environment: arguments can be read by every user of the host.
+			env = append(env, "PGPASSWORD="+t.Token, "PGHOST="+host, "PGPORT="+port, "PGUSER="+task, "PGDATABASE="+args[0], "PGSSLMODE="+mode)
+			if k.CA != "" {
+				env = append(env, "PGSSLROOTCERT="+k.CA)
+			}
+			return syscall.Exec(program, append([]string{"psql"}, args[1:]...), env)
+		}}
 	c.Flags().StringVar(&task, "task", "", "the task; may be left out where only one of yours covers the resource")
 	_ = c.RegisterFlagCompletionFunc("task", mine(func(t server.TaskStatus) []string { return []string{t.Name} }))
 	c.ValidArgsFunction = mine(func(t server.TaskStatus) []string { return t.Resources })

@@ -30,7 +30,7 @@ var errQuiet = errors.New("")
 // than 1.
 const faultStatus = "fault-status"
 
-func main() {
+func rootCommand() *cobra.Command {
 	root := &cobra.Command{Use: "taskgate", Short: "access for a named task, judged by sandboxed guards, recorded", Version: version,
 		SilenceUsage: true, SilenceErrors: true}
 	root.PersistentFlags().StringP("config", "c", "gateway.yaml", "the gateway's configuration")
@@ -39,7 +39,14 @@ func main() {
 		approvalsCommand(), decideCommand("approve", "approve a request: what it holds runs once enough people have"), decideCommand("deny", "deny a request: what it holds does not run"),
 		sessionsCommand(), replayCommand(), auditCommand(), pluginCommand(),
 		loginCommand(), whoamiCommand(), tokenCommand(), psqlCommand(), sshCommand(), sshConfigCommand(), sshCertificateCommand(), logoutCommand(), devIDPCommand(), devConfirmCommand(),
-		&cobra.Command{Use: "version", Short: "the version of this program", Args: cobra.NoArgs, Run: func(*cobra.Command, []string) { fmt.Println("taskgate version " + version) }})
+		&cobra.Command{Use: "version", Short: "the version of this program", Args: words, Annotations: map[string]string{away: "yes"}, Run: func(*cobra.Command, []string) { fmt.Println("taskgate version " + version) }})
+	complete(root)
+	hideAway(root)
+	return root
+}
+
+func main() {
+	root := rootCommand()
 	called, err := root.ExecuteC()
 	if errors.Is(err, errQuiet) {
 		os.Exit(1)
@@ -57,7 +64,7 @@ func main() {
 			fmt.Fprintf(os.Stderr, "hint: did you mean %s?\n", strings.Join(strings.Fields(near), " or "))
 		case called == root && strings.HasPrefix(said, "unknown command"):
 			fmt.Fprintln(os.Stderr, "hint: `taskgate --help` lists the commands")
-		case called != nil && (strings.Contains(err.Error(), "arg(s)") || strings.HasPrefix(err.Error(), "required flag") || strings.HasPrefix(err.Error(), "unknown")):
+		case called != nil && (errors.Is(err, errWords) || strings.HasPrefix(err.Error(), "required flag") || strings.HasPrefix(err.Error(), "unknown")):
 			fmt.Fprintf(os.Stderr, "usage: %s\n", called.UseLine())
 		case errors.Is(err, fs.ErrNotExist) && strings.HasPrefix(err.Error(), "config: open"):
 			fmt.Fprintln(os.Stderr, "hint: name the gateway's configuration with -c FILE")

@@ -23,51 +23,86 @@ import (
 )
 
 func pluginCommand() *cobra.Command {
-	c := &cobra.Command{Use: "plugin", Short: "write and build guards of your own"}
+	c := &cobra.Command{Use: "plugin", Short: "write and build guards of your own",
+		Long:        "A guard is a WebAssembly module that the gateway asks about every command. `new` writes one in Go, `build` compiles it (with Go, whose newest release it may fetch), `test` holds it to what every guard owes; then gateway.yaml names it under `plugins`, and `taskgate reload` loads it.",
+		Annotations: map[string]string{away: "yes"}}
 	out := ""
-	make := &cobra.Command{Use: "build DIR", Short: "build a guard written in Go, with its manifest.json inside", Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error {
-		return buildPlugin(args[0], out)
-	}}
+	make := &cobra.Command{Use: "build DIR", Short: "build a guard written in Go, with its manifest.json inside", Args: words,
+		Long: "Compiles the Go program in DIR to DIR/NAME.wasm, NAME being that of the directory, and puts DIR/manifest.json inside. It needs the go command.", RunE: func(cmd *cobra.Command, args []string) error {
+			if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
+				m, err := compiled(args[0], out)
+				if err != nil {
+					return err
+				}
+				return print(m)
+			}
+			return buildPlugin(args[0], out)
+		}}
 	config, tasks := "", []string{}
-	test := &cobra.Command{Use: "test FILE", Short: "hold a module to what every guard owes, in the gateway's sandbox", Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error {
-		return testPlugin(args[0], config, tasks)
-	}}
+	test := &cobra.Command{Use: "test FILE", Short: "hold a module to what every guard owes, in the gateway's sandbox", Args: words,
+		Long: "Asks a module, or the one that `taskgate plugin build` has left in a directory, as the gateway would, and prints each law that it breaks: it answers, in time and memory, the same to the same, and what nonsense is said to it changes nothing. Status 1 where one is broken.", RunE: func(cmd *cobra.Command, args []string) error {
+			asJSON, _ := cmd.Flags().GetBool("json")
+			return testPlugin(args[0], config, tasks, asJSON)
+		}}
 	test.Flags().StringVar(&config, "config", "", "the guard's configuration, as JSON")
 	test.Flags().StringSliceVar(&tasks, "task", nil, "a task that the guard knows")
 	checkout := ""
-	fresh := &cobra.Command{Use: "new DIR", Short: "write the beginnings of a guard", Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error {
-		return newPlugin(args[0], checkout)
-	}}
+	fresh := &cobra.Command{Use: "new DIR", Short: "write the beginnings of a guard", Args: words,
+		Long:    "Writes main.go, main_test.go and manifest.json of a guard into DIR. Outside of a Go module it writes a module too, which needs the source of taskgate: --taskgate.",
+		Example: "  taskgate plugin new guards/mine\n  taskgate plugin build guards/mine\n  taskgate plugin test guards/mine",
+		RunE: func(_ *cobra.Command, args []string) error {
+			return newPlugin(args[0], checkout)
+		}}
 	fresh.Flags().StringVar(&checkout, "taskgate", "", "a checkout of taskgate to build against, outside of any Go module")
 	make.Flags().StringVarP(&out, "output", "o", "", "the module's file, if not NAME.wasm in the directory")
 	asJSON := false
-	look := &cobra.Command{Use: "inspect FILE", Short: "what a module asks for, and what it really imports", Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error {
-		return inspect(args[0], asJSON)
-	}}
+	look := &cobra.Command{Use: "inspect FILE", Short: "what a module asks for, and what it really imports", Args: words,
+		Long: "Says of a module what its manifest asks for and what it imports, without running it. Or of the one that `taskgate plugin build` has left in a directory.",
+		RunE: func(_ *cobra.Command, args []string) error {
+			return inspect(args[0], asJSON)
+		}}
 	look.Flags().BoolVar(&asJSON, "json", false, "for programs")
+	test.Flags().Bool("json", false, "for programs")
+	make.Flags().Bool("json", false, "for programs")
 	c.AddCommand(fresh, make, test, look)
 	return c
 }
 
-func buildPlugin(dir, out string) error {
-	file, err := build.Guard(dir, out)
+// compiledModule is what `taskgate plugin build` has made.
+type compiledModule struct {
+	File   string `json:"file"`
+	Bytes  int    `json:"bytes"`
+	SHA256 string `json:"sha256"`
+}
+
+func compiled(dir, out string) (m compiledModule, err error) {
+	m.File, err = build.Guard(dir, out)
 	if errors.Is(err, fs.ErrNotExist) {
-		return hinted{err, "a guard needs a manifest.json: `taskgate plugin new` writes one"}
+		return m, hinted{err, "a guard needs a manifest.json: `taskgate plugin new` writes one"}
 	}
 	if err != nil {
-		return err
+		return m, err
 	}
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return err
+	b, err := os.ReadFile(m.File)
+	m.Bytes, m.SHA256 = len(b), fmt.Sprintf("%x", sha256.Sum256(b))
+	return m, err
+}
+
+func buildPlugin(dir, out string) error {
+	m, err := compiled(dir, out)
+	if err == nil {
+		fmt.Printf("%s: %d bytes, sha256 %s\n", m.File, m.Bytes, m.SHA256)
 	}
-	fmt.Printf("%s: %d bytes, sha256 %x\n", file, len(b), sha256.Sum256(b))
-	return nil
+	return err
 }
 
 // inspect shows a module that nobody has trusted yet: nothing of it is run, and
 // what it says of itself is printed so that it cannot do anything to a terminal.
 func inspect(path string, asJSON bool) error {
+	path, err := module(path)
+	if err != nil {
+		return err
+	}
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return err
@@ -123,31 +158,30 @@ func inspect(path string, asJSON bool) error {
 	return nil
 }
 
-// report is a guardtest.T that prints.
-type report struct{ failed int }
+// report is a guardtest.T that prints, or keeps what it would.
+type report struct {
+	quiet  bool
+	broken []string
+}
 
 func (r *report) Helper() {}
 func (r *report) Errorf(format string, args ...any) {
-	r.failed++
-	fmt.Printf("broken: "+format+"\n", args...)
+	r.broken = append(r.broken, fmt.Sprintf(format, args...))
+	if !r.quiet {
+		fmt.Println("broken: " + r.broken[len(r.broken)-1])
+	}
 }
 
-func testPlugin(file, config string, tasks []string) error {
+func testPlugin(file, config string, tasks []string, asJSON bool) error {
 	var with any
 	if config != "" {
 		if err := json.Unmarshal([]byte(config), &with); err != nil {
 			return fmt.Errorf("--config: %w", err)
 		}
 	}
-	if st, err := os.Stat(file); err == nil && st.IsDir() { // where `plugin build` leaves it
-		abs, err := filepath.Abs(file)
-		if err != nil {
-			return err
-		}
-		dir := file
-		if file = filepath.Join(dir, filepath.Base(abs)+".wasm"); !isFile(file) {
-			return hinted{fmt.Errorf("%s is a directory, without %s in it", dir, filepath.Base(file)), "`taskgate plugin build " + dir + "` makes it; a module of another name is named itself"}
-		}
+	file, err := module(file)
+	if err != nil {
+		return err
 	}
 	cache, err := os.MkdirTemp("", "taskgate-plugin")
 	if err != nil {
@@ -159,12 +193,40 @@ func testPlugin(file, config string, tasks []string) error {
 		return err
 	}
 	defer end()
-	r := &report{}
-	if guardtest.Laws(r, g, tasks); r.failed > 0 {
-		return errQuiet
+	r := &report{quiet: asJSON, broken: []string{}}
+	guardtest.Laws(r, g, tasks)
+	if asJSON {
+		err = print(map[string]any{"guard": g.Name(), "ok": len(r.broken) == 0, "broken": r.broken})
+	}
+	if len(r.broken) > 0 {
+		return errors.Join(err, errQuiet)
+	}
+	if asJSON {
+		return err
 	}
 	fmt.Printf("ok: %s keeps the laws of a guard\n", g.Name())
 	return nil
+}
+
+// module gives the file of a module: of a directory the one that `plugin build`
+// leaves there.
+func module(path string) (string, error) {
+	const hint = "`taskgate plugin build DIR` makes one"
+	st, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", hinted{fmt.Errorf("there is no %s", path), hint}
+	} else if err != nil || !st.IsDir() {
+		return path, err
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(path, filepath.Base(abs)+".wasm")
+	if !isFile(file) {
+		return "", hinted{fmt.Errorf("%s is a directory, without %s in it", path, filepath.Base(file)), "`taskgate plugin build " + path + "` makes it; a module of another name is named itself"}
+	}
+	return file, nil
 }
 
 func isFile(path string) bool {

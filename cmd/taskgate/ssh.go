@@ -226,7 +226,7 @@ func freshCertificate(path string, public ssh.PublicKey) *ssh.Certificate {
 
 func sshCertificateCommand() *cobra.Command {
 	lasts := time.Duration(0)
-	c := &cobra.Command{Use: "ssh-certificate TASK", Short: "get a certificate for ssh, where there is none that lasts", Args: cobra.ExactArgs(1),
+	c := &cobra.Command{Use: "ssh-certificate TASK", Short: "get a certificate for ssh, where there is none that lasts", Args: words, Annotations: map[string]string{away: "yes"},
 		Long: "Sees that a certificate for the task lies beside your login, and prints its file. It is good for 10 minutes unless --for says otherwise, and is asked for again when less than one is left. What `taskgate ssh-config` writes runs this at every connection.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			k, err := loadKept()
@@ -410,8 +410,8 @@ func tellHosts(file string, hosts []sshHost) {
 
 func sshConfigCommand() *cobra.Command {
 	file := ""
-	c := &cobra.Command{Use: "ssh-config", Short: "print what ssh has to know to reach your tasks' hosts", Args: cobra.NoArgs,
-		Long: `Prints a part of ssh's configuration, so that ssh, scp, sftp, rsync and whatever else runs ssh reach the resources of your tasks as they are. A host is called TASK+RESOURCE, and RESOURCE alone where one of your tasks has it and no other. Each connection sees to a fresh certificate (taskgate ssh-certificate).
+	c := &cobra.Command{Use: "ssh-config", Short: "print what ssh has to know to reach your tasks' hosts", Args: words, Annotations: map[string]string{away: "yes"},
+		Long: `Prints a part of ssh's configuration, so that ssh, scp, sftp, rsync and whatever else runs ssh reach the resources of your tasks as they are. A host is called TASK+RESOURCE, and RESOURCE alone where one of your tasks has it and no other. Each connection sees to a fresh certificate (taskgate ssh-certificate). It needs a login (taskgate login); run it again after a change of your tasks.
 
 --write puts it into a file of ssh, first or in the place of what was written before: taskgate ssh-config --write ~/.ssh/config`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -477,43 +477,45 @@ func (k *kept) hosts(ctx context.Context) (*server.Me, []sshHost, error) {
 
 func sshCommand() *cobra.Command {
 	task := ""
-	c := &cobra.Command{Use: "ssh RESOURCE [-- SSH ARGUMENTS]", Short: "run ssh to a resource, for a task", Args: behindDash("ssh", "taskgate ssh RESOURCE --task TASK -- uptime"), RunE: func(cmd *cobra.Command, args []string) error {
-		k, err := loadKept()
-		if err != nil {
-			return err
-		}
-		m, hosts, err := k.hosts(cmd.Context())
-		if err != nil {
-			return err
-		}
-		if task, err = chooseTask(m, task, args[0]); err != nil {
-			return err
-		}
-		i := slices.IndexFunc(hosts, func(h sshHost) bool { return h.Task == task && h.Resource == args[0] })
-		if i < 0 {
-			return hinted{fmt.Errorf("task %q has no resource %q that is reached by SSH", task, args[0]), "`taskgate ssh-config` lists those that are"}
-		}
-		program, err := exec.LookPath("ssh")
-		if err != nil {
-			return hinted{err, "install the package openssh-client"}
-		}
-		if _, _, err := k.certificate(cmd.Context(), task, 0); err != nil {
-			return err
-		}
-		options, err := hosts[i].options()
-		if err != nil {
-			return err
-		}
-		certificate, err := quotedPath(task + sshCert)
-		if err != nil {
-			return err
-		}
-		argv := []string{"ssh"}
-		for _, o := range append(options, [2]string{"CertificateFile", certificate}) {
-			argv = append(argv, "-o", o[0]+"="+o[1])
-		}
-		return syscall.Exec(program, append(append(argv, args[0]), args[1:]...), os.Environ())
-	}}
+	c := &cobra.Command{Use: "ssh RESOURCE [-- SSH ARGUMENTS]", Short: "run ssh to a resource, for a task", Annotations: map[string]string{away: "yes"},
+		Long:    "Runs ssh with a certificate for this task. `taskgate login` comes first, `taskgate whoami` lists your tasks. What stands behind -- goes to ssh. For plain ssh, scp, sftp and what runs these: taskgate ssh-config.",
+		Example: "  taskgate ssh web-1 --task look -- uptime", Args: behindDash("ssh", "taskgate ssh RESOURCE --task TASK -- uptime"), RunE: func(cmd *cobra.Command, args []string) error {
+			k, err := loadKept()
+			if err != nil {
+				return err
+			}
+			m, hosts, err := k.hosts(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if task, err = chooseTask(m, task, args[0]); err != nil {
+				return err
+			}
+			i := slices.IndexFunc(hosts, func(h sshHost) bool { return h.Task == task && h.Resource == args[0] })
+			if i < 0 {
+				return hinted{fmt.Errorf("task %q has no resource %q that is reached by SSH", task, args[0]), "`taskgate ssh-config` lists those that are"}
+			}
+			program, err := exec.LookPath("ssh")
+			if err != nil {
+				return hinted{err, "install the package openssh-client"}
+			}
+			if _, _, err := k.certificate(cmd.Context(), task, 0); err != nil {
+				return err
+			}
+			options, err := hosts[i].options()
+			if err != nil {
+				return err
+			}
+			certificate, err := quotedPath(task + sshCert)
+			if err != nil {
+				return err
+			}
+			argv := []string{"ssh"}
+			for _, o := range append(options, [2]string{"CertificateFile", certificate}) {
+				argv = append(argv, "-o", o[0]+"="+o[1])
+			}
+			return syscall.Exec(program, append(append(argv, args[0]), args[1:]...), os.Environ())
+		}}
 	c.Flags().StringVar(&task, "task", "", "the task; may be left out where only one of yours covers the resource")
 	_ = c.RegisterFlagCompletionFunc("task", mine(func(t server.TaskStatus) []string { return []string{t.Name} }))
 	c.ValidArgsFunction = mine(func(t server.TaskStatus) []string { return t.SSH })

@@ -67,7 +67,7 @@ func (s *Service) card(ctx context.Context, id string, who *Person) (*Card, erro
 	case err != nil && !errors.Is(err, ErrUnknown):
 		return nil, &Error{Kind: Failed, Message: "the request cannot be read now", Hint: "try again later", Err: err}
 	case err != nil || !s.sees(c, who):
-		return nil, &Error{Kind: Unknown, Message: "no such request, or none that you may see"}
+		return nil, &Error{Kind: Unknown, Message: "no such request, or none that you may see", Hint: "`taskgate approvals --all` lists those that you may see"}
 	}
 	s.present(c)
 	return c, nil

@@ -272,6 +272,9 @@ func (c *Config) Missing() (faults strict.Faults) {
 func (f *file) missing() string {
 	r, err := os.OpenFile(f.path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
+		if strings.HasSuffix(f.path, ".wasm") {
+			return "there is no " + f.path + ": `taskgate plugin build` makes a module, and of plugins/tasks the tasks guard"
+		}
 		return "there is no " + f.path
 	} else if err != nil {
 		return err.Error()

@@ -1,7 +1,11 @@
 package config
 
 import (
+	"encoding/json"
+	"maps"
 	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -41,6 +45,48 @@ func TestSchema(t *testing.T) {
 	for from, to := range map[string]string{"env:SHOP_PASSWORD": "hunter2", "tls: disable": "tls: prefer", "sync: writes": "sync: never", "client_id: taskgate": "client_id: ''", "http://127.0.0.1:5556": "http://idp.example"} {
 		if text := strings.Replace(string(b), from, to, 1); stricttest.Validate(t, s, text) == nil || read(text) == nil {
 			t.Errorf("%s: the schema says %v, the reader %v", to, stricttest.Validate(t, s, text), read(text))
+		}
+	}
+}
+
+// TestKeysAreDescribed: the operator's page has every key of gateway.yaml.
+func TestKeysAreDescribed(t *testing.T) {
+	page, err := os.ReadFile("../../docs/operating.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, found := strings.Cut(string(page), "## gateway.yaml, key by key\n")
+	text, _, ended := strings.Cut(text, "\n## ")
+	var schema any
+	if err := json.Unmarshal(Schema, &schema); err != nil || !found || !ended {
+		t.Fatal(err, found, ended)
+	}
+	keys := map[string]bool{}
+	collectKeys(schema, keys)
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		if !regexp.MustCompile("`[^`]*\\b" + key + "\\b[^`]*`").MatchString(text) {
+			t.Errorf("no word of %s", key)
+		}
+	}
+	if len(keys) < 50 {
+		t.Errorf("only %d keys are seen", len(keys))
+	}
+}
+
+func collectKeys(in any, keys map[string]bool) {
+	switch in := in.(type) {
+	case map[string]any:
+		for name, of := range in {
+			if properties, ok := of.(map[string]any); ok && name == "properties" {
+				for key := range properties {
+					keys[key] = true
+				}
+			}
+			collectKeys(of, keys)
+		}
+	case []any:
+		for _, of := range in {
+			collectKeys(of, keys)
 		}
 	}
 }

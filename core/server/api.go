@@ -314,7 +314,7 @@ func (s *Server) narrow(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := s.gate.Current().Permits(in.Task, in.Resource, l.Groups); err != nil {
-		fail(w, http.StatusForbidden, err.Error())
+		failHint(w, http.StatusForbidden, err.Error(), "`taskgate whoami` lists your tasks and their resources")
 		return
 	}
 	token, end, err := s.logins.Narrow(r.Context(), secret(r), host(r), in.Task, in.Resource, lasts, from)

@@ -4,6 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 echo "demo: installs the Debian packages postgresql-15, postgresql-client, openssh-server and openssh-client if they are missing, and fetches Go modules"
+echo "demo: builds gateway and guards, which takes some minutes the first time"
 .ci/install
 make -s build
 root=$PWD

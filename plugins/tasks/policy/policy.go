@@ -347,7 +347,11 @@ func (t *Task) match(o *abi.Operation) (*Rule, *miss) {
 		if o.Attrs&abi.Floor != 0 && o.Effect == abi.EffectRead || slices.Contains(t.Settings, table(o)) {
 			return nil, nil
 		}
-		return nil, &miss{what: strings.TrimSpace("the setting " + table(o) + " may not be changed to " + strconv.Quote(o.Value) + " in this task")}
+		to := ""
+		if o.Value != "" {
+			to = " to " + strconv.Quote(o.Value)
+		}
+		return nil, &miss{what: "the setting " + table(o) + " may not be changed" + to + " in this task"}
 	case abi.KindFunction:
 		for i := range t.Rules {
 			if r := &t.Rules[i]; slices.Contains(r.Verbs, "call") && slices.Contains(r.Functions, table(o)) {

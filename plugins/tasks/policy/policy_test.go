@@ -79,7 +79,7 @@ func TestJudge(t *testing.T) {
 		"an unknown kind":            {[]abi.Operation{{Verb: "select", Kind: "galaxy", Effect: abi.EffectRead, Attrs: abi.Floor}}, abi.Deny, ""},
 		"the floor":                  {[]abi.Operation{{Verb: "commit", Kind: abi.KindTransaction, Effect: abi.EffectRead, Attrs: abi.Floor}}, abi.Allow, ""},
 		"not the floor":              {[]abi.Operation{{Verb: "commit prepared", Kind: abi.KindTransaction, Effect: abi.EffectWrite}}, abi.Deny, ""},
-		"PS10 set role":              {[]abi.Operation{{Verb: "set", Kind: abi.KindSetting, Object: []string{"role"}, Effect: abi.EffectWrite}}, abi.Deny, "role"},
+		"PS10 set role":              {[]abi.Operation{{Verb: "set", Kind: abi.KindSetting, Object: []string{"role"}, Effect: abi.EffectWrite}}, abi.Deny, "the setting role may not be changed in this task"},
 		"rows locked, updatable":     {[]abi.Operation{op("select", "public.orders", abi.RowLock, "", "id")}, abi.Allow, ""},
 		"rows locked, deletable":     {[]abi.Operation{op("select", "public.notes", abi.RowLock, "", "a")}, abi.Deny, "locking rows"},
 		"insert, every column":       {[]abi.Operation{op("insert", "public.notes", 0, "", "a", "b")}, abi.Allow, ""},
