@@ -230,6 +230,7 @@ func leakTable(old string, rows []matrixRow, all []bypass) string {
 	table("construct", groups, byGroup)
 	table("channel in which it leaks elsewhere", channels, byChannel)
 	b.WriteString(matrixInterference)
+	b.WriteString(matrixFilter)
 	fmt.Fprintf(&b, "\n## Case by case\n\n| case | channel | its last statement | %s |\n%s|\n%s", names.String(), rule, list.String())
 	return b.String()
 }
@@ -306,6 +307,21 @@ statements go to both through the gateway, and every byte that comes back has to
 | plans of EXPLAIN | of all of these |
 | the catalogs | statistics, sizes, counters, definitions, other sessions' queries |
 | ReadyForQuery, and the end of a session | transactions, savepoints, and errors within |
+`
+
+const matrixFilter = `
+## Under ` + "`filter: eq`" + `
+
+No more of the cases below pass where what they reach for has a filter (TestPM01BypassFilter). What passes beside is one comparison along the ANDs of a WHERE, and tells which rows hold a value that the
+text names (TestPM13Filter): of two databases that are equal but for protected values, and in which the same rows hold those that are named, each answer is the same.
+
+| construct | what of a column with a filter is told |
+|---|---|
+| column = constant or parameter, column IN (constants and parameters), at most 10 in a text | which rows hold it |
+| the same within subqueries, WITH, cursors, COPY (…), PREPARE, UPDATE, DELETE, INSERT … SELECT, through views that copy the column | which rows hold it |
+| NOT, OR, CASE, IS NULL, IS DISTINCT FROM, <>, <, LIKE, BETWEEN, ANY (array), IN (query), rows, casts, COLLATE, OPERATOR(…), another column | nothing: refused |
+| JOIN … ON, USING, HAVING, FILTER, ON CONFLICT, MERGE, outputs, grouping, sorting, EXPLAIN, a view's own condition, generated columns, what is kept by CREATE TABLE … AS or CREATE VIEW | nothing: refused |
+| bool, enumerations, floats, JSON, arrays, types that users have made | nothing: refused, and a fault of check --live |
 `
 
 // TestLeakMatrix: the document is what its own lines make it, so that it is not

@@ -195,7 +195,11 @@ func protect(st *abi.Statement, all []asked) (*protection, *Denied) {
 				case u.use == abi.UseCondition && s.filters():
 					return nil, protected("the column "+name+" is masked in this task and can only be compared with values"+behind(o), "column = value, or column IN (values), by itself or beside other conditions with AND, in the WHERE of a query, UPDATE or DELETE, not in EXPLAIN; a value is a constant of the column's type or a parameter")
 				default:
-					return nil, protected("the column "+name+" is masked in this task and cannot be "+u.word+behind(o), "select it as it is, by name, alias or *; conditions, sorting and computing work on the other columns")
+					hint := "select it as it is, by name, alias or *; conditions, sorting and computing work on the other columns"
+					if u.use == abi.UseCondition && o.Via == "" && !s.rule.Pure() {
+						hint += "; to find rows by a value that you know, ask your operator for filter: eq"
+					}
+					return nil, protected("the column "+name+" is masked in this task and cannot be "+u.word+behind(o), hint)
 				}
 			}
 			if c.Use&abi.UseTested != 0 {
