@@ -39,6 +39,7 @@ type Session struct {
 	opened    uint64           // the generation whose SESSION_OPEN was asked
 	judged    map[act]*judged
 	texts     map[*abi.Statement]*written
+	textBytes int   // of those
 	unsettled []ran // held commands that ran in a transaction that is open
 	broken    error // the log or the recording failed: nothing passes any more
 	closed    bool
@@ -62,8 +63,12 @@ type judged struct {
 	hidden     []int  // parameters that are not written down
 }
 
-// maxJudged bounds what one session remembers of verdicts and texts.
-const maxJudged = 512
+// maxJudged bounds what one session remembers of verdicts and texts, and
+// maxRemembered the bytes of those.
+const (
+	maxJudged     = 512
+	maxRemembered = 16 << 20
+)
 
 // ID names the session in logs, recordings and messages.
 func (s *Session) ID() string { return s.abi.ID }

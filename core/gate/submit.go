@@ -219,11 +219,13 @@ func (s *Session) writeText(ctx context.Context, st *abi.Statement, refused bool
 	if w := s.texts[st]; w != nil && (refused || !w.blank) {
 		return w, nil
 	}
-	if len(s.texts) >= maxJudged {
+	if len(s.texts) >= maxJudged || s.textBytes > maxRemembered {
 		clear(s.texts)
 		clear(s.judged)
+		s.textBytes = 0
 	}
 	w := write(st, refused)
+	s.textBytes += len(w.text) + len(w.canonical)
 	s.buf = appendText(s.buf[:0], s, w, st)
 	if err := s.writeLocked(ctx, s.buf, false); err != nil {
 		return nil, err

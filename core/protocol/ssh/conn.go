@@ -35,6 +35,8 @@ type conn struct {
 	session *gate.Session
 	asked   bool // a login by a browser was begun
 
+	options *ResourceOptions // of the host, as it was met: what a reload says of its shell nobody has seen here
+
 	left    chan struct{} // closed once the client has left, or is about to be hung up on
 	leave   func()        // closes it
 	hosted  chan struct{} // closed once host or hostErr is set
@@ -73,6 +75,9 @@ func (c *conn) goes(f func() error) {
 // run serves the client until it leaves or has to.
 func (c *conn) run(chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request) error {
 	ctx := c.session.Context()
+	if r, _ := c.session.Resource(); r != nil {
+		c.options, _ = r.Options.(*ResourceOptions)
+	}
 	c.hosted, c.left = make(chan struct{}), make(chan struct{})
 	c.leave = sync.OnceFunc(func() { close(c.left) })
 	c.statements, c.channels = map[string]*abi.Statement{}, map[*channel]bool{}

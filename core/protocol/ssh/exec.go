@@ -310,6 +310,7 @@ func (ch *channel) execute(ctx context.Context, cmd *command, ex *gate.Exchange)
 		o = cut(context.Cause(ctx))
 	}
 	if ctx.Err() != nil { // the host may say nothing more for as long as the program runs
+		t.end() // before, or what it cuts off would be taken for the last line
 		_ = host.Close()
 		return exitStatus{}, context.Cause(ctx)
 	}

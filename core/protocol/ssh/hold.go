@@ -52,9 +52,9 @@ func (ch *channel) ask(ctx context.Context, c *command) (*gate.Exchange, error) 
 // what they approve. What is typed into a terminal nobody can see beforehand.
 func (ch *channel) spool(ctx context.Context, c *command, cmd *abi.Command, v *abi.Verdict) (err error) {
 	switch {
-	case c.interactive() || !c.reads(v):
+	case c.interactive() || !c.reads(v), c.kind == "subsystem" && c.text == filesName: // what is done with files is judged by itself
 		return nil
-	case c.terminal != nil:
+	case c.terminal != nil, c.kind == "subsystem": // whose client speaks once it is answered
 		cmd.Input = abi.Input{Kind: abi.InputStream}
 		return nil
 	}

@@ -201,3 +201,19 @@ func TestHoldOfScp(t *testing.T) {
 		t.Errorf("%q, %v", b, err)
 	}
 }
+
+// TestHoldOfSubsystem: a guard may hold sftp itself, which is approved before its
+// client has anything to say.
+func TestHoldOfSubsystem(t *testing.T) {
+	g := serve(t, reviewing("subsystem sftp", abi.Verdict{Stdin: true}))
+	g.write(t, "f", "content")
+	g.log.decided <- gate.Decided{State: gate.Approved}
+	cmd := exec.Command("sftp", append(append([]string{"-F", "none", "-q", "-P", g.port}, g.options()[4:]...), who)...)
+	cmd.Env = g.env()
+	if r := run(t, cmd, "get "+g.dir+"/f "+g.dir+"/to\n"); r.code != 0 || !strings.Contains(r.err, "approved") {
+		t.Errorf("%+v", r)
+	}
+	if b, err := os.ReadFile(g.dir + "/to"); err != nil || string(b) != "content" {
+		t.Errorf("%q %v", b, err)
+	}
+}

@@ -299,3 +299,30 @@ func TestSC12HalfClose(t *testing.T) {
 	s2.Close()
 	g.log.wait(t, "its end", func(e *gate.Event) bool { return e.Kind == gate.EventDone && e.State == gate.Lost.String() })
 }
+
+// TestSC21ReloadSaysPosix: what a reload says of a host's shell counts for the
+// connections that have seen it, and for no older ones.
+func TestSC21ReloadSaysPosix(t *testing.T) {
+	posix := func(g *gateway, is bool) {
+		gen := g.generation()
+		gen.Resources["web-1"].Options = &ResourceOptions{Posix: is}
+		g.Swap(gen)
+	}
+	g := serve(t, func(c *abi.Command) *abi.Verdict {
+		if c.Statement.Incomplete != "" {
+			return nil
+		}
+		return all(c)
+	}, func(g *gateway) { posix(g, false) })
+	c := g.connect(t)
+	if got := output(t, c, "echo a"); got.out != "a\n" {
+		t.Fatalf("%+v", got)
+	}
+	posix(g, true)
+	if got := output(t, c, "echo 'a  b'"); got.code != exitDenied {
+		t.Errorf("%+v", got)
+	}
+	if got := output(t, g.connect(t), "echo 'a  b'"); got.out != "a  b\n" {
+		t.Errorf("%+v", got)
+	}
+}

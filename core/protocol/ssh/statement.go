@@ -7,12 +7,7 @@ import (
 
 // exec gives what the text of an exec does, as the host's shell reads it.
 func (c *conn) exec(text string) *abi.Statement {
-	posix := false
-	if r, _ := c.session.Resource(); r != nil {
-		if o, ok := r.Options.(*ResourceOptions); ok {
-			posix = o.Posix
-		}
-	}
+	posix := c.options != nil && c.options.Posix
 	key := "exec\x00" + text
 	if posix {
 		key = "posix\x00" + text

@@ -90,12 +90,11 @@ func (c *conn) enter(ctx context.Context) (ssh.Conn, <-chan ssh.NewChannel, <-ch
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	address, o := c.nc.LocalAddr().String(), (*ResourceOptions)(nil)
+	address := c.nc.LocalAddr().String()
 	if r, _ := c.session.Resource(); r != nil {
 		address = r.Address
-		o, _ = r.Options.(*ResourceOptions)
 	}
-	return Reach(ctx, up, address, o)
+	return Reach(ctx, up, address, c.options)
 }
 
 // Reach logs in to a host over a connection that has been made to it, and sees
