@@ -3,14 +3,13 @@ package sqlgen
 import (
 	"encoding/binary"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
 func (g *Generator) copyOut() *Step {
-	options := g.pick("", " (FORMAT csv, HEADER)", " (FORMAT binary)", " (FORMAT csv, NULL 'none', FORCE_QUOTE *)", " (DELIMITER '|')", " CSV", " WITH BINARY")
+	options := g.pick("", " (FORMAT csv, HEADER)", " (FORMAT binary)", " (FORMAT csv, NULL 'none', FORCE_QUOTE *)", " (DELIMITER '|')", " (FORMAT csv, DELIMITER ';', QUOTE '''', ESCAPE '!', FORCE_QUOTE *)", " (FORMAT text, NULL 'none', HEADER)", " (ENCODING 'UTF8')", " DELIMITER ',' NULL '-' CSV HEADER", " CSV", " WITH BINARY")
 	if g.odds(2) {
 		text, _ := g.query(1, nil)
 		if g.odds(5) {
@@ -37,7 +36,7 @@ func (g *Generator) copyIn() *Step {
 	for !strings.Contains(t.writes, "insert") || t.view {
 		t = g.table()
 	}
-	g.touched = slices.ContainsFunc(t.columns, column.protected)
+	g.touched = t.protects()
 	can := g.writable(t)
 	if len(can) == 0 || can[0].name != "id" && t.name != "log" {
 		can = t.columns[:2]
@@ -66,7 +65,11 @@ func (g *Generator) copyIn() *Step {
 		}
 		data = string(append(b, 0xff, 0xff))
 	}
-	text := fmt.Sprintf("COPY %s (%s) FROM STDIN (FORMAT %s)", t.name, strings.Join(names, ", "), format)
+	more := ""
+	if g.major >= 17 && format != "binary" && g.odds(4) {
+		more = ", ON_ERROR ignore"
+	}
+	text := fmt.Sprintf("COPY %s (%s) FROM STDIN (FORMAT %s%s)", t.name, strings.Join(names, ", "), format, more)
 	return &Step{Text: fmt.Sprintf("%s %q", text, data), Form: "copy in", Kind: "copy", Touches: g.touched, Judged: true,
 		Messages: []pgproto3.FrontendMessage{&pgproto3.Query{String: text}, &pgproto3.CopyData{Data: []byte(data)}, &pgproto3.CopyDone{}}}
 }

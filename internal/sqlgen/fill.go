@@ -9,10 +9,19 @@ import (
 	"strings"
 )
 
-// Schema makes the tables, empty.
-//
 //go:embed schema.sql
-var Schema string
+var schema string
+
+//go:embed schema18.sql
+var schema18 string
+
+// Schema gives the text that makes the tables, empty, on a server of that major.
+func Schema(major int) string {
+	if major >= 18 {
+		return schema + schema18
+	}
+	return schema
+}
 
 // Marker stands in each protected text that Fill writes: wherever it shows, a value
 // does.
@@ -22,20 +31,27 @@ const Marker = "zqxj"
 // the same for each own; protected values are own's, except for what their
 // masks show: beginnings and ends, steps and months, and which are equal.
 // How many rows stand in unlisted tables is own's as well.
-func Fill(shared, own *rand.Rand) string {
+func Fill(shared, own *rand.Rand, major int) string {
 	var b strings.Builder
 	// Not waiting for long keeps it out of deadlocks with whoever looks at the schema.
-	b.WriteString("BEGIN; SET LOCAL lock_timeout = '100ms'; SET LOCAL session_replication_role = replica; TRUNCATE hidden, trail, guarded, log, people, keyed, grp, sales, base, derived, docs, vault RESTART IDENTITY; ALTER SEQUENCE counter RESTART;\n")
+	b.WriteString("BEGIN; SET LOCAL lock_timeout = '100ms'; SET LOCAL session_replication_role = replica; TRUNCATE hidden, trail, guarded, log, people, keyed, grp, sales, base, derived, docs, made, papers, pinned, spot, perched, perch, vault RESTART IDENTITY; ALTER SEQUENCE counter RESTART;\n")
+	if major >= 18 {
+		b.WriteString("TRUNCATE stays;\n")
+	}
 	row := func(table string, values ...string) {
 		fmt.Fprintf(&b, "INSERT INTO %s VALUES (%s);\n", table, strings.Join(values, ", "))
 	}
-	// text is NULL, empty, short or long.
+	// known are values that texts name as well, so that a guess can be right.
+	known := []string{"'x'", "'eu'", "'ann1'", "'12'", "'nick'"}
+	// text is NULL, empty, short, long, or one of these.
 	text := func() string {
-		switch own.IntN(5) {
+		switch own.IntN(6) {
 		case 0:
 			return "NULL"
 		case 1:
 			return "''"
+		case 2:
+			return pick(own, known...)
 		}
 		return quote(Marker + letters(own, own.IntN(9)))
 	}
@@ -73,7 +89,9 @@ func Fill(shared, own *rand.Rand) string {
 	// Equal where equal is shown: five values over eight rows.
 	hs, tok := make([]string, 5), make([]string, 5)
 	for i := range hs {
-		hs[i] = quote(fmt.Sprint(i) + Marker + letters(own, own.IntN(30)))
+		if hs[i] = quote(fmt.Sprint(i) + Marker + letters(own, own.IntN(30))); own.IntN(3) == 0 {
+			hs[i] = known[i]
+		}
 		tok[i] = quote(fmt.Sprintf("%c%c%c-%04d-%s", 'A'+own.IntN(26), 'a'+own.IntN(26), 'a'+own.IntN(26), own.IntN(2000)*5+i, letters(own, 3)))
 	}
 	for i := 1; i <= 8; i++ {
@@ -88,16 +106,25 @@ func Fill(shared, own *rand.Rand) string {
 	}
 	for i := 1; i <= 5; i++ {
 		low := i*20 + own.IntN(5)
-		row("guarded", fmt.Sprint(i), quote("label "+fmt.Sprint(i)), quote(fmt.Sprint(i)+Marker+letters(own, own.IntN(9))), num(9), fmt.Sprint(1+own.IntN(3)), pick(own, "NULL", fmt.Sprintf("'[%d,%d)'", low, low+1+own.IntN(9))), fmt.Sprint(shared.IntN(9)), pick(own, "NULL", quote(Marker)))
+		row("guarded", fmt.Sprint(i), quote("label "+fmt.Sprint(i)), pick(own, known[i-1], quote(fmt.Sprint(i)+Marker+letters(own, own.IntN(9)))), num(9), fmt.Sprint(1+own.IntN(3)), pick(own, "NULL", fmt.Sprintf("'[%d,%d)'", low, low+1+own.IntN(9))), fmt.Sprint(shared.IntN(9)), pick(own, "NULL", quote(Marker)))
 	}
 	for i := 1; i <= 8; i++ {
-		row("sales", fmt.Sprint(i), quote(pick(shared, "eu", "us", "asia")), fmt.Sprint(shared.IntN(100)), text(), num(50))
+		row("sales", fmt.Sprint(i), quote(pick(shared, "eu", "us", "asia")), fmt.Sprint(shared.IntN(100)), text(), num(50), text())
 	}
 	for i := 1; i <= 4; i++ {
 		row("base", fmt.Sprint(i), quote(pick(shared, "x", "y")), ends(), text())
 		row("derived", fmt.Sprint(i+10), quote(pick(shared, "x", "z")), ends(), text(), fmt.Sprint(shared.IntN(9)))
 		row("docs", fmt.Sprint(i), quote(pick(shared, "app", "ann")), text(), fmt.Sprint(shared.IntN(5)))
 		row("vault", fmt.Sprint(i), text(), text())
+		fmt.Fprintf(&b, "INSERT INTO made (id, label, level, place, k, j, arr, spare) VALUES (%d, 'd%d', %d, %d, %s, %s, %s, %s);\n", i, i, i*10, i, pick(own, known[i-1], "NULL", quote(fmt.Sprint(i)+Marker+letters(own, own.IntN(5)))), pick(own, "NULL", text()), pick(own, "NULL", "'{}'", "'{"+Marker+",b}'"), pick(own, "NULL", text()))
+		row("papers", fmt.Sprint(i), quote("paper "+fmt.Sprint(i)), text())
+		row("spot", fmt.Sprint(i), quote("spot "+fmt.Sprint(i)))
+		row("perch", fmt.Sprint(i), quote("perch "+fmt.Sprint(i)))
+		row("pinned", fmt.Sprint(i), pick(own, "NULL", fmt.Sprint(1+own.IntN(4))))
+		row("perched", fmt.Sprint(i), fmt.Sprint(1+own.IntN(4)))
+		if major >= 18 {
+			row("stays", fmt.Sprintf("'[%d,%d]'", i, i), fmt.Sprintf("'[2024-0%d-01,2024-0%d-20)'", i, i), quote("room "+fmt.Sprint(i)), text())
+		}
 	}
 	b.WriteString("REFRESH MATERIALIZED VIEW m_people; COMMIT")
 	return b.String()

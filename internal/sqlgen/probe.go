@@ -1,41 +1,240 @@
 package sqlgen
 
-import "regexp"
+import (
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
 
 // probes are the ways in which a value tells of itself that is not shown: c is a
-// protected column of t. Each is one slip and nothing else, so that a gateway
-// which lets one kind pass shows it soon.
-var probes = []string{
-	"SELECT DISTINCT c FROM t", "SELECT c FROM t GROUP BY c", "SELECT c FROM t UNION SELECT c FROM t", "SELECT c FROM t INTERSECT SELECT c FROM t", "SELECT c FROM t EXCEPT ALL SELECT c FROM t WHERE id > 3",
-	"SELECT DISTINCT ON (c) id FROM t ORDER BY c, id", "SELECT count(*) FROM t GROUP BY c ORDER BY 1", "SELECT count(*) FROM t GROUP BY ROLLUP (c) ORDER BY 1", "SELECT count(*) FROM (SELECT DISTINCT c FROM t) q", "WITH RECURSIVE r AS (SELECT c FROM t UNION SELECT c FROM r) SELECT count(*) FROM r",
-	"SELECT id FROM t ORDER BY c, id", "SELECT id, c FROM t ORDER BY c, id", "SELECT id, c FROM t ORDER BY 2, 1", "SELECT id, row_number() OVER (ORDER BY c, id) FROM t ORDER BY 1", "SELECT id, rank() OVER w FROM t WINDOW w AS (PARTITION BY c ORDER BY id) ORDER BY id", "SELECT array_agg(id ORDER BY c, id) FROM t",
-	"SELECT id FROM t WHERE c IS NULL", "SELECT count(*) FROM t WHERE c::text > 'm'", "SELECT id FROM t WHERE c::text LIKE '%1%' ORDER BY 1", "SELECT a.id, b.id FROM t a JOIN t b ON a.c = b.c ORDER BY 1, 2", "SELECT count(*) FROM t a JOIN t b USING (c)", "SELECT id FROM t WHERE c IN (SELECT c FROM t WHERE id = 1) ORDER BY 1",
-	"SELECT id FROM t a WHERE EXISTS (SELECT FROM t b WHERE b.c = a.c AND b.id <> a.id) ORDER BY 1", "SELECT count(*) FILTER (WHERE c IS NULL) FROM t", "SELECT n FROM (SELECT count(*) AS n FROM t GROUP BY id HAVING max(c::text) > 'm') q", "DELETE FROM t WHERE c IS NULL", "UPDATE t SET id = id WHERE c::text > 'm'",
-	"SELECT c IS NULL FROM t ORDER BY id", "SELECT c::text || '' FROM t ORDER BY id", "SELECT length(c::text) FROM t ORDER BY id", "SELECT max(c::text), count(c) FROM t", "SELECT CASE WHEN c IS NULL THEN 1 END FROM t ORDER BY id", "SELECT t FROM t ORDER BY id", "SELECT to_json(t) FROM t ORDER BY id", "SELECT ROW(c) FROM t ORDER BY id", "SELECT coalesce(c, c) FROM t ORDER BY id",
-	"SELECT (SELECT c)::text FROM t ORDER BY id", "SELECT 1 / length(c::text) FROM t", "SELECT lag(c) OVER (ORDER BY id) FROM t", "SELECT string_agg(c::text, ',' ORDER BY id) FROM t", "SELECT id FROM t LIMIT (SELECT count(c) FROM t)", "SELECT generate_series(1, length(c::text)) FROM t", "SELECT id FROM t, LATERAL (SELECT length(c::text) AS n) l ORDER BY n, id",
-	"INSERT INTO log (person, body) SELECT id, c::text FROM t RETURNING body", "INSERT INTO log (person, body) SELECT id, c FROM t RETURNING body", "INSERT INTO log (person) SELECT id FROM t WHERE c IS NOT NULL", "UPDATE grp SET title = c FROM t WHERE t.id = grp.id RETURNING title", "EXPLAIN SELECT id FROM t WHERE c IS NULL",
-	"SELECT c::int FROM t", "SELECT c FROM t FOR UPDATE OF t", "VALUES ((SELECT c FROM t WHERE id = 1)), ('x')",
-}
+// protected column of t and d another one. Each is one slip and nothing else, so
+// that a gateway which lets one kind pass shows it soon. A number before one is
+// the first server that has it, and what stands between bars goes by itself. Where
+// people are named, c is a column of theirs.
+var probes = strings.Split(strings.TrimSpace(`
+SELECT DISTINCT c FROM t
+SELECT c FROM t GROUP BY c
+SELECT c FROM t UNION SELECT c FROM t
+SELECT c FROM t INTERSECT SELECT c FROM t
+SELECT c FROM t EXCEPT ALL SELECT c FROM t WHERE id > 3
+SELECT count(*) FROM (SELECT DISTINCT ON (c) id FROM t) q
+SELECT DISTINCT ON (1) c, id FROM t
+SELECT count(*) FROM t GROUP BY c ORDER BY 1
+SELECT id > 3, count(*) FROM t GROUP BY 1, c ORDER BY 1, 2
+SELECT count(*) FROM t GROUP BY ROLLUP (c) ORDER BY 1
+SELECT count(*) FROM t GROUP BY GROUPING SETS ((c), ()) ORDER BY 1
+SELECT count(*) FROM t GROUP BY CUBE (c, id) ORDER BY 1
+SELECT count(*) FROM (SELECT DISTINCT c FROM t) q
+WITH RECURSIVE r AS (SELECT c FROM t UNION SELECT c FROM r) SELECT count(*) FROM r
+SELECT id FROM t ORDER BY c, id
+SELECT id, c FROM t ORDER BY c, id
+SELECT id, c AS x FROM t ORDER BY x, id
+SELECT id, c FROM t ORDER BY 2, 1
+SELECT id FROM t ORDER BY c USING <, id
+SELECT id, row_number() OVER (ORDER BY c, id) FROM t ORDER BY 1
+SELECT id, rank() OVER w FROM t WINDOW w AS (PARTITION BY c ORDER BY id) ORDER BY id
+SELECT id, rank() OVER w FROM t WINDOW v AS (PARTITION BY c), w AS (v ORDER BY id) ORDER BY id
+SELECT id, count(*) OVER (ORDER BY id ROWS (SELECT count(c) FROM t) PRECEDING) FROM t ORDER BY 1
+SELECT array_agg(id ORDER BY c, id) FROM t
+SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY c) FROM t
+SELECT rank('m') WITHIN GROUP (ORDER BY c::text) FROM t
+SELECT mode() WITHIN GROUP (ORDER BY c) FROM t
+SELECT id FROM t WHERE c IS NULL
+SELECT count(*) FROM t WHERE c::text > 'm'
+SELECT id FROM t WHERE c::text LIKE '%1%' ORDER BY 1
+SELECT id FROM t WHERE (c, id) IS NOT NULL ORDER BY 1
+SELECT id FROM t WHERE c::text IN ('x', 'eu', '12') ORDER BY 1
+SELECT id FROM t WHERE c::text BETWEEN SYMMETRIC 'z' AND 'f' ORDER BY 1
+SELECT id FROM t WHERE c IS DISTINCT FROM NULL ORDER BY 1
+SELECT a.id, b.id FROM t a JOIN t b ON a.c = b.c ORDER BY 1, 2
+SELECT a.id, b.id FROM t a LEFT JOIN t b ON b.c IS NULL ORDER BY 1, 2
+SELECT count(*) FROM t a JOIN t b USING (c)
+SELECT count(*) FROM (SELECT c FROM t) a NATURAL JOIN (SELECT c FROM t) b
+SELECT id FROM t WHERE c IN (SELECT c FROM t WHERE id = 1) ORDER BY 1
+SELECT id FROM t WHERE 'x' = ANY (SELECT c::text FROM t) ORDER BY 1
+SELECT id FROM t a WHERE EXISTS (SELECT FROM t b WHERE b.c = a.c AND b.id <> a.id) ORDER BY 1
+SELECT count(*) FILTER (WHERE c IS NULL) FROM t
+SELECT n FROM (SELECT count(*) AS n FROM t GROUP BY id HAVING max(c::text) > 'm') q
+SELECT count(*) FROM t HAVING count(c) > 3
+DELETE FROM t WHERE c IS NULL
+DELETE FROM log USING people WHERE log.id = people.id AND people.c IS NULL
+UPDATE t SET id = id WHERE c::text > 'm'
+UPDATE log SET at = at FROM people WHERE log.id = people.id AND people.c IS NULL
+SELECT c IS NULL FROM t ORDER BY id
+SELECT c::text || '' FROM t ORDER BY id
+SELECT length(c::text) FROM t ORDER BY id
+SELECT max(c::text), count(c) FROM t
+SELECT count(DISTINCT c) FROM t
+SELECT CASE WHEN c IS NULL THEN 1 END FROM t ORDER BY id
+SELECT CASE c WHEN c THEN 1 END FROM t ORDER BY id
+SELECT t FROM t ORDER BY id
+SELECT t.*::text FROM t ORDER BY id
+SELECT to_json(t) FROM t ORDER BY id
+SELECT q FROM (SELECT id, c FROM t ORDER BY id) q
+SELECT count(*) FROM t a JOIN t b ON a = b
+SELECT ROW(c) FROM t ORDER BY id
+SELECT ARRAY[c, c] FROM t ORDER BY id
+SELECT (ARRAY[c, c])[1] FROM t ORDER BY id
+SELECT coalesce(c, c) FROM t ORDER BY id
+SELECT nullif(c, c) FROM t ORDER BY id
+SELECT greatest(c, c) FROM t ORDER BY id
+SELECT (t).c FROM t ORDER BY id
+SELECT (q).c FROM (SELECT t AS q FROM t ORDER BY id) z
+SELECT (SELECT c)::text FROM t ORDER BY id
+SELECT ARRAY(SELECT c FROM t ORDER BY id)
+SELECT (SELECT c FROM t b WHERE b.id = a.id) FROM t a ORDER BY id
+SELECT 1 / length(c::text) FROM t
+SELECT c::int FROM t
+SELECT CAST(c AS text)::date FROM t
+SELECT lag(c) OVER (ORDER BY id) FROM t
+SELECT first_value(c) OVER (ORDER BY id) FROM t
+16 SELECT any_value(c) FROM t
+SELECT string_agg(c::text, ',' ORDER BY id) FROM t
+SELECT json_agg(c ORDER BY id) FROM t
+SELECT json_build_object(c::text, 1) FROM t
+SELECT format('%s', c) FROM t ORDER BY id
+SELECT pg_typeof(c), pg_column_size(c) FROM t ORDER BY id
+SELECT id FROM t LIMIT (SELECT count(c) FROM t)
+SELECT id FROM t ORDER BY id OFFSET (SELECT count(c) FROM t) ROWS
+SELECT id FROM t ORDER BY id FETCH FIRST (SELECT count(c) FROM t) ROWS ONLY
+SELECT id FROM t TABLESAMPLE BERNOULLI ((SELECT count(c) * 10 FROM t)) REPEATABLE (1)
+SELECT generate_series(1, length(c::text)) FROM t
+SELECT q.n FROM t, generate_series(1, length(c::text)) AS q(n) ORDER BY 1
+SELECT id FROM t, LATERAL (SELECT length(c::text) AS n) l ORDER BY n, id
+SELECT x.v FROM t, XMLTABLE('/a' PASSING xmlelement(name a, c::text) COLUMNS v text PATH '.') x
+17 SELECT x.v FROM t, JSON_TABLE(to_jsonb(c), '$' COLUMNS (v text PATH '$')) x
+16 SELECT JSON_OBJECT('k': c) FROM t ORDER BY id
+16 SELECT c::text IS JSON FROM t ORDER BY id
+WITH x AS MATERIALIZED (SELECT c FROM t) SELECT count(*) FROM x WHERE c IS NULL
+SELECT count(c) FROM (TABLE t) q
+SELECT NULL UNION ALL SELECT c FROM t
+SELECT c FROM t UNION ALL SELECT NULL
+SELECT c FROM t UNION ALL SELECT d FROM t
+SELECT d FROM t UNION ALL SELECT c FROM t
+SELECT c FROM t UNION ALL SELECT 'x'
+SELECT hs FROM keyed UNION ALL VALUES ('x'), ('eu'), ('ann1'), ('12'), ('nick')
+SELECT label FROM keyed UNION ALL SELECT hs FROM keyed
+SELECT card FROM people UNION ALL SELECT ssn FROM people
+SELECT code FROM base UNION ALL SELECT secret FROM sales
+SELECT code FROM v_both
+VALUES ((SELECT c FROM t WHERE id = 1)), ('x')
+VALUES ((SELECT c FROM t WHERE id = 1)), (NULL)
+WITH RECURSIVE r(n, x, y, z) AS (SELECT id, NULL::text, NULL::text, c FROM t UNION ALL SELECT n + 20, y, z, z FROM r WHERE n < 40) SELECT x FROM r ORDER BY n
+WITH RECURSIVE r(n, v) AS (SELECT id, NULL::text FROM t UNION ALL SELECT n + 20, (SELECT c FROM t WHERE id = 1) FROM r WHERE n < 20) SELECT v FROM r ORDER BY n
+INSERT INTO log (person, body) SELECT id, c::text FROM people RETURNING body
+INSERT INTO log (person, body) SELECT id, c FROM people RETURNING body
+INSERT INTO log (person) SELECT id FROM people WHERE c IS NOT NULL
+INSERT INTO log (person) SELECT id FROM people ORDER BY c LIMIT 2 RETURNING person
+INSERT INTO guarded (id) VALUES (1), (2), (3), (4) ON CONFLICT (id) DO UPDATE SET plain = 5 WHERE guarded.pin IS NULL
+INSERT INTO guarded (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET plain = guarded.pin RETURNING plain
+WITH w AS (UPDATE grp SET rank = rank RETURNING id) SELECT count(*) FROM w JOIN people ON w.id = people.id WHERE c IS NULL
+WITH w AS (INSERT INTO spot (id) VALUES (70) RETURNING id) SELECT (SELECT count(c) FROM people) FROM w
+UPDATE grp SET title = c FROM people WHERE people.id = grp.id RETURNING title
+UPDATE spot SET (label) = ROW ((SELECT c FROM people WHERE id = 1)) RETURNING label
+UPDATE spot SET (id, label) = (SELECT id, c FROM people WHERE people.id = spot.id) RETURNING label
+MERGE INTO spot USING people ON spot.id = people.id AND people.c IS NULL WHEN MATCHED THEN UPDATE SET label = 'm'
+MERGE INTO spot USING people ON spot.id = people.id WHEN MATCHED AND people.c IS NULL THEN UPDATE SET label = 'm'
+MERGE INTO spot USING people ON spot.id = people.id WHEN MATCHED THEN UPDATE SET label = people.c; SELECT label FROM spot ORDER BY id
+MERGE INTO spot USING people ON false WHEN NOT MATCHED AND people.id < 3 THEN INSERT (id, label) VALUES (people.id + 50, people.c); SELECT label FROM spot ORDER BY id
+17 MERGE INTO spot USING people ON spot.id = people.id AND people.c IS NULL WHEN NOT MATCHED BY SOURCE THEN UPDATE SET label = 'm'
+17 MERGE INTO spot USING (SELECT id, c FROM people) q ON spot.id = q.id WHEN MATCHED THEN UPDATE SET label = 'm' RETURNING q.c IS NULL
+18 UPDATE t SET id = id WHERE id = 1 RETURNING old.c, new.c
+18 UPDATE t SET id = id WHERE id = 1 RETURNING WITH (OLD AS o) o.c IS NULL
+18 DELETE FROM t WHERE id = 1 RETURNING old
+EXPLAIN SELECT id FROM t WHERE c IS NULL
+EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) SELECT id FROM t WHERE c IS NULL
+SELECT c FROM t FOR UPDATE OF t
+COPY t (c) TO STDOUT
+COPY (SELECT c FROM t ORDER BY c) TO STDOUT
+COPY (SELECT (SELECT c)::text FROM t) TO STDOUT (FORMAT csv)
+DECLARE cx CURSOR WITH HOLD FOR SELECT c FROM t ORDER BY id; FETCH 2 FROM cx; CLOSE cx
+DECLARE cy CURSOR WITH HOLD FOR SELECT c FROM t ORDER BY c; FETCH 2 FROM cy; CLOSE cy
+PREPARE px AS SELECT c FROM t ORDER BY id; EXECUTE px; DEALLOCATE px
+PREPARE py AS SELECT id FROM t WHERE c IS NULL; EXECUTE py; DEALLOCATE py
+SELECT xmin::text, c FROM t WHERE c IS NULL
+SELECT name FROM v_rich
+SELECT count(*) FROM v_rich
+SELECT id FROM v_multi
+SELECT big FROM v_made ORDER BY id
+SELECT count(*) FROM v_joined
+SELECT tax FROM v_people ORDER BY id
+SELECT id FROM v_people WHERE tax IS NULL ORDER BY id
+SELECT id FROM papers
+SELECT count(*) FROM papers
+SELECT upper_k FROM made ORDER BY id
+SELECT id FROM made WHERE upper_k IS NULL ORDER BY id
+18 SELECT low_k FROM made ORDER BY id
+18 SELECT room FROM stays WHERE guest IS NULL
+SELECT arr[1], k FROM made ORDER BY id
+SELECT code FROM derived ORDER BY id
+SELECT id FROM derived WHERE code > 'm' ORDER BY id
+SELECT tag FROM sales ORDER BY id
+SELECT tag FROM sales_eu ORDER BY id
+SELECT id FROM sales_us WHERE secret IS NULL ORDER BY id
+INSERT INTO guarded (id, code) VALUES (77, 'x')
+INSERT INTO guarded (id, pin) VALUES (77, 3)
+INSERT INTO guarded (id, span) VALUES (77, '[20,26)')
+INSERT INTO guarded (id, ref) VALUES (77, 9)
+INSERT INTO guarded (id, code) VALUES (77, 'eu') ON CONFLICT DO NOTHING
+UPDATE guarded SET code = 'x' WHERE id = 2
+UPDATE guarded SET ref = 8 WHERE id = 1
+INSERT INTO v_guarded (id, code) VALUES (77, 'x')
+UPDATE made SET level = 60 WHERE id = 1
+UPDATE made SET label = 'd'
+UPDATE made SET place = 7
+UPDATE made SET k = 'eu' WHERE id = 1
+DELETE FROM spot WHERE id = 2
+UPDATE spot SET id = 40 WHERE id = 3
+DELETE FROM perch WHERE id = 2
+INSERT INTO log (person, body) VALUES (3, 'bad')
+INSERT INTO log (person, body) VALUES (2, 'odd')
+BEGIN | INSERT INTO log (person, body) VALUES (3, 'bad') | COMMIT
+BEGIN | INSERT INTO log (person, body) VALUES (2, 'odd') | COMMIT
+BEGIN | INSERT INTO log (person, body) VALUES (4, 'set') | COMMIT
+BEGIN | INSERT INTO log (person, body) VALUES (3, 'bad') | SET CONSTRAINTS ALL IMMEDIATE | ROLLBACK
+BEGIN | SELECT c FROM t | SELECT nextval('nowhere') | ROLLBACK
+INSERT INTO log (person, body) VALUES (4, 'set')
+UPDATE people SET name = 'twin' WHERE id < 4
+UPDATE people SET name = NULL WHERE id = 3
+UPDATE people SET amount = -5000 WHERE id = 3
+DELETE FROM people WHERE id = 5
+`), "\n")
 
-var probed = regexp.MustCompile(`\b[ct]\b`)
+var probed = regexp.MustCompile(`\b[cdt]\b`)
 
-// probe tells of one protected column.
-func (g *Generator) probe() string {
-	t := g.table()
-	for !g.touched {
-		t = g.table()
+// probe tells of one protected column: it is the next of them.
+func (g *Generator) probe() *Step {
+	text := probes[g.next%len(probes)]
+	g.next++
+	if n := since.FindString(text); n != "" {
+		if major, err := strconv.Atoi(strings.TrimSpace(n)); err != nil || major > g.major {
+			return g.probe()
+		}
+		text = text[len(n):]
 	}
-	var hidden []column
+	t := &tables[0]
+	if !strings.Contains(text, t.name) {
+		for t = g.table(); !t.protects(); t = g.table() {
+		}
+	}
+	g.touched = true
+	var hidden []string
 	for _, c := range t.columns {
-		if c.protected() {
-			hidden = append(hidden, c)
+		if c.protected() && (!c.closed() || g.odds(8)) {
+			hidden = append(hidden, c.name)
 		}
 	}
-	c := hidden[g.IntN(len(hidden))]
-	return probed.ReplaceAllStringFunc(g.pick(probes...), func(word string) string {
-		if word == "c" {
-			return c.name
-		}
-		return t.name
-	})
+	if len(hidden) == 0 {
+		hidden = []string{t.columns[0].name}
+	}
+	words := map[string]string{"t": t.name, "c": g.pick(hidden...), "d": g.pick(hidden...)}
+	text = probed.ReplaceAllStringFunc(text, func(word string) string { return words[word] })
+	s := g.plain("probe", text, true)
+	s.Messages = nil
+	for part := range strings.SplitSeq(text, " | ") {
+		s.Messages = append(s.Messages, &pgproto3.Query{String: part})
+	}
+	return s
 }

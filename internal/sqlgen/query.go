@@ -20,8 +20,20 @@ func bare(list []column) []column {
 // generator is wild.
 func (g *Generator) listed(t *table) (list []column) {
 	for _, c := range t.columns {
-		if c.mask != "-" || g.wild {
+		if !c.closed() || g.wild && !g.odds(3) {
 			list = append(list, c)
+		}
+	}
+	return list
+}
+
+// shown are the columns that a FROM has of a table. To a task that is blind,
+// those that are masked are like any other.
+func (g *Generator) shown(t *table) []column {
+	list := bare(g.listed(t))
+	for i := range list {
+		if g.blind && !list[i].closed() {
+			list[i].mask = ""
 		}
 	}
 	return list
@@ -32,9 +44,10 @@ func (g *Generator) table() *table {
 	if g.odds(3) {
 		t = &tables[0]
 	}
-	if slices.ContainsFunc(t.columns, column.protected) {
-		g.touched = true
+	if t.since > g.major || t.rare && !g.odds(4) || len(g.listed(t)) == 0 {
+		return g.table()
 	}
+	g.touched = g.touched || t.protects()
 	return t
 }
 
@@ -52,7 +65,18 @@ func (g *Generator) from(depth int, outer, near []source) (string, []source) {
 	case k <= 5 && depth > 0:
 		return g.join(depth, outer, near)
 	case k == 6:
-		switch g.IntN(6) {
+		switch g.IntN(10) {
+		case 4:
+			return fmt.Sprintf("XMLTABLE('/r/v' PASSING xmlelement(name r, xmlelement(name v, %s)) COLUMNS n FOR ORDINALITY, x text PATH '.', d int PATH '@n' DEFAULT %s) AS %s", g.expr("text", 0, near), g.expr("int", 0, near), alias), []source{{alias: alias, columns: columns("n int\nx text\nd int")}}
+		case 5:
+			if g.major >= 17 {
+				return fmt.Sprintf("JSON_TABLE(%s, '$.a[*]' PASSING %s AS v COLUMNS (n FOR ORDINALITY, i int PATH '$' DEFAULT 3 ON ERROR, NESTED PATH '$.b[*]' COLUMNS (x text PATH '$'))) AS %s", g.expr("jsonb", 0, near), g.expr("int", 0, near), alias), []source{{alias: alias, columns: columns("n int\ni int\nx text")}}
+			}
+			return fmt.Sprintf("jsonb_to_recordset(%s) AS %s(i int, x text)", g.expr("jsonb", 0, near), alias), []source{{alias: alias, columns: columns("i int\nx text")}}
+		case 6:
+			return fmt.Sprintf("unnest(%s, ARRAY[1, 2]) AS %s(x, i)", g.expr("text[]", 0, near), alias), []source{{alias: alias, columns: columns("x text\ni int")}}
+		case 7:
+			return fmt.Sprintf("json_array_elements_text(to_json(%s)) AS %s(x)", g.expr("text[]", 0, near), alias), []source{{alias: alias, columns: columns("x text")}}
 		case 0:
 			return fmt.Sprintf("unnest(%s) WITH ORDINALITY AS %s(x, n)", g.expr("text[]", 0, near), alias), []source{{alias: alias, columns: columns("x text\nn bigint")}}
 		case 1:
@@ -74,20 +98,26 @@ func (g *Generator) from(depth int, outer, near []source) (string, []source) {
 	if !t.view && g.odds(8) {
 		name = "ONLY " + name
 	}
-	cols := bare(g.listed(t))
-	if g.odds(4) {
+	cols := g.shown(t)
+	if len(cols) == 0 {
+		cols = bare(t.columns)
+	}
+	if g.odds(8) {
 		return name, []source{{alias: t.name, columns: cols, table: true}}
 	}
-	if g.odds(8) && !slices.ContainsFunc(t.columns, func(c column) bool { return c.mask == "-" }) {
+	if g.odds(8) && (g.blind || !slices.ContainsFunc(t.columns, column.closed)) {
 		name += " AS " + g.renamed(alias, &cols)
 	} else {
 		name += g.pick(" ", " AS ") + alias
 	}
-	if !t.view && g.odds(25) {
+	if !t.view && g.odds(25) && g.bares(t) {
 		name += " TABLESAMPLE BERNOULLI (50) REPEATABLE (1)"
 	}
 	return name, []source{{alias: alias, columns: cols, table: true}}
 }
+
+// bares says whether a task has no veil before a table, or not to care.
+func (g *Generator) bares(t *table) bool { return !g.blind || !t.protects() || g.odds(8) }
 
 // renamed gives some of the columns other names.
 func (g *Generator) renamed(alias string, cols *[]column) string {
@@ -136,19 +166,30 @@ func (g *Generator) scalar(kind string, depth int, outer []source) string {
 	from, s := g.from(depth, outer, outer)
 	in := with(outer, s...)
 	if g.odds(2) {
+		in := s // of what is outside it would be the outer query's
 		of := g.expr("int", depth, in)
 		call := map[string][]string{"int": {"count(*)::int", "max(" + of + ")", "count(DISTINCT " + of + ")::int", "(min(" + of + ") FILTER (WHERE " + g.condition(0, in) + "))"}, "text": {"string_agg(" + g.expr("text", depth, in) + ", ',' ORDER BY " + of + ")", "max(" + g.expr("text", depth, in) + ")"},
 			"bool": {"bool_or(" + g.condition(depth, in) + ")", "every(" + g.condition(0, in) + ")"}, "numeric": {"avg(" + of + ")", "sum(" + g.expr("numeric", depth, in) + ")", "percentile_cont(0.5) WITHIN GROUP (ORDER BY " + of + ")::numeric"},
 			"jsonb": {"jsonb_agg(" + of + " ORDER BY 1)"}, "text[]": {"array_agg(" + g.expr("text", depth, in) + ")"}}[kind]
 		if len(call) > 0 {
-			return "SELECT " + g.pick(call...) + " FROM " + from + g.where(depth, in)
+			return "SELECT " + g.pick(call...) + " FROM " + from + g.where(depth, with(outer, s...))
 		}
 	}
 	text := "SELECT " + g.expr(kind, depth, in) + " FROM " + from + g.where(depth, in)
 	if g.odds(2) {
-		text += " ORDER BY " + g.expr("int", 0, in)
+		text += " ORDER BY " + g.sorted(in)
 	}
 	return text + " LIMIT 1"
+}
+
+// sorted is what rows can be sorted by: a bare number would be a column's.
+func (g *Generator) sorted(in []source) string { return number(g.expr("int", 0, in)) }
+
+func number(e string) string {
+	if e[0] >= '0' && e[0] <= '9' || e[0] == '-' || e[0] == '$' {
+		return "(" + e + " + 0)"
+	}
+	return e
 }
 
 // some is a query whose rows alone count.
@@ -173,13 +214,13 @@ func (g *Generator) query(depth int, outer []source) (string, []column) {
 	}
 	if g.odds(25) {
 		t := g.table()
-		for slices.ContainsFunc(t.columns, func(c column) bool { return c.mask == "-" }) && !g.wild {
+		for slices.ContainsFunc(t.columns, column.closed) && !g.wild && !g.blind {
 			t = g.table()
 		}
-		return head + "TABLE " + t.name, bare(t.columns)
+		return head + "TABLE " + t.name, g.shown(t)
 	}
 	if g.odds(30) {
-		return head + fmt.Sprintf("VALUES (%s, %s), (%s, 'w')", g.expr("int", depth, outer), g.expr("text", depth, outer), g.expr("int", 0, outer)), columns("column1 int\ncolumn2 text")
+		return head + fmt.Sprintf("VALUES (%s, %s), (%s, 'w')"+g.pick("", "", " ORDER BY 1, 2", " LIMIT 1"), g.expr("int", depth, outer), g.expr("text", depth, outer), g.expr("int", 0, outer)), columns("column1 int\ncolumn2 text")
 	}
 	from, s := g.from(depth, outer, outer)
 	for depth > 0 && g.odds(4) && len(s) < 4 {
@@ -200,8 +241,7 @@ func (g *Generator) query(depth int, outer []source) (string, []column) {
 	text := "SELECT " + kind + strings.Join(list, ", ") + " FROM " + from + g.where(depth, in)
 	window := g.odds(14)
 	if window {
-		text = "SELECT " + strings.Join(list, ", ") + fmt.Sprintf(", %s OVER w FROM %s WINDOW w AS (PARTITION BY %s ORDER BY %s%s)", g.pick("row_number()", "rank()", "lag("+g.expr("int", 0, in)+")", "sum("+g.expr("int", 0, in)+")", "first_value("+g.expr("text", 0, in)+")"), from,
-			g.expr("int", 0, in), g.expr("text", 0, in), g.pick("", " ROWS BETWEEN 1 PRECEDING AND CURRENT ROW", " RANGE UNBOUNDED PRECEDING EXCLUDE TIES"))
+		text = "SELECT " + strings.Join(list, ", ") + fmt.Sprintf(", %s OVER %s FROM %s WINDOW v AS (PARTITION BY %s), w AS (v ORDER BY %s%s)", g.windowed(in), g.pick("w", "w", "v"), from, g.expr("int", 0, in), g.expr("int", 0, in), g.frame())
 		cols = append(cols, column{name: "w", kind: "bigint"})
 	} else if g.odds(8) {
 		more, ok := g.more(cols, pure)
@@ -210,25 +250,26 @@ func (g *Generator) query(depth int, outer []source) (string, []column) {
 		}
 	}
 	if kind == "" || kind == "DISTINCT " && !window {
-		order := g.expr("int", 0, in)
+		order := g.sorted(in)
 		if kind != "" || g.odds(3) {
 			order = "1"
 		}
-		if g.odds(2) && (order != "1" || pure || g.slip()) {
-			text += " ORDER BY " + order + g.pick("", " DESC", " NULLS FIRST", " USING <")
+		ordered := g.odds(2) && (order != "1" || pure || g.slip())
+		if ordered {
+			text += " ORDER BY " + order + g.pick("", " DESC", " NULLS FIRST", " USING <", " ASC NULLS LAST")
 		}
 		switch g.IntN(12) {
 		case 0:
-			text += " LIMIT " + g.pick("3", "ALL", "(SELECT 2)", g.constant("int"))
+			text += " LIMIT " + g.pick("3", "ALL", "(SELECT 2)", "1 + 1 OFFSET 1", "greatest(1, 2)", "(SELECT count(*) FROM grp)", g.constant("int"))
 		case 1:
-			text += " OFFSET 1 FETCH FIRST 2 ROWS " + g.pick("ONLY", "WITH TIES")
+			text += " OFFSET 1 FETCH FIRST 2 ROWS " + map[bool]string{false: "ONLY", true: "WITH TIES"}[ordered && g.odds(2)]
 		case 3:
 			if c := g.copied(in).name; c != "" && g.slip() {
 				text += g.pick(" LIMIT (SELECT length(", " OFFSET (SELECT length(") + c + "::text) % 3)"
 			}
 		case 2:
-			if kind == "" && !window {
-				text += " FOR " + g.pick("UPDATE", "SHARE", "NO KEY UPDATE", "KEY SHARE") + g.pick("", " SKIP LOCKED", " NOWAIT")
+			if kind == "" && !window && (!g.blind || g.odds(8)) {
+				text += " FOR " + g.pick("UPDATE", "SHARE", "NO KEY UPDATE", "KEY SHARE") + g.pick("", "", " OF "+s[0].alias) + g.pick("", " SKIP LOCKED", " NOWAIT")
 			}
 		}
 	}
@@ -261,8 +302,8 @@ func (g *Generator) list(depth int, s, in []source) (list []string, cols []colum
 			}
 			list = append(list[:len(list)-len(at.columns)], at.alias+".*")
 		case k == 5 && (!slices.ContainsFunc(at.columns, column.protected) || g.slip()) && at.alias != "":
-			add(column{name: "r", kind: "text"}, g.pick(at.alias+"::text", "row_to_json("+at.alias+")::text", "to_jsonb("+at.alias+") ->> 'name'", "count("+at.alias+") OVER ()")+" AS r")
-		case k == 6 && at.table && g.odds(2):
+			add(column{name: "r", kind: "text"}, g.pick(at.alias+"::text", "to_json("+at.alias+")::text", "to_jsonb("+at.alias+") ->> 'name'", "num_nulls("+at.alias+")::text")+" AS r")
+		case k == 6 && at.table && g.odds(2) && (!g.blind || g.odds(8)):
 			add(column{name: "ctid", kind: "tid"}, at.alias+".ctid")
 		case k == 7 && depth > 0: // a copy through a subquery
 			if c := g.copied(in); c.name != "" {
@@ -276,11 +317,14 @@ func (g *Generator) list(depth int, s, in []source) (list []string, cols []colum
 			text, _ := g.query(depth-1, in)
 			add(column{name: "more", kind: "text"}, g.pick("ARRAY(SELECT "+c.name+")", "ROW("+c.name+", 1)", "("+c.name+", 2) IS NULL", "num_nonnulls("+c.name+")", "octet_length("+c.name+"::text)", "EXISTS (SELECT "+c.name+" EXCEPT SELECT NULL)", "("+c.name+" IS NULL)", "unnest(ARRAY["+c.name+", NULL])",
 				"("+c.name+" = ANY (SELECT "+c.name+"))", "json_build_array("+c.name+")", "CASE WHEN "+c.name+" IS NULL THEN 1 / 0 END", "ARRAY("+text+")", "count("+c.name+") OVER ()", "generate_series(1, length("+c.name+"::text))")+" AS more")
-		case k == 8 && depth > 0:
-			add(column{name: "over", kind: "bigint"}, fmt.Sprintf("%s OVER (PARTITION BY %s ORDER BY %s) AS over", g.pick("sum("+g.expr("int", 0, in)+")", "count(*)", "rank()", "ntile(2)", "max("+g.expr("text", 0, in)+")"), g.expr("int", 0, in), g.expr("int", 0, in)))
+		case k == 10 && depth > 0 && !g.single:
+			add(column{name: "over", kind: "bigint"}, fmt.Sprintf("%s OVER (PARTITION BY %s ORDER BY %s%s) AS over", g.windowed(in), g.expr("int", 0, in), g.expr("int", 0, in), g.frame()))
 		default:
 			kind := kinds[g.IntN(len(kinds))]
 			name := g.pick("ssn", "x", "id", g.name())
+			if slices.ContainsFunc(cols, func(c column) bool { return c.name == name }) {
+				name = g.name()
+			}
 			add(column{name: name, kind: kind}, g.expr(kind, depth, in)+" AS "+name)
 		}
 	}
@@ -290,13 +334,27 @@ func (g *Generator) list(depth int, s, in []source) (list []string, cols []colum
 	return list, cols, pure
 }
 
+// windowed is what can stand before OVER.
+func (g *Generator) windowed(in []source) string {
+	i, t := g.expr("int", 0, in), g.expr("text", 0, in)
+	return g.pick("row_number()", "rank()", "dense_rank()", "percent_rank()", "cume_dist()", "ntile(2)", "lag("+i+")", "lead("+t+", 1, 'z')", "first_value("+t+")", "last_value("+i+")", "nth_value("+t+", 2)", "sum("+i+")", "count(*)", "max("+t+")", "count("+i+") FILTER (WHERE "+g.condition(0, in)+")", "array_agg("+i+")")
+}
+
+// frame is that of a window over integers.
+func (g *Generator) frame() string {
+	if g.odds(2) {
+		return ""
+	}
+	return " " + g.pick("ROWS", "RANGE", "GROUPS") + " " + g.pick("UNBOUNDED PRECEDING", "BETWEEN 1 PRECEDING AND CURRENT ROW", "BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING", "BETWEEN 2 PRECEDING AND 1 FOLLOWING", "2 PRECEDING") + g.pick("", "", " EXCLUDE TIES", " EXCLUDE CURRENT ROW", " EXCLUDE GROUP", " EXCLUDE NO OTHERS")
+}
+
 // star says whether a star over it reads what is listed alone.
 func (g *Generator) star(s source) bool {
-	if g.wild || !s.table {
+	if g.wild || !s.table || g.blind {
 		return len(s.columns) > 0
 	}
 	for i := range tables {
-		if tables[i].columns[0].name == s.columns[0].name && slices.ContainsFunc(tables[i].columns, func(c column) bool { return c.mask == "-" }) {
+		if tables[i].columns[0].name == s.columns[0].name && slices.ContainsFunc(tables[i].columns, column.closed) {
 			return g.odds(6) // it may be the one that has more
 		}
 	}
@@ -319,7 +377,11 @@ func quoteName(s string) string { return `"` + s + `"` }
 func (g *Generator) grouped(head, from string, depth int, in []source) (string, []column) {
 	if at := in[len(in)-1]; at.table && g.odds(3) { // by a key, on which all of its table depends
 		id, c := at.columns[0], at.columns[g.IntN(len(at.columns))]
-		text := fmt.Sprintf("SELECT %s.%s AS k, %s.%s AS c, count(*) AS n FROM %s%s GROUP BY %s.%s", at.alias, id.name, at.alias, c.name, from, g.where(depth, in), at.alias, id.name)
+		by := at.alias + "." + id.name
+		if g.blind && !g.odds(8) { // a veil has no key
+			by += ", " + at.alias + "." + c.name
+		}
+		text := fmt.Sprintf("SELECT %s.%s AS k, %s.%s AS c, count(*) AS n FROM %s%s GROUP BY %s", at.alias, id.name, at.alias, c.name, from, g.where(depth, in), by)
 		c.name, id.name = "c", "k"
 		return head + text + g.pick("", " ORDER BY 1", " HAVING count(*) > 1"), []column{id, c, {name: "n", kind: "bigint"}}
 	}
@@ -327,14 +389,19 @@ func (g *Generator) grouped(head, from string, depth int, in []source) (string, 
 	if c := g.copied(in).name; c != "" && g.slip() {
 		by = c
 	}
-	if by[0] >= '0' && by[0] <= '9' || by[0] == '-' || by[0] == '$' {
-		by = "(" + by + " + 0)"
+	by = number(by)
+	if strings.ContainsAny(and[:1], "'$U") {
+		and = "upper(" + and + ")"
 	}
 	of := g.expr("int", depth-1, in)
 	n := g.pick("count(*)", "sum("+of+")", "max("+of+")", "count(DISTINCT "+of+")", "array_agg("+of+" ORDER BY "+of+")", "string_agg("+g.expr("text", 0, in)+", '' ORDER BY "+of+")", "bool_and("+g.condition(0, in)+")", "json_agg("+of+")",
-		"mode() WITHIN GROUP (ORDER BY "+of+")", "count(*) FILTER (WHERE "+g.condition(0, in)+")", "stddev("+of+")", "rank(2) WITHIN GROUP (ORDER BY "+of+")", "grouping("+by+")", "corr("+of+", "+of+")", "any_value("+of+")")
+		"mode() WITHIN GROUP (ORDER BY "+of+")", "count(*) FILTER (WHERE "+g.condition(0, in)+")", "stddev("+of+")", "rank(2) WITHIN GROUP (ORDER BY "+of+")", "percentile_disc(ARRAY[0.2, 0.8]) WITHIN GROUP (ORDER BY "+of+" DESC)", "percentile_cont(0.5) WITHIN GROUP (ORDER BY "+of+")", "string_agg(DISTINCT "+and+", ',' ORDER BY "+and+")",
+		"jsonb_object_agg("+of+"::text, "+of+") FILTER (WHERE "+of+" IS NOT NULL)", "bit_xor("+of+")", "count(DISTINCT ("+of+", 1))", "xmlagg(xmlelement(name e, "+of+") ORDER BY "+of+")::text", "grouping("+by+")", "corr("+of+", "+of+")")
+	if g.major >= 16 && g.odds(15) {
+		n = "any_value(" + of + ")"
+	}
 	text := fmt.Sprintf("SELECT %s AS k, %s AS n FROM %s%s GROUP BY ", by, n, from, g.where(depth, in))
-	text += g.pick(by, by, "1", "k", "ROLLUP ("+by+", "+and+")", "CUBE ("+by+")", "GROUPING SETS (("+by+"), ())", "DISTINCT "+by+", "+and)
+	text += g.pick(by, by, "1", "k", "ROLLUP ("+by+", "+and+")", "CUBE ("+by+")", "GROUPING SETS (("+by+"), ())", "DISTINCT "+by+", "+and, "DISTINCT ROLLUP ("+by+", "+and+"), CUBE ("+and+")", "GROUPING SETS (ROLLUP ("+by+"), CUBE ("+by+", "+and+"), ())", "("+by+", "+and+")", by+", ()")
 	if g.odds(3) {
 		text += " HAVING " + g.pick("count(*) > 1", "max("+of+") IS NOT NULL", g.condition(0, nil))
 	}
@@ -358,7 +425,8 @@ func (g *Generator) more(cols []column, pure bool) (string, bool) {
 			return "", false
 		}
 	}
-	return " " + kind + " SELECT " + strings.Join(list, ", "), true
+	values := strings.Join(list, ", ")
+	return " " + kind + g.pick(" SELECT "+values, " SELECT "+values, " (SELECT "+values+" LIMIT 1)", " VALUES ("+values+"), ("+values+")", " (SELECT "+values+" INTERSECT ALL SELECT "+values+")"), true
 }
 
 // with gives a WITH, whose names are in reach from then on.
@@ -375,10 +443,11 @@ func (g *Generator) with(depth int, outer []source) string {
 		case 1:
 			// One whose every level copies: of tables, with their columns as they are.
 			t := g.table()
-			c, id := t.columns[g.IntN(len(t.columns))], t.columns[0].name
-			if c.mask == "-" && !g.wild {
-				c = t.columns[0]
+			shown := g.shown(t)
+			if len(shown) == 0 {
+				shown = bare(t.columns)
 			}
+			c, id := shown[g.IntN(len(shown))], shown[0].name
 			recursive = "RECURSIVE "
 			list = append(list, fmt.Sprintf("%s(n, v) AS (SELECT %s, %s FROM %s WHERE %s < 3 UNION ALL SELECT n + 10, v FROM %s WHERE n < 25)", name, id, c.name, t.name, id, name))
 			g.ctes = append(g.ctes, source{alias: name, columns: []column{{name: "n", kind: "int"}, {name: "v", kind: c.kind, mask: c.mask}}})

@@ -20,7 +20,7 @@ CREATE TABLE trail (at serial, what text);
 CREATE TABLE guarded (id int PRIMARY KEY, label text, code text UNIQUE, pin int CHECK (pin >= 0), ref int REFERENCES hidden DEFERRABLE INITIALLY DEFERRED, span int4range, plain int DEFAULT 5, dom short,
     EXCLUDE USING gist (span WITH &&));
 CREATE UNIQUE INDEX guarded_expr ON guarded ((code || label)) WHERE pin > 3;
-CREATE TABLE sales (id int, region text, amount int, secret text, margin int, PRIMARY KEY (id, region)) PARTITION BY LIST (region);
+CREATE TABLE sales (id int, region text, amount int, secret text, margin int, tag text, PRIMARY KEY (id, region)) PARTITION BY LIST (region);
 CREATE TABLE sales_eu PARTITION OF sales FOR VALUES IN ('eu');
 CREATE TABLE sales_us PARTITION OF sales FOR VALUES IN ('us');
 CREATE TABLE sales_rest PARTITION OF sales DEFAULT;
@@ -29,12 +29,28 @@ CREATE TABLE derived (more int, CONSTRAINT more_less CHECK (more < 1000)) INHERI
 CREATE TABLE docs (id int PRIMARY KEY, owner text, body text, level int);
 ALTER TABLE docs ENABLE ROW LEVEL SECURITY;
 CREATE POLICY docs_read ON docs USING (level < 3) WITH CHECK (level < 2);
+-- What is not protected by itself: by what it is made of, a policy or a condition over it, a key that leads here.
+CREATE TABLE made (id int PRIMARY KEY, label text, level int, place int, k text, j text, arr text[], big_j text GENERATED ALWAYS AS (upper(j)) STORED, upper_k text GENERATED ALWAYS AS (upper(k)) STORED UNIQUE, spare text, CHECK (level < 50 OR j IS NOT NULL));
+CREATE UNIQUE INDEX made_label ON made (label) WHERE j IS NULL;
+CREATE UNIQUE INDEX made_place ON made (place) WHERE spare IS NULL;
+CREATE TABLE papers (id int PRIMARY KEY, label text, secret text);
+ALTER TABLE papers ENABLE ROW LEVEL SECURITY;
+CREATE POLICY papers_read ON papers USING (secret IS NULL);
+CREATE TABLE spot (id int PRIMARY KEY, label text);
+CREATE TABLE pinned (id int PRIMARY KEY, spot int REFERENCES spot);
+CREATE TABLE perch (id int PRIMARY KEY, label text);
+CREATE TABLE perched (id int PRIMARY KEY, perch int NOT NULL REFERENCES perch ON DELETE SET NULL);
 CREATE TABLE vault (id int PRIMARY KEY, k text, v text);
 CREATE VIEW v_vault AS SELECT id, v FROM vault;
 CREATE VIEW v_people AS SELECT id, name, ssn AS tax, card AS number FROM people;
 CREATE VIEW v_adults WITH (security_barrier) AS SELECT id, name, age, email FROM people WHERE age > 17;
 CREATE VIEW v_some AS SELECT id, name, grp, ssn FROM people WHERE grp < 3 WITH CHECK OPTION;
 CREATE VIEW v_groups AS SELECT g.id, g.title, count(*) AS n, max(p.age) AS oldest FROM grp g LEFT JOIN people p ON p.grp = g.id GROUP BY g.id, g.title;
+CREATE VIEW v_rich AS SELECT id, name FROM people WHERE pay > 150;
+CREATE VIEW v_made AS SELECT id, name, upper(ssn) AS big, age FROM people;
+CREATE VIEW v_multi AS SELECT id, name, generate_series(1, length(ssn)) AS n FROM people;
+CREATE VIEW v_joined AS SELECT a.id, b.label FROM keyed a JOIN base b ON a.hs < b.code;
+CREATE VIEW v_guarded AS SELECT id, label, code FROM guarded;
 CREATE VIEW v_both AS SELECT id, label, code FROM base UNION ALL SELECT id, region, secret FROM sales;
 CREATE MATERIALIZED VIEW m_people AS SELECT id, name, ssn AS s, pay FROM people;
 CREATE VIEW v_instead AS SELECT id, label FROM base;
@@ -44,6 +60,10 @@ CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE
 CREATE TRIGGER tell BEFORE UPDATE ON people FOR EACH ROW EXECUTE FUNCTION tell();
 CREATE FUNCTION note_it() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO trail (what) VALUES (OLD::text); PERFORM pg_notify('trail', coalesce(OLD.note, '')); RETURN NULL; END $$;
 CREATE TRIGGER note_it AFTER DELETE ON people FOR EACH ROW EXECUTE FUNCTION note_it();
-CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.body = 'bad' THEN RAISE EXCEPTION 'bad by %', (SELECT p FROM people p WHERE id = NEW.person); END IF; RETURN NULL; END $$;
+CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF NEW.body = 'bad' THEN RAISE EXCEPTION 'bad by %', (SELECT p FROM people p WHERE id = NEW.person); END IF;
+    IF NEW.body = 'odd' THEN RAISE EXCEPTION USING ERRCODE = '42P01', MESSAGE = (SELECT p::text FROM people p WHERE id = NEW.person), SCHEMA = 'public', TABLE = 'log', CONSTRAINT = (SELECT p::text FROM people p WHERE id = NEW.person); END IF;
+    IF NEW.body = 'set' THEN PERFORM set_config('application_name', (SELECT coalesce(ssn, '') FROM people p WHERE id = NEW.person), false); END IF;
+    RETURN NULL; END $$;
 CREATE CONSTRAINT TRIGGER late AFTER INSERT ON log DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION late();
 CREATE SEQUENCE counter;

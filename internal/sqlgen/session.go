@@ -68,8 +68,8 @@ func (g *Generator) Step(open, failed bool) *Step {
 		return g.plain("odd", g.pick("LOCK TABLE grp IN SHARE MODE", "TRUNCATE log", "LISTEN trail", "NOTIFY trail, 'x'", "SELECT nextval('counter')", "CREATE TEMP TABLE q AS TABLE people", "SELECT * INTO q FROM people", "ALTER TABLE people ADD z int", "VACUUM people", "ANALYZE people",
 			"REFRESH MATERIALIZED VIEW m_people", "DO $$ BEGIN RAISE NOTICE 'x'; END $$", "SELECT * FROM hidden", "SELECT count(*) FROM hidden", "SELECT v FROM v_vault, hidden", "COPY hidden TO STDOUT", "SELECT count(*) FROM trail", "SELECT 1 FROM people WHERE id = 1 AND EXISTS (SELECT FROM hidden)", "CALL p()", "SELECT 1/0", "selec 1", "SELECT 'a", "", "SELECT no_such(1)", "SELECT no_such FROM people"), true)
 	}
-	if g.odds(10) {
-		return g.plain("probe", g.probe(), true)
+	if g.odds(3) {
+		return g.probe()
 	}
 	if g.odds(3) {
 		g.bound = true
@@ -95,10 +95,16 @@ func (g *Generator) statement() string {
 		return g.change()
 	}
 	if g.odds(12) { // one that writes within WITH
-		text := "WITH w AS (" + g.change() + ") "
+		text := g.change()
+		for strings.Contains(text, "MERGE") && g.major < 17 {
+			text = g.change()
+		}
 		q, _ := g.query(1, nil)
+		if strings.Contains(text, " RETURNING ") {
+			q = g.pick(q, "SELECT * FROM w", "SELECT count(*) FROM w")
+		}
 		if !strings.HasPrefix(q, "WITH") {
-			return text + g.pick(q, "SELECT * FROM w", "SELECT count(*) FROM w")
+			return "WITH w AS (" + text + ") " + q
 		}
 	}
 	text, _ := g.query(g.IntN(3), nil)
@@ -207,9 +213,9 @@ func (g *Generator) cursor(open bool) string {
 		}
 		text, _ := g.query(1, nil)
 		g.cursors = append(g.cursors, name)
-		return "DECLARE " + name + g.pick(" ", " SCROLL ", " BINARY ", " INSENSITIVE ") + "CURSOR " + hold + "FOR " + text
+		return "DECLARE " + name + g.pick(" ", " SCROLL ", " BINARY ", " INSENSITIVE ", " NO SCROLL ", " ASENSITIVE ") + "CURSOR " + hold + "FOR " + text
 	}
-	return g.pick("FETCH "+name, "FETCH ALL FROM "+name, "FETCH BACKWARD 1 FROM "+name, "MOVE 2 "+name, "FETCH ABSOLUTE 2 FROM "+name, "CLOSE "+name, "CLOSE ALL", "FETCH RELATIVE 0 FROM "+name, "DELETE FROM grp WHERE CURRENT OF "+name)
+	return g.pick("FETCH "+name, "FETCH ALL FROM "+name, "FETCH BACKWARD 1 FROM "+name, "MOVE 2 "+name, "FETCH ABSOLUTE 2 FROM "+name, "FETCH FORWARD 2 IN "+name, "FETCH LAST "+name, "FETCH PRIOR "+name, "MOVE BACKWARD ALL IN "+name, "FETCH -1 "+name, "FETCH 0 "+name, "CLOSE "+name, "CLOSE ALL", "FETCH RELATIVE 0 FROM "+name, "DELETE FROM grp WHERE CURRENT OF "+name)
 }
 
 func (g *Generator) prepare() string {

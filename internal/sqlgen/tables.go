@@ -2,11 +2,14 @@ package sqlgen
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
 // column is one of a table's. mask is what a task shows it through, "" for one
-// that it shows as it is and "-" for one that it does not list.
+// that it shows as it is. One that it does not list has "-", and one that is
+// made of what is masked, and so cannot be read, "=". A ^ before a mask says
+// that it is another table's, by inheritance or partitions.
 type column struct {
 	name, kind, mask string
 	generated        bool
@@ -14,13 +17,21 @@ type column struct {
 
 func (c column) protected() bool { return c.mask != "" }
 
+// closed says that no statement may read it.
+func (c column) closed() bool { return c.mask == "-" || c.mask == "=" }
+
 type table struct {
 	name    string
 	columns []column
 	view    bool   // its masks are those of what stands beneath
+	rare    bool   // little of what is done with it may be
+	since   int    // the first server that has it
 	writes  string // which of insert, update, delete are listed
 	effects string
 }
+
+// protects says whether anything of a table is protected.
+func (t *table) protects() bool { return slices.ContainsFunc(t.columns, column.protected) }
 
 // columns reads "name kind mask" lines.
 func columns(text string) (list []column) {
@@ -59,17 +70,18 @@ var tables = []table{
 		raw bytea null
 		uid uuid fixed("00000000-0000-0000-0000-000000000000")
 		doc jsonb null
-		upper_ssn! text null
+		upper_ssn! text -
 		note text -
 		extra int -`)},
 	{name: "grp", writes: "insert update delete", effects: "public.people, trigger public.people.tell", columns: columns("id int\ntitle text\nrank int")},
 	{name: "keyed", columns: columns("id int\ngrp int\nlabel text\nhs text hash\ntok text tokenize")},
 	{name: "log", writes: "insert update delete", effects: "trigger public.log.late", columns: columns("id! int\nperson int\nbody text\nat int")},
 	{name: "guarded", writes: "insert update delete", columns: columns("id int\nlabel text\nplain int\ncode text null\npin int fixed(\"7\")\nref int null\nspan int4range null\ndom text null")},
-	{name: "sales", writes: "insert update delete", columns: columns("id int\nregion text\namount int\nsecret text fixed(\"none\")\nmargin int -")},
-	{name: "sales_eu", writes: "update", columns: columns("id int\nregion text\namount int\nsecret text fixed(\"none\")\nmargin int -")},
+	{name: "sales", writes: "insert update delete", columns: columns("id int\nregion text\namount int\nsecret text fixed(\"none\")\ntag text ^null\nmargin int -")},
+	{name: "sales_eu", writes: "update", columns: columns("id int\nregion text\namount int\nsecret text ^fixed(\"none\")\ntag text ^null\nmargin int -")},
+	{name: "sales_us", columns: columns("id int\nregion text\namount int\nsecret text ^fixed(\"none\")\ntag text null\nmargin int -")},
 	{name: "base", writes: "insert update delete", columns: columns("id int\nlabel text\ncode text keep(2, 4)\nspare text -")},
-	{name: "derived", writes: "insert update", columns: columns("id int\nlabel text\ncode text keep(2, 4)\nmore int\nspare text -")},
+	{name: "derived", writes: "insert update", columns: columns("id int\nlabel text\ncode text ^keep(2, 4)\nmore int\nspare text -")},
 	{name: "docs", writes: "insert update delete", columns: columns("id int\nowner text\nlevel int\nbody text null")},
 	{name: "v_vault", view: true, columns: columns("id int\nv text null")},
 	{name: "v_people", view: true, writes: "update", effects: "public.people, trigger public.people.tell", columns: columns("id int\nname text\ntax text null\nnumber text keep(2, 4)")},
@@ -78,14 +90,33 @@ var tables = []table{
 	{name: "v_groups", view: true, columns: columns("id int\ntitle text\nn bigint\noldest int")},
 	{name: "v_both", view: true, columns: columns("id int\nlabel text\ncode text null")},
 	{name: "m_people", view: true, columns: columns("id int\nname text\ns text null\npay int bucket(100)")},
+	{name: "made", rare: true, writes: "insert update", columns: columns("id int\nlabel text\nlevel int\nplace int\nk text null\nj text null\narr text[] null\nbig_j! text null\nupper_k! text =\nspare text -")},
+	{name: "papers", rare: true, columns: columns("id int =\nlabel text =\nsecret text null")},
+	{name: "spot", rare: true, writes: "insert update delete", columns: columns("id int\nlabel text")},
+	{name: "pinned", rare: true, columns: columns("id int\nspot int null")},
+	{name: "perch", rare: true, writes: "insert update delete", effects: "public.perched", columns: columns("id int\nlabel text")},
+	{name: "perched", rare: true, columns: columns("id int\nperch int null")},
+	{name: "v_rich", view: true, rare: true, columns: columns("id int =\nname text =")},
+	{name: "v_made", view: true, rare: true, columns: columns("id int\nname text\nage int\nbig text =")},
+	{name: "v_multi", view: true, rare: true, columns: columns("id int =\nname text =\nn int =")},
+	{name: "v_joined", view: true, rare: true, columns: columns("id int =\nlabel text =")},
+	{name: "v_guarded", view: true, writes: "insert update", columns: columns("id int\nlabel text\ncode text null")},
+	{name: "stays", since: 18, writes: "insert update delete", columns: columns("id int4range\nduring daterange\nroom text\nguest text null")},
 	{name: "v_instead", view: true, writes: "insert update", effects: "trigger public.v_instead.instead", columns: columns("id int\nlabel text")},
 }
 
-// Task gives a task file over the schema. more are further lines of it.
-func Task(name, resources, more string) string {
+// Task gives a task file over the schema on a server of that major. more are
+// further lines of it. Where it is blind, no mask needs a key.
+func Task(name, resources, more string, major int, blind bool) string {
 	var b, masks strings.Builder
+	if blind {
+		more += "\nblind: true"
+	}
 	fmt.Fprintf(&b, "task: %s\nresources: [%s]\n%s\nallow:\n", name, resources, more)
 	for _, t := range tables {
+		if t.since > major {
+			continue
+		}
 		var read, write []string
 		for _, c := range t.columns {
 			if c.mask == "-" {
@@ -95,10 +126,14 @@ func Task(name, resources, more string) string {
 			if !c.generated {
 				write = append(write, c.name)
 			}
-			if c.protected() && !t.view {
-				quoted := "'" + c.mask + "'"
-				fmt.Fprintf(&masks, "  - {column: public.%s.%s, with: %s}\n", t.name, c.name, quoted)
+			if !c.protected() || t.view || c.mask == "=" || c.mask[0] == '^' {
+				continue
 			}
+			mask := c.mask
+			if blind && (mask == "hash" || mask == "tokenize") {
+				mask = "null"
+			}
+			fmt.Fprintf(&masks, "  - {column: public.%s.%s, with: '%s'}\n", t.name, c.name, mask)
 		}
 		fmt.Fprintf(&b, "  - {verbs: [select], tables: [public.%s], columns: [%s]}\n", t.name, strings.Join(read, ", "))
 		effects := ""

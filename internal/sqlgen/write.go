@@ -15,9 +15,6 @@ func (g *Generator) change() string {
 			break
 		}
 	}
-	if slices.ContainsFunc(t.columns, column.protected) {
-		g.touched = true
-	}
 	head := ""
 	defer func(n int) { g.ctes = g.ctes[:n] }(len(g.ctes))
 	if g.odds(8) {
@@ -47,11 +44,16 @@ func (g *Generator) change() string {
 	from, s := g.from(0, nil, nil)
 	all := with(in, s...)
 	text := fmt.Sprintf("%sMERGE INTO %s AS t USING %s ON %s", head, g.only(t), from, g.key(all))
-	text += g.pick("", " WHEN MATCHED AND "+g.condition(1, all)+" THEN UPDATE SET "+g.sets(t, all), " WHEN MATCHED THEN DELETE", " WHEN MATCHED THEN DO NOTHING")
+	text += g.pick("", " WHEN MATCHED AND "+g.condition(1, all)+" THEN UPDATE SET "+g.sets(t, all), " WHEN MATCHED THEN DELETE", " WHEN MATCHED THEN DO NOTHING", " WHEN MATCHED AND "+g.condition(0, all)+" THEN DELETE WHEN MATCHED THEN UPDATE SET "+g.sets(t, all))
+	if g.major >= 17 && g.odds(3) {
+		text += " WHEN NOT MATCHED BY SOURCE" + g.pick("", " AND "+g.condition(0, in)) + " THEN " + g.pick("DELETE", "DO NOTHING", "UPDATE SET "+g.sets(t, in))
+	}
 	list, values := g.some_(t, s)
-	text += " WHEN NOT MATCHED THEN " + g.pick("DO NOTHING", fmt.Sprintf("INSERT (%s) VALUES (%s)", list, values))
+	text += g.pick(" WHEN NOT MATCHED", " WHEN NOT MATCHED AND "+g.condition(0, s)) + " THEN " + g.pick("DO NOTHING", "INSERT DEFAULT VALUES", fmt.Sprintf("INSERT (%s) VALUES (%s)", list, values))
 	if g.major >= 17 {
-		text += g.returning(in)
+		if text += g.returning(in); g.odds(4) && strings.Contains(text, " RETURNING ") {
+			text += ", merge_action()"
+		}
 	}
 	return text
 }
@@ -68,13 +70,16 @@ func (g *Generator) key(in []source) string {
 	if g.odds(3) {
 		return g.condition(1, in)
 	}
+	if c := in[0].columns[0]; c.kind != "int" {
+		return "t.room = 'room 2'"
+	}
 	return fmt.Sprintf("t.id = %s", g.constant("int"))
 }
 
 // writable are columns of a table that a statement may set.
 func (g *Generator) writable(t *table) (list []column) {
 	for _, c := range t.columns {
-		if c.mask != "-" && !c.generated && (!c.protected() || g.odds(4)) || g.wild && g.odds(5) {
+		if !c.closed() && !c.generated && (!c.protected() || g.odds(4)) || g.wild && g.odds(5) {
 			list = append(list, c)
 		}
 	}
@@ -90,7 +95,7 @@ func (g *Generator) some_(t *table, in []source) (list, values string) {
 		}
 		names = append(names, c.name)
 		switch {
-		case c.name == "id" && !g.odds(4):
+		case c.name == "id" && c.kind == "int" && !g.odds(4):
 			out = append(out, g.pick("1", "3", "30", "31", "50", "-"))
 			if out[len(out)-1] == "-" {
 				out[len(out)-1] = g.expr("int", 1, in)
@@ -109,12 +114,14 @@ func (g *Generator) some_(t *table, in []source) (list, values string) {
 
 func (g *Generator) sets(t *table, in []source) string {
 	var list []string
+	can := g.writable(t)
 	for range 1 + g.IntN(2) {
-		can := g.writable(t)
 		if len(can) == 0 {
 			break
 		}
-		c := can[g.IntN(len(can))]
+		at := g.IntN(len(can))
+		c := can[at]
+		can = slices.Delete(can, at, at+1)
 		value := g.expr(c.kind, 1, in)
 		if g.slip() { // of whatever is in reach
 			value = g.copied(in).name
@@ -125,8 +132,10 @@ func (g *Generator) sets(t *table, in []source) string {
 		case 1:
 			value = "(" + g.scalar(c.kind, 1, in) + ")"
 		}
-		if g.odds(10) {
-			list = append(list, fmt.Sprintf("(%s) = ROW (%s)", c.name, value))
+		if g.odds(6) && len(can) > 0 && value != "DEFAULT" {
+			also := can[0]
+			can = can[1:]
+			list = append(list, g.pick(fmt.Sprintf("(%s) = ROW (%s)", c.name, value), fmt.Sprintf("(%s) = (SELECT %s)", c.name, value), fmt.Sprintf("(%s, %s) = (%s, DEFAULT)", c.name, also.name, value), fmt.Sprintf("(%s, %s) = (SELECT %s, %s)", c.name, also.name, g.expr(c.kind, 1, in), g.expr(also.kind, 0, in))))
 			continue
 		}
 		list = append(list, c.name+" = "+value)
@@ -166,8 +175,19 @@ func (g *Generator) insert(t *table, in []source) string {
 		}
 	}
 	if !t.view && g.odds(3) {
+		key := "id"
+		switch t.name {
+		case "sales":
+			key = "id, region"
+		case "people":
+			key = g.pick("id", "id", "name, grp")
+		case "grp":
+			key = g.pick("id", "rank")
+		case "base", "derived": // they have none
+			return text + " ON CONFLICT DO NOTHING" + g.returning(in)
+		}
 		excluded := with(in, source{alias: "excluded", columns: in[0].columns})
-		text += g.pick(" ON CONFLICT DO NOTHING", " ON CONFLICT (id) DO NOTHING", " ON CONFLICT ON CONSTRAINT "+t.name+"_pkey DO NOTHING", " ON CONFLICT (id) DO UPDATE SET "+g.sets(t, excluded)+g.pick("", " WHERE "+g.condition(1, in)))
+		text += g.pick(" ON CONFLICT DO NOTHING", " ON CONFLICT ("+key+") DO NOTHING", " ON CONFLICT ON CONSTRAINT "+t.name+"_pkey DO NOTHING", " ON CONFLICT ("+key+") DO UPDATE SET "+g.sets(t, excluded)+g.pick("", " WHERE "+g.condition(1, in), " WHERE "+g.condition(0, excluded)))
 	}
 	return text + g.returning(in)
 }
@@ -178,8 +198,10 @@ func (g *Generator) returning(in []source) string {
 	}
 	if g.major >= 18 && g.odds(6) {
 		c := in[0].columns[g.IntN(len(in[0].columns))]
-		return fmt.Sprintf(" RETURNING old.%s AS o, new.%s AS n", c.name, c.name)
+		return " RETURNING " + g.pick(fmt.Sprintf("old.%s AS o, new.%s AS n", c.name, c.name), fmt.Sprintf("WITH (OLD AS o, NEW AS n) o.%s, n.%s AS n", c.name, c.name), "old.id IS NULL AS made, new.*")
 	}
+	g.single = true
 	list, _, _ := g.list(1, in[:1], in[:1])
+	g.single = false
 	return " RETURNING " + strings.Join(list, ", ")
 }
