@@ -154,7 +154,7 @@ func (k *kept) do(ctx context.Context, method, path string, in, out any) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		return hinted{fmt.Errorf("no gateway answers on %s: %w%w", k.Gateway, errors.Unwrap(err), errAway), "its `listeners: api` is the address; --ca names whom to trust"}
+		return hinted{fmt.Errorf("no gateway answers on %s: %w%w", k.Gateway, errors.Unwrap(err), errAway), "does one run there (`taskgate serve`)? Its `listeners: api` is the address; --ca names whom to trust"}
 	}
 	defer resp.Body.Close()
 	switch resp.StatusCode {

@@ -36,9 +36,11 @@ func ParseRule(text string) (Rule, error) {
 	name = strings.TrimSpace(name)
 	i := slices.IndexFunc(words, func(w word) bool { return w.name == name })
 	if i < 0 {
-		names := make([]string, len(words))
-		for i, w := range words {
-			names[i] = w.name
+		var names []string
+		for _, w := range words {
+			if w.kind != abi.MaskCustom { // a guard's own: no task says it
+				names = append(names, w.name)
+			}
 		}
 		return Rule{}, fmt.Errorf("%q is no mask%s: one of %s is expected", text, meant(name, names), strings.Join(names, ", "))
 	}

@@ -46,7 +46,7 @@ func TestParseRule(t *testing.T) {
 
 func TestParseRuleFaults(t *testing.T) {
 	for text, want := range map[string]string{
-		"":                         `"" is no mask: one of null, fixed, keep, keep_from, hash, tokenize, bucket, trunc, custom is expected`,
+		"":                         `"" is no mask: one of null, fixed, keep, keep_from, hash, tokenize, bucket, trunc is expected`,
 		"kep(1,2)":                 `did you mean "keep"?`,
 		"Null":                     `did you mean "null"?`,
 		"mask it":                  `"mask it" is no mask: one of`,
