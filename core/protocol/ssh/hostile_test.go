@@ -162,9 +162,11 @@ func TestSC12HostileHost(t *testing.T) {
 func TestLimits(t *testing.T) {
 	g := serve(t, func(c *abi.Command) *abi.Verdict {
 		v := all(c)
-		v.Limits.Bytes = 1000
-		if strings.Contains(c.Statement.Text, "sleep") {
+		switch v.Limits.Bytes = 1000; {
+		case strings.Contains(c.Statement.Text, "sleep 1000"):
 			v.Limits = abi.Limits{StatementTimeout: 300}
+		case strings.Contains(c.Statement.Text, "sleep"):
+			v.Limits = abi.Limits{}
 		}
 		return v
 	})
