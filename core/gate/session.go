@@ -300,6 +300,17 @@ func (s *Session) Note(ctx context.Context, what string) error {
 	return s.gate.Log.Append(ctx, Note(s.gate.now(), "gateway", "session "+s.abi.ID+": "+what), false)
 }
 
+// Refused notes what is refused before it is a command, and counts it as one: who is
+// refused on purpose writes no more of these than of others.
+func (s *Session) Refused(ctx context.Context, what string) error {
+	err := s.Note(ctx, what)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.denied++
+	s.refused(len(what))
+	return err
+}
+
 // write appends an event to the log and to the recording.
 func (s *Session) write(ctx context.Context, event []byte, durable bool) error {
 	s.mu.Lock()

@@ -75,7 +75,7 @@ func tcpKey(address string, port uint32) string {
 func (c *conn) bind(ctx context.Context, r *ssh.Request) (bool, []byte, error) {
 	l, err := forwarded(r)
 	if err != nil {
-		return false, nil, c.session.Note(ctx, "a forward was refused: "+readable(err.Error()))
+		return false, nil, c.session.Refused(ctx, "a forward was refused: "+readable(err.Error()))
 	}
 	c.mu.Lock()
 	full := len(c.bound) >= maxBound || c.bound[l.key] != nil

@@ -88,7 +88,7 @@ func (ch *channel) begin(ctx context.Context, r *ssh.Request) (bool, error) {
 			ch.running = true
 			ch.mu.Unlock()
 			what := fmt.Sprintf("a command of %d bytes was refused: longer than %d, or with a NUL in it", len(m.Text), maxText)
-			if err := ch.c.session.Note(ctx, what); err != nil {
+			if err := ch.c.session.Refused(ctx, what); err != nil {
 				return false, err
 			}
 			ch.next = func() error { ch.say("denied: " + what); ch.exit(exitDenied); return nil }

@@ -23,27 +23,36 @@ import (
 func plainHost(host string) error {
 	if a, err := netip.ParseAddr(host); err == nil {
 		if a.String() != host || a.Is4In6() || a.Zone() != "" || a.IsUnspecified() {
-			return fmt.Errorf("%q is not an address as it is written plainly", host)
+			return fmt.Errorf("%q is not an address as it is written plainly", brief(host))
 		}
 		return nil
 	}
 	labels := strings.Split(host, ".")
 	for _, l := range labels {
 		if l == "" || len(l) > 63 || l[0] == '-' || strings.Trim(l, "abcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
-			return fmt.Errorf("%q is not the name of a host", host)
+			return fmt.Errorf("%q is not the name of a host", brief(host))
 		}
 	}
 	last := labels[len(labels)-1]
 	if _, hex := strings.CutPrefix(last, "0x"); len(host) > 253 || hex || strings.Trim(last, "0123456789") == "" {
-		return fmt.Errorf("%q is not an address as it is written plainly", host)
+		return fmt.Errorf("%q is not an address as it is written plainly", brief(host))
 	}
 	return nil
+}
+
+// brief is the beginning of what was sent where a name should be, for a message.
+func brief(s string) string {
+	const most = 100
+	if len(s) > most {
+		return s[:most] + "…"
+	}
+	return s
 }
 
 // plainPath says whether a socket's path is one that means itself.
 func plainPath(p string) error {
 	if !strings.HasPrefix(p, "/") || path.Clean(p) != p || len(p) > 255 || readable(p) != p {
-		return fmt.Errorf("%q is not the plain path of a socket", readable(p))
+		return fmt.Errorf("%q is not the plain path of a socket", brief(readable(p)))
 	}
 	return nil
 }
@@ -102,7 +111,7 @@ func (c *conn) connect(ctx context.Context, nc ssh.NewChannel) error {
 		err = c.elsewhere(ctx, to)
 	}
 	if err != nil {
-		if e := c.session.Note(ctx, "a forward was refused: "+readable(err.Error())); e != nil {
+		if e := c.session.Refused(ctx, "a forward was refused: "+readable(err.Error())); e != nil {
 			return e
 		}
 		return ignoreGone(nc.Reject(ssh.Prohibited, "taskgate: denied: "+readable(err.Error())))

@@ -476,3 +476,30 @@ func TestLentIsGivenBack(t *testing.T) {
 		t.Error("the host has the keys of a channel that is closed")
 	}
 }
+
+// TestRefusedForwardsCount: what is refused before it is a command counts as one
+// that was refused, and is written down in short.
+func TestRefusedForwardsCount(t *testing.T) {
+	g := serve(t, all)
+	c := g.connect(t)
+	long := strings.Repeat("0", 200<<10)
+	var err error
+	for n := 0; n < 1100 && (err == nil || strings.Contains(err.Error(), "denied")); n++ {
+		host := "0x7f.1"
+		if n == 0 {
+			host = long
+		}
+		_, _, err = c.OpenChannel("direct-tcpip", ssh.Marshal(struct {
+			H string
+			P uint32
+			O string
+			F uint32
+		}{host, 80, "", 0}))
+	}
+	g.log.wait(t, "the end of the session", func(e *gate.Event) bool {
+		return e.Kind == gate.EventClose && strings.Contains(fmt.Sprintf("%+v", e), "too many refused commands")
+	})
+	if n := g.log.count(func(e *gate.Event) bool { return len(fmt.Sprintf("%+v", e)) > 4<<10 }); n > 0 {
+		t.Errorf("%d long events", n)
+	}
+}
