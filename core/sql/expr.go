@@ -214,8 +214,13 @@ func (a *analyzer) since(old *few[source]) []source {
 // firstUser is the first OID that the server gives to what users make.
 const firstUser = 16384
 
+// callCost is what a call costs to read, in tokens: all functions of its name
+// are looked at, more than once.
+const callCost = 250
+
 // function judges a call by all functions that it could be.
 func (a *analyzer) function(n int32, within int) {
+	a.spend(callCost)
 	f := a.kid(n, "func_name")
 	parts, star, ok := a.parts(f)
 	if star || !ok || len(parts) > 2 {

@@ -153,6 +153,8 @@ func decimal(number string) string {
 	return number
 }
 
+var escapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+
 // constantArray gives an array of constants as the server writes it.
 func (a *analyzer) constantArray(n int32) (text string, ok bool) {
 	var parts []string
@@ -173,7 +175,7 @@ func (a *analyzer) constantArray(n int32) (text string, ok bool) {
 		case a.name(leaf) == "c_expr" && a.kid(leaf, "array_expr") != 0: // ARRAY within ARRAY
 			parts = append(parts, string(p.Value))
 		default:
-			parts = append(parts, `"`+strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(string(p.Value))+`"`)
+			parts = append(parts, `"`+escapes.Replace(string(p.Value))+`"`)
 		}
 	}
 	return "{" + strings.Join(parts, ",") + "}", true

@@ -49,36 +49,42 @@ func (a *analyzer) find(n int32, name string) int32 {
 	return 0
 }
 
-// list gives the elements of a left-recursive list, in order.
+// list gives the elements of a list, in order: left-recursive, or in one node.
 func (a *analyzer) list(n int32, element string) []int32 {
 	count := 0
-	a.elements(n, element, func(int32) { count++ })
+	for at := n; at != 0; {
+		here, next := a.elements(at, element, nil)
+		count, at = count+here, next
+	}
 	if count == 0 {
 		return nil
 	}
 	out := a.nodes.take(count)
-	a.elements(n, element, func(c int32) {
-		count--
-		out[count] = c
-	})
+	for at := n; at != 0; {
+		here, _ := a.elements(at, element, nil)
+		count -= here
+		_, at = a.elements(at, element, out[count:])
+	}
 	return out
 }
 
-// elements calls f with the elements of such a list, the last one first.
-func (a *analyzer) elements(n int32, element string, f func(int32)) {
+// elements counts the elements that a node of a list has itself, puts them into
+// out, and gives the list before them.
+func (a *analyzer) elements(n int32, element string, out []int32) (count int, before int32) {
 	nodes, names := a.t.Nodes, a.g.Names
-	for n != 0 {
-		next, own := int32(0), nodes[n].Sym
-		for c := nodes[n].First; c != 0; c = nodes[c].Next {
-			switch {
-			case names[nodes[c].Sym] == element:
-				f(c)
-			case nodes[c].Sym == own:
-				next = c
+	own := nodes[n].Sym
+	for c := nodes[n].First; c != 0; c = nodes[c].Next {
+		switch {
+		case names[nodes[c].Sym] == element:
+			if out != nil {
+				out[count] = c
 			}
+			count++
+		case nodes[c].Sym == own:
+			before = c
 		}
-		n = next
 	}
+	return count, before
 }
 
 // ident gives the name behind a ColId, ColLabel and their like.

@@ -94,7 +94,9 @@ type Grammar struct {
 	single   [128]Symbol // terminals of one character; 0 where there is none
 	kinds    kinds
 	merges   [][]merge // by the first terminal
-	classes  []Class   // by terminal
+	values   Symbol    // of expr_list, and of values_clause
+	rows     Symbol
+	classes  []Class // by terminal
 }
 
 // Class tells the terminals apart that stand for more than their own name.
@@ -198,6 +200,7 @@ func unpack(major int, packed []byte) (*Grammar, error) {
 		}
 		*into = s
 	}
+	g.values, g.rows = g.symbols["expr_list"], g.symbols["values_clause"]
 	g.kinds.json = g.symbols["JSON"] // which older ones have not
 	g.classes = make([]Class, len(g.Names))
 	for kind, class := range map[Symbol]Class{g.kinds.ident: Ident, g.kinds.sconst: String, g.kinds.bconst: Bits, g.kinds.xconst: Hex,

@@ -14,14 +14,25 @@ type lexer struct {
 	s    string
 	i    int
 	toks []Token
+	ops  signs
+}
+
+// signs is a run of the characters that operators are made of, up to a comment.
+type signs struct {
+	end     int // behind it
+	special int // behind the last one that lets an operator end in + or -
+	other   int // behind the last one that is neither + nor -
 }
 
 // Lex gives the terminals of text, look-ahead already merged (NOT_LA and its like).
 func (g *Grammar) Lex(text string) ([]Token, error) {
-	return g.lex(text, make([]Token, 0, len(text)/4+4))
+	return g.lex(text, nil)
 }
 
 func (g *Grammar) lex(text string, into []Token) ([]Token, error) {
+	if n := min(len(text)/4+4, MaxTokens); cap(into) < n {
+		into = make([]Token, 0, n)
+	}
 	l := lexer{g: g, s: text, toks: into}
 	switch {
 	case len(text) > MaxBytes:
@@ -232,17 +243,26 @@ func cut63(s string) string {
 }
 
 func (l *lexer) operator() error {
-	from, to := l.i, l.i
-	for to < len(l.s) && isOp(l.s[to]) {
-		if p := l.s[to:]; to > from && (strings.HasPrefix(p, "--") || strings.HasPrefix(p, "/*")) {
-			break
+	from := l.i
+	if from >= l.ops.end { // else it is known from the operator before: a run is read once, however many it has
+		l.ops = signs{end: from}
+		for to := from; to < len(l.s) && isOp(l.s[to]); l.ops.end = to {
+			if p := l.s[to:]; to > from && (strings.HasPrefix(p, "--") || strings.HasPrefix(p, "/*")) {
+				break
+			}
+			c := l.s[to]
+			to++
+			if c != '+' && c != '-' {
+				l.ops.other = to
+			}
+			if strings.IndexByte("~!@#^&|`?%", c) >= 0 {
+				l.ops.special = to
+			}
 		}
-		to++
 	}
-	if !strings.ContainsAny(l.s[from:to], "~!@#^&|`?%") {
-		for to > from+1 && (l.s[to-1] == '+' || l.s[to-1] == '-') {
-			to--
-		}
+	to := l.ops.end
+	if l.ops.special <= from {
+		to = max(from+1, l.ops.other)
 	}
 	l.i = to
 	op := l.s[from:to]

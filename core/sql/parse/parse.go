@@ -22,7 +22,10 @@ type Token struct {
 }
 
 // Node is one production or one token of the concrete syntax tree. Children
-// are linked First, then Next, by index into Tree.Nodes; 0 is none.
+// are linked First, then Next, by index into Tree.Nodes; 0 is none. A list of
+// values (expr_list) is one node, of the rule of its first element: programs
+// write long ones. Any other list has the list before its last element as its
+// first child.
 type Node struct {
 	Sym         Symbol
 	Rule        int16 // 0 for a token
@@ -39,7 +42,7 @@ type Tree struct {
 	Nodes   []Node
 	Root    int32
 
-	states, values []int32 // the stack
+	states, values, lasts []int32 // the stack: a state, the node that it came with, and its last child
 }
 
 // SyntaxError is what PostgreSQL answers with SQLSTATE 42601.
@@ -84,7 +87,7 @@ func (t *Tree) Release() {
 		return
 	}
 	clear(t.Tokens)
-	*t = Tree{Tokens: t.Tokens[:0], Nodes: t.Nodes[:0], states: t.states[:0], values: t.values[:0]}
+	*t = Tree{Tokens: t.Tokens[:0], Nodes: t.Nodes[:0], states: t.states[:0], values: t.values[:0], lasts: t.lasts[:0]}
 	trees.Put(t)
 }
 
@@ -92,9 +95,12 @@ func (t *Tree) Release() {
 // manual, "The Bison Parser Algorithm").
 func (t *Tree) build() error {
 	g := t.Grammar
-	states, values := append(t.states[:0], 0), append(t.values[:0], 0)
+	states, values, lasts := append(t.states[:0], 0), append(t.values[:0], 0), append(t.lasts[:0], 0)
+	if len(t.Tokens) > maxKept { // most come to less, and none grows far beyond
+		t.Nodes = make([]Node, 0, 10*len(t.Tokens))
+	}
 	nodes := append(t.Nodes[:0], Node{})
-	defer func() { t.Nodes, t.states, t.values = nodes, states, values }()
+	defer func() { t.Nodes, t.states, t.values, t.lasts = nodes, states, values, lasts }()
 	pos := 0
 	for {
 		state := states[len(states)-1]
@@ -116,7 +122,7 @@ func (t *Tree) build() error {
 					}
 					nodes = append(nodes, Node{Sym: Symbol(kind), From: int32(pos), To: int32(pos + 1)})
 					states = append(states, a)
-					values = append(values, int32(len(nodes)-1))
+					values, lasts = append(values, int32(len(nodes)-1)), append(lasts, 0)
 					pos++
 					continue
 				}
@@ -128,6 +134,16 @@ func (t *Tree) build() error {
 		}
 		base := len(values) - int(g.length[rule])
 		node := Node{Sym: Symbol(g.left[rule]), Rule: int16(rule), From: int32(pos), To: int32(pos)}
+		if node.Sym == g.values && len(values)-base == 3 { // and a comma, and one more
+			list, comma, next := &nodes[values[base]], values[base+1], values[base+2]
+			nodes[lasts[base]].Next, nodes[comma].Next = comma, next
+			lasts[base], list.To, list.Depth = next, nodes[next].To, max(list.Depth, nodes[next].Depth+1)
+			if list.Depth > MaxDepth {
+				return deep(t.offset(pos))
+			}
+			states, values, lasts = states[:base+1], values[:base+1], lasts[:base+1]
+			continue
+		}
 		prev := int32(0)
 		for _, v := range values[base:] {
 			k := &nodes[v]
@@ -140,11 +156,14 @@ func (t *Tree) build() error {
 			node.To = k.To
 			node.Depth = max(node.Depth, k.Depth+1)
 		}
+		if node.Sym == g.rows && nodes[node.First].Sym == g.rows { // one row behind another is not within it
+			node.Depth--
+		}
 		if node.Depth > MaxDepth {
-			return &SyntaxError{Offset: t.offset(pos), Message: "statement is nested too deeply"}
+			return deep(t.offset(pos))
 		}
 		nodes = append(nodes, node)
-		states, values = states[:base], append(values[:base], int32(len(nodes)-1))
+		states, values, lasts = states[:base], append(values[:base], int32(len(nodes)-1)), append(lasts[:base], prev)
 		top := states[base-1]
 		l := int32(node.Sym) - g.terminals
 		next := g.defgoto[l]
@@ -153,6 +172,10 @@ func (t *Tree) build() error {
 		}
 		states = append(states, next)
 	}
+}
+
+func deep(offset int) error {
+	return &SyntaxError{Offset: offset, Message: "statement is nested too deeply"}
 }
 
 func (t *Tree) offset(pos int) int {

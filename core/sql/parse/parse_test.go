@@ -90,11 +90,59 @@ func TestPS16Bombs(t *testing.T) {
 		"brackets":       "SELECT " + strings.Repeat("(", 1<<20-10),
 		"deep brackets":  "SELECT " + strings.Repeat("(", 20000) + "1" + strings.Repeat(")", 20000),
 		"operands":       "SELECT 1" + strings.Repeat("+1", 100000),
-		"list":           "SELECT 1 IN (1" + strings.Repeat(",1", 50000) + ")",
+		"columns":        "SELECT 1" + strings.Repeat(",1", 50000),
+		"signs":          "SELECT 1 " + strings.Repeat("+", 150000) + " 1",
 		"too many bytes": strings.Repeat(" ", MaxBytes+1),
 	} {
 		if _, err := g.Parse(sql); err == nil {
 			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+// A program writes long lists of values: they are not nested, and the nodes for
+// them are as many as their parts.
+func TestPS16LongLists(t *testing.T) {
+	for _, major := range []int{15, 17, 18} {
+		g := grammar(t, major)
+		for name, sql := range map[string]string{
+			"IN":         "SELECT 1 IN (1" + strings.Repeat(",1", 50000) + ")",
+			"parameters": "SELECT 1 IN ($1" + strings.Repeat(",$2", 50000) + ")",
+			"ARRAY":      "SELECT ARRAY[1" + strings.Repeat(",1", 50000) + "]",
+			"rows":       "INSERT INTO t VALUES (1)" + strings.Repeat(",(1)", 40000),
+		} {
+			tree, err := g.Parse(sql)
+			if err != nil {
+				t.Errorf("%d: %s: %v", major, name, err)
+			} else if len(tree.Nodes) > 10*len(tree.Tokens) {
+				t.Errorf("%d: %s: %d nodes", major, name, len(tree.Nodes))
+			}
+		}
+		deep := "1"
+		for range 1000 {
+			deep = "ARRAY[1, " + deep + "]"
+		}
+		if _, err := g.Parse("SELECT " + deep + "," + strings.Repeat("(", 3000) + "1" + strings.Repeat(")", 3000)); err == nil {
+			t.Errorf("%d: lists within lists have no bound", major)
+		}
+	}
+}
+
+// An operator ends where the manual says, whatever stands around it; a long run
+// of signs is read once.
+func TestPS15Operators(t *testing.T) {
+	for _, major := range []int{15, 18} {
+		g := grammar(t, major)
+		for sql, want := range map[string]string{"1+-2": "1 + - 2", "1*-2": "1 * - 2", "1@-2": "1 @- 2", "1=+-+2": "1 = + - + 2", "1+*+2": "1 +* + 2", "1@+-/*x*/2": "1 @+- 2",
+			"1+--x": "1 +", "1+-*/*x*/-2": "1 +-* - 2", "1<=-1": "1 <= - 1", "1!=-1": "1 !=- 1", "1<>-1": "1 <> - 1", "1=>-1": "1 => - 1", "1-+!2": "1 -+! 2", "1++2+-@-3": "1 + + 2 +-@- 3"} {
+			toks, err := g.Lex(sql)
+			got := make([]string, len(toks))
+			for i := range toks {
+				got[i] = toks[i].Value
+			}
+			if err != nil || strings.Join(got, " ") != want {
+				t.Errorf("%d: %s: %q %v, want %s", major, sql, got, err, want)
+			}
 		}
 	}
 }
