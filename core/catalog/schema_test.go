@@ -62,3 +62,12 @@ func TestSchema(t *testing.T) {
 		}
 	}
 }
+
+// TestKeysAreDescribed: the page on task files has every key of them.
+func TestKeysAreDescribed(t *testing.T) {
+	page, err := os.ReadFile("../../docs/tasks.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stricttest.Described(t, Schema, string(page))
+}

@@ -81,3 +81,41 @@ func SameKeys(t testing.TB, schema []byte, at, text string, read func(string) er
 		t.Errorf("%s: the schema has %v, the reader knows %v", at, have, want)
 	}
 }
+
+// Described holds a page against a schema: each key stands in it, as code.
+func Described(t *testing.T, schema []byte, page string) {
+	t.Helper()
+	var root any
+	if err := json.Unmarshal(schema, &root); err != nil {
+		t.Fatal(err)
+	}
+	code := strings.Join(regexp.MustCompile("`[^`]*`").FindAllString(page, -1), "\n")
+	keys := map[string]bool{}
+	gather(root, keys)
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		if !regexp.MustCompile(`\b` + key + `\b`).MatchString(code) {
+			t.Errorf("no word of %s", key)
+		}
+	}
+	if len(keys) < 20 {
+		t.Errorf("only %d keys are seen", len(keys))
+	}
+}
+
+func gather(in any, keys map[string]bool) {
+	switch in := in.(type) {
+	case map[string]any:
+		for name, of := range in {
+			if properties, ok := of.(map[string]any); ok && name == "properties" {
+				for key := range properties {
+					keys[key] = true
+				}
+			}
+			gather(of, keys)
+		}
+	case []any:
+		for _, of := range in {
+			gather(of, keys)
+		}
+	}
+}
