@@ -121,6 +121,7 @@ SELECT code FROM base UNION ALL SELECT secret FROM sales
 SELECT code FROM v_both
 VALUES ((SELECT c FROM t WHERE id = 1)), ('x')
 VALUES ((SELECT c FROM t WHERE id = 1)), (NULL)
+VALUES (NULL), ((SELECT c FROM t WHERE id = 1))
 WITH RECURSIVE r(n, x, y, z) AS (SELECT id, NULL::text, NULL::text, c FROM t UNION ALL SELECT n + 20, y, z, z FROM r WHERE n < 40) SELECT x FROM r ORDER BY n
 WITH RECURSIVE r(n, v) AS (SELECT id, NULL::text FROM t UNION ALL SELECT n + 20, (SELECT c FROM t WHERE id = 1) FROM r WHERE n < 20) SELECT v FROM r ORDER BY n
 INSERT INTO log (person, body) SELECT id, c::text FROM people RETURNING body
@@ -194,6 +195,9 @@ BEGIN | INSERT INTO log (person, body) VALUES (3, 'bad') | COMMIT
 BEGIN | INSERT INTO log (person, body) VALUES (2, 'odd') | COMMIT
 BEGIN | INSERT INTO log (person, body) VALUES (4, 'set') | COMMIT
 BEGIN | INSERT INTO log (person, body) VALUES (3, 'bad') | SET CONSTRAINTS ALL IMMEDIATE | ROLLBACK
+UPDATE spot SET label = 'bad' WHERE id = 3
+BEGIN | UPDATE spot SET label = 'bad' WHERE id = 2 | COMMIT
+BEGIN | UPDATE spot SET label = 'bad' WHERE id = 4 | SET CONSTRAINTS ALL IMMEDIATE | ROLLBACK
 BEGIN | SELECT c FROM t | SELECT nextval('nowhere') | ROLLBACK
 INSERT INTO log (person, body) VALUES (4, 'set')
 UPDATE people SET name = 'twin' WHERE id < 4

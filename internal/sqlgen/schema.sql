@@ -66,4 +66,7 @@ CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     IF NEW.body = 'set' THEN PERFORM set_config('application_name', (SELECT coalesce(ssn, '') FROM people p WHERE id = NEW.person), false); END IF;
     RETURN NULL; END $$;
 CREATE CONSTRAINT TRIGGER late AFTER INSERT ON log DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION late();
+-- One over a table of which nothing is protected.
+CREATE FUNCTION later() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.label = 'bad' THEN RAISE EXCEPTION 'bad by %', (SELECT p FROM people p WHERE id = NEW.id); END IF; RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER later AFTER UPDATE ON spot DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION later();
 CREATE SEQUENCE counter;
