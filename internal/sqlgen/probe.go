@@ -128,8 +128,8 @@ INSERT INTO log (person, body) SELECT id, c::text FROM people RETURNING body
 INSERT INTO log (person, body) SELECT id, c FROM people RETURNING body
 INSERT INTO log (person) SELECT id FROM people WHERE c IS NOT NULL
 INSERT INTO log (person) SELECT id FROM people ORDER BY c LIMIT 2 RETURNING person
-INSERT INTO guarded (id) VALUES (1), (2), (3), (4) ON CONFLICT (id) DO UPDATE SET plain = 5 WHERE guarded.pin IS NULL
-INSERT INTO guarded (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET plain = guarded.pin RETURNING plain
+INSERT INTO sales (id, region) VALUES (1, 'eu'), (2, 'eu'), (3, 'us') ON CONFLICT (id, region) DO UPDATE SET amount = 1 WHERE sales.secret > 'm'
+INSERT INTO sales (id, region) VALUES (1, 'eu'), (2, 'us') ON CONFLICT (id, region) DO UPDATE SET amount = length(sales.secret) RETURNING amount
 WITH w AS (UPDATE grp SET rank = rank RETURNING id) SELECT count(*) FROM w JOIN people ON w.id = people.id WHERE c IS NULL
 WITH w AS (INSERT INTO spot (id) VALUES (70) RETURNING id) SELECT (SELECT count(c) FROM people) FROM w
 UPDATE grp SET title = c FROM people WHERE people.id = grp.id RETURNING title
