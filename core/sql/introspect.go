@@ -41,7 +41,7 @@ var nulled = map[string]string{
 	"pg_get_ruledef": "text", "pg_get_functiondef": "text", "pg_get_function_arguments": "text", "pg_get_function_arg_default": "text", "pg_get_function_sqlbody": "text",
 	"pg_get_statisticsobjdef_columns": "text", "pg_get_statisticsobjdef": "text", "pg_get_partition_constraintdef": "text",
 	"obj_description": "text", "col_description": "text", "shobj_description": "text", "pg_table_size": "int8", "pg_relation_size": "int8",
-	"pg_total_relation_size": "int8", "pg_database_size": "int8", "pg_indexes_size": "int8", "pg_tablespace_size": "int8", "pg_sequence_last_value": "int8",
+	"pg_total_relation_size": "int8", "pg_database_size": "int8", "pg_indexes_size": "int8", "pg_tablespace_size": "int8", "pg_sequence_last_value": "int8", "pg_tablespace_location": "text",
 }
 
 // catalogs are the relations of pg_catalog that such a task may read, and the
@@ -58,7 +58,7 @@ var catalogs = map[string]map[string]bool{
 	"pg_description": set("description"), "pg_shdescription": set("description"), "pg_operator": {}, "pg_opclass": {}, "pg_opfamily": {}, "pg_amop": {}, "pg_amproc": {}, "pg_cast": {}, "pg_conversion": {}, "pg_event_trigger": {},
 	"pg_ts_config": {}, "pg_ts_dict": set("dictinitoption"), "pg_ts_parser": {}, "pg_ts_template": {}, "pg_aggregate": set("agginitval aggminitval"), "pg_default_acl": set("defaclacl"), "pg_subscription": set("subconninfo"),
 	"pg_tables": {}, "pg_views": set("definition"), "pg_matviews": set("definition"), "pg_indexes": set("indexdef"), "pg_sequences": set("last_value"), "pg_policies": set("qual with_check"), "pg_rules": set("definition"),
-	"pg_timezone_names": {}, "pg_timezone_abbrevs": {},
+	"pg_timezone_names": {}, "pg_timezone_abbrevs": {}, "pg_settings": set("setting boot_val reset_val sourcefile sourceline"),
 }
 
 // standard are the views of information_schema, likewise. Those that are not
@@ -168,10 +168,26 @@ func (a *analyzer) nulledColumn(n int32, c column) (column, bool) {
 		return c, false
 	}
 	a.touch("select", c.copies[0].relation, c.copies[0].via, abi.EffectRead)
+	if c.copies[0].relation.Name.Name == "pg_settings" && c.copies[0].column == "setting" {
+		return a.preset(n, c.name), true
+	}
 	t := a.typeOfColumn(c.copies[0])
 	out := a.null(n, t.Namespace, t.Name)
 	out.name = c.name
 	return out, true
+}
+
+const presetBegins = "(CASE WHEN "
+
+// preset has a setting's value be read where nobody can have set it: how the
+// server was built. JDBC asks for some of those.
+func (a *analyzer) preset(n int32, name string) column {
+	if a.via == "" {
+		at := a.t.Nodes[n]
+		before := emit(a.t, at.From, at.To-1, nil)
+		a.edits = append(a.edits, edit{at.From, at.To, presetBegins + before + ` "context" OPERATOR("pg_catalog".=) 'internal' THEN ` + before + ` "setting" END)`})
+	}
+	return column{name: name, other: true}
 }
 
 // hidden says whether a column is one that a task with introspection reads as

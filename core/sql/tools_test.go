@@ -41,11 +41,13 @@ func TestTools(t *testing.T) {
 	}
 	seen := 0
 	for block := range strings.SplitSeq(string(raw), "\n\n") {
-		var text string
+		var text, refused string
 		min := 0
 		for line := range strings.Lines(block) {
 			if comment, ok := strings.CutPrefix(line, "-- "); !ok {
 				text += line
+			} else if why, ok := strings.CutPrefix(comment, "refused: "); ok {
+				refused = strings.TrimSpace(why)
 			} else if n, _, ok := strings.Cut(comment, ":"); ok {
 				if v, err := strconv.Atoi(n); err == nil {
 					min = v
@@ -57,6 +59,12 @@ func TestTools(t *testing.T) {
 		}
 		seen++
 		a, err := sql.Analyze(c, text)
+		if refused != "" {
+			if err != nil || a.Statement.Incomplete != refused {
+				t.Errorf("%s\n%s", text, render(a, err))
+			}
+			continue
+		}
 		if err != nil || a.Statement.Incomplete != "" || a.Statement.Writes() {
 			t.Errorf("%s\n%s", text, render(a, err))
 			continue
@@ -68,7 +76,7 @@ func TestTools(t *testing.T) {
 			t.Errorf("%v\n%s", err, a.Statement.Canonical)
 		}
 	}
-	if seen < 70 {
+	if seen < 120 {
 		t.Errorf("only %d texts", seen)
 	}
 }

@@ -22,7 +22,7 @@ import (
 // work, and be refused, through a gateway.
 var clients = map[string]func(*testing.T){
 	"psql": testPsqlCommands, "pgbench": testPgbench, "pg_dump": testDump, "pg_restore": testRestore, "pgx": TestExtended, "lib/pq": testPq,
-	"node-postgres": testNodePostgres, "postgres.js": testPostgresJS, "psycopg2": testPsycopg2, "SQLAlchemy": testSQLAlchemy,
+	"node-postgres": testNodePostgres, "postgres.js": testPostgresJS, "psycopg2": testPsycopg2, "psycopg 3": testPsycopg3, "JDBC": testJDBC, "SQLAlchemy": testSQLAlchemy,
 }
 
 // TestClients runs programs as their users write them. .ci/install has what they need.
@@ -129,6 +129,7 @@ func testPsqlCommands(t *testing.T) {
 select format('select %L', 'made of ' || status) from orders where id = 3 \gexec
 select id, status, 1 as n from orders where id < 3 \crosstabview
 select 7 as x \gset
+select id, status from orders \gdesc
 \echo :x
 \set FETCH_COUNT 30
 select 'last ' || max(id) from orders;
@@ -143,7 +144,7 @@ select id from orders where id > 190;
 \df purge
 \sv open_orders
 `, "psql", "-X", g.url())
-	for _, want := range []string{"COPY 2", "COPY 1", "made of new", "| paid | shipped", "\n7\n", "last 200", "items_pkey", "FOREIGN KEY (order_id) REFERENCES orders(id)", "public | orders ", "customers_id_seq", "open_orders", "plpgsql", "purge"} {
+	for _, want := range []string{"COPY 2", "COPY 1", "made of new", "| paid | shipped", "\n7\n", "status | text", "last 200", "items_pkey", "FOREIGN KEY (order_id) REFERENCES orders(id)", "public | orders ", "customers_id_seq", "open_orders", "plpgsql", "purge"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}
@@ -284,4 +285,17 @@ func testPq(t *testing.T) {
 	if _, err := db.ExecContext(ctx, "select pg_sleep(60)"); code(err) == "<nil>" {
 		t.Error("not cancelled")
 	}
+}
+
+func testPsycopg3(t *testing.T) {
+	prints(t, "row {'id': 3, 'status': 'new'}\nbinary True\nrefused | 42501 | not in the task | rule 1 of task x | ask\nstill in 25P02\nnote outer\nat 13\npipelined 0 1 2 3 4\nrefused in it 42501\ncursor 20100\n"+
+		"copied [('1', 'paid'), ('2', 'shipped')]\ncopied in 3\ncopied in 3\nnot copied 22P02\nmany 0 True 1\nenum State.new\nheard news hello\n",
+		"/usr/bin/python3", "testdata/clients/with_psycopg3.py")
+}
+
+// testJDBC runs its source with the driver that Debian has.
+func testJDBC(t *testing.T) {
+	each := "row 4 paid true\nrow 3 new true\nrefused 42501 | not in the task | rule 1 of task x | ask\nat 12\nbatch 10 10\nby and by 20100\nseveral 1 (1) 2\nheard hello\ncopied 2 1,paid;2,shipped;\ncopied in 2\nnot copied 22P02\ncancelled 57014\n"
+	prints(t, strings.Repeat(each, 3)+"tables orders\nviews open_orders\ncolumns created customer_id id note status total\nkey id\nforeign orders\nreferred items payments\nindexes customers_email_key customers_pkey\n"+
+		"schemas information_schema pg_catalog public\ntypes true\nfunctions purge\nprivileges orders\nkeywords true, 2, true\n", "java", "-cp", "/usr/share/java/postgresql.jar", "testdata/clients/Jdbc.java")
 }

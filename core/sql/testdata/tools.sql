@@ -175,3 +175,99 @@ select grantee, privilege_type from information_schema.role_table_grants where t
 select count(*) from information_schema.tables where table_schema = 'public' and table_type = 'BASE TABLE'
 
 select exists (select from information_schema.tables where table_schema = 'public' and table_name = 'schema_migrations')
+
+-- DataGrip: session, databases, roles, schemas
+select version(), current_database(), current_schemas(false), session_user
+
+show datestyle
+
+select N.oid::bigint as id, N.datname as name, D.description, N.datistemplate as is_template, N.datallowconn as allow_connections, pg_catalog.pg_get_userbyid(N.datdba) as "owner" from pg_catalog.pg_database N left join pg_catalog.pg_shdescription D on N.oid = D.objoid order by case when datname = pg_catalog.current_database() then -1::bigint else N.oid::bigint end
+
+select R.oid::bigint as role_id, rolname as role_name, rolsuper is_super, rolinherit is_inherit, rolcreaterole can_createrole, rolcreatedb can_createdb, rolcanlogin can_login, rolreplication is_replication, rolconnlimit conn_limit, rolvaliduntil valid_until, rolbypassrls bypass_rls, rolconfig config, D.description from pg_catalog.pg_roles R left join pg_catalog.pg_shdescription D on D.objoid = R.oid
+
+select member id, roleid role_id, admin_option from pg_catalog.pg_auth_members order by id, roleid::text
+
+select N.oid::bigint as id, N.xmin as state_number, nspname as name, D.description, pg_catalog.pg_get_userbyid(N.nspowner) as "owner" from pg_catalog.pg_namespace N left join pg_catalog.pg_description D on N.oid = D.objoid order by case when nspname = pg_catalog.current_schema() then -1::bigint else N.oid::bigint end
+
+select T.oid::bigint as id, T.spcname as name, T.xmin as state_number, pg_catalog.pg_get_userbyid(T.spcowner) as owner, pg_catalog.pg_tablespace_location(T.oid) as location, T.spcoptions as options, D.description as comment from pg_catalog.pg_tablespace T left join pg_catalog.pg_shdescription D on D.objoid = T.oid
+
+select name, is_dst from pg_catalog.pg_timezone_names union distinct select abbrev as name, is_dst from pg_catalog.pg_timezone_abbrevs
+
+-- DataGrip: tables, columns, keys, indexes, views, sequences, routines, types, triggers, rules
+select T.relkind as table_kind, T.relname as table_name, T.oid as table_id, T.relhasoids as table_with_oids, T.reltablespace as tablespace_id, T.reloptions as options, T.relpersistence as persistence, pg_catalog.pg_get_partkeydef(T.oid) as partition_key, pg_catalog.pg_get_userbyid(T.relowner) as "owner" from (select *, false as relhasoids from pg_catalog.pg_class) T where relnamespace = 2200::oid and relkind in ('r', 'm', 'v', 'f', 'p') order by table_kind, table_id
+
+with T as (select distinct T.oid as table_id, T.relname as table_name from pg_catalog.pg_class T, pg_catalog.pg_attribute A where T.relnamespace = 2200::oid and T.relkind in ('r', 'm', 'v', 'f', 'p') and A.attrelid = T.oid) select T.table_id, C.attnum as column_position, C.attname as column_name, C.xmin as column_state_number, C.atttypmod as type_mod, C.attndims as dimensions_number, pg_catalog.format_type(C.atttypid, C.atttypmod) as type_spec, C.atttypid as type_id, C.attnotnull as mandatory, pg_catalog.pg_get_expr(D.adbin, T.table_id) as column_default_expression, not C.attislocal as column_is_inherited, C.attisdropped as column_is_dropped, C.attidentity as identity_kind, C.attgenerated as generated from T join pg_catalog.pg_attribute C on T.table_id = C.attrelid left join pg_catalog.pg_attrdef D on (C.attrelid, C.attnum) = (D.adrelid, D.adnum) where attnum > 0 order by table_id, attnum
+
+select T.oid table_id, relkind table_kind, C.oid::bigint con_id, C.xmin con_state_id, conname con_name, contype con_kind, conkey con_columns, conindid index_id, confrelid ref_table_id, condeferrable is_deferrable, condeferred is_init_deferred, confupdtype on_update, confdeltype on_delete, connoinherit no_inherit, pg_catalog.pg_get_expr(conbin, T.oid) con_expression, confkey ref_columns, conexclop::int[] excl_operators, array(select unnest::regoper::varchar from unnest(conexclop)) excl_operators_str from pg_catalog.pg_constraint C join pg_catalog.pg_class T on C.conrelid = T.oid where relkind in ('r', 'v', 'f', 'p') and relnamespace = 2200::oid and contype in ('p', 'u', 'f', 'c', 'x') and connamespace = 2200::oid
+
+select tab.oid table_id, tab.relkind table_kind, ind_stor.relname index_name, ind_head.indexrelid index_id, ind_stor.xmin state_number, ind_head.indisunique is_unique, ind_head.indisprimary is_primary, pg_catalog.pg_get_expr(ind_head.indpred, ind_head.indrelid) as condition, (select pg_catalog.array_agg(inhparent::bigint order by inhseqno)::varchar from pg_catalog.pg_inherits where ind_stor.oid = inhrelid) as ancestors, ind_stor.reltablespace tablespace_id, opcmethod as access_method_id from pg_catalog.pg_class tab join pg_catalog.pg_index ind_head on ind_head.indrelid = tab.oid join pg_catalog.pg_class ind_stor on tab.relnamespace = ind_stor.relnamespace and ind_stor.oid = ind_head.indexrelid left join pg_catalog.pg_opclass on pg_opclass.oid = ANY (indclass) where tab.relnamespace = 2200::oid and tab.relkind in ('r', 'm', 'v', 'p') and ind_stor.relkind in ('i', 'I')
+
+select ind_head.indexrelid index_id, k col_idx, k <= indnkeyatts in_key, ind_head.indkey[k - 1] column_position, ind_head.indoption[k - 1] column_options, ind_head.indcollation[k - 1] as collation, colln.nspname as collation_schema, collname as collation_str, ind_head.indclass[k - 1] as opclass, case when opcdefault then null else opcn.nspname end as opclass_schema, case when indexprs is null then null when ind_head.indkey[k - 1] = 0 then chr(27) || pg_catalog.pg_get_indexdef(ind_head.indexrelid, k::int, true) else pg_catalog.pg_get_indexdef(ind_head.indexrelid, k::int, true) end as expression from (select indexrelid, indrelid, indkey, indclass, indcollation, indoption, indexprs, indnkeyatts, pg_catalog.generate_subscripts(indkey, 1) + 1 as k from pg_catalog.pg_index) ind_head join pg_catalog.pg_class ind_stor on ind_stor.oid = ind_head.indexrelid join pg_catalog.pg_am am on am.oid = ind_stor.relam left join pg_catalog.pg_opclass o on o.oid = ind_head.indclass[k - 1] left join pg_catalog.pg_namespace opcn on opcn.oid = o.opcnamespace left join pg_catalog.pg_collation c on c.oid = ind_head.indcollation[k - 1] left join pg_catalog.pg_namespace colln on colln.oid = c.collnamespace where ind_stor.relnamespace = 2200::oid order by index_id, k
+
+select T.relkind as view_kind, T.oid as view_id, pg_catalog.pg_get_viewdef(T.oid, true) as source_text from pg_catalog.pg_class T join pg_catalog.pg_namespace N on T.relnamespace = N.oid where N.oid = 2200::oid and T.relkind in ('m', 'v') and (pg_catalog.pg_has_role(T.relowner, 'USAGE') or T.relname = 'open_orders')
+
+select cls.xmin as sequence_state_number, sq.seqrelid as sequence_id, cls.relname as sequence_name, pg_catalog.format_type(sq.seqtypid, null) as data_type, sq.seqstart as next_value, sq.seqincrement as inc_value, sq.seqmin as min_value, sq.seqmax as max_value, sq.seqcache as cache_size, sq.seqcycle as cycle_option, pg_catalog.pg_get_userbyid(cls.relowner) as "owner" from pg_catalog.pg_sequence sq join pg_catalog.pg_class cls on sq.seqrelid = cls.oid where cls.relnamespace = 2200::oid
+
+with languages as (select oid as lang_oid, lanname as lang from pg_catalog.pg_language), routines as (select proname as r_name, prolang as lang_oid, oid as r_id, xmin as r_state_number, proargnames as arg_names, proargmodes as arg_modes, proargtypes::int[] as in_arg_types, proallargtypes::int[] as all_arg_types, pg_catalog.pg_get_expr(proargdefaults, 0) as arg_defaults, provariadic as arg_variadic_id, prorettype as ret_type_id, proretset as ret_set, prokind as kind, provolatile as volatile_kind, proisstrict as is_strict, prosecdef as is_security_definer, proconfig as configuration_parameters, procost as cost, pg_catalog.pg_get_userbyid(proowner) as "owner", prorows as rows, proleakproof as is_leakproof, proparallel as concurrency_kind from pg_catalog.pg_proc where pronamespace = 2200::oid and not (prokind = 'a')) select * from routines natural join languages
+
+select T.oid as type_id, T.xmin as type_state_number, T.typname as type_name, T.typtype as type_sub_kind, T.typcategory as type_category, T.typrelid as class_id, T.typbasetype as base_type_id, case when T.typtype in ('c', 'e') then null else pg_catalog.format_type(T.typbasetype, T.typtypmod) end as type_def, T.typdefault as default_expression, T.typnotnull as mandatory, pg_catalog.pg_get_userbyid(T.typowner) as "owner" from pg_catalog.pg_type T left outer join pg_catalog.pg_class C on T.typrelid = C.oid where T.typnamespace = 2200::oid and (T.typtype in ('d', 'e') or C.relkind = 'c'::"char" or (T.typtype = 'b' and (T.typelem = 0 or T.typcategory <> 'A')) or T.typtype = 'p' and not T.typisdefined)
+
+with types as (select distinct T.oid as type_id from pg_catalog.pg_type T where T.typnamespace = 2200::oid and T.typtype = 'e'::"char") select T.type_id as enum_id, pg_catalog.array_agg(E.enumlabel::varchar order by E.enumsortorder) as enum_labels from types T join pg_catalog.pg_enum E on T.type_id = E.enumtypid group by T.type_id
+
+select T.tgrelid as table_id, T.oid as trigger_id, T.xmin as trigger_state_number, T.tgname as trigger_name, T.tgfoid as function_id, pg_catalog.encode(T.tgargs, 'escape') as function_args, T.tgtype as bits, T.tgdeferrable as is_deferrable, T.tginitdeferred as is_init_deferred, T.tgenabled as trigger_fire_mode, T.tgattr as columns, T.tgconstraint != 0 as is_constraint, T.tgoldtable as old_table_name, T.tgnewtable as new_table_name, pg_catalog.pg_get_triggerdef(T.oid, true) as source_code from pg_catalog.pg_trigger T join pg_catalog.pg_class TAB on TAB.oid = T.tgrelid and TAB.relnamespace = 2200::oid where not T.tgisinternal
+
+select R.ev_class as table_id, R.oid as rule_id, R.xmin as rule_state_number, R.rulename as rule_name, pg_catalog.translate(ev_type, '1234', 'SUID') as rule_event_code, R.ev_enabled as rule_fire_mode, R.is_instead as rule_is_instead, pg_catalog.pg_get_ruledef(R.oid, true) as source_code from pg_catalog.pg_rewrite R where R.rulename != '_RETURN'::name
+
+select D.objoid id, case when 'pg_catalog.pg_event_trigger'::regclass = classoid then 'e' when 'pg_catalog.pg_class'::regclass = classoid then C.relkind end as kind, D.objsubid sub_id, D.description from pg_catalog.pg_description D left join pg_catalog.pg_class C on D.objoid = C.oid where C.relnamespace = 2200::oid or D.classoid <> 'pg_catalog.pg_class'::regclass order by id, sub_id
+
+select objid, refobjid, deptype from pg_catalog.pg_depend where deptype in ('a', 'e', 'i') and classid = 'pg_catalog.pg_class'::regclass
+
+-- JDBC: what the server was built with
+SELECT setting FROM pg_catalog.pg_settings WHERE name = 'max_index_keys'
+
+SELECT s.setting, s.name FROM pg_settings s WHERE s.name IN ('block_size', 'port') ORDER BY s.name
+
+select * from pg_catalog.pg_settings
+
+-- psql: settings by Tab
+SELECT pg_catalog.lower(name) FROM pg_catalog.pg_settings WHERE context IN ('user', 'superuser') AND pg_catalog.lower(name) LIKE pg_catalog.lower('date%') LIMIT 1000
+
+-- Grafana, Metabase, DBeaver: what they ask at start
+SELECT 1
+
+SELECT current_database() AS name, current_setting('server_version') AS version, current_setting('timezone')
+
+SET extra_float_digits = 3
+
+SET application_name = 'DBeaver 24.0 - Main'
+
+SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY
+
+select setting from pg_catalog.pg_settings where name = 'max_identifier_length'
+
+-- Rails and Django at start
+SET standard_conforming_strings = on
+
+SET SESSION timezone TO 'UTC'
+
+SHOW TIME ZONE
+
+SELECT t.oid, t.typname FROM pg_type as t WHERE t.typname IN ('int2', 'int4', 'int8', 'oid', 'float4', 'float8', 'numeric', 'bool', 'timestamp', 'timestamptz')
+
+SELECT a.rolname FROM pg_catalog.pg_roles a WHERE a.rolname = current_user
+
+-- What tells of others' work, locks, passwords or files is refused, and says why.
+-- refused: the system relation pg_locks may hold what others do
+select L.transactionid::varchar::bigint as transaction_id from pg_catalog.pg_locks L where L.transactionid is not null order by pg_catalog.age(L.transactionid) desc limit 1
+
+-- refused: the system relation pg_user_mappings may hold what others do
+select umid, srvname, umoptions from pg_catalog.pg_user_mappings
+
+-- refused: the system relation pg_stat_activity may hold what others do
+SELECT pid, usename, query, state FROM pg_catalog.pg_stat_activity WHERE datname = current_database()
+
+-- refused: the system relation pg_authid may hold what others do
+SELECT rolname, rolpassword FROM pg_catalog.pg_authid
+
+-- refused: the system relation pg_stat_user_tables may hold what others do
+SELECT relname, n_live_tup FROM pg_catalog.pg_stat_user_tables
