@@ -45,9 +45,13 @@ docs: ## the documents that are made from tests: docs/leak-matrix.md, docs/durab
 	TASKGATE_WRITE_DOCS=1 TASKGATE_TEST_MAJOR=18 go test -count 1 -timeout 20m -run TestBypass ./cmd/taskgate
 	TASKGATE_WRITE_DOCS=1 go test -count 1 -timeout 25m -run TestFaults ./cmd/taskgate
 
-fuzz: ## random statements against two databases that differ in protected values alone, until interrupted (TASKGATE_TEST_SEED, TASKGATE_TEST_MAJOR)
+fuzz: ## the raw fuzzers of the parser and both ends, then random statements against two databases that differ in protected values alone, until interrupted (TASKGATE_TEST_SEED, TASKGATE_TEST_MAJOR)
 	@echo "make fuzz: installs what make test installs, where it is missing"
 	@.ci/install test
+	go test -run '^$$' -fuzz FuzzParse -fuzztime 30s ./core/sql/parse
+	go test -run '^$$' -fuzz FuzzAnalyze -fuzztime 30s ./core/sql
+	go test -run '^$$' -fuzz FuzzClient -fuzztime 30s ./core/protocol/postgres
+	go test -run '^$$' -fuzz FuzzServer -fuzztime 30s ./core/protocol/postgres
 	TASKGATE_TEST_SEED=$${TASKGATE_TEST_SEED:-$$(date +%s)} TASKGATE_TEST_TIME=$${TASKGATE_TEST_TIME:-10000h} go test -count 1 -timeout 0 -v -run NonInterference ./cmd/taskgate
 
 suite: ## the parser against PostgreSQL's own regression suites of 15 and 18 (downloads their Debian sources)
@@ -61,3 +65,4 @@ bench: ## the benchmarks beside the hot paths, then against pgbouncer (installs 
 	go test -run '^$$' -bench . -benchmem ./...
 	@.ci/bench
 	@.ci/bench-ssh
+	@.ci/bench-hostile
