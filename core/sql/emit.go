@@ -14,7 +14,9 @@ type edit struct {
 }
 
 // null says whether it puts a NULL in place of what may hold data.
-func (e edit) null() bool { return strings.HasPrefix(e.text, "(NULL::") || strings.HasPrefix(e.text, presetBegins) }
+func (e edit) null() bool {
+	return strings.HasPrefix(e.text, "(NULL::") || strings.HasPrefix(e.text, presetBegins)
+}
 
 // lookup says whether it puts a query in the place of an expression, which the
 // server would call otherwise.

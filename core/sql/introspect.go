@@ -184,7 +184,7 @@ const presetBegins = "(CASE WHEN "
 func (a *analyzer) preset(n int32, name string) column {
 	if a.via == "" {
 		at := a.t.Nodes[n]
-		before := emit(a.t, at.From, at.To-1, nil)
+		before := a.emit(at.From, at.To-1, nil)
 		a.edits = append(a.edits, edit{at.From, at.To, presetBegins + before + ` "context" OPERATOR("pg_catalog".=) 'internal' THEN ` + before + ` "setting" END)`})
 	}
 	return column{name: name, other: true}
