@@ -10,11 +10,12 @@ import (
 
 // introspect reads how much of the system catalogs a task is told.
 func (t *Task) introspect(v strict.Node) {
-	if v.IsText() {
-		t.Introspect, t.Listed = true, v.One("listed") == "listed"
+	if !v.IsText() {
+		t.Introspect = v.Bool()
 		return
 	}
-	t.Introspect = v.Bool()
+	word := v.One("true", "false", "listed")
+	t.Introspect, t.Listed = word != "false", word == "listed"
 }
 
 // listing refuses what would tell a task of relations that it does not list, where

@@ -265,7 +265,7 @@ func (a *analyzer) candidates(n int32, parts []string, args int, accept func(*sc
 		}
 	}
 	for _, f := range a.c.Schema.FunctionsNamed[name] {
-		if !reached(f.Name.Namespace) {
+		if !reached(f.Name.Namespace) || !a.callable(f) {
 			continue
 		}
 		found = true

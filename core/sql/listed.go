@@ -35,6 +35,7 @@ func NewListing(lists func(kind string, object []string) bool) *Listing {
 // sight is what a listing comes to in one schema.
 type sight struct {
 	relations, types, functions, namespaces map[schema.OID]bool // of what users have made
+	called                                  map[schema.OID]bool // functions that a rule lists, whatever they are made of
 
 	relationList, typeList, functionList, namespaceList, specific string // as constants
 }
@@ -49,7 +50,7 @@ func (l *Listing) in(s *schema.Schema) *sight {
 }
 
 func (l *Listing) see(s *schema.Schema) *sight {
-	v := &sight{relations: map[schema.OID]bool{}, types: map[schema.OID]bool{}, functions: map[schema.OID]bool{}, namespaces: map[schema.OID]bool{}}
+	v := &sight{relations: map[schema.OID]bool{}, types: map[schema.OID]bool{}, functions: map[schema.OID]bool{}, namespaces: map[schema.OID]bool{}, called: map[schema.OID]bool{}}
 	for oid, r := range s.Relations {
 		if !r.System && r.Kind != 'c' && l.lists(abi.KindRelation, r.Name.Parts()) {
 			v.relations[oid] = true
@@ -68,6 +69,7 @@ func (l *Listing) see(s *schema.Schema) *sight {
 		if oid < firstUser || !l.lists(abi.KindFunction, f.Name.Parts()) {
 			continue
 		}
+		v.called[oid] = true
 		all := slices.Concat(f.Args, f.OutTypes, []schema.OID{f.Result})
 		if slices.ContainsFunc(all, func(t schema.OID) bool { return !v.meets(s, t) }) {
 			continue
@@ -249,6 +251,12 @@ func (a *analyzer) typeByName(n schema.Name) *schema.Type {
 		return nil
 	}
 	return t
+}
+
+// callable says whether a function may be named.
+func (a *analyzer) callable(f *schema.Function) bool {
+	v := a.seeing()
+	return v == nil || f.OID < firstUser || v.called[f.OID] || a.accepts(f)
 }
 
 // reaches says whether what the text does reaches relations that it may not be

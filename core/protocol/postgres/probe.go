@@ -260,6 +260,7 @@ func (r *resolved) beyond(under *sql.Context, st *abi.Statement, part int) strin
 		switch rel := under.Schema.Relations[oid]; {
 		case rel == nil:
 			return "a relation that is not known"
+		case rel.System && under.Listed != nil: // the text looks up there what may be seen
 		case !known.has(rel.Name.Parts(), ""):
 			return "the relation " + strings.Join(rel.Name.Parts(), ".")
 		}
@@ -274,6 +275,9 @@ func (r *resolved) beyond(under *sql.Context, st *abi.Statement, part int) strin
 		rel := under.Schema.Relations[u.object]
 		if rel == nil {
 			return "a relation that is not known"
+		}
+		if rel.System && under.Listed != nil {
+			continue
 		}
 		if r.excluded && inserts(st, part, rel) {
 			continue
@@ -296,14 +300,17 @@ func (r *resolved) beyond(under *sql.Context, st *abi.Statement, part int) strin
 // understood: then its catalog alone has spoken.
 func (r *resolved) otherwise(under *sql.Context, st *abi.Statement, part int, known named) string {
 	plain := *under
-	plain.SearchPath, plain.Login, plain.Anywhere, plain.Blind, plain.Filter = []string{}, nil, false, nil, nil // its masks stand in the text
+	plain.SearchPath, plain.Login, plain.Anywhere, plain.Blind, plain.Filter, plain.Listed = []string{}, nil, false, nil, nil, nil // its masks and lists stand in the text
+	looks := func(namespace string) bool {
+		return under.Listed != nil && (namespace == "pg_catalog" || namespace == "information_schema")
+	}
 	again, err := sql.Analyze(&plain, r.text)
 	if err != nil || again.Statement.Incomplete != "" || len(again.Parts) != 1 {
 		return ""
 	}
 	for object, columns := range direct(&plain, again.Statement, 0) {
 		for column := range columns {
-			if !known[object][column] {
+			if namespace, _, _ := strings.Cut(object, "\x00"); !known[object][column] && !looks(namespace) {
 				return "the column " + strings.ReplaceAll(object, "\x00", ".") + "." + column
 			}
 		}
@@ -331,7 +338,7 @@ func (r *resolved) otherwise(under *sql.Context, st *abi.Statement, part int, kn
 		}
 		for _, list := range [][]abi.Source{theirs.Copies, theirs.Computed} {
 			for _, s := range list {
-				if !from.has(s.Relation, s.Column) {
+				if !from.has(s.Relation, s.Column) && !looks(s.Relation[0]) {
 					return fmt.Sprintf("%s.%s in its column %d", strings.Join(s.Relation, "."), s.Column, theirs.Index+1)
 				}
 			}
