@@ -132,7 +132,7 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 		before := len(a.ops.list)
 		part := a.top(inner)
 		if part.Kind == Define && t.Statements() > 1 { // what the others mean depends on whether it runs
-			a.refuse("%s among other statements: send each in a text of its own", a.words(inner))
+			a.refuse("%s among other statements: send each in a text of its own, as psql -f does", a.words(inner))
 		}
 		for _, o := range a.ops.list[before:] {
 			part.Writes = part.Writes || o.Effect.Writes()

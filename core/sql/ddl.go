@@ -40,6 +40,10 @@ func (a *analyzer) define(n int32) (p Part, ok bool) {
 		a.createIndex(n)
 	case "ViewStmt":
 		p.Makes = a.createView(n)
+	case "CreateMatViewStmt":
+		p.Makes = a.createMaterialized(n)
+	case "RefreshMatViewStmt":
+		a.refresh(n)
 	case "CreateSeqStmt":
 		p.Makes = a.createSequence(n)
 	case "AlterSeqStmt":
@@ -50,6 +54,8 @@ func (a *analyzer) define(n int32) (p Part, ok bool) {
 		a.createType(n)
 	case "CreateDomainStmt":
 		a.createDomain(n)
+	case "AlterDomainStmt":
+		a.alterDomain(n)
 	case "AlterEnumStmt":
 		a.alterEnum(n)
 	case "CommentStmt":
@@ -367,8 +373,8 @@ func (a *analyzer) drop(n int32) {
 	}
 	names := a.list(a.kid(n, "any_name_list"), "any_name")
 	switch what {
-	case "TABLE", "VIEW", "SEQUENCE":
-		verb, kinds := "drop_"+strings.ToLower(what), map[string]string{"TABLE": "rp", "VIEW": "v", "SEQUENCE": "S"}[what]
+	case "TABLE", "VIEW", "SEQUENCE", "MATERIALIZED VIEW":
+		verb, kinds := "drop_"+strings.ToLower(strings.TrimPrefix(what, "MATERIALIZED ")), map[string]string{"TABLE": "rp", "VIEW": "v", "SEQUENCE": "S", "MATERIALIZED VIEW": "m"}[what]
 		for _, q := range names {
 			r, name := a.maybe(q, missing)
 			if r == nil {

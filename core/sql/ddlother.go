@@ -20,7 +20,7 @@ func (a *analyzer) createIndex(n int32) {
 	a.only(n, "CREATE INDEX", "opt_unique", "opt_concurrently", "opt_index_name", "opt_single_name", "name", "relation_expr", "access_method_clause", "index_params", "opt_include", "opt_unique_null_treatment", "opt_reloptions", "where_clause")
 	rel := a.kid(n, "relation_expr")
 	r := a.relation(a.find(rel, "qualified_name"))
-	if r.Kind != 'r' && r.Kind != 'p' {
+	if r.Kind != 'r' && r.Kind != 'p' && r.Kind != 'm' {
 		a.refuse("CREATE INDEX on %s, which is no table", r.Name.Name)
 	}
 	op := a.alters("create_index", r)
@@ -57,6 +57,11 @@ func (a *analyzer) createIndex(n int32) {
 	}
 	if a.kid(n, "opt_unique") != 0 && !a.empty(a.kid(n, "opt_unique")) {
 		a.test(op, r, nums)
+		for _, num := range nums {
+			if c := r.ColumnAt(num); c != nil && r.Kind == 'm' { // what stands behind it is tested
+				a.takes(r, c.Name)
+			}
+		}
 	}
 }
 
@@ -125,7 +130,12 @@ func (a *analyzer) rename(n int32) {
 		}
 		a.on("alter_sequence", abi.KindRelation, name.Parts(), "")
 		a.on("alter_sequence", abi.KindRelation, []string{name.Namespace, a.newName(n)}, "")
-	case "ALTER TYPE_P any_name RENAME TO name":
+	case "ALTER VIEW qualified_name RENAME TO name", "ALTER VIEW qualified_name RENAME opt_column name TO name",
+		"ALTER MATERIALIZED VIEW qualified_name RENAME TO name", "ALTER MATERIALIZED VIEW qualified_name RENAME opt_column name TO name":
+		a.renameView(n, missing)
+	case "ALTER DOMAIN_P any_name RENAME CONSTRAINT name TO name":
+		a.on("alter_type", abi.KindType, a.domain(a.kid(n, "any_name")).Name.Parts(), "")
+	case "ALTER TYPE_P any_name RENAME TO name", "ALTER DOMAIN_P any_name RENAME TO name":
 		name := a.ownType(a.kid(n, "any_name"), false)
 		a.on("alter_type", abi.KindType, name.Parts(), "")
 		a.on("alter_type", abi.KindType, []string{name.Namespace, a.newName(n)}, "")
@@ -134,20 +144,30 @@ func (a *analyzer) rename(n int32) {
 	}
 }
 
-// setSchema takes SET SCHEMA of tables.
+// setSchema takes SET SCHEMA of tables, views and types.
 func (a *analyzer) setSchema(n int32) {
 	form := a.form(n)
-	if form != "ALTER TABLE relation_expr SET SCHEMA name" {
+	switch form {
+	case "ALTER TABLE relation_expr SET SCHEMA name":
+	case "ALTER VIEW qualified_name SET SCHEMA name", "ALTER MATERIALIZED VIEW qualified_name SET SCHEMA name":
+		r := a.viewOf(n)
+		a.loses(a.alters("drop_view", r), r)
+		a.takes(r)
+		a.on("create_view", abi.KindRelation, []string{a.schemaName(n), r.Name.Name}, "")
+		return
+	case "ALTER TYPE_P any_name SET SCHEMA name", "ALTER DOMAIN_P any_name SET SCHEMA name":
+		name := a.ownType(a.kid(n, "any_name"), false)
+		a.on("alter_type", abi.KindType, name.Parts(), "")
+		a.on("alter_type", abi.KindType, []string{a.schemaName(n), name.Name}, "")
+		return
+	default:
 		a.refuse("%s … SET SCHEMA", a.words(n))
 	}
 	r := a.relation(a.find(a.kid(n, "relation_expr"), "qualified_name"))
 	if r.Kind != 'r' && r.Kind != 'p' {
 		a.refuse("ALTER TABLE … SET SCHEMA of %s, which is no table", r.Name.Name)
 	}
-	to := a.newName(n)
-	if !a.namespace(to) {
-		a.fail("3F000", n, "schema %q does not exist", to)
-	}
+	to := a.schemaName(n)
 	a.loses(a.alters("alter_table", r), r)
 	a.takes(r)
 	a.on("alter_table", abi.KindRelation, []string{to, r.Name.Name}, "")

@@ -15,3 +15,7 @@ CREATE SEQUENCE counter;
 CREATE SCHEMA app;
 CREATE TABLE app.things (id int PRIMARY KEY, kind text);
 CREATE FUNCTION uses() RETURNS SETOF app.things LANGUAGE sql AS 'select * from app.things';
+CREATE TABLE goods (id int PRIMARY KEY, kind text, rated percent);
+CREATE MATERIALIZED VIEW kept AS SELECT id, kind FROM goods;
+CREATE DOMAIN little AS percent;
+CREATE TABLE app.marks (mark little);
