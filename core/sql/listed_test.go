@@ -111,6 +111,9 @@ func TestListedTools(t *testing.T) {
 	}
 	for block := range strings.SplitSeq(string(tools), "\n\n") {
 		text := ""
+		if strings.Contains(block, "-- refused:") || strings.Contains(block, "xmin") { // no system column is told where rows are left out
+			continue
+		}
 		for line := range strings.Lines(block) {
 			if !strings.HasPrefix(line, "--") {
 				text += line

@@ -168,7 +168,7 @@ func TestPS06Forms(t *testing.T) {
 	denied(t, c, reader, map[string]string{
 		"table customers": "public.customers", "table only customers": "public.customers", "values ((select card from customers limit 1))": "public.customers", "(table customers) limit 1": "public.customers",
 		"select * into x from orders": "a temporary table", "select * into temp x from orders": "a temporary table", "create table x as select * from orders": "create_table of public.x", "create table x as table orders": "create_table of public.x",
-		"create temp table x as select 1": "a temporary table", "create materialized view x as select * from orders": "create materialized", "refresh materialized view x": "refresh materialized",
+		"create temp table x as select 1": "a temporary table", "create materialized view x as select * from orders": "create_view of public.x",
 		"create table x as execute p": "", "with w as (select 1) select * into x from w": "a temporary table", "create table x (like orders)": "CREATE TABLE (LIKE", "select id from orders union table customers": "",
 		"select 1 where exists (table customers)": "public.customers", "select * from (table customers) c": "public.customers", "insert into orders table orders": "insert on public.orders",
 	})
