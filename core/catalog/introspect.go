@@ -26,11 +26,11 @@ func (t *Task) listing(seen map[string]strict.Node) {
 	}
 	n := seen["introspect"]
 	if t.ShowErrors {
-		n.Fault("introspect: listed hides the names of what is not listed, and show_errors: true shows texts in which they are: have one of them")
+		n.Fault("listed hides the names of what is not listed, and show_errors: true shows texts in which they are: have one of them")
 	}
 	for i := range t.Rules {
 		if len(t.Rules[i].In) > 0 {
-			n.Fault("introspect: listed hides what is not listed, and whoever changes tables (%s) finds out what is there: have one of them", t.Rules[i].At)
+			n.Fault("listed hides what is not listed, and whoever changes tables (%s) finds out what is there: have one of them", t.Rules[i].At)
 			return
 		}
 	}
