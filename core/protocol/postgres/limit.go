@@ -6,10 +6,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/gate"
 	"github.com/taskgate/taskgate/core/sql"
+	"github.com/taskgate/taskgate/core/sql/parse"
 )
 
 // A limit on what a write changes or returns has to be kept before its
@@ -105,6 +107,22 @@ func (n *tally) again() *tally {
 	return &tally{most: n.most, bound: n.bound}
 }
 
+// firstParam gives the first parameter of a text and where it stands, in
+// characters from 1.
+func (c *conn) firstParam(text string) (name string, place int) {
+	if s := c.judging(); s != nil {
+		if g, err := parse.ForServer(s.Major); err == nil {
+			tokens, _ := g.Lex(text) // it has been read before
+			for i := range tokens {
+				if t := &tokens[i]; g.Class(t) == parse.Param {
+					return "$" + t.Value, utf8.RuneCountInString(text[:t.Start]) + 1
+				}
+			}
+		}
+	}
+	return "$1", 0
+}
+
 // queryCounted carries out a Query message of one statement that a limit holds
 // for. The unnamed statement and portal, which a Query ends, are free for it.
 func (c *conn) queryCounted(a *sql.Analysis, ex *gate.Exchange, cmd *abi.Command, n *tally, quiet bool) error {
@@ -113,7 +131,8 @@ func (c *conn) queryCounted(a *sql.Analysis, ex *gate.Exchange, cmd *abi.Command
 	case c.unsynced: // servers differ in whether the Query ends what was not yet ended
 		r = &refusal{late: true, code: "0A000", message: "a Query whose rows the task limits, behind messages without a Sync", hint: "send Sync first"}
 	case a.Params > 0 && a.Parts[0].Kind != sql.Execute:
-		r = &refusal{late: true, code: "42P02", message: "there is no parameter $1"}
+		name, place := c.firstParam(a.Statement.Text)
+		r = &refusal{late: true, code: "42P02", message: "there is no parameter " + name, position: place}
 	}
 	if r != nil {
 		c.push(entry{kind: 'Q', refusal: r})

@@ -52,6 +52,9 @@ func TestLimitTransparent(t *testing.T) {
 	}
 	for _, steps := range list {
 		direct, through := w.run(t, steps, 1<<20)
+		if n := slices.Index(direct, "E FATAL 08P01"); n > 0 && direct[n-1] == "E ERROR 08P01" && !slices.Contains(through, direct[n-1]) {
+			direct = slices.Delete(direct, n-1, n) // the gateway, which has the data then, ends the session and says so once
+		}
 		if !slices.Equal(direct, through) && !own(direct, through) {
 			t.Errorf("%v\ndirect\n%s\nthrough\n%s", steps, strings.Join(direct, "\n"), strings.Join(through, "\n"))
 		}
