@@ -174,6 +174,8 @@ func (c *conn) message(ctx context.Context, kind byte, m []byte) error {
 		case kind == 'S' && c.inCopy():
 			c.stray(m)
 			return nil
+		case c.inCopy() && c.judging() != nil && c.judging().Major < 14: // it goes on behind what is out of place, and cannot be asked
+			return &fatal{code: "08P01", message: fmt.Sprintf("the message %q in the middle of COPY", kind)}
 		}
 		if err := c.afterCopy(); err != nil {
 			return err

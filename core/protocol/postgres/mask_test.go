@@ -104,7 +104,7 @@ func (g *gateway) people(t testing.TB, rows int) *people {
 		}
 		var n [8]byte
 		_, _ = rand.Read(n[:])
-		fmt.Fprintf(&b, "INSERT INTO people VALUES (%d, 'n%d', '%s', %d.25, gen_random_uuid(), '\\x%s', '{\"k\": \"%s\"}', '%s', timestamptz '1900-01-01' + interval '%d us', ARRAY['%s', '%s'], 'note %d');\n",
+		fmt.Fprintf(&b, "INSERT INTO people VALUES (%d, 'n%d', '%s', %d.25, gen_random_uuid(), '\\x%s', '{\"k\": \"%s\"}', '%s', timestamptz '1900-01-01' + %d * interval '1 us', ARRAY['%s', '%s'], 'note %d');\n",
 			i+1, i+1, ssn, binary.BigEndian.Uint64(n[:])>>1|1<<60, random(16), random(10), random(11), (binary.BigEndian.Uint64(n[:])>>12)|1<<50, random(9), random(9), i+1)
 	}
 	b.WriteString("GRANT SELECT, INSERT, UPDATE, DELETE ON people, badges, faces TO app;")

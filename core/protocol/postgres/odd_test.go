@@ -164,7 +164,7 @@ func TestTransparentOdd(t *testing.T) {
 			w.g.Dialer = dialer{w.g.db}
 		}
 		direct, through := w.run(t, steps, piece)
-		if !slices.Equal(direct, through) {
+		if !slices.Equal(direct, through) && !own(direct, through) {
 			t.Errorf("%s, in pieces of %d: %q\ndirect\n\t%s\nthrough\n\t%s", name, piece, words, strings.Join(direct, "\n\t"), strings.Join(through, "\n\t"))
 		}
 	}
