@@ -72,7 +72,7 @@ func newTwins(t *testing.T, users int) *twins {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = pg.Stop() })
-	if _, err := pg.Psql("postgres", "ALTER SYSTEM SET autovacuum = off; ALTER SYSTEM SET statement_timeout = '20s'; ALTER SYSTEM SET jit = off; SELECT pg_reload_conf()"); err != nil {
+	if _, err := pg.Psql("postgres", "ALTER SYSTEM SET statement_timeout = '20s'; ALTER SYSTEM SET jit = off; SELECT pg_reload_conf()"); err != nil {
 		t.Fatal(err)
 	}
 	if err := pg.Database(sides[0], sqlgen.Schema(pgtest.Major())); err != nil {

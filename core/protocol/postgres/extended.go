@@ -134,7 +134,7 @@ func (c *conn) bind(ctx context.Context, m []byte, body cursor) error {
 		st = c.prepared[statement]
 	}
 	if st == nil { // the server knows no such statement either, and says so in its own words
-		c.push(entry{kind: 'B', refusal: &refusal{code: "26000", message: fmt.Sprintf("prepared statement %q does not exist", statement)}})
+		c.push(entry{kind: 'B', refusal: &refusal{code: "26000", message: noStatement(statement)}})
 		c.failingParse()
 		return nil
 	}
@@ -286,7 +286,7 @@ func (c *conn) describe(m []byte, body cursor) error {
 	if body.long {
 		return c.tooLong('D')
 	}
-	e := entry{kind: 'D'}
+	e := entry{kind: 'D', name: name}
 	if what[0] == 'P' {
 		if p := c.portals[name]; p != nil {
 			e.portal, e.exchange, e.command, e.analysis = p, p.exchange, p.command, p.analysis
@@ -313,7 +313,7 @@ func (c *conn) execute(ctx context.Context, m []byte, body cursor) error {
 	}
 	p := c.portals[name]
 	if p == nil {
-		c.push(entry{kind: 'E', refusal: &refusal{code: "34000", message: fmt.Sprintf("portal %q does not exist", name)}})
+		c.push(entry{kind: 'E', refusal: &refusal{code: "34000", message: noPortal(name)}})
 		c.failingParse()
 		return nil
 	}
@@ -336,7 +336,7 @@ func (c *conn) execute(ctx context.Context, m []byte, body cursor) error {
 	names = c.defines(a, false) || names
 	c.named = c.named || names
 	p.exchange.Run()
-	e := entry{kind: 'E', portal: p, exchange: p.exchange, command: p.command, analysis: a, changes: changes(a), naming: names, params: p.params, judged: p.judged, count: p.count.again()}
+	e := entry{kind: 'E', name: name, portal: p, exchange: p.exchange, command: p.command, analysis: a, changes: changes(a), naming: names, params: p.params, judged: p.judged, count: p.count.again()}
 	c.push(e)
 	c.assume(a)
 	c.written = c.written || !c.open && a.Statement.Writes()
@@ -368,7 +368,7 @@ func (c *conn) still(ctx context.Context, name string, p *portal) (*refusal, err
 			return nil, err
 		}
 		if c.portals[name] != p {
-			return &refusal{code: "34000", message: fmt.Sprintf("portal %q does not exist", name)}, nil
+			return &refusal{code: "34000", message: noPortal(name)}, nil
 		}
 		c.texts = nil
 		if err := c.renew(p.statement); err != nil {

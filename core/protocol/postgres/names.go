@@ -293,7 +293,7 @@ func (c *conn) sameNames(name string, p *portal) (*refusal, error) {
 	case c.names.moved != p.moved:
 		return &refusal{code: "34000", message: "the search path has changed since the portal was bound", hint: "bind it again"}, nil
 	case c.portals[name] != p:
-		return &refusal{code: "34000", message: fmt.Sprintf("portal %q does not exist", name)}, nil
+		return &refusal{code: "34000", message: noPortal(name)}, nil
 	case k != sql.Execute && k != sql.Fetch:
 		return nil, nil // it makes or ends a name: the server knows whether it can
 	}

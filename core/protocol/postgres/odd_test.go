@@ -138,6 +138,7 @@ var oddities = map[string][]string{
 	"a parameter of no type":            {"P s:select $1", "D Ss", "S", "P :select $2::int", "D S", "S", "!" + string(parseTyped("", "select $1", 705)), "D S", "S", "!" + string(parseTyped("", "select $1, $2", 0, 23, 25)), "D S", "S"},
 	"nothing":                           {"Q ", "x ", "P :;", "B :", "D P", "D S", "E :1", "E :1", "S", "H", "S", "S"},
 	"described, not there":              {"D Pp", "D P", "S", "D Ss", "S", "D S", "S", "C Pp", "C Ss", "C S", "C P", "S"},
+	"not there after all":               {"Q begin", "Q select 1/0", "!" + string(join(parseMsg("", "select 1"), bindMsg("p", ""), sync_(), executeMsg("p"), sync_(), frame('D', []byte("Pp\x00")), sync_())), "Q rollback"},
 	"made twice":                        {"P s:select 1", "P s:select 2", "S", "P s:select 3", "S", "B :s", "E :", "S", "P :select 4", "P :select 5", "B :", "E :", "S"},
 	"failing, then skipped":             {"P :select nothing from t", "B :", "D P", "E :", "C Ps", "H", "P s:select 1", "Q select 1", "S", "B :s", "S"},
 	"flushed everywhere":                {"P s:select id from t order by id", "H", "B p:s", "H", "D Pp", "H", "E p:1", "H", "E p:2", "H", "C Pp", "H", "S", "H"},

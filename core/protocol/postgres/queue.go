@@ -26,7 +26,7 @@ type entry struct {
 	params   []abi.Param // of a DECLARE
 	judged   []judged    // where drift is looked for: the texts that the answer is held against
 
-	name   string    // of the statement that Parse makes or Close ends, or of Bind's portal
+	name   string    // of the statement that Parse makes or Close ends, of the portal of Bind and Execute, of what Describe asks for
 	before *prepared // what the name stood for until then
 	after  *prepared
 	ran    bool // it is what failed; everything behind it was skipped

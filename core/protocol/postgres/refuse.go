@@ -107,10 +107,39 @@ func sentence(code string) string {
 	return "error of the server"
 }
 
-// cut gives an error or notice of the server as the client may see it. Unless
-// every guard shows errors, all that could print a value goes: PostgreSQL puts
-// whole rows into DETAIL. Class 42 is raised before data is read and passes.
-func (c *conn) cut(kind byte, body []byte, ex *gate.Exchange, st *abi.Statement) ([]byte, string, error) {
+// What the server says where a name stands for nothing (exec_execute_message
+// and exec_bind_message of its postgres.c). It is the gateway or the server who
+// says it, by which of them hears first that a name was not made after all.
+func noPortal(name string) string { return `portal "` + name + `" does not exist` }
+
+func noCursor(name string) string { return `cursor "` + name + `" does not exist` }
+
+func noStatement(name string) string {
+	if name == "" {
+		return "unnamed prepared statement does not exist"
+	}
+	return `prepared statement "` + name + `" does not exist`
+}
+
+// missing says whether an error says no more than that a name of the client's
+// own, of its message or in its text, stands for nothing.
+func missing(e *entry, r *pgproto3.ErrorResponse) bool {
+	if e == nil || r.Code != "26000" && r.Code != "34000" {
+		return false
+	}
+	if r.Message == noPortal(e.name) || r.Message == noStatement(e.name) {
+		return true
+	}
+	return e.analysis != nil && slices.ContainsFunc(e.analysis.Parts, func(p sql.Part) bool {
+		return p.Name != "" && (r.Message == noCursor(p.Name) || r.Message == noStatement(p.Name))
+	})
+}
+
+// cut gives an error or notice of the server as the client may see it, as the
+// answer to what was promised. Unless every guard shows errors, all that could
+// print a value goes: PostgreSQL puts whole rows into DETAIL. Class 42 is raised
+// before data is read and passes.
+func (c *conn) cut(kind byte, body []byte, ex *gate.Exchange, st *abi.Statement, promised *entry) ([]byte, string, error) {
 	var e pgproto3.ErrorResponse
 	if err := e.Decode(body); err != nil {
 		return nil, "", fmt.Errorf("upstream: %w", err)
@@ -129,6 +158,8 @@ func (c *conn) cut(kind byte, body []byte, ex *gate.Exchange, st *abi.Statement)
 		out.Message = sentence(out.Code)
 	case kind == 'E' && e.Code[:2] == "42" && !c.secret.beneath && !c.secret.called && !called(st) && !(c.secret.reached && st.Writes()):
 		out.Message, out.Hint = e.Message, e.Hint
+	case missing(promised, &e):
+		out.Message = e.Message
 	default:
 		out.Message = sentence(e.Code)
 		if !c.secret.beneath && !c.secret.called && !called(st) && knows(st, e.SchemaName, e.TableName) { // RAISE can give them any

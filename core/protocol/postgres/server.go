@@ -447,7 +447,7 @@ func (c *conn) failed(ctx context.Context, e *entry, m []byte) error {
 		if e != nil && e.analysis != nil {
 			ex, st = e.exchange, e.analysis.Statement
 		}
-		b, code, err := c.cut('E', m[5:], ex, st)
+		b, code, err := c.cut('E', m[5:], ex, st, e)
 		if err != nil {
 			return err
 		}
@@ -467,7 +467,7 @@ func (c *conn) failed(ctx context.Context, e *entry, m []byte) error {
 	case e.after != nil: // of a Parse
 		st = e.after.analysis.Statement
 	}
-	b, code, err := c.cut('E', m[5:], e.exchange, st)
+	b, code, err := c.cut('E', m[5:], e.exchange, st, e)
 	if err != nil {
 		return err
 	}
@@ -600,7 +600,7 @@ func (c *conn) notice(ctx context.Context, e *entry, m []byte) error {
 			st = e.analysis.Statement
 		}
 	}
-	b, _, err := c.cut('N', m[5:], ex, st)
+	b, _, err := c.cut('N', m[5:], ex, st, nil)
 	if err != nil {
 		return err
 	}

@@ -241,6 +241,10 @@ func said(kind byte, b []byte) string {
 		_, place, _ := strings.Cut("\x00"+string(b), "\x00P")
 		severity, _, _ = strings.Cut(severity, "\x00")
 		place, _, _ = strings.Cut(place, "\x00")
+		if strings.HasPrefix(code, "26000") || strings.HasPrefix(code, "34000") { // names of the client's, which either end may miss
+			_, place, _ = strings.Cut("\x00"+string(b), "\x00M")
+			place, _, _ = strings.Cut(place, "\x00")
+		}
 		return strings.TrimRight(fmt.Sprintf("%c %s %.5s %s", kind, severity, code, place), " ")
 	case 'A':
 		return "A " + strings.TrimRight(string(b[4:]), "\x00")
