@@ -2,6 +2,7 @@
 //
 //	server      listeners; builds a Generation from configuration and swaps it
 //	protocol/*  bytes -> command; speaks to client and upstream
+//	loop        carries the bytes of many connections with few system calls
 //	sql         PostgreSQL text -> operations and column lineage
 //	shell       the text of a command on a host -> operations
 //	gate        the waist: Open, Dial, Submit, Result, Done

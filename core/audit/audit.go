@@ -56,7 +56,7 @@ const (
 	hashSize   = sha256.Size
 	maxPayload = 4 << 20
 	within     = 10 * time.Millisecond
-	slow       = 4 // times what a sync took is at least between two that nobody waits for
+	slow       = 9 // times what a sync took is at least between two that nobody waits for
 )
 
 // Log appends records. It is safe for concurrent use.

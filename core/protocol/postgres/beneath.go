@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"crypto/tls"
-	"errors"
 	"io"
 	"net"
 	"os"
@@ -20,6 +19,11 @@ type beneath struct {
 	net.Conn
 	raw syscall.RawConn
 	out *output
+
+	carried bool // by a loop, which gives what has come
+	got     []byte
+	r, w    int
+	ended   error
 
 	// Of the reading side.
 	fd      uintptr
@@ -53,6 +57,10 @@ func socketOf(t *tls.Conn) *beneath {
 // SyscallConn implements syscall.Conn.
 func (b *beneath) SyscallConn() (syscall.RawConn, error) { return b.raw, nil }
 
+// recordSize is the most that a record of TLS has (RFC 8446, section 5.2), in
+// bytes.
+const recordSize = 5 + 1<<14 + 256
+
 // errDry is what crypto/tls does not remember (net.Error's Temporary).
 var errDry error = dry{}
 
@@ -66,6 +74,9 @@ func (dry) Temporary() bool { return true }
 func (b *beneath) Read(p []byte) (int, error) {
 	if !b.running {
 		return b.Conn.Read(p)
+	}
+	if b.carried {
+		return b.take(p)
 	}
 	if b.dry {
 		return 0, errDry
@@ -82,6 +93,34 @@ func (b *beneath) Read(p []byte) (int, error) {
 	}
 	b.dry = n < len(p)
 	return n, nil
+}
+
+// take gives what a loop has brought.
+func (b *beneath) take(p []byte) (int, error) {
+	if b.r == b.w {
+		if b.ended != nil {
+			return 0, b.ended
+		}
+		return 0, errDry
+	}
+	n := copy(p, b.got[b.r:b.w])
+	b.r += n
+	return n, nil
+}
+
+// room is where a loop puts what comes next.
+func (b *beneath) room() []byte {
+	if b.r == b.w {
+		if b.r, b.w = 0, 0; len(b.got) == 0 {
+			b.got = make([]byte, smallBuffer)
+		}
+	}
+	if b.w == len(b.got) {
+		bigger := make([]byte, max(2*recordSize, 2*len(b.got)))
+		b.w = copy(bigger, b.got[b.r:b.w])
+		b.r, b.got = 0, bigger
+	}
+	return b.got[b.w:]
 }
 
 // Write implements io.Writer.
@@ -122,29 +161,8 @@ func (f *frames) secure(t *tls.Conn, b *beneath, process func() error) error {
 	var fault error
 	err := b.raw.Read(func(fd uintptr) bool {
 		b.fd, b.running, b.dry = fd, true, false
-		for {
-			n := 0
-			for fault == nil && n < largeBuffer { // all that has come, for one answer
-				f.room()
-				var m int
-				m, fault = t.Read(f.buf[f.w:])
-				f.w += m
-				n += m
-			}
-			if n > 0 {
-				if why := process(); why != nil {
-					fault = why
-					return true
-				}
-			}
-			if errors.Is(fault, errDry) {
-				fault = nil
-				return false
-			}
-			if fault != nil {
-				return true
-			}
-		}
+		fault = f.decrypt(t, process)
+		return fault != nil
 	})
 	b.running = false
 	if fault != nil {

@@ -24,7 +24,7 @@ const (
 // fromClient reads messages, judges what is to be judged and sends upstream
 // what may go, many messages in one write.
 func (c *conn) fromClient(ctx context.Context) error {
-	f := &frames{conn: c.client}
+	f := &frames{conn: c.client, to: c.carried[1], contain: c.contain}
 	err := f.run(func() error {
 		if err := c.messages(ctx, f); err != nil {
 			return err

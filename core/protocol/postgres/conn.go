@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/taskgate/taskgate/core/gate"
+	"github.com/taskgate/taskgate/core/loop"
 	"github.com/taskgate/taskgate/core/sql"
 	"github.com/taskgate/taskgate/core/sql/schema"
 )
@@ -24,8 +25,10 @@ type conn struct {
 	version        uint32
 	key            string
 	upstream       net.Conn
-	toClient       *output // of the server's side
-	toUpstream     *output // under sending
+	carried        [2]*loop.Conn // the client's socket and the upstream's, nil where no loop carries them
+	begun          atomic.Bool   // both sides are at work
+	toClient       *output       // of the server's side
+	toUpstream     *output       // under sending
 	upstreamKey    []byte
 	serverVersion  string
 	superuser      string // whose session it is, as the server said at login
@@ -136,6 +139,7 @@ func (c *conn) run() error {
 	defer c.p.unregister(c)
 	ctx := c.session.Context()
 	c.moved = sync.NewCond(&c.mu)
+	c.adopt()
 	c.toClient, c.toUpstream = newOutput(c.client), newOutput(c.upstream)
 	c.queue, c.status = c.ring[:0], 'I'
 	c.prepared, c.portals = map[string]*prepared{}, map[string]*portal{}
@@ -143,6 +147,7 @@ func (c *conn) run() error {
 	c.names = names{cursors: map[string]*declared{}, resolved: map[use]*sql.Analysis{}, login: path, path: path, lasting: path, before: path, moved: path != nil}
 	stop := context.AfterFunc(ctx, c.interrupt)
 	defer stop()
+	c.begun.Store(true)
 	served := make(chan error, 1)
 	go func() {
 		err := c.p.contain(c.session.ID(), func() error { return c.fromServer(ctx) })
@@ -159,6 +164,13 @@ func (c *conn) run() error {
 	_ = c.client.SetWriteDeadline(time.Now().Add(lastWrite)) // or a client that does not read would keep the server's side
 	c.upstream.Close()                                       // the server rolls back what is open
 	serverErr := <-served
+	if c.carried[0] != nil {
+		if c.carried[0].Finish() != nil {
+			c.torn.Store(true)
+		}
+		_ = c.upstream.SetWriteDeadline(time.Now())
+		c.carried[1].Release()
+	}
 	if c.mayBlame(err, serverErr) {
 		err = serverErr
 	}
@@ -189,6 +201,9 @@ func (c *conn) mayBlame(client, server error) bool {
 
 // look wakes a side whose peer has gone without being noticed.
 func (c *conn) look() {
+	if !c.begun.Load() {
+		return
+	}
 	if hungUp(c.client) {
 		c.clientGone.Store(true)
 		_ = c.client.SetReadDeadline(time.Now())

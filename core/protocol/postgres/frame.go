@@ -10,14 +10,19 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/taskgate/taskgate/core/loop"
 )
 
 // frames finds whole messages in what is read from a connection. The buffer is
 // small while nothing is on its way and grows with what comes.
 type frames struct {
 	conn net.Conn
-	buf  []byte
-	r, w int
+	to   *loop.Conn // the other end's, where a loop carries both
+	// contain has a panic of what it runs end as an error.
+	contain func(func() error) error
+	buf     []byte
+	r, w    int
 }
 
 const (
@@ -36,6 +41,9 @@ const (
 // returned. What it can miss is an end that came together with the last data:
 // hungUp finds it.
 func (f *frames) run(process func() error) error {
+	if f.to != nil {
+		return f.carry(process)
+	}
 	if t, ok := f.conn.(*tls.Conn); ok {
 		if b := socketOf(t); b != nil {
 			return f.secure(t, b, process)

@@ -255,6 +255,7 @@ func (c *conn) await(done func() bool) error {
 		if c.over {
 			return errOver
 		}
+		c.leaveLoop()
 		c.moved.Wait()
 	}
 	return nil

@@ -8,6 +8,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/taskgate/taskgate/core/loop"
 )
 
 // The system calls of the fast path do not tell the scheduler. The sockets
@@ -46,6 +48,9 @@ func newOutput(nc net.Conn) *output {
 	o := &output{nc: nc}
 	if t, ok := nc.(*tls.Conn); ok {
 		o.tls = socketOf(t)
+	}
+	if _, ok := nc.(*loop.Conn); ok { // which has buffers of its own
+		return o
 	}
 	if sc, ok := nc.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {

@@ -14,12 +14,14 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/gate"
+	"github.com/taskgate/taskgate/core/loop"
 	"github.com/taskgate/taskgate/core/sql"
 	"github.com/taskgate/taskgate/core/sql/parse"
 )
@@ -57,6 +59,9 @@ type Protocol struct {
 
 	schemas sync.Map // *resourceState by resource
 	probed  probed
+	loops   loop.Group
+	slower  sync.Once                                         // it was said that there are no loops
+	alone   atomic.Bool                                       // sessions are carried without one
 	analyze func(*sql.Context, string) (*sql.Analysis, error) // nil is sql.Analyze
 
 	patience time.Duration // until a client is known; 0 is loginTime
@@ -174,6 +179,9 @@ func (p *Protocol) serve(ctx context.Context, nc net.Conn, g *gate.Gate) (bool, 
 		_ = nc.SetDeadline(time.Time{})
 		stop()
 		err = c.run()
+	}
+	if c.carried[0] != nil {
+		defer c.carried[0].Release()
 	}
 	if c.state != nil {
 		c.detach()

@@ -158,10 +158,15 @@ func TestConversations(t *testing.T) { converse(t, conversations) }
 func converse(t *testing.T, list map[string]conversation) {
 	t.Helper()
 	g := serve(t, &rules{allow: noDelete})
-	g.converses(t, list)
-	g.secured(t)
-	g.overTLS = true
-	g.converses(t, list)
+	for _, tls := range []bool{false, true} {
+		if g.overTLS = tls; tls {
+			g.secured(t)
+		}
+		for _, alone := range []bool{false, true} { // with a loop, and as where there are none
+			g.protocol.alone.Store(alone)
+			g.converses(t, list)
+		}
+	}
 }
 
 func (g *gateway) converses(t *testing.T, list map[string]conversation) {

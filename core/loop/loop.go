@@ -1,0 +1,492 @@
+// Package loop carries the bytes of many connections with few system calls. What
+// is to be read and written on all of them the kernel is told in one call, in
+// which it is waited for as well (io_uring(7), Linux 5.19); what has come is
+// handled right there, by the goroutine that waited. A handler that has to wait
+// leaves the loop to another goroutine first (Leave), and one that takes long
+// without having said so is left behind.
+package loop
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Group spreads connections over loops, each of which runs as long as it has
+// some. The zero value is ready for use.
+type Group struct {
+	mu    sync.Mutex
+	loops []*loop
+	at    int
+	err   error // why there are none
+}
+
+// ErrNone is that this machine has no loops: the kernel is too old, or forbids
+// them, or there is one processor alone.
+var ErrNone = errors.New("loop: none here")
+
+// Adopt takes over two connected sockets, the ends of one session. The given
+// connections are closed then, and what it gives stands for them. Where it
+// fails they are as they were.
+func (g *Group) Adopt(a, b net.Conn) (*Conn, *Conn, error) {
+	l, err := g.enter()
+	if err != nil {
+		return nil, nil, err
+	}
+	x, err := take(a)
+	if err != nil {
+		g.leave(l, 2)
+		return nil, nil, err
+	}
+	y, err := take(b)
+	if err != nil {
+		g.leave(l, 2)
+		return nil, nil, errors.Join(err, unix.Close(x))
+	}
+	ca, cb := l.add(a, x), l.add(b, y)
+	ca.gone = func() { g.leave(l, 1) }
+	cb.gone = ca.gone
+	a.Close()
+	b.Close()
+	// The kernel waits for a socket only where it may.
+	return ca, cb, errors.Join(unix.SetNonblock(x, false), unix.SetNonblock(y, false))
+}
+
+// take gives a descriptor of the same socket, which Go's poller knows nothing of.
+func take(nc net.Conn) (int, error) {
+	sc, ok := nc.(syscall.Conn)
+	if !ok {
+		return 0, ErrNone
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	fd := -1
+	if e := raw.Control(func(old uintptr) { fd, err = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0) }); e != nil {
+		return 0, e
+	}
+	return fd, err
+}
+
+func (g *Group) enter() (*loop, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if n := runtime.GOMAXPROCS(0) / 2; g.loops == nil && n > 0 {
+		g.loops = make([]*loop, n)
+	}
+	if g.err != nil || len(g.loops) == 0 {
+		return nil, errors.Join(ErrNone, g.err)
+	}
+	g.at = (g.at + 1) % len(g.loops)
+	l := g.loops[g.at]
+	if l != nil && l.users > most {
+		return nil, ErrNone
+	}
+	if l == nil {
+		if l, g.err = newLoop(); g.err != nil {
+			return nil, errors.Join(ErrNone, g.err)
+		}
+		g.loops[g.at] = l
+	}
+	l.users += 2
+	return l, nil
+}
+
+func (g *Group) leave(l *loop, n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if l.users -= n; l.users > 0 {
+		return
+	}
+	for i := range g.loops {
+		if g.loops[i] == l {
+			g.loops[i] = nil
+		}
+	}
+	l.end()
+}
+
+// loop is one queue and who serves it.
+type loop struct {
+	users int // connections, under the group's mu
+	ring  *ring
+
+	// state counts what is handled. It is odd while something is; whoever
+	// makes it even by a larger step has taken the loop over.
+	state  atomic.Uint64
+	asleep atomic.Bool // the server waits, or is about to
+	dozes  atomic.Bool // the watch waits for something to happen
+	alarm  chan struct{}
+	bell   int
+	rung   [8]byte
+
+	mu    sync.Mutex
+	todo  []*Conn
+	conns []*Conn // by slot
+	free  []uint32
+	down  bool
+	all   sync.WaitGroup
+
+	// Of the server's.
+	spare  []*Conn
+	sends  []*Conn // what they send is taken if no answer says otherwise
+	others []*Conn // the room of the sends before
+}
+
+const (
+	most     = entries * answers / 3 // connections, each of which has three answers at most
+	takeOver = 1<<32 + 1             // the step by which the loop is taken over
+	patience = 5 * time.Millisecond
+	doze     = 200 // so many times without anything
+)
+
+func newLoop() (*loop, error) {
+	r, err := newRing()
+	if err != nil {
+		return nil, err
+	}
+	l := &loop{ring: r, alarm: make(chan struct{}, 1), conns: []*Conn{nil}}
+	if l.bell, err = unix.Eventfd(0, unix.EFD_CLOEXEC); err != nil {
+		return nil, errors.Join(os.NewSyscallError("eventfd", err), r.close())
+	}
+	if err := l.listen(); err != nil {
+		return nil, errors.Join(err, r.close(), unix.Close(l.bell))
+	}
+	l.all.Add(2)
+	go l.serve(0)
+	go l.watch()
+	return l, nil
+}
+
+// end stops a loop that carries nothing any more.
+func (l *loop) end() {
+	l.mu.Lock()
+	l.down = true
+	l.mu.Unlock()
+	l.wake()
+	l.alert()
+	go func() { // ends with those that served
+		l.all.Wait()
+		_ = l.ring.close()
+		_ = unix.Close(l.bell)
+	}()
+}
+
+// listen asks for the bell to be heard.
+func (l *loop) listen() error {
+	return l.ring.push(request{op: opRead, fd: int32(l.bell), addr: pointer(l.rung[:]), len: uint32(len(l.rung)), off: ^uint64(0)})
+}
+
+// wake has the server look at what there is to do.
+func (l *loop) wake() {
+	if l.asleep.CompareAndSwap(true, false) {
+		var one [8]byte
+		binary.NativeEndian.PutUint64(one[:], 1)
+		_, _ = unix.Write(l.bell, one[:])
+	}
+}
+
+func (l *loop) alert() {
+	if l.dozes.Load() && l.dozes.CompareAndSwap(true, false) {
+		select {
+		case l.alarm <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// look has the server look at a connection.
+func (l *loop) look(c *Conn) {
+	l.mu.Lock()
+	if !c.queued {
+		c.queued = true
+		l.todo = append(l.todo, c)
+	}
+	l.mu.Unlock()
+	l.wake()
+}
+
+func (l *loop) add(nc net.Conn, fd int) *Conn {
+	c := &Conn{loop: l, fd: fd, local: nc.LocalAddr(), remote: nc.RemoteAddr()}
+	c.moved = sync.NewCond(&c.mu)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n := len(l.free); n > 0 {
+		c.slot, l.free = l.free[n-1], l.free[:n-1]
+		l.conns[c.slot] = c
+		return c
+	}
+	c.slot = uint32(len(l.conns))
+	l.conns = append(l.conns, c)
+	return c
+}
+
+func (l *loop) drop(c *Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conns[c.slot] = nil
+	l.free = append(l.free, c.slot)
+}
+
+// watch takes the loop from a handler that has not come back.
+func (l *loop) watch() {
+	defer l.all.Done()
+	tick := time.NewTicker(patience)
+	defer tick.Stop()
+	for last, quiet := uint64(0), 0; ; <-tick.C {
+		state := l.state.Load()
+		switch {
+		case state != last:
+			quiet = 0
+		case state%2 == 1:
+			l.take(state)
+		default:
+			quiet++
+		}
+		last = state
+		l.mu.Lock()
+		down := l.down
+		l.mu.Unlock()
+		if down {
+			return
+		}
+		if quiet > doze {
+			tick.Stop()
+			l.dozes.Store(true)
+			if l.state.Load() == state && !l.isDown() {
+				<-l.alarm
+			}
+			l.dozes.Store(false)
+			quiet = 0
+			tick.Reset(patience)
+		}
+	}
+}
+
+func (l *loop) isDown() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.down
+}
+
+// take makes another goroutine serve the loop, if a handler still has it.
+func (l *loop) take(state uint64) {
+	if state%2 == 1 && l.state.CompareAndSwap(state, state+takeOver) {
+		l.all.Add(1)
+		go l.serve(state + takeOver)
+	}
+}
+
+// serve carries bytes until the loop ends or is taken over.
+func (l *loop) serve(state uint64) {
+	defer l.all.Done()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for {
+		l.mu.Lock()
+		todo := l.todo
+		l.todo = l.spare[:0]
+		for _, c := range todo {
+			c.queued = false
+		}
+		down := l.down
+		l.mu.Unlock()
+		if down {
+			return
+		}
+		for i, c := range todo {
+			l.settle(c)
+			todo[i] = nil
+		}
+		l.spare = todo
+		if err := l.wait(); err != nil {
+			panic(err) // the kernel's queue itself: nothing can be carried any more
+		}
+		l.taken()
+		for {
+			a, ok := l.ring.next()
+			if !ok {
+				break
+			}
+			if state, ok = l.answer(a, state); !ok {
+				return
+			}
+		}
+	}
+}
+
+func (l *loop) wait() error {
+	if l.ring.answered() {
+		return l.ring.enter(false)
+	}
+	l.asleep.Store(true)
+	l.mu.Lock()
+	more := len(l.todo) > 0 || l.down
+	l.mu.Unlock()
+	for _, c := range l.sends {
+		more = more || c.goesOn()
+	}
+	err := l.ring.enter(!more)
+	l.asleep.Store(false)
+	return err
+}
+
+// taken notes what the kernel took at once of what was to be sent.
+func (l *loop) taken() {
+	if len(l.sends) == 0 {
+		return
+	}
+	l.mu.Lock()
+	l.ring.each(func(a answer) {
+		if a.user%kinds == aSending && a.user >= kinds {
+			l.conns[a.user/kinds].short = true
+		}
+	})
+	l.mu.Unlock()
+	sends := l.sends
+	l.sends, l.others = l.others[:0], sends
+	for i, c := range sends {
+		if !c.short {
+			c.sent(len(c.flying))
+			l.settle(c)
+		}
+		c.short = false
+		sends[i] = nil
+	}
+}
+
+// The kinds of answers, beside the number of the connection.
+const (
+	aReading = iota
+	aSending
+	aCancel
+	kinds
+)
+
+func (l *loop) answer(a answer, state uint64) (uint64, bool) {
+	slot, kind := a.user/kinds, a.user%kinds
+	if slot == 0 {
+		if kind == aReading {
+			if err := l.listen(); err != nil {
+				panic(err)
+			}
+		}
+		return state, true
+	}
+	l.mu.Lock()
+	c := l.conns[slot]
+	l.mu.Unlock()
+	if c == nil {
+		return state, true // a cancellation that came late
+	}
+	switch kind {
+	case aSending:
+		c.sent(int(a.res))
+	case aReading:
+		c.reading = false
+		return l.handle(c, int(a.res), state)
+	}
+	l.settle(c)
+	return state, true
+}
+
+// handle gives what has come to the connection's handler.
+func (l *loop) handle(c *Conn, n int, state uint64) (uint64, bool) {
+	var why error
+	switch {
+	case n == 0:
+		why = io.EOF
+	case n == -int(unix.ECANCELED), n == -int(unix.EINTR), n == -int(unix.EAGAIN):
+		l.settle(c)
+		return state, true
+	case n < 0:
+		n, why = 0, os.NewSyscallError("recv", syscall.Errno(-n))
+	}
+	c.mu.Lock()
+	c.handling = true
+	c.mu.Unlock()
+	l.state.Store(state + 1)
+	l.alert()
+	err := c.arrived(n, why)
+	c.mu.Lock()
+	c.handling = false
+	if err != nil {
+		c.fault = err
+	}
+	c.mu.Unlock()
+	if !l.state.CompareAndSwap(state+1, state+2) {
+		l.look(c) // whoever serves now goes on with it
+		return 0, false
+	}
+	l.settle(c)
+	return state + 2, true
+}
+
+// settle asks the kernel for whatever a connection needs next.
+func (l *loop) settle(c *Conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed { // its number may be another's
+		return
+	}
+	if !c.sending && len(c.out) > 0 && c.failed == nil {
+		c.flying, c.out, c.done, c.sending = c.out, c.flying[:0], 0, true
+	}
+	if c.sending && !c.asked {
+		c.asked = true
+		q := request{op: opSend, fd: int32(c.fd), addr: pointer(c.flying[c.done:]), len: uint32(len(c.flying) - c.done), how: unix.MSG_NOSIGNAL | unix.MSG_WAITALL, user: uint64(c.slot)*kinds + aSending}
+		if !c.full { // first without waiting, which is answered only if not all of it is taken
+			q.how |= unix.MSG_DONTWAIT
+			q.flags = skipSuccess
+			l.sends = append(l.sends, c)
+		}
+		l.must(q)
+	}
+	if c.sending && c.failed != nil && !c.calledOff {
+		c.calledOff = true
+		l.must(request{op: opCancel, fd: -1, addr: uint64(c.slot)*kinds + aSending, user: uint64(c.slot)*kinds + aCancel})
+	}
+	if c.half && !c.sending && len(c.out) == 0 {
+		c.half, c.ended = false, true
+		_ = unix.Shutdown(c.fd, unix.SHUT_WR)
+		c.moved.Broadcast()
+	}
+	switch {
+	case c.over == nil || c.handling:
+	case c.reading:
+		if c.stopped != nil && !c.stopping {
+			c.stopping = true
+			l.must(request{op: opCancel, fd: -1, addr: uint64(c.slot)*kinds + aReading, user: uint64(c.slot)*kinds + aCancel})
+		}
+	case c.fault != nil:
+		c.over <- c.fault
+		c.over = nil
+	case c.stopped != nil:
+		c.over <- c.stopped
+		c.over = nil
+	case c.gate.crowded(c):
+	default:
+		b := c.room()
+		c.reading = true
+		l.must(request{op: opRecv, fd: int32(c.fd), addr: pointer(b), len: uint32(len(b)), ioprio: pollFirst, user: uint64(c.slot)*kinds + aReading})
+	}
+}
+
+func (l *loop) must(q request) {
+	if err := l.ring.push(q); err != nil {
+		panic(err)
+	}
+}
+
+func pointer(b []byte) uint64 { return uint64(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) }

@@ -1,0 +1,366 @@
+package loop
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+)
+
+// pipe gives both ends of a connection over loopback.
+func pipe(t testing.TB) (near, far *net.TCPConn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	a, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { a.Close(); b.Close() })
+	return a.(*net.TCPConn), b.(*net.TCPConn)
+}
+
+// relay carries a session whose ends it gives, and waits at the end of the test
+// until both directions have ended.
+func relay(t testing.TB, g *Group, arrived func(c *Conn, b []byte) error) (client, server *net.TCPConn, ca, cb *Conn) {
+	t.Helper()
+	client, a := pipe(t)
+	server, b := pipe(t)
+	ca, cb, err := g.Adopt(a, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var both sync.WaitGroup
+	one := func(from, to *Conn) {
+		defer both.Done()
+		var buf [32 << 10]byte
+		err := from.Carry(to, func() []byte { return buf[:] }, func(n int, err error) error {
+			if err != nil {
+				return err
+			}
+			if arrived != nil {
+				if err := arrived(from, buf[:n]); err != nil {
+					return err
+				}
+			}
+			_, err = to.Write(buf[:n])
+			return err
+		})
+		if errors.Is(err, io.EOF) {
+			_ = to.CloseWrite()
+		} else {
+			t.Log(err)
+		}
+	}
+	both.Add(2)
+	go one(ca, cb)
+	go one(cb, ca)
+	done := make(chan struct{})
+	go func() {
+		both.Wait()
+		_ = ca.SetWriteDeadline(time.Now().Add(10 * time.Second))
+		_ = cb.SetWriteDeadline(time.Now().Add(10 * time.Second))
+		ca.Release()
+		cb.Release()
+		close(done)
+	}()
+	t.Cleanup(func() {
+		client.Close()
+		server.Close()
+		<-done
+	})
+	return client, server, ca, cb
+}
+
+func needLoop(t testing.TB) {
+	t.Helper()
+	if runtime.GOMAXPROCS(0) < 2 {
+		old := runtime.GOMAXPROCS(2)
+		t.Cleanup(func() { runtime.GOMAXPROCS(old) })
+	}
+	if r, err := newRing(); err != nil {
+		t.Skip("this kernel has no loops, which the gateway does without: ", err)
+	} else if err := r.close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestNone: where there are no loops, connections are left as they were.
+func TestNone(t *testing.T) {
+	g := Group{err: errors.New("the kernel says no")}
+	far, near := pipe(t)
+	_, other := pipe(t)
+	if _, _, err := g.Adopt(near, other); !errors.Is(err, ErrNone) {
+		t.Fatal(err)
+	}
+	one, two := net.Pipe()
+	defer one.Close()
+	defer two.Close()
+	if _, _, err := new(Group).Adopt(one, near); !errors.Is(err, ErrNone) {
+		t.Fatal(err)
+	}
+	if _, err := near.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := far.Read(make([]byte, 1)); n != 1 || err != nil {
+		t.Error(n, err)
+	}
+}
+
+// TestCarry: whatever both ends send, in whatever pieces and however slowly it
+// is read, arrives whole and in order, up to the end of both streams.
+func TestCarry(t *testing.T) {
+	needLoop(t)
+	var g Group
+	var all sync.WaitGroup
+	for s := range 20 {
+		client, server, _, _ := relay(t, &g, nil)
+		for i, pair := range [][2]*net.TCPConn{{client, server}, {server, client}} {
+			r := rand.New(rand.NewPCG(uint64(s), uint64(i)))
+			size := r.IntN(4 << 20)
+			said := sha256.New()
+			all.Go(func() {
+				for size > 0 {
+					b := make([]byte, min(size, 1+r.IntN([]int{10, 2000, 300_000}[r.IntN(3)])))
+					for i := range b {
+						b[i] = byte(r.Uint32())
+					}
+					said.Write(b)
+					if _, err := pair[0].Write(b); err != nil {
+						t.Error(err)
+						return
+					}
+					size -= len(b)
+				}
+				_ = pair[0].CloseWrite()
+			})
+			heard := sha256.New()
+			all.Go(func() {
+				b := make([]byte, 100_000)
+				for {
+					n, err := pair[1].Read(b[:1+rand.IntN(len(b))])
+					heard.Write(b[:n])
+					if err == io.EOF {
+						break
+					}
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					if rand.IntN(20) == 0 {
+						time.Sleep(time.Millisecond)
+					}
+				}
+			})
+			t.Cleanup(func() {
+				if !bytes.Equal(said.Sum(nil), heard.Sum(nil)) {
+					t.Errorf("session %d, direction %d: it is not what was sent", s, i)
+				}
+			})
+		}
+	}
+	all.Wait()
+}
+
+// TestLeave: who waits in a handler, having left the loop or not, keeps nobody
+// else from being carried.
+func TestLeave(t *testing.T) {
+	needLoop(t)
+	for _, leaves := range []bool{true, false} {
+		var g Group
+		release := make(chan struct{})
+		waits := func(c *Conn, b []byte) error {
+			if b[0] == 'w' {
+				if leaves {
+					c.Leave()
+				}
+				<-release
+			}
+			return nil
+		}
+		var all sync.WaitGroup
+		for range 5 {
+			client, server, _, _ := relay(t, &g, waits)
+			if _, err := client.Write([]byte("wait")); err != nil {
+				t.Fatal(err)
+			}
+			all.Go(func() { echoes(t, server, client, "wait") })
+		}
+		for range 5 {
+			client, server, _, _ := relay(t, &g, waits)
+			for range 50 {
+				if _, err := client.Write([]byte("go on")); err != nil {
+					t.Fatal(err)
+				}
+				echoes(t, server, client, "go on")
+			}
+		}
+		close(release)
+		all.Wait()
+	}
+}
+
+// echoes reads what is expected and has the other end read an answer.
+func echoes(t *testing.T, server, client *net.TCPConn, want string) {
+	t.Helper()
+	b := make([]byte, len(want))
+	if _, err := io.ReadFull(server, b); err != nil || string(b) != want {
+		t.Errorf("%q %v", b, err)
+	}
+	if _, err := server.Write([]byte("answer")); err != nil {
+		t.Error(err)
+	}
+	b = make([]byte, 6)
+	if _, err := io.ReadFull(client, b); err != nil || string(b) != "answer" {
+		t.Errorf("%q %v", b, err)
+	}
+}
+
+// TestSlowPeer: of what is for who does not read, little is kept, and the other
+// end is not read on.
+func TestSlowPeer(t *testing.T) {
+	needLoop(t)
+	var g Group
+	client, server, ca, _ := relay(t, &g, nil)
+	_ = server.SetWriteDeadline(time.Now().Add(time.Second))
+	for {
+		if _, err := server.Write(make([]byte, 64<<10)); err != nil {
+			break
+		}
+	}
+	ca.mu.Lock()
+	kept := len(ca.out) + len(ca.flying)
+	ca.mu.Unlock()
+	if kept == 0 || kept > much+64<<10 {
+		t.Errorf("%d bytes are kept", kept)
+	}
+	_ = client.CloseWrite() // the other direction is carried all the same
+	if n, err := server.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		t.Error(n, err)
+	}
+}
+
+// TestDeadlines: a reading ends at once when it is told to, a writing at its
+// deadline, and what was written before is not lost.
+func TestDeadlines(t *testing.T) {
+	needLoop(t)
+	var g Group
+	far, near := pipe(t)
+	other, nearer := pipe(t)
+	a, b, err := g.Adopt(near, nearer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error)
+	for _, c := range []*Conn{a, b} {
+		go func() {
+			ended <- c.Carry(a, func() []byte { return make([]byte, 10) }, func(_ int, err error) error { return err })
+		}()
+	}
+	if _, err := a.Write([]byte("last words")); err != nil {
+		t.Fatal(err)
+	}
+	_ = a.SetReadDeadline(time.Now())
+	if err := <-ended; !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error(err)
+	}
+	_ = b.Close()
+	if err := <-ended; !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
+	}
+	if err := a.Finish(); err != nil {
+		t.Error(err)
+	}
+	if _, err := a.Write([]byte("!")); err != nil {
+		t.Error(err)
+	}
+	words := make([]byte, 11)
+	if _, err := io.ReadFull(far, words); err != nil || string(words) != "last words!" {
+		t.Errorf("%q %v", words, err)
+	}
+	if _, err := b.Write(make([]byte, 32<<20)); err != nil { // more than the kernel takes
+		t.Fatal(err)
+	}
+	_ = b.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
+	if err := b.Finish(); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error(err)
+	}
+	a.Release()
+	b.Release()
+	if n, err := other.Read(words); n == 0 && err == nil {
+		t.Error("nothing had been sent")
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, l := range g.loops {
+		if l != nil {
+			t.Error("a loop runs that carries nothing")
+		}
+	}
+}
+
+// BenchmarkRelay has eight sessions ask and answer, by a loop and by a
+// goroutine for each direction.
+func BenchmarkRelay(b *testing.B) {
+	const sessions = 8
+	for _, by := range []string{"loop", "goroutines"} {
+		b.Run(by, func(b *testing.B) {
+			needLoop(b)
+			var g Group
+			var all sync.WaitGroup
+			for range sessions {
+				var client, server *net.TCPConn
+				if by == "loop" {
+					client, server, _, _ = relay(b, &g, nil)
+				} else {
+					var x, y *net.TCPConn
+					client, x = pipe(b)
+					server, y = pipe(b)
+					for _, p := range [][2]*net.TCPConn{{x, y}, {y, x}} {
+						go func() {
+							buf := make([]byte, 32<<10)
+							for {
+								n, err := p[0].Read(buf)
+								if err != nil {
+									return
+								}
+								if _, err := p[1].Write(buf[:n]); err != nil {
+									return
+								}
+							}
+						}()
+					}
+				}
+				go func() { _, _ = io.Copy(server, server) }()
+				all.Go(func() {
+					m := make([]byte, 100)
+					for range b.N / sessions {
+						if _, err := client.Write(m); err != nil {
+							b.Error(err)
+							return
+						}
+						if _, err := io.ReadFull(client, m); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			all.Wait()
+		})
+	}
+}

@@ -1,0 +1,204 @@
+package loop
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"sync/atomic"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// ring is the kernel's queue of requests and answers, as <linux/io_uring.h> and
+// io_uring(7) have it. One goroutine at a time may use it.
+type ring struct {
+	fd       int
+	memory   []byte // the heads and tails, and the answers
+	requests []byte
+
+	sqHead, sqTail, cqHead, cqTail *uint32
+	sq                             []request
+	cq                             []answer
+	tail                           uint32 // of what is pushed, told or not
+	told                           uint32
+
+	arg  getevents
+	wait unix.Timespec
+}
+
+// request is struct io_uring_sqe.
+type request struct {
+	op     uint8
+	flags  uint8
+	ioprio uint16
+	fd     int32
+	off    uint64
+	addr   uint64
+	len    uint32
+	how    uint32
+	user   uint64
+	_      [3]uint64
+}
+
+// answer is struct io_uring_cqe.
+type answer struct {
+	user  uint64
+	res   int32
+	flags uint32
+}
+
+// getevents is struct io_uring_getevents_arg.
+type getevents struct {
+	mask    uint64
+	size    uint32
+	minWait uint32
+	wait    uint64
+}
+
+// setup is struct io_uring_params.
+type setup struct {
+	sqEntries, cqEntries, flags, cpu, idle, features, wq uint32
+	_                                                    [3]uint32
+	sq                                                   struct {
+		head, tail, mask, entries, flags, dropped, array, _ uint32
+		addr                                                uint64
+	}
+	cq struct {
+		head, tail, mask, entries, overflow, cqes, flags, _ uint32
+		addr                                                uint64
+	}
+}
+
+const (
+	opRead, opCancel, opSend, opRecv = 22, 14, 26, 27
+
+	featSingleMap, featNoDrop, featExtArg, featSkip = 1, 2, 256, 2048
+
+	setupCQSize      = 8
+	setupCoopTaskrun = 256 // Linux 5.19: the kernel does not interrupt a thread to finish a request
+
+	enterGetEvents, enterExtArg = 1, 8
+	mapRings, mapRequests       = 0, 0x10000000
+	pollFirst                   = 1 // of a reading: nothing is there yet, as far as is known
+	skipSuccess                 = 64
+	entries                     = 256
+	answers                     = 128 // for each, so that none is ever left out
+)
+
+func newRing() (*ring, error) {
+	p := setup{flags: setupCQSize | setupCoopTaskrun, cqEntries: entries * answers}
+	fd, _, e := unix.Syscall(unix.SYS_IO_URING_SETUP, entries, uintptr(unsafe.Pointer(&p)), 0)
+	if e != 0 {
+		return nil, fmt.Errorf("loop: io_uring_setup: %w", e)
+	}
+	r := &ring{fd: int(fd), wait: unix.Timespec{Nsec: 1e6}}
+	if need := uint32(featSingleMap | featNoDrop | featExtArg | featSkip); p.features&need != need {
+		return nil, errors.Join(fmt.Errorf("loop: io_uring has the features %#x, needed are %#x", p.features, need), r.close())
+	}
+	var err error
+	size := max(p.sq.array+4*p.sqEntries, p.cq.cqes+p.cqEntries*uint32(unsafe.Sizeof(answer{})))
+	if r.memory, err = unix.Mmap(r.fd, mapRings, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE); err != nil {
+		return nil, errors.Join(fmt.Errorf("loop: %w", err), r.close())
+	}
+	if r.requests, err = unix.Mmap(r.fd, mapRequests, int(p.sqEntries)*int(unsafe.Sizeof(request{})), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE); err != nil {
+		return nil, errors.Join(fmt.Errorf("loop: %w", err), r.close())
+	}
+	at := func(offset uint32) *uint32 { return (*uint32)(unsafe.Pointer(&r.memory[offset])) }
+	r.sqHead, r.sqTail, r.cqHead, r.cqTail = at(p.sq.head), at(p.sq.tail), at(p.cq.head), at(p.cq.tail)
+	r.sq = unsafe.Slice((*request)(unsafe.Pointer(&r.requests[0])), p.sqEntries)
+	r.cq = unsafe.Slice((*answer)(unsafe.Pointer(&r.memory[p.cq.cqes])), p.cqEntries)
+	for i, array := uint32(0), unsafe.Slice(at(p.sq.array), p.sqEntries); i < p.sqEntries; i++ {
+		array[i] = i
+	}
+	r.tail = *r.sqTail
+	r.told = r.tail
+	r.arg.wait = uint64(uintptr(unsafe.Pointer(&r.wait)))
+	return r, nil
+}
+
+// push puts a request into the queue, of which enter tells the kernel.
+func (r *ring) push(q request) error {
+	for r.tail-atomic.LoadUint32(r.sqHead) == uint32(len(r.sq)) {
+		if err := r.enter(false); err != nil {
+			return err
+		}
+	}
+	r.sq[r.tail%uint32(len(r.sq))] = q
+	r.tail++
+	return nil
+}
+
+// next takes an answer out of the queue.
+func (r *ring) next() (answer, bool) {
+	head := *r.cqHead
+	if head == atomic.LoadUint32(r.cqTail) {
+		return answer{}, false
+	}
+	a := r.cq[head%uint32(len(r.cq))]
+	atomic.StoreUint32(r.cqHead, head+1)
+	return a, true
+}
+
+// each shows the answers that are there and leaves them.
+func (r *ring) each(f func(answer)) {
+	for at, tail := *r.cqHead, atomic.LoadUint32(r.cqTail); at != tail; at++ {
+		f(r.cq[at%uint32(len(r.cq))])
+	}
+}
+
+func (r *ring) answered() bool { return *r.cqHead != atomic.LoadUint32(r.cqTail) }
+
+// enter tells the kernel what was pushed, and waits for an answer where wait is
+// said. Go's scheduler does not hear of the first millisecond: told of a wait
+// that takes more than 20 µs it gives the processor away and looks for others
+// of the kind for a while, which costs more than what is waited for.
+func (r *ring) enter(wait bool) error {
+	if !wait && r.told == r.tail {
+		return nil
+	}
+	atomic.StoreUint32(r.sqTail, r.tail)
+	for told := false; ; {
+		want, flags := uintptr(0), uintptr(0)
+		if wait {
+			want, flags = 1, enterGetEvents|enterExtArg
+		}
+		var n uintptr
+		var e syscall.Errno
+		if told {
+			n, _, e = unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(r.tail-r.told), want, enterGetEvents, 0, 0)
+		} else {
+			n, _, e = unix.RawSyscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(r.tail-r.told), want, flags, uintptr(unsafe.Pointer(&r.arg)), unsafe.Sizeof(r.arg))
+		}
+		if e == 0 {
+			r.told += uint32(n)
+		} else {
+			r.told = atomic.LoadUint32(r.sqHead) // what it has taken
+		}
+		switch {
+		case e == unix.ETIME:
+			told = true
+		case e == unix.EAGAIN, e == unix.EBUSY: // it has no room before its answers are looked at
+			if r.answered() {
+				return nil
+			}
+			runtime.Gosched()
+		case e != 0 && e != unix.EINTR:
+			return fmt.Errorf("loop: io_uring_enter: %w", e)
+		}
+		if r.told == r.tail && (!wait || r.answered()) {
+			return nil
+		}
+	}
+}
+
+func (r *ring) close() error {
+	var errs []error
+	for _, m := range [][]byte{r.requests, r.memory} {
+		if m != nil {
+			errs = append(errs, unix.Munmap(m))
+		}
+	}
+	return errors.Join(append(errs, unix.Close(r.fd))...)
+}
