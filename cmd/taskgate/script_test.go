@@ -116,6 +116,8 @@ func (p *parts) setup(e *testscript.Env) error {
 	if err := os.Symlink(p.modules, filepath.Join(e.WorkDir, "data", "modules")); err != nil {
 		return err
 	}
+	own, rest, _ := strings.Cut(e.Getenv("PATH"), ":") // testscript's comes first
+	e.Setenv("PATH", own+":"+pgtest.Clients+":"+rest)
 	e.Setenv("HOME", e.WorkDir)
 	e.Setenv("TASKS", p.guard)
 	e.Setenv("DATABASE", database)

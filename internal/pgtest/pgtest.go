@@ -22,8 +22,11 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // Shop is a small, realistic schema: customers, orders with items, payments.
@@ -43,10 +46,14 @@ type Server struct {
 	cred *syscall.Credential
 	cmd  *exec.Cmd
 	log  bytes.Buffer
+
+	making      sync.Mutex
+	roles, shop bool // are there
 }
 
-// clients is where psql and pg_isready come from, whatever the server.
-const clients = "/usr/lib/postgresql/15/bin"
+// Clients is where psql and its like come from, whatever the server. What
+// Debian has on the PATH is a script that chooses one, slower than psql itself.
+const Clients = "/usr/lib/postgresql/15/bin"
 
 // Major is the server that tests run against: TASKGATE_TEST_MAJOR, else 15.
 func Major() int {
@@ -141,18 +148,19 @@ func (s *Server) start() error {
 	}
 	s.Port = l.Addr().(*net.TCPAddr).Port
 	l.Close()
-	// autovacuum: statistics that come by themselves change plans under a test
+	// autovacuum: statistics that come by themselves change plans under a test.
+	// jit: a backend takes longer to load LLVM than any question of a test.
 	s.cmd = s.command("postgres", "-D", data, "-p", strconv.Itoa(s.Port), "-k", s.Dir, "-c", "listen_addresses=127.0.0.1",
-		"-c", "fsync=off", "-c", "autovacuum=off", "-c", "wal_level=logical", "-c", "ssl=on", "-c", "max_connections=200", "-c", "shared_buffers=64MB")
+		"-c", "fsync=off", "-c", "autovacuum=off", "-c", "jit=off", "-c", "wal_level=logical", "-c", "ssl=on", "-c", "max_connections=200", "-c", "shared_buffers=64MB")
 	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
 	if err := s.cmd.Start(); err != nil {
 		return err
 	}
-	for range 200 {
-		if exec.Command(filepath.Join(clients, "pg_isready"), "-q", "-h", "127.0.0.1", "-p", strconv.Itoa(s.Port)).Run() == nil {
+	for range 1000 {
+		if _, err := s.exec("postgres", "SELECT 1"); err == nil {
 			return nil
 		}
-		time.Sleep(50 * time.Millisecond)
+		time.Sleep(20 * time.Millisecond)
 	}
 	return errors.New("the server does not come up")
 }
@@ -201,9 +209,15 @@ func (s *Server) URL(user, database string) string {
 	return fmt.Sprintf("postgres://%s:%s@%s/%s?sslmode=verify-full&sslrootcert=%s", user, s.Password, s.Addr(), database, s.CA)
 }
 
-// Psql runs the real psql directly against the server, as the superuser.
+// Psql runs a script directly at the server, as the superuser, and gives what
+// psql would print of it, without headers. One statement goes without psql,
+// whose start takes longer than most statements.
 func (s *Server) Psql(database, text string) (string, error) {
-	cmd := exec.CommandContext(context.Background(), filepath.Join(clients, "psql"), "-XAtq", "-v", "ON_ERROR_STOP=1", s.URL("postgres", database))
+	if one := strings.TrimRight(text, "; \n"); !strings.ContainsAny(one, ";\\") {
+		return s.exec(database, one)
+	}
+	cmd := exec.CommandContext(context.Background(), filepath.Join(Clients, "psql"), "-XAtq", "-v", "ON_ERROR_STOP=1",
+		"-h", s.Dir, "-p", strconv.Itoa(s.Port), "-U", "postgres", database)
 	cmd.Stdin = strings.NewReader(text)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -212,14 +226,55 @@ func (s *Server) Psql(database, text string) (string, error) {
 	return string(out), nil
 }
 
+func (s *Server) exec(database string, statements ...string) (string, error) {
+	ctx := context.Background()
+	c, err := pgconn.Connect(ctx, fmt.Sprintf("host=%s port=%d user=postgres dbname=%s application_name=psql", s.Dir, s.Port, database))
+	if err != nil {
+		return "", fmt.Errorf("pgtest: %w", err)
+	}
+	defer c.Close(ctx)
+	var out strings.Builder
+	for _, text := range statements {
+		results, err := c.Exec(ctx, text).ReadAll()
+		if err != nil {
+			return "", fmt.Errorf("pgtest: %s: %w", text, err)
+		}
+		for _, r := range results {
+			for _, row := range r.Rows {
+				out.Write(append(bytes.Join(row, []byte("|")), '\n'))
+			}
+		}
+	}
+	return out.String(), nil
+}
+
 // Database makes a database owned by the role owner, runs text in it as its
-// superuser and lets app in. text may be Shop.
+// superuser and lets app in. text may be Shop, which is run once and copied.
 func (s *Server) Database(name, text string) error {
-	roles := `DO $$ BEGIN
-		IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'app') THEN
-			CREATE ROLE app LOGIN PASSWORD '` + s.Password + `'; CREATE ROLE owner LOGIN PASSWORD '` + s.Password + `';
-		END IF; END $$;`
-	if _, err := s.Psql("postgres", roles+"\nCREATE DATABASE "+name+" OWNER owner;"); err != nil {
+	s.making.Lock()
+	defer s.making.Unlock()
+	if !s.roles {
+		login := " LOGIN PASSWORD '" + s.Password + "'"
+		if _, err := s.exec("postgres", "CREATE ROLE app"+login, "CREATE ROLE owner"+login); err != nil {
+			return err
+		}
+		s.roles = true
+	}
+	if text != Shop {
+		return s.fill(name, text)
+	}
+	if !s.shop {
+		if err := s.fill("shop_itself", Shop); err != nil {
+			return err
+		}
+		s.shop = true
+	}
+	_, err := s.exec("postgres", "CREATE DATABASE "+name+" TEMPLATE shop_itself OWNER owner")
+	return err
+}
+
+func (s *Server) fill(name, text string) error {
+	if _, err := s.exec("postgres", "CREATE DATABASE "+name+" OWNER owner"); err != nil {
 		return err
 	}
 	_, err := s.Psql(name, "GRANT ALL ON SCHEMA public TO owner; SET ROLE owner;\n"+text+`

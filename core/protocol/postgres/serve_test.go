@@ -30,6 +30,9 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	if err := os.Setenv("PATH", pgtest.Clients+":"+os.Getenv("PATH")); err != nil {
+		panic(err)
+	}
 	code := m.Run()
 	if server != nil {
 		if err := server.Stop(); err != nil {
