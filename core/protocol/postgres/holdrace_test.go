@@ -57,6 +57,9 @@ func reachable(t *testing.T, url string) (net.Conn, func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := p.SyncConn(t.Context()); err != nil { // as in twins.run
+		t.Fatal(err)
+	}
 	h, err := p.Hijack()
 	if err != nil {
 		t.Fatal(err)

@@ -302,6 +302,9 @@ func (w *twins) run(t *testing.T, steps []step, piece int) (direct, through []st
 			if err != nil {
 				t.Fatal(err)
 			}
+			if err := p.SyncConn(t.Context()); err != nil { // on a busy machine it may still read ahead, and would take what comes
+				t.Fatal(err)
+			}
 			h, err := p.Hijack()
 			if err != nil {
 				t.Fatal(err)
