@@ -293,7 +293,9 @@ func (w *bypassWorld) alive(t *testing.T, k *bypass) {
 		database = fmt.Sprintf("alive%d", w.n)
 		w.copy(t, database)
 		defer func() {
-			_, _ = w.pg.Psql("postgres", "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots; DROP DATABASE "+database+" WITH (FORCE)")
+			for _, text := range []string{"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots", "DROP DATABASE " + database + " WITH (FORCE)"} {
+				_, _ = w.pg.Psql("postgres", text)
+			}
 		}()
 	}
 	w.setup(t, k, database)
@@ -338,8 +340,10 @@ func (k *bypass) reads() bool {
 
 func (w *bypassWorld) copy(t *testing.T, database string) {
 	t.Helper()
-	if _, err := w.pg.Psql("postgres", "CREATE DATABASE "+database+" TEMPLATE alive; GRANT CREATE ON DATABASE "+database+" TO app"); err != nil {
-		t.Fatal(err)
+	for _, text := range []string{"CREATE DATABASE " + database + " TEMPLATE alive", "GRANT CREATE ON DATABASE " + database + " TO app"} {
+		if _, err := w.pg.Psql("postgres", text); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -451,6 +455,9 @@ func dialServer(address, user, password, database string) (*wireClient, error) {
 	config.Password = password
 	c, err := pgx.ConnectConfig(context.Background(), config)
 	if err != nil {
+		return nil, err
+	}
+	if err := c.PgConn().SyncConn(context.Background()); err != nil { // on a busy machine it may still read ahead, and would take what comes
 		return nil, err
 	}
 	hijacked, err := c.PgConn().Hijack()

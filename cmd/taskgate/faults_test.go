@@ -153,6 +153,7 @@ type faulty struct {
 	log      bytes.Buffer
 
 	tracer *exec.Cmd
+	pid    int // of the gateway that runs, or 0
 	in     io.WriteCloser
 	events chan string
 	met    []string
@@ -175,19 +176,13 @@ func TestFaults(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	dir := t.TempDir()
-	if err := buildPlugin("../../plugins/tasks", filepath.Join(dir, "tasks.wasm")); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Mkdir(filepath.Join(dir, "modules"), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	guard, modules := built(t)
 	m := readFaults(t)
 	t.Run("all", func(t *testing.T) { // so that they are over before the server stops
 		for i, name := range names {
 			t.Run(name, func(t *testing.T) { // each with a gateway and a database of its own
 				t.Parallel()
-				f := newFaulty(t, pg, dir, fmt.Sprintf("shop%d", i))
+				f := newFaulty(t, pg, guard, modules, fmt.Sprintf("shop%d", i))
 				f.all(name, m)
 				f.start() // the last one's recovery
 				f.end(syscall.SIGTERM)
@@ -200,13 +195,18 @@ func TestFaults(t *testing.T) {
 	m.settle(t)
 }
 
-func newFaulty(t *testing.T, pg *pgtest.Server, shared, database string) *faulty {
+func newFaulty(t *testing.T, pg *pgtest.Server, guard, modules, database string) *faulty {
 	f := &faulty{T: t, ctx: t.Context(), pg: pg, dir: t.TempDir(), database: database, idp: &devidp.Provider{ClientID: "taskgate"}}
 	f.idp.SetUsers(map[string]devidp.User{"bob": {Password: "x", Groups: []string{"dba"}}})
 	l, issuer, err := f.idp.Listen("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if f.pid != 0 {
+			_ = syscall.Kill(f.pid, syscall.SIGKILL)
+		}
+	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- f.idp.Run(ctx, l) }()
@@ -216,7 +216,7 @@ func newFaulty(t *testing.T, pg *pgtest.Server, shared, database string) *faulty
 	}
 	t.Cleanup(func() { _ = f.boss.Close(context.Background()) })
 	data := filepath.Join(f.dir, "data")
-	err = errors.Join(os.Mkdir(filepath.Join(f.dir, "tasks"), 0o700), os.Mkdir(data, 0o700), os.Symlink(filepath.Join(shared, "modules"), filepath.Join(data, "modules")),
+	err = errors.Join(os.Mkdir(filepath.Join(f.dir, "tasks"), 0o700), os.Mkdir(data, 0o700), os.Symlink(modules, filepath.Join(data, "modules")),
 		os.WriteFile(filepath.Join(f.dir, "tasks/app.yaml"), []byte(faultsTask), 0o600), os.WriteFile(filepath.Join(f.dir, "password"), []byte(pg.Password), 0o600),
 		os.WriteFile(filepath.Join(f.dir, "gateway.yaml"), fmt.Appendf(nil, `listeners:
   postgres: {address: "127.0.0.1:0", plain: true}
@@ -227,7 +227,7 @@ resources:
   shop: {protocol: postgres, address: "localhost:%d", database: %s, ca: "file:%s", logins: {app: {user: app, password: "file:password"}}}
 plugins:
   - {name: tasks, path: %q, may: [allow, deny, review, mask], isolation: shared, cache: true}
-`, issuer, pg.Port, database, pg.CA, filepath.Join(shared, "tasks.wasm")), 0o600))
+`, issuer, pg.Port, database, pg.CA, guard), 0o600))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -267,9 +267,7 @@ func (f *faulty) start() {
 			f.api, f.db = addresses["api"], addresses["postgres"]
 			return
 		}
-		if strings.HasPrefix(e, "pid ") {
-			f.Cleanup(func() { _ = exec.Command("kill", "-9", e[4:]).Run() })
-		}
+		_, _ = fmt.Sscanf(e, "pid %d", &f.pid)
 	}
 	f.Fatalf("the gateway does not start: %s", f.log.String())
 }
@@ -281,6 +279,7 @@ func (f *faulty) end(sig syscall.Signal) {
 	f.signal(sig)
 	f.rest()
 	_ = f.tracer.Wait()
+	f.pid = 0
 }
 
 func (f *faulty) signal(sig syscall.Signal) {

@@ -26,31 +26,14 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"taskgate": main, "tracer": tracer})
+	testscript.Main(tests{m}, map[string]func(){"taskgate": main, "tracer": tracer})
 }
 
-// parts are what all scripts share: a server and the tasks guard, made once.
+// parts are what all scripts share: a server.
 type parts struct {
-	once    sync.Once
-	err     error
-	pg      *pgtest.Server
-	guard   string
-	modules string
-	next    int
-	mu      sync.Mutex
-}
-
-func (p *parts) start(dir string) error {
-	p.once.Do(func() {
-		p.guard, p.modules = filepath.Join(dir, "tasks.wasm"), filepath.Join(dir, "modules")
-		if p.err = os.Mkdir(p.modules, 0o700); p.err != nil {
-			return
-		}
-		if p.err = buildPlugin("../../plugins/tasks", p.guard); p.err == nil {
-			p.pg, p.err = pgtest.Start(pgtest.Major())
-		}
-	})
-	return p.err
+	pg   *pgtest.Server
+	next int
+	mu   sync.Mutex
 }
 
 // TestScripts runs testdata/script: the real binary as its users call it, with
@@ -71,24 +54,21 @@ func (p *parts) start(dir string) error {
 //	admin SQL            runs it at the server itself, as its superuser
 //	sshd NAME            starts a real sshd; FILE NAME.key opens it, and @NAME.address@, @NAME.host_key@ and @NAME.user@ in gateway.yaml stand for it
 func TestScripts(t *testing.T) {
-	shared := &parts{}
-	defer func() {
-		if shared.pg != nil {
-			_ = shared.pg.Stop()
-		}
-	}()
-	dir := t.TempDir()
-	if err := shared.start(dir); err != nil {
+	guard, modules := built(t)
+	pg, err := pgtest.Start(pgtest.Major())
+	if err != nil {
 		t.Fatal(err)
 	}
+	defer func() { _ = pg.Stop() }()
+	shared := &parts{pg: pg}
 	t.Run("scripts", func(t *testing.T) { // so that they are over before the server stops
-		testscript.Run(t, testscript.Params{Dir: "testdata/script", Setup: shared.setup, RequireUniqueNames: true,
+		testscript.Run(t, testscript.Params{Dir: "testdata/script", Setup: func(e *testscript.Env) error { return shared.setup(e, guard, modules) }, RequireUniqueNames: true,
 			Cmds: map[string]func(*testscript.TestScript, bool, []string){"start": start, "end": end, "login": login, "admin": shared.admin, "dex": shared.dex,
 				"status": status, "signal": sendSignal, "files": files, "flood": flood, "guide": guide, "until": until, "confirmed": confirmed, "sshd": sshd}})
 	})
 }
 
-func (p *parts) setup(e *testscript.Env) error {
+func (p *parts) setup(e *testscript.Env, guard, modules string) error {
 	p.mu.Lock()
 	p.next++
 	database := fmt.Sprintf("shop%d", p.next)
@@ -109,17 +89,16 @@ func (p *parts) setup(e *testscript.Env) error {
 			return err
 		}
 	}
-	// Compiled modules are shared: compiling takes the longest of all that a script does.
 	if err := os.Mkdir(filepath.Join(e.WorkDir, "data"), 0o700); err != nil {
 		return err
 	}
-	if err := os.Symlink(p.modules, filepath.Join(e.WorkDir, "data", "modules")); err != nil {
+	if err := os.Symlink(modules, filepath.Join(e.WorkDir, "data", "modules")); err != nil {
 		return err
 	}
 	own, rest, _ := strings.Cut(e.Getenv("PATH"), ":") // testscript's comes first
 	e.Setenv("PATH", own+":"+pgtest.Clients+":"+rest)
 	e.Setenv("HOME", e.WorkDir)
-	e.Setenv("TASKS", p.guard)
+	e.Setenv("TASKS", guard)
 	e.Setenv("DATABASE", database)
 	for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPATH", "GOPROXY", "GOSUMDB", "GOFLAGS", "GOTOOLCHAIN"} {
 		out, err := exec.Command("go", "env", name).Output()

@@ -12,8 +12,39 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
+
+// made is the tasks guard and where its compiled form is kept, once for all
+// tests: compiling takes the longest of all that most of them do.
+var made struct {
+	once sync.Once
+	dir  string
+	err  error
+}
+
+// tests are all tests, after which what they share is removed.
+type tests struct{ *testing.M }
+
+func (m tests) Run() int {
+	defer func() { _ = os.RemoveAll(made.dir) }()
+	return m.M.Run()
+}
+
+// built gives the guard's file and the directory for a gateway's data/modules.
+func built(t *testing.T) (guard, modules string) {
+	t.Helper()
+	made.once.Do(func() {
+		if made.dir, made.err = os.MkdirTemp("", "taskgate-guard"); made.err == nil {
+			made.err = errors.Join(os.Mkdir(filepath.Join(made.dir, "modules"), 0o700), buildPlugin("../../plugins/tasks", filepath.Join(made.dir, "tasks.wasm")))
+		}
+	})
+	if made.err != nil {
+		t.Fatal(made.err)
+	}
+	return filepath.Join(made.dir, "tasks.wasm"), filepath.Join(made.dir, "modules")
+}
 
 // gatewayWorld is the real program, serving, with an identity provider of its
 // own whose users all have one password.
@@ -34,9 +65,7 @@ func startGateway(t *testing.T, users []string, files map[string]string, resourc
 	if out, err := exec.Command("go", "build", "-o", w.bin, ".").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	if err := buildPlugin("../../plugins/tasks", filepath.Join(dir, "tasks.wasm")); err != nil {
-		t.Fatal(err)
-	}
+	guard, modules := built(t)
 	type person struct {
 		Password string   `json:"password"`
 		Groups   []string `json:"groups"`
@@ -56,7 +85,9 @@ func startGateway(t *testing.T, users []string, files map[string]string, resourc
 		t.Fatal(err)
 	}
 	w.write(t, "users.json", string(known))
-	w.write(t, "data/modules/.keep", "") // so that check compiles for serve
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "data"), 0o700), os.Symlink(modules, filepath.Join(dir, "data", "modules"))); err != nil {
+		t.Fatal(err)
+	}
 	for name, text := range files {
 		w.write(t, name, text)
 	}
@@ -73,8 +104,8 @@ resources:
 catalog: ./tasks
 record: {results: full}
 plugins:
-  - {name: tasks, path: tasks.wasm, may: [allow, deny, review, mask], isolation: shared, cache: true}
-`, issuer, resources))
+  - {name: tasks, path: %q, may: [allow, deny, review, mask], isolation: shared, cache: true}
+`, issuer, resources, guard))
 	return w
 }
 
