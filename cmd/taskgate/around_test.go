@@ -11,6 +11,7 @@ import (
 // copies under another name, rows added to it, large objects, and guesses that
 // are hashed beside it. What passes shows no value; the rest is refused.
 func TestPM11PM12PM14PM15PM17PM24PM25PM32Around(t *testing.T) {
+	t.Parallel()
 	schema, err := os.ReadFile("../../core/sql/testdata/pg_bypass_schema.sql")
 	if err != nil {
 		t.Fatal(err)

@@ -111,6 +111,7 @@ func corpus(t *testing.T) (cases []bypass) {
 // this run, searching every byte that the client got and everything that the
 // gateway has on disk.
 func TestBypass(t *testing.T) {
+	t.Parallel()
 	cases := corpus(t)
 	schema, err := os.ReadFile("../../core/sql/testdata/pg_bypass_schema.sql")
 	if err != nil {

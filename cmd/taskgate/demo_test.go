@@ -12,6 +12,7 @@ import (
 // TestDemo runs the demonstration, which checks each of its steps: the real
 // gateway, psql, PostgreSQL and identity provider, as a new user would.
 func TestDemo(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "../../examples/demo/demo.sh")

@@ -165,6 +165,7 @@ type faulty struct {
 // holds what the database has, what the log says and what the recording says
 // against each other. docs/durability.md is what came of it.
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	pg, err := pgtest.Start(pgtest.Major())
 	if err != nil {
 		t.Fatal(err)

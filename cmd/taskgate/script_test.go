@@ -54,6 +54,7 @@ type parts struct {
 //	admin SQL            runs it at the server itself, as its superuser
 //	sshd NAME            starts a real sshd; FILE NAME.key opens it, and @NAME.address@, @NAME.host_key@ and @NAME.user@ in gateway.yaml stand for it
 func TestScripts(t *testing.T) {
+	t.Parallel()
 	guard, modules := built(t)
 	pg, err := pgtest.Start(pgtest.Major())
 	if err != nil {
