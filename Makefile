@@ -26,7 +26,7 @@ test: ## all tests, against servers 15 and 18, and some against 13, 14, 16 and 1
 	@.ci/install test
 	go test -timeout 40m ./...
 	TASKGATE_TEST_MAJOR=18 go test -timeout 25m ./core/sql ./core/protocol/postgres
-	TASKGATE_TEST_MAJOR=18 go test -timeout 20m -run 'Scripts|Bypass|NonInterference' ./cmd/taskgate
+	TASKGATE_TEST_TIME=45s TASKGATE_TEST_MAJOR=18 go test -timeout 20m -run 'Scripts|Bypass|NonInterference' ./cmd/taskgate
 	for major in 13 14 16 17; do TASKGATE_TEST_MAJOR=$$major go test -timeout 20m -run '$(EVERYWHERE)' ./core/sql ./core/protocol/postgres || exit 1; done
 	go test -race -timeout 25m ./core/gate/...
 	go test -race -timeout 15m -run 'Conversations|Laws|PW37' ./core/protocol/postgres

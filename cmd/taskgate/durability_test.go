@@ -37,7 +37,8 @@ What neither the log nor the client has as done is unknown: its connection was c
 its own that failed; the session ends there. An fsync that failed lets nothing more through until the gateway is started again.
 
 The points are named as system calls: ` + "`fdatasync audit`" + ` makes the log last (it is mapped into memory, so that there is no write), ` + "`write store`" + ` is the database of
-requests for approval, ` + "`allocate audit`" + ` the next segment's blocks, and a locked store one whose lock another process has.
+requests for approval, ` + "`allocate audit`" + ` the next segment's blocks, and a locked store one whose lock another process has. ` + "`enter loop`" + ` is the one call by which a loop has the kernel read and send everything; commands
+are ` + "`carried by a loop`" + ` where there is io_uring, and else by two goroutines.
 
 | command | point | fault | has run |
 |---|---|---|---|

@@ -85,10 +85,21 @@ var talks = map[string]talk{
 	newSegment: func(f *faulty, c *pgconn.PgConn, mark string) []act {
 		return f.each(c, mark, "insert into marks (m, note) values ('%s', '"+strings.Repeat("x", large)+"')")
 	},
-	"a held write": func(f *faulty, c *pgconn.PgConn, mark string) []act {
-		return []act{{mark, f.held(c, "delete from marks where m = '"+mark+"'", mark)}}
+	"a held write": heldWrite,
+	"a write" + byLoop: func(f *faulty, c *pgconn.PgConn, mark string) []act {
+		return f.each(c, mark, "insert into marks (m) values ('%s')")
 	},
+	"a held write" + byLoop: heldWrite,
 }
+
+func heldWrite(f *faulty, c *pgconn.PgConn, mark string) []act {
+	return []act{{mark, f.held(c, "delete from marks where m = '"+mark+"'", mark)}}
+}
+
+// byLoop is said of what a loop carries, where it is killed around each call in
+// which it tells the kernel what to read and send. All else is carried by two
+// goroutines, whose calls name what they do.
+const byLoop = ", carried by a loop"
 
 // newSegment is a write whose record has no room in the log's segment.
 const (
@@ -121,7 +132,7 @@ var failures = map[string]map[string]syscall.Errno{
 }
 
 // settling are the points behind which something has become so.
-var settling = []string{"read client", "read upstream", "write upstream", "fdatasync audit"}
+var settling = []string{"read client", "read upstream", "write upstream", "fdatasync audit", "enter loop"}
 
 const faultsTask = `
 task: app
@@ -154,6 +165,7 @@ type faulty struct {
 
 	tracer *exec.Cmd
 	pid    int // of the gateway that runs, or 0
+	loop   bool
 	in     io.WriteCloser
 	events chan string
 	met    []string
@@ -243,6 +255,9 @@ func (f *faulty) start() {
 	f.Helper()
 	f.tracer = exec.Command("tracer", "taskgate", "serve", "--grace", "1s")
 	f.tracer.Dir, f.tracer.Stderr = f.dir, &f.log
+	if !f.loop {
+		f.tracer.Env = append(os.Environ(), "GOMAXPROCS=1") // there are no loops then
+	}
 	f.log.Reset()
 	var err error
 	if f.in, err = f.tracer.StdinPipe(); err != nil {
@@ -312,6 +327,7 @@ func (f *faulty) hear(e string) {
 
 // all is every fault of one way of a command.
 func (f *faulty) all(name string, m *faultMatrix) {
+	f.loop = strings.HasSuffix(name, byLoop)
 	f.one(name, "no fault", order{}, m)
 	count := map[string]int{}
 	var keys []string
@@ -321,7 +337,7 @@ func (f *faulty) all(name string, m *faultMatrix) {
 		}
 	}
 	for _, point := range keys {
-		if name == newSegment && !strings.HasSuffix(point, " audit") {
+		if name == newSegment && !strings.HasSuffix(point, " audit") || f.loop && point != "enter loop" {
 			continue // as of any write
 		}
 		n := count[point]
@@ -356,7 +372,7 @@ func (f *faulty) one(name, how string, o order, m *faultMatrix) {
 	f.runs++
 	mark, who := fmt.Sprintf("mark%d.%s", f.runs, f.database), fmt.Sprintf("%d in %s", f.runs, f.database)
 	what := fmt.Sprintf("%s: %s %s %d", name, how, o.Point, o.Nth)
-	held := name == "a held write"
+	held := strings.HasPrefix(name, "a held write")
 	if held {
 		f.sql("insert into marks values ('" + mark + "')")
 	}

@@ -36,7 +36,7 @@ type order struct {
 // its memory, or learns of it.
 var points = map[uint64]string{
 	unix.SYS_READ: "read", unix.SYS_WRITE: "write", unix.SYS_WRITEV: "write", unix.SYS_PREAD64: "", unix.SYS_PWRITE64: "write",
-	unix.SYS_FSYNC: "fsync", unix.SYS_FDATASYNC: "fdatasync", unix.SYS_FTRUNCATE: "cut", unix.SYS_FALLOCATE: "allocate", unix.SYS_FCNTL: "lock",
+	unix.SYS_IO_URING_ENTER: "enter", unix.SYS_FSYNC: "fsync", unix.SYS_FDATASYNC: "fdatasync", unix.SYS_FTRUNCATE: "cut", unix.SYS_FALLOCATE: "allocate", unix.SYS_FCNTL: "lock",
 }
 
 // tracer runs a gateway as its child and, once it has an order, stops it at
@@ -243,6 +243,8 @@ func (t *tracing) point(nr, fd, arg uint64) string {
 		name = "audit"
 	case filepath.Base(to) == "audit": // the directory
 		name = "audit"
+	case to == "anon_inode:[io_uring]":
+		name = "loop"
 	case strings.HasSuffix(name, ".tgr"):
 		name = "recording"
 	case name == "checkpoints":

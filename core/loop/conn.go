@@ -3,6 +3,7 @@ package loop
 import (
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -74,8 +75,12 @@ func (c *Conn) Carry(gate *Conn, room func() []byte, arrived func(n int, err err
 	return <-over
 }
 
-// Leave has another goroutine serve the loop, if this one does.
-func (c *Conn) Leave() { c.loop.take(c.loop.state.Load()) }
+// Leave has another goroutine serve the loop, if this one does, and a thread of
+// its own is what this one needs no longer.
+func (c *Conn) Leave() {
+	c.loop.take(c.loop.state.Load())
+	runtime.UnlockOSThread()
+}
 
 // crowded says whether so much is kept for c that the one who asks has to wait.
 func (c *Conn) crowded(who *Conn) bool {

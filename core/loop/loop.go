@@ -291,7 +291,7 @@ func (l *loop) take(state uint64) {
 // serve carries bytes until the loop ends or is taken over.
 func (l *loop) serve(state uint64) {
 	defer l.all.Done()
-	runtime.LockOSThread()
+	runtime.LockOSThread() // what a thread has asked for, the kernel finishes in that thread
 	defer runtime.UnlockOSThread()
 	for {
 		l.mu.Lock()
