@@ -58,8 +58,8 @@ func (g *Group) Adopt(a, b net.Conn) (*Conn, *Conn, error) {
 	cb.gone = ca.gone
 	a.Close()
 	b.Close()
-	// The kernel waits for a socket only where it may.
-	return ca, cb, errors.Join(unix.SetNonblock(x, false), unix.SetNonblock(y, false))
+	_ = errors.Join(unix.SetNonblock(x, false), unix.SetNonblock(y, false)) // the kernel waits only where it may
+	return ca, cb, nil
 }
 
 // take gives a descriptor of the same socket, which Go's poller knows nothing of.
@@ -90,12 +90,16 @@ func (g *Group) enter() (*loop, error) {
 	}
 	g.at = (g.at + 1) % len(g.loops)
 	l := g.loops[g.at]
-	if l != nil && l.users > most {
+	if l != nil && l.users+2 > most {
 		return nil, ErrNone
 	}
 	if l == nil {
-		if l, g.err = newLoop(); g.err != nil {
-			return nil, errors.Join(ErrNone, g.err)
+		var err error
+		if l, err = newLoop(); err != nil {
+			if !errors.Is(err, unix.EMFILE) && !errors.Is(err, unix.ENFILE) && !errors.Is(err, unix.ENOMEM) {
+				g.err = err // it stays so
+			}
+			return nil, errors.Join(ErrNone, err)
 		}
 		g.loops[g.at] = l
 	}
@@ -145,8 +149,12 @@ type loop struct {
 }
 
 const (
-	most     = entries * answers / 3 // connections, each of which has three answers at most
-	takeOver = 1<<32 + 1             // the step by which the loop is taken over
+	// most is how many connections there are at the most. Between two calls
+	// each may ask for a reading, a sending and an end of each, and be answered
+	// all of it: neither queue is ever full, so that no answer is left out, of
+	// which taken would make that all was sent.
+	most     = entries/4 - 1
+	takeOver = 1<<32 + 1 // the step by which the loop is taken over
 	patience = 5 * time.Millisecond
 	doze     = 200 // so many times without anything
 )

@@ -83,8 +83,8 @@ const (
 	mapRings, mapRequests       = 0, 0x10000000
 	pollFirst                   = 1 // of a reading: nothing is there yet, as far as is known
 	skipSuccess                 = 64
-	entries                     = 256
-	answers                     = 128 // for each, so that none is ever left out
+	entries                     = 8192
+	answers                     = 4 // for each
 )
 
 func newRing() (*ring, error) {
@@ -118,7 +118,8 @@ func newRing() (*ring, error) {
 	return r, nil
 }
 
-// push puts a request into the queue, of which enter tells the kernel.
+// push puts a request into the queue, of which enter tells the kernel. There is
+// room: see most.
 func (r *ring) push(q request) error {
 	for r.tail-atomic.LoadUint32(r.sqHead) == uint32(len(r.sq)) {
 		if err := r.enter(false); err != nil {
