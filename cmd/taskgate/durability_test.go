@@ -38,7 +38,7 @@ its own that failed; the session ends there. An fsync that failed lets nothing m
 
 The points are named as system calls: ` + "`fdatasync audit`" + ` makes the log last (it is mapped into memory, so that there is no write), ` + "`write store`" + ` is the database of
 requests for approval, ` + "`allocate audit`" + ` the next segment's blocks, and a locked store one whose lock another process has. ` + "`enter loop`" + ` is the one call by which a loop has the kernel read and send everything; commands
-are ` + "`carried by a loop`" + ` where there is io_uring, and else by two goroutines.
+are ` + "`carried by a loop`" + ` with ` + "`loop: true`" + ` of the listener, and else by two goroutines.
 
 | command | point | fault | has run |
 |---|---|---|---|

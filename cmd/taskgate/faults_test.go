@@ -255,8 +255,8 @@ func (f *faulty) start() {
 	f.Helper()
 	f.tracer = exec.Command("tracer", "taskgate", "serve", "--grace", "1s")
 	f.tracer.Dir, f.tracer.Stderr = f.dir, &f.log
-	if !f.loop {
-		f.tracer.Env = append(os.Environ(), "GOMAXPROCS=1") // there are no loops then
+	if f.loop {
+		f.tracer.Env = append(os.Environ(), "TASKGATE_LISTENERS__POSTGRES__LOOP=true")
 	}
 	f.log.Reset()
 	var err error

@@ -78,6 +78,7 @@ type Listener struct {
 	Key     string // file of its key
 	Plain   bool   // passwords in the clear: loopback alone
 	Public  string // host:port as clients reach it; empty is the address
+	Loop    bool   // sessions are carried by io_uring: of postgres
 }
 
 // Issuer is an OpenID provider that the gateway trusts.
@@ -331,7 +332,11 @@ func Parse(path string, b []byte, layers ...strict.Layer) (*Config, error) {
 		},
 		"listeners": func(v strict.Node) {
 			v.Fields(map[string]func(strict.Node){
-				"api":      func(v strict.Node) { c.Listeners.API = p.listener(v) },
+				"api": func(v strict.Node) {
+					if c.Listeners.API = p.listener(v); c.Listeners.API.Loop {
+						v.Fault("loop: true is for the sessions of databases")
+					}
+				},
 				"postgres": func(v strict.Node) { c.Listeners.Postgres = p.listener(v) },
 				"ssh":      func(v strict.Node) { c.Listeners.SSH = p.sshListener(v) },
 				"kube":     func(v strict.Node) { v.Fault("this version does not speak to clusters yet") },
@@ -458,6 +463,7 @@ func (p *parser) listener(n strict.Node) *Listener {
 		"address": func(v strict.Node) { l.Address, addressed = address(v), true },
 		"public":  func(v strict.Node) { l.Public = address(v) },
 		"plain":   func(v strict.Node) { l.Plain = v.Bool() },
+		"loop":    func(v strict.Node) { l.Loop = v.Bool() },
 		"tls": func(v strict.Node) {
 			secured = true
 			v.Fields(map[string]func(strict.Node){

@@ -29,7 +29,7 @@ func TestSchema(t *testing.T) {
 		stricttest.SameKeys(t, Schema, at, text, read)
 	}
 	stricttest.SameKeys(t, Schema, "/properties/listeners", "listeners: {QQQQQQ: 1}\n", read, "kube")
-	stricttest.SameKeys(t, Schema, "/properties/listeners/properties/ssh", "listeners: {ssh: {QQQQQQ: 1}}\n", read, "tls", "plain")
+	stricttest.SameKeys(t, Schema, "/properties/listeners/properties/ssh", "listeners: {ssh: {QQQQQQ: 1}}\n", read, "tls", "plain", "loop")
 	s := stricttest.Schema(t, Schema)
 	b, err := os.ReadFile("../../gateway.yaml")
 	if err != nil {

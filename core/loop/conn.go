@@ -5,6 +5,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -20,7 +21,8 @@ type Conn struct {
 	slot          uint32
 	local, remote net.Addr
 	gone          func()
-	queued        bool // under the loop's mu
+	queued        bool          // under the loop's mu
+	turn          atomic.Uint64 // of the loop, when its handler was called last
 
 	// How it is read, from Carry on.
 	room    func() []byte
@@ -75,10 +77,16 @@ func (c *Conn) Carry(gate *Conn, room func() []byte, arrived func(n int, err err
 	return <-over
 }
 
-// Leave has another goroutine serve the loop, if this one does, and a thread of
-// its own is what this one needs no longer.
+// Leave has another goroutine serve the loop, if c's handler or that of the
+// other end does. A thread of its own is what it needs no longer.
 func (c *Conn) Leave() {
-	c.loop.take(c.loop.state.Load())
+	c.mu.Lock()
+	other := c.gate
+	c.mu.Unlock()
+	c.loop.take(c.turn.Load())
+	if other != nil {
+		c.loop.take(other.turn.Load())
+	}
 	runtime.UnlockOSThread()
 }
 

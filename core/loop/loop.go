@@ -424,6 +424,7 @@ func (l *loop) handle(c *Conn, n int, state uint64) (uint64, bool) {
 	c.mu.Lock()
 	c.handling = true
 	c.mu.Unlock()
+	c.turn.Store(state + 1)
 	l.state.Store(state + 1)
 	l.alert()
 	err := c.arrived(n, why)
@@ -456,7 +457,7 @@ func (l *loop) settle(c *Conn) {
 		q := request{op: opSend, fd: int32(c.fd), addr: pointer(c.flying[c.done:]), len: uint32(len(c.flying) - c.done), how: unix.MSG_NOSIGNAL | unix.MSG_WAITALL, user: uint64(c.slot)*kinds + aSending}
 		if !c.full { // first without waiting, which is answered only if not all of it is taken
 			q.how |= unix.MSG_DONTWAIT
-			q.flags = skipSuccess
+			q.flags, c.short = skipSuccess, false
 			l.sends = append(l.sends, c)
 		}
 		l.must(q)

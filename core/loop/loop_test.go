@@ -254,6 +254,47 @@ func TestSlowPeer(t *testing.T) {
 	}
 }
 
+// TestShortSends: a sending that had to wait and one that did not, answered
+// together, are told apart: who reads slowly gets all of it.
+func TestShortSends(t *testing.T) {
+	needLoop(t)
+	var g Group
+	client, server, _, _ := relay(t, &g, nil)
+	for range 4 {
+		c, s, _, _ := relay(t, &g, nil)
+		go func() { _, _ = io.Copy(s, s) }()
+		go func() {
+			for b := make([]byte, 100); ; {
+				if _, err := c.Write(b); err != nil {
+					return
+				}
+				if _, err := io.ReadFull(c, b); err != nil {
+					return
+				}
+			}
+		}()
+	}
+	const total = 64 << 20 // more than the sockets' buffers
+	go func() {
+		for n, b := 0, make([]byte, 64<<10); n < total; n += len(b) {
+			if _, err := server.Write(b); err != nil {
+				t.Error(n, err)
+				return
+			}
+		}
+	}()
+	_ = client.SetReadDeadline(time.Now().Add(time.Minute))
+	for got, b := 0, make([]byte, 256<<10); got < total; {
+		n, err := client.Read(b)
+		if got += n; err != nil {
+			t.Fatal(got, err)
+		}
+		if got%(4<<20) < len(b) {
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+}
+
 // TestDeadlines: a reading ends at once when it is told to, a writing at its
 // deadline, and what was written before is not lost.
 func TestDeadlines(t *testing.T) {

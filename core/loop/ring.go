@@ -178,14 +178,11 @@ func (r *ring) enter(wait bool) error {
 			r.told = atomic.LoadUint32(r.sqHead) // what it has taken
 		}
 		switch {
-		case e == unix.ETIME:
+		case e == unix.ETIME, e == unix.EINTR: // interrupted by Go, whose world is to stop and waits for this thread
 			told = true
-		case e == unix.EAGAIN, e == unix.EBUSY: // it has no room before its answers are looked at
-			if r.answered() {
-				return nil
-			}
+		case e == unix.EAGAIN, e == unix.EBUSY, e == unix.ENOMEM: // there is no memory just now
 			runtime.Gosched()
-		case e != 0 && e != unix.EINTR:
+		case e != 0:
 			return fmt.Errorf("loop: io_uring_enter: %w", e)
 		}
 		if r.told == r.tail && (!wait || r.answered()) {

@@ -121,6 +121,7 @@ func (s *Server) turn(c *config.Config, opened map[string]*front, certs map[stri
 	p := c.Listeners.Postgres
 	if p != nil {
 		first := c.Issuers[0]
+		s.pg.Loop(p.Loop)
 		s.pg.Secure(certs["postgres"], p.Plain, postgres.OAuth{Configuration: strings.TrimRight(first.URL, "/") + "/.well-known/openid-configuration", Scope: strings.Join(append([]string{"openid"}, first.Scopes...), " ")})
 	}
 	for name, was := range s.fronts {

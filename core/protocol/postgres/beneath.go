@@ -111,9 +111,13 @@ func (b *beneath) take(p []byte) (int, error) {
 // room is where a loop puts what comes next.
 func (b *beneath) room() []byte {
 	if b.r == b.w {
-		if b.r, b.w = 0, 0; len(b.got) == 0 {
+		switch {
+		case len(b.got) == 0:
 			b.got = make([]byte, smallBuffer)
+		case b.w == len(b.got) && b.w < 2*recordSize: // more comes at a time than there is room for
+			b.got = make([]byte, 2*recordSize)
 		}
+		b.r, b.w = 0, 0
 	}
 	if b.w == len(b.got) {
 		bigger := make([]byte, max(2*recordSize, 2*len(b.got)))

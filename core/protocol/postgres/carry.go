@@ -12,7 +12,7 @@ import (
 // both are sockets.
 func (c *conn) adopt() {
 	client, server := socketUnder(c.client), socketUnder(c.upstream)
-	if client == nil || server == nil || c.p.alone.Load() {
+	if client == nil || server == nil || !c.p.looped.Load() {
 		return
 	}
 	a, b, err := c.p.loops.Adopt(client, server)

@@ -165,11 +165,11 @@ func (c *conn) run() error {
 	c.upstream.Close()                                       // the server rolls back what is open
 	serverErr := <-served
 	if c.carried[0] != nil {
+		_ = c.upstream.SetWriteDeadline(time.Now())
+		c.carried[1].Release() // the server rolls back what is open
 		if c.carried[0].Finish() != nil {
 			c.torn.Store(true)
 		}
-		_ = c.upstream.SetWriteDeadline(time.Now())
-		c.carried[1].Release()
 	}
 	if c.mayBlame(err, serverErr) {
 		err = serverErr

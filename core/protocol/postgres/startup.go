@@ -60,12 +60,16 @@ type Protocol struct {
 	schemas sync.Map // *resourceState by resource
 	probed  probed
 	loops   loop.Group
-	slower  sync.Once                                         // it was said that there are no loops
-	alone   atomic.Bool                                       // sessions are carried without one
+	looped  atomic.Bool                                       // new sessions are carried by one
+	slower  sync.Once                                         // it was said that there are none
 	analyze func(*sql.Context, string) (*sql.Analysis, error) // nil is sql.Analyze
 
 	patience time.Duration // until a client is known; 0 is loginTime
 }
+
+// Loop says whether sessions that begin from now on are carried by a loop, where
+// this machine has loops.
+func (p *Protocol) Loop(on bool) { p.looped.Store(on) }
 
 // Secure changes how clients are met, from the next handshake on.
 func (p *Protocol) Secure(t *tls.Config, plain bool, from OAuth) {

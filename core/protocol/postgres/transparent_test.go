@@ -350,7 +350,7 @@ func TestTransparent(t *testing.T) {
 		}
 		piece := pick(r, []int{1 << 20, 1 << 20, 7, 100, 1})
 		w.g.overTLS, w.g.newer = n%2 == 1, n%4 > 1
-		w.g.protocol.alone.Store(n%5 > 2)
+		w.g.protocol.Loop(n%5 > 1)
 		if w.g.Dialer = (dialer{w.g.db}); n%3 == 0 { // every byte of the server's comes by itself
 			w.g.Dialer = dribble{dialer{w.g.db}}
 		}

@@ -162,8 +162,8 @@ func converse(t *testing.T, list map[string]conversation) {
 		if g.overTLS = tls; tls {
 			g.secured(t)
 		}
-		for _, alone := range []bool{false, true} { // with a loop, and as where there are none
-			g.protocol.alone.Store(alone)
+		for _, loop := range []bool{false, true} {
+			g.protocol.Loop(loop)
 			g.converses(t, list)
 		}
 	}
