@@ -1,0 +1,110 @@
+package loop
+
+import (
+	"errors"
+	"net"
+	"runtime"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Group spreads connections over loops, each of which runs as long as it has
+// some. The zero value is ready for use.
+type Group struct {
+	mu    sync.Mutex
+	loops []*loop
+	at    int
+	err   error // why there are none
+}
+
+// ErrNone is that this machine has no loops: the kernel is too old, or forbids
+// them, or there is one processor alone.
+var ErrNone = errors.New("loop: none here")
+
+// Adopt takes over two connected sockets, the ends of one session. The given
+// connections are closed then, and what it gives stands for them. Where it
+// fails they are as they were.
+func (g *Group) Adopt(a, b net.Conn) (*Conn, *Conn, error) {
+	l, err := g.enter()
+	if err != nil {
+		return nil, nil, err
+	}
+	x, err := take(a)
+	if err != nil {
+		g.leave(l, 2)
+		return nil, nil, err
+	}
+	y, err := take(b)
+	if err != nil {
+		g.leave(l, 2)
+		return nil, nil, errors.Join(err, unix.Close(x))
+	}
+	ca, cb := l.add(a, x), l.add(b, y)
+	ca.gone = func() { g.leave(l, 1) }
+	cb.gone = ca.gone
+	a.Close()
+	b.Close()
+	_ = errors.Join(unix.SetNonblock(x, false), unix.SetNonblock(y, false)) // the kernel waits only where it may
+	return ca, cb, nil
+}
+
+// take gives a descriptor of the same socket, which Go's poller knows nothing of.
+func take(nc net.Conn) (int, error) {
+	sc, ok := nc.(syscall.Conn)
+	if !ok {
+		return 0, ErrNone
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	fd := -1
+	if e := raw.Control(func(old uintptr) { fd, err = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0) }); e != nil {
+		return 0, e
+	}
+	return fd, err
+}
+
+func (g *Group) enter() (*loop, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if n := runtime.GOMAXPROCS(0) / 2; g.loops == nil && n > 0 {
+		g.loops = make([]*loop, n)
+	}
+	if g.err != nil || len(g.loops) == 0 {
+		return nil, errors.Join(ErrNone, g.err)
+	}
+	g.at = (g.at + 1) % len(g.loops)
+	l := g.loops[g.at]
+	if l != nil && l.users+2 > most {
+		return nil, ErrNone
+	}
+	if l == nil {
+		var err error
+		if l, err = newLoop(); err != nil {
+			if !errors.Is(err, unix.EMFILE) && !errors.Is(err, unix.ENFILE) && !errors.Is(err, unix.ENOMEM) {
+				g.err = err // it stays so
+			}
+			return nil, errors.Join(ErrNone, err)
+		}
+		g.loops[g.at] = l
+	}
+	l.users += 2
+	return l, nil
+}
+
+func (g *Group) leave(l *loop, n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if l.users -= n; l.users > 0 {
+		return
+	}
+	for i := range g.loops {
+		if g.loops[i] == l {
+			g.loops[i] = nil
+		}
+	}
+	l.end()
+}
