@@ -255,9 +255,7 @@ func (f *faulty) start() {
 	f.Helper()
 	f.tracer = exec.Command("tracer", "taskgate", "serve", "--grace", "1s")
 	f.tracer.Dir, f.tracer.Stderr = f.dir, &f.log
-	if f.loop {
-		f.tracer.Env = append(os.Environ(), "TASKGATE_LISTENERS__POSTGRES__LOOP=true")
-	}
+	f.tracer.Env = append(os.Environ(), "TASKGATE_LISTENERS__POSTGRES__LOOP="+strconv.FormatBool(f.loop))
 	f.log.Reset()
 	var err error
 	if f.in, err = f.tracer.StdinPipe(); err != nil {

@@ -78,7 +78,7 @@ type Listener struct {
 	Key     string // file of its key
 	Plain   bool   // passwords in the clear: loopback alone
 	Public  string // host:port as clients reach it; empty is the address
-	Loop    bool   // sessions are carried by io_uring: of postgres
+	Loop    bool   // sessions are carried by io_uring, where there is one: of postgres, default true
 }
 
 // Issuer is an OpenID provider that the gateway trusts.
@@ -333,13 +333,15 @@ func Parse(path string, b []byte, layers ...strict.Layer) (*Config, error) {
 		"listeners": func(v strict.Node) {
 			v.Fields(map[string]func(strict.Node){
 				"api": func(v strict.Node) {
-					if c.Listeners.API = p.listener(v); c.Listeners.API.Loop {
-						v.Fault("loop: true is for the sessions of databases")
-					}
+					c.Listeners.API = p.listener(v, func(v strict.Node) { v.Fault("loop is for the sessions of databases") })
 				},
-				"postgres": func(v strict.Node) { c.Listeners.Postgres = p.listener(v) },
-				"ssh":      func(v strict.Node) { c.Listeners.SSH = p.sshListener(v) },
-				"kube":     func(v strict.Node) { v.Fault("this version does not speak to clusters yet") },
+				"postgres": func(v strict.Node) {
+					loop := true
+					c.Listeners.Postgres = p.listener(v, func(v strict.Node) { loop = v.Bool() })
+					c.Listeners.Postgres.Loop = loop
+				},
+				"ssh":  func(v strict.Node) { c.Listeners.SSH = p.sshListener(v) },
+				"kube": func(v strict.Node) { v.Fault("this version does not speak to clusters yet") },
 			})
 		},
 		"issuers": func(v strict.Node) {
@@ -456,14 +458,14 @@ func (p *parser) secret(n strict.Node) Secret {
 	return Secret{}
 }
 
-func (p *parser) listener(n strict.Node) *Listener {
+func (p *parser) listener(n strict.Node, loop func(strict.Node)) *Listener {
 	l := &Listener{}
 	addressed, secured := false, false
 	n.Fields(map[string]func(strict.Node){
 		"address": func(v strict.Node) { l.Address, addressed = address(v), true },
 		"public":  func(v strict.Node) { l.Public = address(v) },
 		"plain":   func(v strict.Node) { l.Plain = v.Bool() },
-		"loop":    func(v strict.Node) { l.Loop = v.Bool() },
+		"loop":    loop,
 		"tls": func(v strict.Node) {
 			secured = true
 			v.Fields(map[string]func(strict.Node){

@@ -25,6 +25,7 @@ type Session struct {
 	end      context.CancelCauseFunc
 	rec      Recording
 	stop     []func() bool
+	waits    func()
 
 	mu        sync.Mutex
 	buf       []byte // an event being written
@@ -107,6 +108,17 @@ func (s *Session) Resource() (*Resource, *Task) {
 		return nil, nil
 	}
 	return gen.Resources[s.abi.Resource], gen.Tasks[s.abi.Task]
+}
+
+// BeforeWaiting has f called before Submit and Done, in the goroutine of their
+// caller, wherever they may wait: for guards, people, or a disk. It comes before
+// the session's first command.
+func (s *Session) BeforeWaiting(f func()) { s.waits = f }
+
+func (s *Session) mayWait() {
+	if s.waits != nil {
+		s.waits()
+	}
 }
 
 // Generation is the number of the generation that judges the next command.

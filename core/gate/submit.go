@@ -18,6 +18,7 @@ import (
 // hold is called before waiting for approval and at each reminder; a cancelled
 // ctx withdraws the request.
 func (s *Session) Submit(ctx context.Context, c *abi.Command, hold func(Pending) error) (*Exchange, error) {
+	s.mayWait()
 	if err := s.alive(); err != nil {
 		return nil, err
 	}

@@ -78,16 +78,22 @@ func (c *Conn) Carry(gate *Conn, room func() []byte, arrived func(n int, err err
 }
 
 // Leave has another goroutine serve the loop, if c's handler or that of the
-// other end does. A thread of its own is what it needs no longer.
+// other end does. The thread stays with the loop: who leaves goes on in another,
+// so that where it waits in the kernel, for a disk, nothing that the loop has
+// asked for waits with it. Go runs next in a thread what was started last there;
+// now and then it does not, and then that is merely slower.
 func (c *Conn) Leave() {
 	c.mu.Lock()
 	other := c.gate
 	c.mu.Unlock()
-	c.loop.take(c.turn.Load())
-	if other != nil {
-		c.loop.take(other.turn.Load())
+	served := c.loop.take(c.turn.Load())
+	if served == nil && other != nil {
+		served = c.loop.take(other.turn.Load())
 	}
 	runtime.UnlockOSThread()
+	if served != nil {
+		<-served
+	}
 }
 
 // crowded says whether so much is kept for c that the one who asks has to wait.

@@ -73,7 +73,7 @@ func newLoop() (*loop, error) {
 		return nil, errors.Join(err, r.close(), unix.Close(l.bell))
 	}
 	l.all.Add(2)
-	go l.serve(0)
+	go l.serve(0, make(chan struct{}))
 	go l.watch()
 	return l, nil
 }
@@ -189,19 +189,25 @@ func (l *loop) isDown() bool {
 	return l.down
 }
 
-// take makes another goroutine serve the loop, if a handler still has it.
-func (l *loop) take(state uint64) {
-	if state%2 == 1 && l.state.CompareAndSwap(state, state+takeOver) {
-		l.all.Add(1)
-		go l.serve(state + takeOver)
+// take makes another goroutine serve the loop, if a handler still has it, and
+// gives what is closed once that does.
+func (l *loop) take(state uint64) (served chan struct{}) {
+	if state%2 == 0 || !l.state.CompareAndSwap(state, state+takeOver) {
+		return nil
 	}
+	l.all.Add(1)
+	served = make(chan struct{})
+	go l.serve(state+takeOver, served)
+	return served
 }
 
-// serve carries bytes until the loop ends or is taken over.
-func (l *loop) serve(state uint64) {
+// serve carries bytes until the loop ends or is taken over. It keeps its
+// thread: what a thread has asked for, the kernel finishes in that thread.
+func (l *loop) serve(state uint64, served chan struct{}) {
 	defer l.all.Done()
-	runtime.LockOSThread() // what a thread has asked for, the kernel finishes in that thread
+	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	close(served)
 	for {
 		l.mu.Lock()
 		todo := l.todo

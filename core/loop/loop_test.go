@@ -10,8 +10,11 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // pipe gives both ends of a connection over loopback.
@@ -228,6 +231,34 @@ func TestLeave(t *testing.T) {
 		}
 		close(release)
 		all.Wait()
+	}
+}
+
+// TestLeftThread: the thread stays with the loop, and what has left it waits for
+// a disk in another.
+func TestLeftThread(t *testing.T) {
+	if !needLoop(t) {
+		return
+	}
+	var g Group
+	var other atomic.Int32
+	client, server, _, _ := relay(t, &g, func(c *Conn, _ []byte) error {
+		before := unix.Gettid()
+		if c.Leave(); unix.Gettid() != before {
+			other.Add(1)
+		}
+		return nil
+	})
+	const times = 200
+	for range times {
+		if _, err := client.Write([]byte("leaves")); err != nil {
+			t.Fatal(err)
+		}
+		echoes(t, server, client, "leaves")
+	}
+	t.Logf("%d of %d", other.Load(), 2*times)
+	if other.Load() < times {
+		t.Errorf("%d of %d went on in another thread", other.Load(), 2*times)
 	}
 }
 

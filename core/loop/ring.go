@@ -115,6 +115,9 @@ func newRing() (*ring, error) {
 	r.tail = *r.sqTail
 	r.told = r.tail
 	r.arg.wait = uint64(uintptr(unsafe.Pointer(&r.wait)))
+	if _, _, e := unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), 0, 0, 0, 0, 0); e != 0 { // some forbid this one alone
+		return nil, errors.Join(fmt.Errorf("loop: io_uring_enter: %w", e), r.close())
+	}
 	return r, nil
 }
 

@@ -12,7 +12,7 @@ import (
 // both are sockets.
 func (c *conn) adopt() {
 	client, server := socketUnder(c.client), socketUnder(c.upstream)
-	if client == nil || server == nil || !c.p.looped.Load() {
+	if client == nil || server == nil || c.p.apart.Load() {
 		return
 	}
 	a, b, err := c.p.loops.Adopt(client, server)
@@ -21,6 +21,7 @@ func (c *conn) adopt() {
 		return
 	}
 	c.carried = [2]*loop.Conn{a, b}
+	c.session.BeforeWaiting(c.leaveLoop)
 	c.client, c.upstream = over(c.client, a), over(c.upstream, b)
 }
 

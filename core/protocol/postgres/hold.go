@@ -64,7 +64,6 @@ func (c *conn) submitted(ctx context.Context, cmd *abi.Command, a *sql.Analysis,
 	if err := c.flush(); err != nil {
 		return nil, err
 	}
-	c.leaveLoop()
 	h := &hold{c: c}
 	h.ctx, h.cancel = context.WithCancelCause(ctx)
 	failed := false

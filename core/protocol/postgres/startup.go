@@ -60,7 +60,7 @@ type Protocol struct {
 	schemas sync.Map // *resourceState by resource
 	probed  probed
 	loops   loop.Group
-	looped  atomic.Bool                                       // new sessions are carried by one
+	apart   atomic.Bool                                       // new sessions are carried by none of them
 	slower  sync.Once                                         // it was said that there are none
 	analyze func(*sql.Context, string) (*sql.Analysis, error) // nil is sql.Analyze
 
@@ -68,8 +68,8 @@ type Protocol struct {
 }
 
 // Loop says whether sessions that begin from now on are carried by a loop, where
-// this machine has loops.
-func (p *Protocol) Loop(on bool) { p.looped.Store(on) }
+// this machine has loops. They are unless told otherwise.
+func (p *Protocol) Loop(on bool) { p.apart.Store(!on) }
 
 // Secure changes how clients are met, from the next handshake on.
 func (p *Protocol) Secure(t *tls.Config, plain bool, from OAuth) {
