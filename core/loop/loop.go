@@ -208,6 +208,7 @@ func (l *loop) serve(state uint64, served chan struct{}) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	close(served)
+	runtime.Gosched() // who has left goes on in another thread, before this one waits in the kernel
 	for {
 		l.mu.Lock()
 		todo := l.todo

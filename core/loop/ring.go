@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"sync/atomic"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -24,8 +25,9 @@ type ring struct {
 	tail                           uint32 // of what is pushed, told or not
 	told                           uint32
 
-	arg  getevents
-	wait unix.Timespec
+	arg   getevents
+	wait  unix.Timespec
+	waits time.Duration // how long they are, on an average of the last
 }
 
 // request is struct io_uring_sqe.
@@ -85,6 +87,8 @@ const (
 	skipSuccess                 = 64
 	entries                     = 8192
 	answers                     = 4 // for each
+
+	short = 200 * time.Microsecond
 )
 
 func newRing() (*ring, error) {
@@ -93,7 +97,7 @@ func newRing() (*ring, error) {
 	if e != 0 {
 		return nil, fmt.Errorf("loop: io_uring_setup: %w", e)
 	}
-	r := &ring{fd: int(fd), wait: unix.Timespec{Nsec: 1e6}}
+	r := &ring{fd: int(fd), wait: unix.Timespec{Nsec: 20e6}}
 	if need := uint32(featSingleMap | featNoDrop | featExtArg | featSkip); p.features&need != need {
 		return nil, errors.Join(fmt.Errorf("loop: io_uring has the features %#x, needed are %#x", p.features, need), r.close())
 	}
@@ -155,15 +159,21 @@ func (r *ring) each(f func(answer)) {
 func (r *ring) answered() bool { return *r.cqHead != atomic.LoadUint32(r.cqTail) }
 
 // enter tells the kernel what was pushed, and waits for an answer where wait is
-// said. Go's scheduler does not hear of the first millisecond: told of a wait
-// that takes more than 20 µs it gives the processor away and looks for others
-// of the kind for a while, which costs more than what is waited for.
+// said. Go's scheduler does not hear of the wait where waits are short: told of
+// one that takes more than 20 µs it gives the processor away and looks for others
+// of the kind for a while, which costs more than what is waited for. The end of
+// such a wait is far off, or each would set the processor's timer.
 func (r *ring) enter(wait bool) error {
 	if !wait && r.told == r.tail {
 		return nil
 	}
 	atomic.StoreUint32(r.sqTail, r.tail)
-	for told := false; ; {
+	var began time.Time
+	if wait {
+		began = time.Now()
+		defer func() { r.waits += (time.Since(began) - r.waits) / 8 }()
+	}
+	for told := r.waits > short; ; {
 		want, flags := uintptr(0), uintptr(0)
 		if wait {
 			want, flags = 1, enterGetEvents|enterExtArg
@@ -171,7 +181,7 @@ func (r *ring) enter(wait bool) error {
 		var n uintptr
 		var e syscall.Errno
 		if told {
-			n, _, e = unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(r.tail-r.told), want, enterGetEvents, 0, 0)
+			n, _, e = unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(r.tail-r.told), want, flags&^enterExtArg, 0, 0)
 		} else {
 			n, _, e = unix.RawSyscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(r.tail-r.told), want, flags, uintptr(unsafe.Pointer(&r.arg)), unsafe.Sizeof(r.arg))
 		}
