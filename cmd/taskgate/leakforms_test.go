@@ -306,7 +306,7 @@ probes, statements of one slip each, one for each way in which something is lear
 | NotificationResponse | triggers that send rows |
 | ParameterStatus | SET, set_config of constants and of columns |
 | ParameterDescription, NoData, ParseComplete, PortalSuspended | named and unnamed statements, portals in pieces, cursors of DECLARE, PREPARE and EXECUTE |
-| plans of EXPLAIN | of all of these |
+| plans of EXPLAIN | of all of these, and over a table that the server keeps statistics of |
 | the catalogs | statistics, sizes, counters, definitions, other sessions' queries |
 | ReadyForQuery, and the end of a session | transactions, savepoints, and errors within |
 `

@@ -91,7 +91,13 @@ func TestProtect(t *testing.T) {
 		"compared with too many":          {abi.Statement{Operations: []abi.Operation{read(compared(true))}, Guesses: maxGuesses + 1}, found(abi.MaskNull, ""), nil, "11 values are compared with masked columns here, and one text may name 10", ""},
 		"compared, of kin":                {abi.Statement{Kin: map[string][][]string{"public.users_eu": {users}}, Operations: []abi.Operation{{Verb: "select", Kind: abi.KindRelation, Object: []string{"public", "users_eu"}, Columns: []abi.Column{compared(true)}}}, Guesses: 1}, found(abi.MaskNull, ""), nil, "", "found public.users_eu.ssn"},
 		"compared, of kin with no filter": {abi.Statement{Kin: map[string][][]string{"public.users_eu": {users}}, Operations: []abi.Operation{{Verb: "select", Kind: abi.KindRelation, Object: []string{"public", "users_eu"}, Columns: []abi.Column{compared(true)}}}, Guesses: 1}, append(ssn(abi.MaskNull, ""), abi.Protect{Relation: []string{"public", "users_eu"}, Column: "ssn", Kind: abi.MaskNull, Filter: true}), nil, "used in a condition", ""},
-		"a relation touched":              {abi.Statement{Operations: []abi.Operation{{Verb: "update", Kind: abi.KindRelation, Object: users}}}, ssn(abi.MaskNull, ""), nil, "", ""},
+		"two beside each other, by hash": {abi.Statement{Outputs: []abi.Output{{Name: "x", Copies: []abi.Source{from, other}}}},
+			append(ssn(abi.MaskHash, ""), abi.Protect{Relation: users, Column: "name", Kind: abi.MaskHash}), nil, "puts other values beside", ""},
+		"unlisted itself, tested":      {abi.Statement{Operations: []abi.Operation{{Verb: "insert", Kind: abi.KindRelation, Object: users, Columns: []abi.Column{{Name: "ssn", Use: abi.UseTested}}}}}, []abi.Protect{{Relation: users, Column: "ssn", Unlisted: true}}, nil, "", ""},
+		"unlisted itself, refused":     {abi.Statement{Operations: []abi.Operation{{Verb: "insert", Kind: abi.KindRelation, Object: users, Columns: []abi.Column{{Name: "ssn", Use: abi.UseTested}}}}}, []abi.Protect{{Relation: users, Column: "ssn", Unlisted: true}}, []string{"refuse"}, "tells what other rows hold", ""},
+		"tested, accepted and refused": {abi.Statement{Operations: []abi.Operation{{Verb: "insert", Kind: abi.KindRelation, Object: users, Columns: []abi.Column{{Name: "ssn", Use: abi.UseTested}}}}}, ssn(abi.MaskNull, ""), []string{"accept", "refuse"}, "tells what other rows hold", ""},
+		"a function":                   {abi.Statement{Operations: []abi.Operation{{Verb: "call", Kind: abi.KindFunction, Object: []string{"public", "f"}}}}, ssn(abi.MaskNull, ""), nil, "", ""},
+		"a relation touched":           {abi.Statement{Operations: []abi.Operation{{Verb: "update", Kind: abi.KindRelation, Object: users}}}, ssn(abi.MaskNull, ""), nil, "", ""},
 	} {
 		p, d := protect(&c.st, []asked{{guard: &guard{name: "a", may: all}, verdict: &abi.Verdict{Protect: c.protect, Terms: abi.Terms{Oracle: c.terms}}}})
 		if d != nil || c.refused != "" {
@@ -117,6 +123,57 @@ func TestProtect(t *testing.T) {
 		}
 		if touched := len(c.st.Operations) > 0 && len(c.protect) > 0 && name != "pass is no mask"; touched != (p != nil && p.reached) {
 			t.Errorf("%s: reached is %v", name, !touched)
+		}
+	}
+}
+
+// TestProtectBlind: what a text sees masked is held against what masks it for
+// this command, by everybody.
+func TestProtectBlind(t *testing.T) {
+	seen := func(kind abi.MaskKind, arg string) *abi.Statement {
+		op := read(abi.Column{Name: "ssn", Use: abi.UseCopied | abi.UseCondition})
+		op.Attrs |= abi.Blind
+		return &abi.Statement{Operations: []abi.Operation{op}, Blind: ssn(kind, arg), Outputs: []abi.Output{copied(0, abi.Source{Relation: users, Column: "ssn", Blind: true})}}
+	}
+	beside := seen(abi.MaskFixed, "x")
+	beside.Outputs = []abi.Output{copied(0, abi.Source{Relation: users, Column: "ssn", Blind: true}, abi.Source{Relation: users, Column: "name"})}
+	unseen := seen(abi.MaskFixed, "x")
+	unseen.Blind = nil
+	says := func(blind bool, protect ...abi.Protect) asked {
+		return asked{guard: &guard{name: "a", may: all}, verdict: &abi.Verdict{Protect: protect, Terms: abi.Terms{Blind: blind}}}
+	}
+	for name, c := range map[string]struct {
+		st      *abi.Statement
+		by      []asked
+		refused string
+	}{
+		"as it is masked":          {seen(abi.MaskFixed, "x"), []asked{says(true, ssn(abi.MaskFixed, "x")...)}, ""},
+		"as nothing":               {seen(abi.MaskNull, ""), []asked{says(true, ssn(abi.MaskFixed, "x")...)}, ""},
+		"as less hides it":         {seen(abi.MaskKeep, "0,4"), []asked{says(true, ssn(abi.MaskFixed, "x")...)}, "would see it masked by"},
+		"not at all":               {unseen, []asked{says(true, ssn(abi.MaskFixed, "x")...)}, "not by the task that is blind"},
+		"masked by another too":    {seen(abi.MaskFixed, "x"), []asked{says(true, ssn(abi.MaskFixed, "x")...), says(false, ssn(abi.MaskFixed, "x")...)}, "by a guard that lets no text see it masked"},
+		"another is no concern":    {seen(abi.MaskFixed, "x"), []asked{says(true, ssn(abi.MaskFixed, "x")...), says(false)}, ""},
+		"beside what hashes match": {beside, []asked{says(true, append(ssn(abi.MaskFixed, "x"), abi.Protect{Relation: users, Column: "name", Kind: abi.MaskHash})...)}, "puts other values beside"},
+	} {
+		_, d := protect(c.st, c.by)
+		if (d == nil) != (c.refused == "") || d != nil && !strings.Contains(d.Reason.Message, c.refused) {
+			t.Errorf("%s: %v, not %q", name, d, c.refused)
+		}
+	}
+}
+
+// TestProtectTwoGuards: of what two modules mask each in its own way nothing shows.
+func TestProtectTwoGuards(t *testing.T) {
+	said := &abi.Verdict{Protect: ssn(abi.MaskCustom, "x")}
+	one, other := &guard{name: "a", may: all}, &guard{name: "b", may: all}
+	st := &abi.Statement{Outputs: []abi.Output{copied(0, abi.Source{Relation: users, Column: "ssn"})}}
+	for _, c := range []struct {
+		by   []asked
+		want abi.MaskKind
+	}{{[]asked{{guard: one, verdict: said}}, abi.MaskCustom}, {[]asked{{guard: one, verdict: said}, {guard: one, verdict: said}}, abi.MaskCustom}, {[]asked{{guard: one, verdict: said}, {guard: other, verdict: said}}, abi.MaskNull}} {
+		p, d := protect(st, c.by)
+		if d != nil || len(p.outputs) != 1 || p.outputs[0].rule.Kind != c.want {
+			t.Errorf("%d: %+v %v, not %v", len(c.by), p, d, c.want)
 		}
 	}
 }

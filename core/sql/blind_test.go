@@ -93,6 +93,24 @@ func hospital(t *testing.T, name string) (*sql.Context, *gate.Session, *pgx.Conn
 	return c, s, conn
 }
 
+// TestBlindBehindViews: what a view shows masked is held against what masks the
+// table that stands behind it: where a guard lets no text see that, none does.
+func TestBlindBehindViews(t *testing.T) {
+	c := database(t, "blind_behind", clinic)
+	k := &keeper{protect: masks(t, clinicMasks...)}
+	c.Blind = blind(k, nil)
+	s := kept(t, k)
+	for _, text := range []string{"select mail from people", "select id from people where mail is null", "select x from both_ order by x", "select bill from stays_1 where bill > 1000"} {
+		a, err := sql.Analyze(newer(t, c), text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, why := verdict(t, s, a.Statement); !strings.Contains(why, "a guard that lets no text see it masked") {
+			t.Errorf("%s: %q", text, why)
+		}
+	}
+}
+
 // asked judges a text and runs what is forwarded. It gives all cells of what
 // comes back, masked ones as ***, and the error, or why it is refused.
 func asked(t *testing.T, c *sql.Context, s *gate.Session, conn *pgx.Conn, text string) (told, refused string) {

@@ -34,7 +34,7 @@ const Marker = "zqxj"
 func Fill(shared, own *rand.Rand, major int) string {
 	var b strings.Builder
 	// Not waiting for long keeps it out of deadlocks with whoever looks at the schema.
-	b.WriteString("BEGIN; SET LOCAL lock_timeout = '100ms'; SET LOCAL session_replication_role = replica; TRUNCATE hidden, trail, guarded, log, people, keyed, grp, sales, base, derived, docs, made, papers, pinned, spot, perched, perch, vault RESTART IDENTITY; ALTER SEQUENCE counter RESTART;\n")
+	b.WriteString("BEGIN; SET LOCAL lock_timeout = '100ms'; SET LOCAL session_replication_role = replica; TRUNCATE hidden, trail, guarded, log, people, keyed, grp, sales, base, derived, docs, made, papers, pinned, spot, perched, perch, vault, slots RESTART IDENTITY; ALTER SEQUENCE counter RESTART;\n")
 	if major >= 18 {
 		b.WriteString("TRUNCATE stays;\n")
 	}
@@ -126,7 +126,15 @@ func Fill(shared, own *rand.Rand, major int) string {
 			row("stays", fmt.Sprintf("'[%d,%d]'", i, i), fmt.Sprintf("'[2024-0%d-01,2024-0%d-20)'", i, i), quote("room "+fmt.Sprint(i)), text())
 		}
 	}
-	b.WriteString("REFRESH MATERIALIZED VIEW m_people; COMMIT")
+	nulls, spread := own.IntN(10), 1+own.IntN(90)
+	for i := 1; i <= 20; i++ {
+		code := "NULL"
+		if i > nulls {
+			code = pick(own, append(known, quote(Marker+letters(own, 3)))...)
+		}
+		row("slots", fmt.Sprint(i), quote("slot "+fmt.Sprint(i)), code, fmt.Sprint(i%3*100+own.IntN(spread)))
+	}
+	b.WriteString("ANALYZE slots; REFRESH MATERIALIZED VIEW m_people; COMMIT")
 	return b.String()
 }
 

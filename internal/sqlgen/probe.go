@@ -130,6 +130,21 @@ INSERT INTO log (person) SELECT id FROM people WHERE c IS NOT NULL
 INSERT INTO log (person) SELECT id FROM people ORDER BY c LIMIT 2 RETURNING person
 INSERT INTO sales (id, region) VALUES (1, 'eu'), (2, 'eu'), (3, 'us') ON CONFLICT (id, region) DO UPDATE SET amount = 1 WHERE sales.secret > 'm'
 INSERT INTO sales (id, region) VALUES (1, 'eu'), (2, 'us') ON CONFLICT (id, region) DO UPDATE SET amount = length(sales.secret) RETURNING amount
+INSERT INTO slots (id, label) VALUES (1, 'n'), (2, 'n'), (3, 'n'), (4, 'n') ON CONFLICT (id) DO UPDATE SET id = slots.id WHERE slots.code > 'f'
+INSERT INTO slots AS s (id) VALUES (1), (2), (3), (4) ON CONFLICT (id) DO UPDATE SET id = s.id WHERE s.code IS NULL RETURNING id
+INSERT INTO slots (id) VALUES (1), (2) ON CONFLICT (id) DO UPDATE SET label = slots.code RETURNING label
+INSERT INTO slots (id, code) SELECT id + 1, code FROM slots WHERE id < 5 ON CONFLICT (id) DO UPDATE SET id = slots.id WHERE excluded.code > 'f'
+INSERT INTO slots (id) VALUES (1), (2), (3), (4) ON CONFLICT (id) DO UPDATE SET id = slots.id WHERE EXISTS (SELECT FROM v_slots v WHERE v.id = slots.id AND v.code IS NULL)
+EXPLAIN SELECT id FROM slots WHERE code IS NULL
+EXPLAIN SELECT id, code FROM v_slots ORDER BY id
+EXPLAIN SELECT count(*) FROM slots GROUP BY pay
+EXPLAIN (FORMAT JSON) SELECT DISTINCT pay FROM v_slots
+PREPARE pe AS SELECT count(*) FROM slots GROUP BY pay | EXPLAIN EXECUTE pe | DEALLOCATE pe
+LISTEN bell | UPDATE slots SET label = 'rung' WHERE id = 1 | UNLISTEN *
+INSERT INTO v_keyed (id, tag) VALUES (101, 'x'), (102, 'eu'), (103, 'ann1'), (104, '12'), (105, 'nick') | SELECT hs FROM keyed ORDER BY id
+UPDATE v_keyed SET tag = 'x' WHERE id = 1 | SELECT hs FROM keyed ORDER BY id
+INSERT INTO v_turned (id, tag) VALUES (1, 'x'), (2, 'eu'), (3, 'ann1'), (4, '12'), (5, 'nick') RETURNING tag | SELECT hs FROM keyed ORDER BY id
+UPDATE v_turned SET tag = 'x' WHERE id = 1 RETURNING tag | SELECT hs FROM keyed ORDER BY id
 WITH w AS (UPDATE grp SET rank = rank RETURNING id) SELECT count(*) FROM w JOIN people ON w.id = people.id WHERE c IS NULL
 WITH w AS (INSERT INTO spot (id) VALUES (70) RETURNING id) SELECT (SELECT count(c) FROM people) FROM w
 UPDATE grp SET title = c FROM people WHERE people.id = grp.id RETURNING title

@@ -44,7 +44,7 @@ func (g *Generator) table() *table {
 	if g.odds(3) {
 		t = &tables[0]
 	}
-	if t.since > g.major || t.rare && !g.odds(4) || len(g.listed(t)) == 0 {
+	if t.probes || t.since > g.major || t.rare && !g.odds(4) || len(g.listed(t)) == 0 {
 		return g.table()
 	}
 	g.touched = g.touched || t.protects()

@@ -70,3 +70,13 @@ CREATE CONSTRAINT TRIGGER late AFTER INSERT ON log DEFERRABLE INITIALLY DEFERRED
 CREATE FUNCTION later() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.label = 'bad' THEN RAISE EXCEPTION 'bad by %', (SELECT p FROM people p WHERE id = NEW.id); END IF; RETURN NULL; END $$;
 CREATE CONSTRAINT TRIGGER later AFTER UPDATE ON spot DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION later();
 CREATE SEQUENCE counter;
+-- For the probes alone. Of slots the server keeps statistics.
+CREATE TABLE slots (id int PRIMARY KEY, label text, code text, pay int);
+CREATE FUNCTION ring() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_notify('bell', coalesce(NEW.code, '')); RETURN NULL; END $$;
+CREATE TRIGGER ring AFTER UPDATE OF label ON slots FOR EACH ROW EXECUTE FUNCTION ring();
+CREATE VIEW v_slots AS SELECT id, label, code, pay FROM slots;
+-- Two ways to choose what is masked by a hash: one stores it, the other only gives it back.
+CREATE VIEW v_keyed AS SELECT id, label, hs AS tag FROM keyed;
+CREATE VIEW v_turned AS SELECT id, label, hs AS tag FROM keyed;
+CREATE FUNCTION turned() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
+CREATE TRIGGER turned INSTEAD OF INSERT OR UPDATE ON v_turned FOR EACH ROW EXECUTE FUNCTION turned();

@@ -367,6 +367,14 @@ func TestPW32Notifications(t *testing.T) {
 				t.Errorf("%q", got)
 			}
 		}
+		// A task that lists the channel no more listens on, and is told no more.
+		g.Swap(generation(&rules{allow: anything}))
+		if _, err := server.Psql(g.db, "notify news, 'a row'"); err != nil {
+			t.Fatal(err)
+		}
+		if kind, body, err := readMessage(nc); err != nil || kind != 'A' || string(body[4:]) != "news\x00\x00" {
+			t.Errorf("%c %q %v", kind, body, err)
+		}
 		// In the middle of a transaction they wait for its end, behind what is asked then.
 		if _, err := nc.Write(query("begin")); err != nil {
 			t.Fatal(err)
