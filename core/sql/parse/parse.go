@@ -2,6 +2,7 @@ package parse
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 )
 
@@ -103,13 +104,17 @@ func (t *Tree) Release() {
 func (t *Tree) build() error {
 	g := t.Grammar
 	stack := append(t.stack[:0], entry{})
-	if len(t.Tokens) > maxKept { // most come to less, and none grows far beyond
-		t.Nodes = make([]Node, 0, 10*len(t.Tokens))
+	large := len(t.Tokens) > maxKept
+	if large { // many of which are refused soon
+		t.Nodes = make([]Node, 0, min(10*len(t.Tokens), 1<<16))
 	}
 	nodes := append(t.Nodes[:0], Node{})
 	defer func() { t.Nodes, t.stack = nodes, stack }()
 	pos, kind := 0, t.kind(0)
 	for {
+		if large && len(nodes) == cap(nodes) { // most come to less, and none grows far beyond
+			nodes = slices.Grow(nodes, 10*len(t.Tokens))
+		}
 		state := &g.states[stack[len(stack)-1].state]
 		rule := state.reduce
 		if state.shifts {
