@@ -34,9 +34,9 @@ func set(words string) map[string]bool {
 
 // symbols are what the analysis knows of a grammar's symbols by their numbers.
 type symbols struct {
-	harmless                                       []bool // those in plain or tables: they mean nothing but their parts
-	operator                                       []bool // terminals that stand for operators
-	columnref, selects, colonEquals, equalsGreater parse.Symbol
+	harmless                                    []bool // those in plain or tables: they mean nothing but their parts
+	operator                                    []bool // terminals that stand for operators
+	columnref, star, colonEquals, equalsGreater parse.Symbol
 }
 
 func symbolsOf(g *parse.Grammar) *symbols {
@@ -48,7 +48,7 @@ func symbolsOf(g *parse.Grammar) *symbols {
 		s.harmless[i], s.operator[i] = plain[name] || tables[name], operatorTokens[name]
 	}
 	s.columnref, _ = g.Symbol("columnref")
-	s.selects, _ = g.Symbol("select_with_parens")
+	s.star, _ = g.Symbol("'*'")
 	s.colonEquals, _ = g.Symbol("COLON_EQUALS")
 	s.equalsGreater, _ = g.Symbol("EQUALS_GREATER")
 	known, _ := symbolsIn.LoadOrStore(g, s)
