@@ -250,7 +250,7 @@ func (s *Session) withdraw(r *Request, d Decided, why error) error {
 // cannot be told end it.
 func (s *Session) wait(ctx context.Context, r *Request, v abi.Verdict, hold func(Pending) error) (Decided, error) {
 	for {
-		if err := s.alive(); err != nil {
+		if err := s.alive(s.gate.now()); err != nil {
 			return Decided{}, err
 		}
 		if err := hold(Pending{ID: r.ID, Summary: v.Review.Summary, Needs: r.Needs, Since: r.Since, Until: r.Until}); err != nil {
@@ -291,7 +291,7 @@ func (s *Session) release(ctx context.Context, gen *Generation, h *waiting, r *R
 			return nil, fmt.Errorf("%w: %w", denied("gate.hold", "whether you may still do this task cannot be found out: the request is withdrawn", "try again later"), err)
 		}
 	}
-	if err := s.alive(); err != nil {
+	if err := s.alive(s.gate.now()); err != nil {
 		return nil, err
 	}
 	now := s.gate.acquire()

@@ -19,7 +19,7 @@ import (
 // ctx withdraws the request.
 func (s *Session) Submit(ctx context.Context, c *abi.Command, hold func(Pending) error) (*Exchange, error) {
 	s.mayWait()
-	if err := s.alive(); err != nil {
+	if err := s.alive(s.gate.now()); err != nil {
 		return nil, err
 	}
 	gen := s.gate.acquire()
@@ -38,9 +38,6 @@ func (s *Session) Submit(ctx context.Context, c *abi.Command, hold func(Pending)
 // it all already. It gives false where Submit has to be called, refusals
 // included. It never waits for a guard, the disk or a new segment of the log.
 func (s *Session) TrySubmit(c *abi.Command) (*Exchange, bool) {
-	if s.alive() != nil {
-		return nil, false
-	}
 	gen := s.gate.acquire()
 	if gen == nil {
 		return nil, false
@@ -52,11 +49,11 @@ func (s *Session) TrySubmit(c *abi.Command) (*Exchange, bool) {
 	return ex, ex != nil
 }
 
-func (s *Session) alive() error {
+func (s *Session) alive(now time.Time) error {
 	if s.ctx.Err() != nil {
 		return context.Cause(s.ctx)
 	}
-	if !s.gate.now().Before(s.deadline) { // the timer may be late after a jump of the clock
+	if !now.Before(s.deadline) { // the timer may be late after a jump of the clock
 		err := &Ended{Reason: "the grant of task " + quote(s.abi.Task) + " is over"}
 		s.end(err)
 		return err
@@ -70,8 +67,11 @@ func (s *Session) trySubmit(gen *Generation, c *abi.Command) *Exchange {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	j := s.judged[act{c.Statement, c.Phase}]
 	now := s.gate.now()
+	if s.alive(now) != nil {
+		return nil
+	}
+	j := s.judged[act{c.Statement, c.Phase}]
 	if j == nil || j.generation != gen.Number || s.opened != gen.Number || s.broken != nil ||
 		!j.until.IsZero() && now.After(j.until) || s.durable(c) {
 		return nil

@@ -83,7 +83,7 @@ func (e *Exchange) Text(ctx context.Context) *mask.Text {
 // Would asks the guards about a statement, with nothing done or written down, and
 // whether what it would answer is masked as text.
 func (s *Session) Would(ctx context.Context, st *abi.Statement) (_ abi.Decision, masked bool) {
-	if s.alive() != nil {
+	if s.alive(s.gate.now()) != nil {
 		return abi.Deny, true
 	}
 	gen := s.gate.acquire()

@@ -21,7 +21,7 @@ type analyzer struct {
 	g *parse.Grammar
 	t *parse.Tree
 
-	harmless []bool // of the grammar's symbols, those that mean nothing but their parts
+	symbols *symbols
 
 	given     []string // the search path, nil where it is the login's own
 	path      []string // schemas of unqualified names
@@ -34,7 +34,6 @@ type analyzer struct {
 	depth     int // of views within views
 
 	*memory
-	pieces     *lot[string] // of names
 	ops        *operations
 	outputs    []abi.Output
 	edits      []edit
@@ -80,12 +79,18 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 	m := memories.Get().(*memory)
 	defer m.release()
 	a := &m.root
-	*a = analyzer{c: c, g: c.Grammar, t: t, memory: m, pieces: new(lot[string]), ops: &m.found, work: new(int), edits: m.written, harmless: harmless(c.Grammar)}
+	*a = analyzer{c: c, g: c.Grammar, t: t, memory: m, ops: &m.found, work: &m.spent, edits: m.written, symbols: symbolsOf(c.Grammar)}
 	if c.Filter != nil {
 		a.guesses = map[int32]bool{}
 	}
 	a.searching(c.SearchPath)
-	an = &Analysis{Statement: &abi.Statement{Protocol: "postgres", Text: text}}
+	made := &struct { // one piece of memory for what most texts give
+		an   Analysis
+		st   abi.Statement
+		part [1]Part
+	}{st: abi.Statement{Protocol: "postgres", Text: text}}
+	an = &made.an
+	an.Statement = &made.st
 	defer func() {
 		switch f := recover().(type) {
 		case nil:
@@ -148,6 +153,9 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 			part.Body = a.emitted(a.inside)
 		}
 		whole = append(whole, part.Canonical)
+		if an.Parts == nil {
+			an.Parts = made.part[:0]
+		}
 		an.Parts = append(an.Parts, part)
 		a.follow(&part)
 		a.statement++
@@ -165,7 +173,9 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 		st.Incomplete = unresolved
 	}
 	fp := sha256.Sum256(a.fingerprint())
-	st.Fingerprint = hex.EncodeToString(fp[:8])
+	var digits [16]byte
+	hex.Encode(digits[:], fp[:8])
+	st.Fingerprint = string(digits[:])
 	return an, nil
 }
 
@@ -246,13 +256,21 @@ func (a *analyzer) fingerprint() []byte {
 	return b
 }
 
+// finish gives the operations, with columns of their own.
 func (a *analyzer) finish() []abi.Operation {
-	list := make([]abi.Operation, len(a.ops.list))
+	width := 0
+	for _, o := range a.ops.list {
+		width += len(o.Columns)
+	}
+	list, columns := make([]abi.Operation, len(a.ops.list)), make([]abi.Column, width)
 	for i, o := range a.ops.list {
 		if o.refs > 0 && o.conditions >= o.refs {
 			o.Attrs |= abi.HasWhere
 		}
 		list[i] = o.Operation
+		if n := copy(columns, o.Columns); n > 0 {
+			list[i].Columns, columns = columns[:n:n], columns[n:]
+		}
 	}
 	return list
 }
@@ -289,13 +307,14 @@ func (a *analyzer) top(n int32) Part {
 
 // output fixes the lineage of a result.
 func (a *analyzer) output(cols []column) {
+	before := len(a.outputs)
 	a.outputs = slices.Grow(a.outputs, len(cols))
-	l := lineage{a: a, room: make([]abi.Source, len(cols))}
+	l := lineage{a: a, tracing: &a.tracing}
+	l.all, l.sizes = l.all[:0], l.sizes[:0]
 	for i, c := range cols {
 		a.use(c, abi.UseCopied)
 		a.outputs = append(a.outputs, abi.Output{Statement: a.statement, Index: i, Name: c.name, Type: a.copiedType(c)})
-		l.out = &a.outputs[len(a.outputs)-1]
-		l.seen.empty()
-		l.column(c, false)
+		l.output(&a.outputs[len(a.outputs)-1], c)
 	}
+	l.settle(a.outputs[before:])
 }

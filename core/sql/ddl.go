@@ -219,7 +219,7 @@ func (a *analyzer) takes(r *schema.Relation, columns ...string) {
 func (a *analyzer) loses(op *operation, r *schema.Relation, columns ...string) {
 	for _, c := range r.Columns {
 		if len(columns) == 0 || slices.Contains(columns, c.Name) {
-			op.add(c.Name, abi.UseWritten)
+			a.add(op, c.Name, abi.UseWritten)
 		}
 	}
 }

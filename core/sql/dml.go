@@ -190,7 +190,7 @@ func (a *analyzer) arbiter(n int32, r *schema.Relation, mine *origin) {
 
 // writes notes that a column is written, and what its type makes of a value.
 func (a *analyzer) writes(op *operation, r *schema.Relation, name string) {
-	op.add(name, abi.UseWritten)
+	a.add(op, name, abi.UseWritten)
 	a.casts(r.Column(name).Type)
 }
 

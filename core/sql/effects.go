@@ -157,9 +157,9 @@ func (a *analyzer) cascade(r *schema.Relation, event byte, written []string, see
 		var changed []string
 		for _, num := range f.FromColumns {
 			if c := from.ColumnAt(num); c != nil {
-				op.add(c.Name, abi.UseWritten)
+				a.add(op, c.Name, abi.UseWritten)
 				if action == 'n' && c.NotNull { // it fails where there is a row
-					op.add(c.Name, abi.UseTested)
+					a.add(op, c.Name, abi.UseTested)
 				}
 				changed = append(changed, c.Name)
 				if action == 'd' {

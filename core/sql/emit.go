@@ -64,9 +64,15 @@ func appendLiteral(b []byte, s string) []byte {
 // another lexer would have read the client's text differently. edits are in
 // order; where they overlap something was read twice, and nothing is written.
 func (a *analyzer) emit(from, to int32, edits []edit) string {
-	t, b := a.t, a.out[:0]
+	a.out = a.write(a.out[:0], from, to, edits)
+	return string(a.out)
+}
+
+// write is emit into a buffer.
+func (a *analyzer) write(b []byte, from, to int32, edits []edit) []byte {
+	t, begin := a.t, len(b)
 	for i := from; i < to || len(edits) > 0; {
-		if len(b) > 0 {
+		if len(b) > begin {
 			b = append(b, ' ')
 		}
 		if len(edits) > 0 && edits[0].from <= i {
@@ -95,6 +101,5 @@ func (a *analyzer) emit(from, to int32, edits []edit) string {
 		}
 		i++
 	}
-	a.out = b
-	return string(b)
+	return b
 }

@@ -1,6 +1,7 @@
 package sql
 
 import (
+	"bytes"
 	"maps"
 	"slices"
 	"strings"
@@ -31,25 +32,42 @@ func set(words string) map[string]bool {
 	return m
 }
 
-// harmless says of each symbol of a grammar whether it is in plain or tables.
-func harmless(g *parse.Grammar) []bool {
-	if known, ok := harmlessIn.Load(g); ok {
-		return known.([]bool)
-	}
-	list := make([]bool, len(g.Names))
-	for i, name := range g.Names {
-		list[i] = plain[name] || tables[name]
-	}
-	known, _ := harmlessIn.LoadOrStore(g, list)
-	return known.([]bool)
+// symbols are what the analysis knows of a grammar's symbols by their numbers.
+type symbols struct {
+	harmless                                    []bool // those in plain or tables: they mean nothing but their parts
+	operator                                    []bool // terminals that stand for operators
+	columnref, star, colonEquals, equalsGreater parse.Symbol
 }
 
-var harmlessIn sync.Map // by grammar
+func symbolsOf(g *parse.Grammar) *symbols {
+	if known, ok := symbolsIn.Load(g); ok {
+		return known.(*symbols)
+	}
+	s := &symbols{harmless: make([]bool, len(g.Names)), operator: make([]bool, len(g.Names))}
+	for i, name := range g.Names {
+		s.harmless[i], s.operator[i] = plain[name] || tables[name], operatorTokens[name]
+	}
+	s.columnref, _ = g.Symbol("columnref")
+	s.star, _ = g.Symbol("'*'")
+	s.colonEquals, _ = g.Symbol("COLON_EQUALS")
+	s.equalsGreater, _ = g.Symbol("EQUALS_GREATER")
+	known, _ := symbolsIn.LoadOrStore(g, s)
+	return known.(*symbols)
+}
+
+var symbolsIn sync.Map // by grammar
 
 // expr marks everything that an expression reads.
 func (a *analyzer) expr(s *scope, n int32, u abi.Use) {
-	if a.t.Nodes[n].Rule == 0 {
-		a.operatorToken(a.g.Names[a.token(n).Kind], a.token(n).Value)
+	node := &a.t.Nodes[n]
+	for a.symbols.harmless[node.Sym] && node.First != 0 && a.t.Nodes[node.First].Next == 0 { // its only part is all that it means
+		n = node.First
+		node = &a.t.Nodes[n]
+	}
+	if node.Rule == 0 {
+		if kind := a.token(n).Kind; a.symbols.operator[kind] {
+			a.operatorToken(a.g.Names[kind], a.token(n).Value)
+		}
 		return
 	}
 	if a.cast(s, n, u) {
@@ -104,7 +122,7 @@ func (a *analyzer) expr(s *scope, n int32, u abi.Use) {
 		}
 	case "opt_sort_clause", "sort_clause":
 	default:
-		if !a.harmless[a.t.Nodes[n].Sym] {
+		if !a.symbols.harmless[node.Sym] {
 			a.refuse("%s in an expression", name)
 		}
 	}
@@ -193,7 +211,8 @@ func (a *analyzer) snapshot() *few[source] {
 }
 
 func (a *analyzer) since(old *few[source]) []source {
-	list := slices.Clone(a.trace.list)
+	list := a.sources.take(len(a.trace.list))
+	copy(list, a.trace.list)
 	if old != nil {
 		for _, s := range list {
 			old.add(s)
@@ -226,12 +245,13 @@ func (a *analyzer) function(n int32, within int) {
 	if star || !ok || len(parts) > 2 {
 		a.refuse("a function name of that form")
 	}
-	args := len(a.list(a.kid(n, "func_arg_list"), "func_arg_expr")) + within
-	if a.kid(n, "VARIADIC") != 0 || a.find(n, "COLON_EQUALS") != 0 || a.find(n, "EQUALS_GREATER") != 0 {
+	given := a.list(a.kid(n, "func_arg_list"), "func_arg_expr")
+	args := len(given) + within
+	if a.kid(n, "VARIADIC") != 0 || a.has(n, a.symbols.colonEquals) || a.has(n, a.symbols.equalsGreater) {
 		args = -1 // an array of them, or by name: every number of arguments counts
 	}
 	accept := a.settingCall(n, parts)
-	if a.asked(n, parts, a.list(a.kid(n, "func_arg_list"), "func_arg_expr")) {
+	if a.asked(n, parts, given) {
 		accept = func(f *schema.Function) bool {
 			return f.System && f.Name.Name == parts[len(parts)-1] && (tells(f) || a.accepts(f))
 		}
@@ -325,6 +345,9 @@ func (a *analyzer) operators(n int32) {
 		a.operatorToken(a.g.Names[a.t.Tokens[i].Kind], a.t.Tokens[i].Value)
 	}
 }
+
+// operatorTokens are the terminals that operatorToken knows.
+var operatorTokens = set(`Op '+' '-' '*' '/' '%' '^' '<' '>' '=' LESS_EQUALS GREATER_EQUALS NOT_EQUALS LIKE ILIKE SIMILAR BETWEEN IN_P DISTINCT CASE NULLIF`)
 
 // operatorToken judges the operator behind a token of the grammar.
 func (a *analyzer) operatorToken(kind, value string) {
@@ -483,7 +506,7 @@ func (a *analyzer) tautology(s *scope, n int32) bool {
 		return a.tautology(s, first) && a.tautology(s, last)
 	case len(r) == 4 && r[1] == "a_expr" && r[3] == "a_expr":
 		last := a.t.Nodes[a.t.Nodes[first].Next].Next
-		return a.text(first) == a.text(last) || a.sameColumn(s, first, last)
+		return a.sameText(first, last) || a.sameColumn(s, first, last)
 	case len(r) == 5 && r[4] == "NULL_P": // x IS NOT NULL holds for most
 		return true
 	}
@@ -517,6 +540,14 @@ func (a *analyzer) sameColumn(s *scope, x, y int32) bool {
 		}
 	}
 	return false
+}
+
+// sameText says whether two nodes would be written alike.
+func (a *analyzer) sameText(x, y int32) bool {
+	b := a.write(a.out[:0], a.t.Nodes[x].From, a.t.Nodes[x].To, nil)
+	n := len(b)
+	a.out = a.write(b, a.t.Nodes[y].From, a.t.Nodes[y].To, nil)
+	return bytes.Equal(a.out[:n], a.out[n:])
 }
 
 func (a *analyzer) text(n int32) string { return a.emit(a.t.Nodes[n].From, a.t.Nodes[n].To, nil) }

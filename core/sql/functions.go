@@ -19,23 +19,24 @@ import (
 //go:embed accepted.txt
 var acceptedText string
 
-var accepted = sync.OnceValue(func() map[schema.OID]string {
-	m := map[schema.OID]string{}
+// accepted gives their names by OID.
+var accepted = sync.OnceValue(func() []string {
+	names := make([]string, firstUser)
 	for line := range strings.Lines(acceptedText) {
 		oid, name, _ := strings.Cut(line, " ")
 		name, _, _ = strings.Cut(name, "(")
-		if n, err := strconv.ParseUint(oid, 10, 32); err == nil {
-			m[schema.OID(n)] = name
+		if n, err := strconv.ParseUint(oid, 10, 32); err == nil && n < firstUser {
+			names[n] = name
 		}
 	}
-	return m
+	return names
 })
 
 // accepts says whether any text may call f: one of the server's own on the
 // list, the one that gives up what locks the session has taken, as pools do, or
 // an immutable one of an extension that the resource accepts.
 func (a *analyzer) accepts(f *schema.Function) bool {
-	if f.System && accepted()[f.OID] == f.Name.Name {
+	if f.System && f.OID < firstUser && accepted()[f.OID] == f.Name.Name {
 		return true
 	}
 	ok := f.System && f.Name.Name == "pg_advisory_unlock_all" || f.Volatility == 'i' && !f.Definer && a.extended(f.Extension)

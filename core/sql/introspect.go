@@ -148,8 +148,11 @@ func (a *analyzer) nulledCall(n int32) bool {
 // looked up first, and is NULL where it is none of them. The argument goes into a
 // query of its own, so that its names mean what they meant.
 func (a *analyzer) keysOnly(n int32, parts []string) bool {
+	if parts[len(parts)-1] != "pg_get_constraintdef" || !a.c.Introspect || a.via != "" {
+		return false
+	}
 	args := a.list(a.kid(n, "func_arg_list"), "func_arg_expr")
-	if parts[len(parts)-1] != "pg_get_constraintdef" || !a.c.Introspect || a.via != "" || len(args) == 0 || len(a.rule(args[0])) != 2 || a.kid(n, "VARIADIC") != 0 {
+	if len(args) == 0 || len(a.rule(args[0])) != 2 || a.kid(n, "VARIADIC") != 0 {
 		return false
 	}
 	seen := ""

@@ -201,15 +201,44 @@ func (a *analyzer) multiplies(n int32) bool {
 	return false
 }
 
-// lineage fills in what an output is made of, views and what they show alike.
+// lineage fills in what outputs are made of, views and what they show alike.
 type lineage struct {
-	a    *analyzer
-	out  *abi.Output
-	seen few[lineageKey]
+	a   *analyzer
+	out *abi.Output
+	*tracing
 
 	of    *schema.Relation // the last one, and its name
 	parts []string
-	room  []abi.Source // for the first source of each output
+}
+
+// tracing is what it is done with, of one output and of all.
+type tracing struct {
+	seen                  few[lineageKey]
+	copies, computed, all []abi.Source
+	sizes                 [][2]int // how many of each an output has in all
+}
+
+// output puts what an output is made of behind that of those before.
+func (l *lineage) output(out *abi.Output, c column) {
+	l.out, l.copies, l.computed = out, l.copies[:0], l.computed[:0]
+	l.seen.empty()
+	l.column(c, false)
+	l.all, l.sizes = append(append(l.all, l.copies...), l.computed...), append(l.sizes, [2]int{len(l.copies), len(l.computed)})
+}
+
+// settle gives outputs their own copies.
+func (l *lineage) settle(outputs []abi.Output) {
+	all := slices.Clone(l.all)
+	take := func(n int) (list []abi.Source) {
+		if n > 0 {
+			list, all = all[:n:n], all[n:]
+		}
+		return list
+	}
+	for i, n := range l.sizes {
+		outputs[i].Copies, outputs[i].Computed = take(n[0]), take(n[1])
+	}
+	l.seen.empty()
 }
 
 type lineageKey struct {
@@ -238,12 +267,9 @@ func (l *lineage) source(s source, computed bool) {
 	}
 	from := abi.Source{Relation: l.parts, Column: s.column, View: isView(s.relation), Blind: s.blind}
 	if computed {
-		l.out.Computed = append(l.out.Computed, from)
+		l.computed = append(l.computed, from)
 	} else {
-		if l.out.Copies == nil && len(l.room) > 0 {
-			l.out.Copies, l.room = l.room[:0:1], l.room[1:]
-		}
-		l.out.Copies = append(l.out.Copies, from)
+		l.copies = append(l.copies, from)
 	}
 	switch {
 	case s.behind == nil:

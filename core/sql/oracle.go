@@ -25,7 +25,7 @@ func (a *analyzer) tests(op *operation, r *schema.Relation, event byte, written 
 			given[c.Num] = slices.ContainsFunc(a.made(r, c.Name), func(s source) bool { return slices.Contains(written, s.column) })
 		}
 		if given[c.Num] && a.checked(c.Type) {
-			op.add(c.Name, abi.UseTested)
+			a.add(op, c.Name, abi.UseTested)
 		}
 	}
 	has := func(num int16) bool { return given[num] }
@@ -88,10 +88,10 @@ func (a *analyzer) test(op *operation, r *schema.Relation, nums []int16) {
 		if c == nil {
 			continue // an expression, or what every row has
 		}
-		op.add(c.Name, abi.UseTested)
+		a.add(op, c.Name, abi.UseTested)
 		if c.Generated != 0 {
 			for _, s := range a.made(r, c.Name) {
-				op.add(s.column, abi.UseTested)
+				a.add(op, s.column, abi.UseTested)
 			}
 		}
 	}

@@ -339,7 +339,7 @@ func (a *analyzer) values(parent *scope, n int32) []column {
 func (a *analyzer) row(s *scope, list int32) (cols []column) {
 	for _, e := range a.list(list, "a_expr") {
 		a.fits(list, cols)
-		if ref := a.through(e); a.name(ref) == "columnref" {
+		if ref := a.through(e); a.name(ref) == "columnref" && a.has(ref, a.symbols.star) {
 			if names, star, plain := a.parts(ref); star && plain {
 				cols = append(cols, a.kept(a.star(a.originOf(s, ref, names).columns))...)
 				continue
@@ -422,7 +422,7 @@ func (a *analyzer) targets(s *scope, list int32, lazy bool) (cols []column) {
 			cols = append(cols, a.spelled(el, a.kept(a.visible(s.origins)))...)
 			continue
 		}
-		if ref := a.through(first); a.name(ref) == "columnref" {
+		if ref := a.through(first); a.name(ref) == "columnref" && a.has(ref, a.symbols.star) {
 			if names, star, plain := a.parts(ref); star && plain {
 				cols = append(cols, a.spelled(ref, a.kept(a.originOf(s, ref, names).all(nil)))...)
 				continue

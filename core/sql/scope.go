@@ -290,13 +290,13 @@ func (a *analyzer) mark(s source, u abi.Use) {
 		return
 	}
 	if !s.blind {
-		a.touch("select", s.relation, s.via, abi.EffectRead).add(s.column, u)
+		a.add(a.touch("select", s.relation, s.via, abi.EffectRead), s.column, u)
 		if s.behind != nil {
 			a.use(*s.behind, u)
 		}
 		return
 	}
-	a.seen(s.relation, s.via).add(s.column, u)
+	a.add(a.seen(s.relation, s.via), s.column, u)
 	if s.behind != nil {
 		a.use(behindVeil(*s.behind), u)
 	}
@@ -346,7 +346,7 @@ type operation struct {
 	refs, conditions int            // how often a FROM names the relation, and how many of them have a condition
 }
 
-func (o *operation) add(column string, u abi.Use) {
+func (a *analyzer) add(o *operation, column string, u abi.Use) {
 	filter := u&filtered != 0
 	u &^= filtered
 	if i := o.column(column); i >= 0 {
@@ -357,7 +357,7 @@ func (o *operation) add(column string, u abi.Use) {
 		return
 	}
 	if o.Columns == nil {
-		o.Columns = make([]abi.Column, 0, 8)
+		o.Columns = a.listed.take(8)[:0]
 	}
 	if o.Columns = append(o.Columns, abi.Column{Name: column, Use: u, Filter: filter}); o.at != nil {
 		o.at[column] = len(o.Columns) - 1

@@ -159,8 +159,12 @@ func (a *analyzer) show(n int32) Part {
 // settingCall takes current_setting and set_config over constants as SHOW and
 // SET. It gives which function is then accepted, nil where the call is no such.
 func (a *analyzer) settingCall(call int32, parts []string) func(*schema.Function) bool {
+	called := parts[len(parts)-1]
+	if a.via != "" || called != "current_setting" && called != "set_config" {
+		return nil
+	}
 	args := a.list(a.kid(call, "func_arg_list"), "func_arg_expr")
-	if len(args) == 0 || a.via != "" {
+	if len(args) == 0 {
 		return nil
 	}
 	name, ok := a.written(args[0])
@@ -168,8 +172,8 @@ func (a *analyzer) settingCall(call int32, parts []string) func(*schema.Function
 	if !ok || name.Null {
 		return nil
 	}
-	accept := func(f *schema.Function) bool { return f.System && f.Name.Name == parts[len(parts)-1] }
-	switch parts[len(parts)-1] {
+	accept := func(f *schema.Function) bool { return f.System && f.Name.Name == called }
+	switch called {
 	case "current_setting":
 		a.other(abi.Operation{Verb: "show", Kind: abi.KindSetting, Object: []string{lower}, Effect: abi.EffectRead, Attrs: abi.Floor})
 		return accept

@@ -1,6 +1,10 @@
 package sql
 
-import "github.com/taskgate/taskgate/core/sql/parse"
+import (
+	"slices"
+
+	"github.com/taskgate/taskgate/core/sql/parse"
+)
 
 // The tree is PostgreSQL's own, with its production names; these are the few
 // ways of looking at it that the analysis needs.
@@ -49,42 +53,48 @@ func (a *analyzer) find(n int32, name string) int32 {
 	return 0
 }
 
+// has says whether a terminal is among the tokens of a node.
+func (a *analyzer) has(n int32, kind parse.Symbol) bool {
+	node := &a.t.Nodes[n]
+	return slices.ContainsFunc(a.t.Tokens[node.From:node.To], func(t parse.Token) bool { return t.Kind == kind })
+}
+
 // list gives the elements of a list, in order: left-recursive, or in one node.
 func (a *analyzer) list(n int32, element string) []int32 {
+	nodes, names, sym := a.t.Nodes, a.g.Names, parse.Symbol(0)
 	count := 0
 	for at := n; at != 0; {
-		here, next := a.elements(at, element, nil)
-		count, at = count+here, next
+		before := int32(0)
+		for c := nodes[at].First; c != 0; c = nodes[c].Next {
+			switch k := nodes[c].Sym; {
+			case k == sym, sym == 0 && names[k] == element:
+				sym = k
+				count++
+			case k == nodes[at].Sym:
+				before = c
+			}
+		}
+		at = before
 	}
 	if count == 0 {
 		return nil
 	}
 	out := a.nodes.take(count)
-	for at := n; at != 0; {
-		here, _ := a.elements(at, element, nil)
-		count -= here
-		_, at = a.elements(at, element, out[count:])
+	for at := n; count > 0; { // the list before stands before its elements
+		before, from := int32(0), count
+		for c := nodes[at].First; c != 0; c = nodes[c].Next {
+			switch k := nodes[c].Sym; {
+			case k == sym:
+				count--
+				out[count] = c
+			case k == nodes[at].Sym:
+				before = c
+			}
+		}
+		slices.Reverse(out[count:from])
+		at = before
 	}
 	return out
-}
-
-// elements counts the elements that a node of a list has itself, puts them into
-// out, and gives the list before them.
-func (a *analyzer) elements(n int32, element string, out []int32) (count int, before int32) {
-	nodes, names := a.t.Nodes, a.g.Names
-	own := nodes[n].Sym
-	for c := nodes[n].First; c != 0; c = nodes[c].Next {
-		switch {
-		case names[nodes[c].Sym] == element:
-			if out != nil {
-				out[count] = c
-			}
-			count++
-		case nodes[c].Sym == own:
-			before = c
-		}
-	}
-	return count, before
 }
 
 // ident gives the name behind a ColId, ColLabel and their like.
@@ -127,7 +137,7 @@ func (a *analyzer) parts(n int32) (names []string, star, plain bool) {
 // through steps down while a node has a single child, to what it stands for: a
 // column reference, or the first thing that has parts.
 func (a *analyzer) through(n int32) int32 {
-	for a.name(n) != "columnref" {
+	for a.t.Nodes[n].Sym != a.symbols.columnref {
 		first := a.t.Nodes[n].First
 		if first == 0 || a.t.Nodes[first].Next != 0 {
 			return n

@@ -3,6 +3,8 @@ package sql
 import (
 	"slices"
 	"sync"
+
+	"github.com/taskgate/taskgate/abi"
 )
 
 // few is a set that mostly holds few: those are compared one by one, and a map
@@ -79,6 +81,10 @@ type memory struct {
 	refs      lot[*origin]
 	scopes    lot[scope]
 	making    lot[operation]
+	listed    lot[abi.Column] // of operations
+	pieces    lot[string]     // of names
+	tracing   tracing
+	spent     int
 	out       []byte // what is being written out
 	written   []edit
 	traces    []*few[source]     // that nobody uses
@@ -99,7 +105,8 @@ var memories = sync.Pool{New: func() any { return new(memory) }}
 // release gives the memory to the next analysis.
 func (m *memory) release() {
 	m.written, m.found = kept(m.root.edits), operations{known: kept(m.found.known), list: kept(m.found.list)}
-	m.root, m.shows = analyzer{}, nil
+	m.root, m.shows, m.spent = analyzer{}, nil, 0
+	m.tracing = tracing{copies: kept(m.tracing.copies), computed: kept(m.tracing.computed), all: kept(m.tracing.all), sizes: kept(m.tracing.sizes)}
 	if len(m.traces) > 16 {
 		m.traces = nil
 	}
@@ -113,5 +120,7 @@ func (m *memory) release() {
 	m.refs.back()
 	m.scopes.back()
 	m.making.back()
+	m.listed.back()
+	m.pieces.back()
 	memories.Put(m)
 }

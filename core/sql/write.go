@@ -88,7 +88,7 @@ func (a *analyzer) beneath(n int32, w write) {
 	a.effects(n, below)
 	for _, c := range r.Columns { // what tells of the table tells of what the view shows of it
 		if i := op.column(names[c.Name]); i >= 0 && op.Columns[i].Use&abi.UseTested != 0 {
-			w.op.add(c.Name, abi.UseTested)
+			a.add(w.op, c.Name, abi.UseTested)
 		}
 	}
 }

@@ -48,8 +48,11 @@ func (c *conn) submit(ctx context.Context, cmd *abi.Command, a *sql.Analysis, sp
 
 // unseen takes out of a refusal what its task is not told of.
 func unseen(a *sql.Analysis, err error) error {
+	if err == nil || !a.Beneath {
+		return err
+	}
 	var d *gate.Denied
-	if !a.Beneath || !errors.As(err, &d) {
+	if !errors.As(err, &d) {
 		return err
 	}
 	blank := *d

@@ -44,6 +44,8 @@ type textKey struct {
 	text       string
 	introspect bool
 	path       string
+	login      string // the path that the session began with
+	extensions string
 	timeout    time.Duration
 	types      string       // of parameters, where the server is asked what the text reads
 	blind      *sql.Blind   // of one generation, and so are filter and listed
@@ -69,8 +71,7 @@ func (c *conn) understand(text string, path []string) (*sql.Analysis, error) {
 		return nil, err
 	}
 	c.known = reading{s.Version, task, resource, c.names.moved}
-	extensions := c.extensions()
-	key := textKey{text, o.Introspect, pathKey(path, c.names.moved) + "\x00\x00" + pathKey(c.names.login, false) + "\x00\x00" + strings.Join(extensions, "\x00"), o.StatementTimeout, "", o.Blind, o.Filter, o.Listed}
+	key := textKey{text, o.Introspect, pathKey(path, c.names.moved), pathKey(c.names.login, false), strings.Join(c.extensions(), "\x00"), o.StatementTimeout, "", o.Blind, o.Filter, o.Listed}
 	if c.probes {
 		key.types = string(c.types)
 	}

@@ -75,6 +75,7 @@ func older(major int, newer func() (*Grammar, error), without string) (*Grammar,
 	for word := range strings.FieldsSeq(without) {
 		delete(g.keywords, word)
 	}
+	g.words = hashed(g.keywords)
 	return &g, nil
 }
 
@@ -84,20 +85,41 @@ type Grammar struct {
 	Names []string   // of terminals and non-terminals, by Symbol
 	Rules [][]string // left side and right side; rule n of a Node is Rules[n-1]
 
-	final, last, terminals, pactNone, tableNone int32
+	terminals, tableNone int32
 
-	pact, defact, pgoto, defgoto []int32
-	table, check, left, length   []int16 // as small as they can be: they are what a text is read with
+	// What a text is read with: what is looked at together stands together.
+	states  []state
+	gotos   []target // by non-terminal
+	actions []action
+	rules   []production // by a Node's Rule
 
 	symbols  map[string]Symbol
 	keywords map[string]keyword
+	words    *words      // the same, for the lexer
 	single   [128]Symbol // terminals of one character; 0 where there is none
 	kinds    kinds
 	merges   [][]merge // by the first terminal
+	looks    []bool    // the terminals that what follows them may change
 	values   Symbol    // of expr_list, and of values_clause
 	rows     Symbol
 	classes  []Class // by terminal
 }
+
+// state says where the actions of a state begin, and by which rule it reduces
+// where they have none for the terminal at hand.
+type state struct {
+	base, reduce int32
+	shifts       bool // it has actions
+}
+
+// target likewise says to which state a non-terminal leads.
+type target struct{ base, usual int32 }
+
+// action is what to do, and for whom it is.
+type action struct{ check, to int16 }
+
+// production is the left side of a rule, and how many symbols its right side has.
+type production struct{ left, length Symbol }
 
 // Class tells the terminals apart that stand for more than their own name.
 type Class uint8
@@ -121,6 +143,50 @@ func (g *Grammar) Class(t *Token) Class { return g.classes[t.Kind] }
 type keyword struct {
 	kind Symbol
 	word string
+}
+
+// words are keywords by a sum over their letters, that of a word that the lexer
+// has read anyway. A slot that is taken sends on to the next.
+type words [1 << 11]*keyword
+
+// mix goes on with a sum by one small letter.
+func mix(sum uint32, c byte) uint32 { return (sum ^ uint32(c)) * 0x01000193 }
+
+func (w *words) at(sum uint32) int { return int((sum ^ sum>>16) % uint32(len(w))) }
+
+func hashed(keywords map[string]keyword) *words {
+	w := new(words)
+	for _, k := range keywords {
+		sum := uint32(0)
+		for i := range len(k.word) {
+			sum = mix(sum, k.word[i])
+		}
+		i := w.at(sum)
+		for ; w[i] != nil; i = (i + 1) % len(w) {
+		}
+		w[i] = &k
+	}
+	return w
+}
+
+// find gives the keyword that a word is, in letters of any size; sum is over its
+// small ones.
+func (w *words) find(sum uint32, word string) *keyword {
+	for i := w.at(sum); w[i] != nil; i = (i + 1) % len(w) {
+		if k := w[i]; len(k.word) == len(word) && isWord(k.word, word) {
+			return k
+		}
+	}
+	return nil
+}
+
+func isWord(small, word string) bool {
+	for i := range len(small) {
+		if smallCont[word[i]] != small[i] {
+			return false
+		}
+	}
+	return true
 }
 
 // kinds are the terminals that the lexer makes of anything but words.
@@ -153,25 +219,35 @@ func unpack(major int, packed []byte) (*Grammar, error) {
 		return nil, fmt.Errorf("parse: table %d: %w", major, err)
 	}
 	g := &Grammar{Major: major, symbols: map[string]Symbol{}, keywords: map[string]keyword{}}
-	var sizes []int32
-	for _, into := range []*[]int32{&sizes, &g.pact, &g.defact, &g.pgoto, &g.defgoto} {
-		if *into, b, err = array(b, 32); err != nil {
-			return nil, err
+	var sizes, pact, defact, pgoto, defgoto, table, check, left, length []int32
+	for i, into := range []*[]int32{&sizes, &pact, &defact, &pgoto, &defgoto, &table, &check, &left, &length} {
+		bits := 32
+		if i > 4 {
+			bits = 16
 		}
-	}
-	for _, into := range []*[]int16{&g.table, &g.check, &g.left, &g.length} {
-		var wide []int32
-		if wide, b, err = array(b, 16); err != nil {
+		if *into, b, err = array(b, bits); err != nil {
 			return nil, err
-		}
-		for _, v := range wide {
-			*into = append(*into, int16(v))
 		}
 	}
 	if len(sizes) != 5 || len(b) < 4 || uint64(binary.LittleEndian.Uint32(b)) != uint64(len(b)-4) {
 		return nil, errTable
 	}
-	g.final, g.last, g.terminals, g.pactNone, g.tableNone = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
+	last, pactNone := int(sizes[1]), sizes[3]
+	if g.terminals, g.tableNone = sizes[2], sizes[4]; len(pact) != len(defact) || len(pgoto) != len(defgoto) || len(left) != len(length) || len(table) != last+1 || len(check) != last+1 {
+		return nil, errTable
+	}
+	for i := range pact {
+		g.states = append(g.states, state{pact[i], defact[i], pact[i] != pactNone})
+	}
+	for i := range pgoto {
+		g.gotos = append(g.gotos, target{pgoto[i], defgoto[i]})
+	}
+	for i := range table {
+		g.actions = append(g.actions, action{int16(check[i]), int16(table[i])})
+	}
+	for i := range left {
+		g.rules = append(g.rules, production{Symbol(left[i]), Symbol(length[i])})
+	}
 	var text struct {
 		Names    []string
 		Rules    [][]string
@@ -190,6 +266,7 @@ func unpack(major int, packed []byte) (*Grammar, error) {
 	for _, k := range text.Keywords {
 		g.keywords[k[0]] = keyword{g.symbols[k[1]], k[0]}
 	}
+	g.words = hashed(g.keywords)
 	for name, into := range map[string]*Symbol{"IDENT": &g.kinds.ident, "UIDENT": &g.kinds.uident, "SCONST": &g.kinds.sconst, "USCONST": &g.kinds.usconst,
 		"BCONST": &g.kinds.bconst, "XCONST": &g.kinds.xconst, "ICONST": &g.kinds.iconst, "FCONST": &g.kinds.fconst, "PARAM": &g.kinds.param, "Op": &g.kinds.op,
 		"UESCAPE": &g.kinds.uescape, "NCHAR": &g.kinds.nchar, "TYPECAST": &g.kinds.typecast, "COLON_EQUALS": &g.kinds.colonEquals, "DOT_DOT": &g.kinds.dotDot,
@@ -207,13 +284,16 @@ func unpack(major int, packed []byte) (*Grammar, error) {
 		g.kinds.iconst: Number, g.kinds.fconst: Number, g.kinds.param: Param, g.kinds.nchar: National} {
 		g.classes[kind] = class
 	}
-	g.merges = make([][]merge, len(g.Names))
+	g.merges, g.looks = make([][]merge, len(g.Names)), make([]bool, len(g.Names))
+	for _, kind := range []Symbol{g.kinds.uident, g.kinds.usconst, g.kinds.json} {
+		g.looks[kind] = true
+	}
 	for _, f := range followers {
 		into, known := g.symbols[f.merged]
 		for _, next := range f.next {
 			if s, ok := g.symbols[next]; ok && known {
 				first := g.symbols[f.token]
-				g.merges[first] = append(g.merges[first], merge{s, into})
+				g.merges[first], g.looks[first] = append(g.merges[first], merge{s, into}), true
 			}
 		}
 	}

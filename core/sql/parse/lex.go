@@ -191,28 +191,36 @@ func (l *lexer) next() error {
 }
 
 func (l *lexer) word() {
-	from := l.i
-	for l.i < len(l.s) && isCont(l.s[l.i]) {
+	from, sum := l.i, uint32(0)
+	for l.i < len(l.s) {
+		c := smallCont[l.s[l.i]]
+		if c == 0 {
+			break
+		}
+		sum = mix(sum, c)
 		l.i++
 	}
 	word := l.s[from:l.i]
-	var small [maxKeyword]byte
-	if len(word) <= maxKeyword {
-		for i := range len(word) {
-			if small[i] = word[i]; word[i] >= 'A' && word[i] <= 'Z' {
-				small[i] |= 0x20
-			}
-		}
-		if k, ok := l.g.keywords[string(small[:len(word)])]; ok {
-			l.emit(k.kind, from, k.word)
-			return
-		}
+	if k := l.g.words.find(sum, word); k != nil {
+		l.emit(k.kind, from, k.word)
+		return
 	}
 	l.emit(l.g.kinds.ident, from, cut63(lower(word)))
 }
 
-// maxKeyword is longer than every word of a grammar.
-const maxKeyword = 32
+// smallCont gives for each byte that a word can go on with itself, letters small;
+// 0 for others.
+var smallCont = func() (t [256]byte) {
+	for i := range t {
+		if c := byte(i); isCont(c) {
+			t[i] = c
+			if c >= 'A' && c <= 'Z' {
+				t[i] |= 0x20
+			}
+		}
+	}
+	return t
+}()
 
 // lower folds ASCII letters alone, as the server does in UTF-8.
 func lower(s string) string {

@@ -23,6 +23,13 @@ func (l *lexer) lookAhead() ([]Token, error) {
 	out := l.toks[:0]
 	is := &l.g.kinds
 	for i := 0; i < len(l.toks); i++ {
+		if !l.g.looks[l.toks[i].Kind] {
+			if len(out) < i {
+				l.toks[len(out)] = l.toks[i]
+			}
+			out = out[:len(out)+1]
+			continue
+		}
 		k := l.toks[i]
 		if k.Kind == is.uident || k.Kind == is.usconst {
 			escape := byte('\\')

@@ -2,6 +2,7 @@ package parse
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 )
 
@@ -42,7 +43,13 @@ type Tree struct {
 	Nodes   []Node
 	Root    int32
 
-	states, values, lasts []int32 // the stack: a state, the node that it came with, and its last child
+	stack []entry
+}
+
+// entry is one of the parser's stack.
+type entry struct {
+	state       int32
+	value, last int32 // the node that it came with, and its last child
 }
 
 // SyntaxError is what PostgreSQL answers with SQLSTATE 42601.
@@ -87,43 +94,46 @@ func (t *Tree) Release() {
 		return
 	}
 	clear(t.Tokens)
-	*t = Tree{Tokens: t.Tokens[:0], Nodes: t.Nodes[:0], states: t.states[:0], values: t.values[:0], lasts: t.lasts[:0]}
+	*t = Tree{Tokens: t.Tokens[:0], Nodes: t.Nodes[:0], stack: t.stack[:0]}
 	trees.Put(t)
 }
 
 // build is the shift and reduce loop over bison's compressed tables (Bison
-// manual, "The Bison Parser Algorithm").
+// manual, "The Bison Parser Algorithm"). Nodes are written where they stand: a
+// copy of one that was just written waits for its parts.
 func (t *Tree) build() error {
 	g := t.Grammar
-	states, values, lasts := append(t.states[:0], 0), append(t.values[:0], 0), append(t.lasts[:0], 0)
-	if len(t.Tokens) > maxKept { // most come to less, and none grows far beyond
-		t.Nodes = make([]Node, 0, 10*len(t.Tokens))
+	stack := append(t.stack[:0], entry{})
+	large := len(t.Tokens) > maxKept
+	if large { // many of which are refused soon
+		t.Nodes = make([]Node, 0, min(10*len(t.Tokens), 1<<16))
 	}
 	nodes := append(t.Nodes[:0], Node{})
-	defer func() { t.Nodes, t.states, t.values, t.lasts = nodes, states, values, lasts }()
-	pos := 0
+	defer func() { t.Nodes, t.stack = nodes, stack }()
+	pos, kind := 0, t.kind(0)
 	for {
-		state := states[len(states)-1]
-		rule := g.defact[state]
-		if n := g.pact[state]; n != g.pactNone {
-			kind := int32(0)
-			if pos < len(t.Tokens) {
-				kind = int32(t.Tokens[pos].Kind)
-			}
-			if n += kind; n >= 0 && n <= g.last && int32(g.check[n]) == kind {
-				a := int32(g.table[n])
+		if large && len(nodes) == cap(nodes) { // most come to less, and none grows far beyond
+			nodes = slices.Grow(nodes, 10*len(t.Tokens))
+		}
+		state := &g.states[stack[len(stack)-1].state]
+		rule := state.reduce
+		if state.shifts {
+			if n := state.base + kind; n >= 0 && n < int32(len(g.actions)) && int32(g.actions[n].check) == kind {
+				a := int32(g.actions[n].to)
 				if a == 0 || a == g.tableNone {
 					return t.fault(pos)
 				}
 				if a > 0 {
 					if pos == len(t.Tokens) { // the end is shifted: accepted
-						t.Root = values[len(values)-1]
+						t.Root = stack[len(stack)-1].value
 						return nil
 					}
-					nodes = append(nodes, Node{Sym: Symbol(kind), From: int32(pos), To: int32(pos + 1)})
-					states = append(states, a)
-					values, lasts = append(values, int32(len(nodes)-1)), append(lasts, 0)
+					stack = append(stack, entry{state: a, value: int32(len(nodes))})
+					nodes = append(nodes, Node{})
+					node := &nodes[len(nodes)-1]
+					node.Sym, node.From, node.To = Symbol(kind), int32(pos), int32(pos+1)
 					pos++
+					kind = t.kind(pos)
 					continue
 				}
 				rule = -a
@@ -132,46 +142,54 @@ func (t *Tree) build() error {
 		if rule == 0 {
 			return t.fault(pos)
 		}
-		base := len(values) - int(g.length[rule])
-		node := Node{Sym: Symbol(g.left[rule]), Rule: int16(rule), From: int32(pos), To: int32(pos)}
-		if node.Sym == g.values && len(values)-base == 3 { // and a comma, and one more
-			list, comma, next := &nodes[values[base]], values[base+1], values[base+2]
-			nodes[lasts[base]].Next, nodes[comma].Next = comma, next
-			lasts[base], list.To, list.Depth = next, nodes[next].To, max(list.Depth, nodes[next].Depth+1)
+		sym := g.rules[rule].left
+		base := len(stack) - int(g.rules[rule].length)
+		kids := stack[base:]
+		if sym == g.values && len(kids) == 3 { // and a comma, and one more
+			list, comma, next := &nodes[kids[0].value], kids[1].value, kids[2].value
+			nodes[kids[0].last].Next, nodes[comma].Next = comma, next
+			kids[0].last, list.To, list.Depth = next, nodes[next].To, max(list.Depth, nodes[next].Depth+1)
 			if list.Depth > MaxDepth {
 				return deep(t.offset(pos))
 			}
-			states, values, lasts = states[:base+1], values[:base+1], lasts[:base+1]
+			stack = stack[:base+1]
 			continue
 		}
-		prev := int32(0)
-		for _, v := range values[base:] {
-			k := &nodes[v]
-			if prev == 0 {
-				node.First, node.From = v, k.From
+		made := entry{value: int32(len(nodes))}
+		nodes = append(nodes, Node{})
+		node := &nodes[len(nodes)-1]
+		node.Sym, node.Rule, node.From, node.To = sym, int16(rule), int32(pos), int32(pos)
+		for i := range kids {
+			k := &nodes[kids[i].value]
+			if made.last == 0 {
+				node.First, node.From = kids[i].value, k.From
 			} else {
-				nodes[prev].Next = v
+				nodes[made.last].Next = kids[i].value
 			}
-			prev = v
-			node.To = k.To
-			node.Depth = max(node.Depth, k.Depth+1)
+			made.last, node.To, node.Depth = kids[i].value, k.To, max(node.Depth, k.Depth+1)
 		}
-		if node.Sym == g.rows && nodes[node.First].Sym == g.rows { // one row behind another is not within it
+		if sym == g.rows && nodes[node.First].Sym == g.rows { // one row behind another is not within it
 			node.Depth--
 		}
 		if node.Depth > MaxDepth {
 			return deep(t.offset(pos))
 		}
-		nodes = append(nodes, node)
-		states, values, lasts = states[:base], append(values[:base], int32(len(nodes)-1)), append(lasts[:base], prev)
-		top := states[base-1]
-		l := int32(node.Sym) - g.terminals
-		next := g.defgoto[l]
-		if i := g.pgoto[l] + top; i >= 0 && i <= g.last && int32(g.check[i]) == top {
-			next = int32(g.table[i])
+		top := stack[base-1].state
+		next := &g.gotos[int32(sym)-g.terminals]
+		made.state = next.usual
+		if i := next.base + top; i >= 0 && i < int32(len(g.actions)) && int32(g.actions[i].check) == top {
+			made.state = int32(g.actions[i].to)
 		}
-		states = append(states, next)
+		stack = append(stack[:base], made)
 	}
+}
+
+// kind gives the terminal at a place, 0 at the end.
+func (t *Tree) kind(pos int) int32 {
+	if pos == len(t.Tokens) {
+		return 0
+	}
+	return int32(t.Tokens[pos].Kind)
 }
 
 func deep(offset int) error {
