@@ -62,7 +62,7 @@ suite: ## the parser against PostgreSQL's own regression suites of 15 and 18 (do
 
 bench: ## the benchmarks beside the hot paths, then against pgbouncer (installs it); writes docs/perf
 	@echo "make bench: installs the Debian packages postgresql-15, postgresql-client, pgbouncer, openssh-server, openssh-client, rsync and openssl where they are missing"
-	go test -run '^$$' -bench . -benchmem ./...
+	go test -run '^$$' -bench . -skip Hostile -benchmem ./...
 	@.ci/bench
 	@.ci/bench-ssh
 	@.ci/bench-hostile

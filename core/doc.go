@@ -1,6 +1,7 @@
 // Package core is the map of the gateway. A client's byte meets, in this order:
 //
 //	server      listeners; builds a Generation from configuration and swaps it
+//	door        bounds who is not yet known
 //	protocol/*  bytes -> command; speaks to client and upstream
 //	loop        carries the bytes of many connections with few system calls
 //	sql         PostgreSQL text -> operations and column lineage

@@ -26,7 +26,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(tests{m}, map[string]func(){"taskgate": main, "tracer": tracer})
+	testscript.Main(tests{m}, map[string]func(){"taskgate": main, "tracer": tracer, "hostile": hostile})
 }
 
 // parts are what all scripts share: a server.

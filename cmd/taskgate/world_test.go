@@ -33,7 +33,7 @@ func (m tests) Run() int {
 }
 
 // built gives the guard's file and the directory for a gateway's data/modules.
-func built(t *testing.T) (guard, modules string) {
+func built(t testing.TB) (guard, modules string) {
 	t.Helper()
 	made.once.Do(func() {
 		if made.dir, made.err = os.MkdirTemp("", "taskgate-guard"); made.err == nil {
@@ -58,7 +58,7 @@ const userPassword = "lovelace"
 // startGateway builds and starts the gateway with these files in its
 // directory; tasks/NAME.yaml are tasks, which all users may do. resources goes
 // into gateway.yaml.
-func startGateway(t *testing.T, users []string, files map[string]string, resources string) *gatewayWorld {
+func startGateway(t testing.TB, users []string, files map[string]string, resources string) *gatewayWorld {
 	t.Helper()
 	dir := t.TempDir()
 	w := &gatewayWorld{dir: dir, bin: filepath.Join(dir, "bin")}
@@ -109,7 +109,7 @@ plugins:
 	return w
 }
 
-func (w *gatewayWorld) write(t *testing.T, name, text string) {
+func (w *gatewayWorld) write(t testing.TB, name, text string) {
 	t.Helper()
 	path := filepath.Join(w.dir, name)
 	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(text), 0o600)); err != nil {
@@ -125,7 +125,7 @@ func (w *gatewayWorld) command(user string, args ...string) *exec.Cmd {
 }
 
 // start runs what stays, and gives the first line that it prints.
-func (w *gatewayWorld) start(t *testing.T, args ...string) string {
+func (w *gatewayWorld) start(t testing.TB, args ...string) string {
 	t.Helper()
 	cmd := w.command("operator", args...)
 	log, err := os.OpenFile(filepath.Join(w.dir, "data", "stderr"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -150,7 +150,7 @@ func (w *gatewayWorld) start(t *testing.T, args ...string) string {
 	return strings.TrimSpace(line)
 }
 
-func (w *gatewayWorld) run(t *testing.T, user string, args ...string) string {
+func (w *gatewayWorld) run(t testing.TB, user string, args ...string) string {
 	t.Helper()
 	out, err := w.command(user, args...).Output()
 	if err != nil {
@@ -180,7 +180,7 @@ func (w *gatewayWorld) written(t *testing.T, look func(path string, b []byte)) {
 	}
 }
 
-func (w *gatewayWorld) serve(t *testing.T) {
+func (w *gatewayWorld) serve(t testing.TB) {
 	t.Helper()
 	if err := json.Unmarshal([]byte(w.start(t, "serve")), &w.addresses); err != nil {
 		t.Fatal(err)
@@ -188,7 +188,7 @@ func (w *gatewayWorld) serve(t *testing.T) {
 }
 
 // login logs a user in, as the program and a browser would.
-func (w *gatewayWorld) login(t *testing.T, user string) {
+func (w *gatewayWorld) login(t testing.TB, user string) {
 	t.Helper()
 	login := w.command(user, "login", "--gateway", "http://"+w.addresses["api"])
 	out, err := login.StdoutPipe()
@@ -213,7 +213,7 @@ func (w *gatewayWorld) login(t *testing.T, user string) {
 }
 
 // token is what a user who is logged in connects with.
-func (w *gatewayWorld) token(t *testing.T, user, task, resource string) string {
+func (w *gatewayWorld) token(t testing.TB, user, task, resource string) string {
 	t.Helper()
 	return w.run(t, user, "token", "--task", task, "--on", resource, "--for", "2h")
 }

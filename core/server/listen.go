@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/taskgate/taskgate/core/config"
+	"github.com/taskgate/taskgate/core/door"
 	"github.com/taskgate/taskgate/core/protocol/postgres"
 )
 
@@ -178,7 +179,7 @@ func (s *Server) run(name string, f *front) {
 		if p := s.protocols[name]; p != nil {
 			return s.accept(ctx, f, func(nc net.Conn) { s.serve(p, nc) })
 		}
-		return s.serveHTTP(ctx, &met{front: f, of: map[string]int{}}, s.steady(s.api()))
+		return s.serveHTTP(ctx, &met{front: f, of: map[string]int{}, crowded: s.metrics.crowded.Inc}, s.steady(s.api()))
 	})
 }
 
@@ -211,9 +212,10 @@ func (s *Server) accept(ctx context.Context, l net.Listener, f func(net.Conn)) e
 // whose connections are counted: over the bounds they are closed at once (X02).
 type met struct {
 	*front
-	mu  sync.Mutex
-	all int
-	of  map[string]int // by address
+	crowded func()
+	mu      sync.Mutex
+	all     int
+	of      map[string]int // by address
 }
 
 func (m *met) Accept() (net.Conn, error) {
@@ -222,7 +224,7 @@ func (m *met) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		from, _, _ := net.SplitHostPort(nc.RemoteAddr().String())
+		from := door.Address(nc.RemoteAddr())
 		m.mu.Lock()
 		full := m.all >= maxOpen || m.of[from] >= maxOpenOne
 		if !full {
@@ -231,6 +233,7 @@ func (m *met) Accept() (net.Conn, error) {
 		}
 		m.mu.Unlock()
 		if full {
+			m.crowded()
 			nc.Close()
 			continue
 		}

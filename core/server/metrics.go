@@ -8,6 +8,7 @@ import (
 
 	"github.com/taskgate/taskgate/core/gate"
 	"github.com/taskgate/taskgate/core/protocol/postgres"
+	"github.com/taskgate/taskgate/core/protocol/ssh"
 )
 
 // metrics are what the gateway counts. None is labelled with a person, a task,
@@ -19,6 +20,8 @@ type metrics struct {
 	reloads  *prometheus.CounterVec
 	upstream *prometheus.CounterVec
 	ends     *prometheus.CounterVec
+	sshEnds  *prometheus.CounterVec
+	crowded  prometheus.Counter
 	panics   prometheus.Counter
 }
 
@@ -34,6 +37,8 @@ func (s *Server) newMetrics() *metrics {
 		reloads:  prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Name: "reloads_total", Help: "Reloads, done and refused."}, []string{"outcome"}),
 		upstream: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Name: "upstream_errors_total", Help: "Resources that could not be reached or read: by a session, for a look at the schema, for a cancel."}, []string{"what"}),
 		ends:     prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Name: "postgres_ends_total", Help: "Connections of PostgreSQL's clients that have ended, by reason."}, []string{"reason"}),
+		sshEnds:  prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Name: "ssh_ends_total", Help: "Connections of SSH's clients that have ended, by reason."}, []string{"reason"}),
+		crowded:  prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Name: "api_crowded_total", Help: "Connections to the API that were one of too many."}),
 		panics:   prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Name: "panics_total", Help: "Faults of the gateway itself, each of which ended one connection or request."})}
 	for _, outcome := range []string{"done", "refused"} {
 		m.reloads.WithLabelValues(outcome)
@@ -44,7 +49,10 @@ func (s *Server) newMetrics() *metrics {
 	for _, reason := range postgres.Reasons {
 		m.ends.WithLabelValues(reason)
 	}
-	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), m.guard, m.sync, m.reloads, m.upstream, m.ends, m.panics)
+	for _, reason := range ssh.Reasons {
+		m.sshEnds.WithLabelValues(reason)
+	}
+	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), m.guard, m.sync, m.reloads, m.upstream, m.ends, m.sshEnds, m.crowded, m.panics)
 	count := func(name, help string, labels prometheus.Labels, f func(gate.Counts) uint64) {
 		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: ns, Name: name, Help: help, ConstLabels: labels}, func() float64 { return float64(f(s.gate.Counts())) }))
 	}

@@ -186,7 +186,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 		})
 	}
 	s.pg = &postgres.Protocol{Log: s.protocolLog, Ended: func(reason string) { s.metrics.ends.WithLabelValues(reason).Inc() }}
-	s.protocols = map[string]gate.Protocol{"postgres": s.pg, "ssh": &sshproto.Protocol{Settings: s.settings, Ask: s.askSSH, Log: s.protocolLog}}
+	s.protocols = map[string]gate.Protocol{"postgres": s.pg, "ssh": &sshproto.Protocol{Settings: s.settings, Ask: s.askSSH, Log: s.protocolLog, Ended: func(reason string) { s.metrics.sshEnds.WithLabelValues(reason).Inc() }}}
 	s.ssh.hostKeys = s.hostKeys
 	carry("audit", s.audit.Run)
 	carry("recordings", recorder.Run)

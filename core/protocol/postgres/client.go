@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/gate"
 	"github.com/taskgate/taskgate/core/sql"
@@ -36,6 +38,9 @@ func (c *conn) fromClient(ctx context.Context) error {
 	})
 	if errors.Is(err, io.EOF) || c.clientGone.Load() && ctx.Err() == nil {
 		err = errGoodbye
+	}
+	if errors.Is(err, unix.ECONNRESET) && !errors.Is(err, errUpstream) {
+		err = fmt.Errorf("%w: %w", errTell, err)
 	}
 	if errors.Is(err, errGoodbye) {
 		c.leave()

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/taskgate/taskgate/core/door"
 	"github.com/taskgate/taskgate/core/gate"
 	"github.com/taskgate/taskgate/core/loop"
 	"github.com/taskgate/taskgate/core/sql"
@@ -19,6 +20,7 @@ import (
 type conn struct {
 	p       *Protocol
 	client  net.Conn
+	guest   *door.Guest // until it is known
 	session *gate.Session
 
 	asked          bool // the client has asked for TLS
@@ -111,6 +113,7 @@ type conn struct {
 	copied   copyRows
 	answered []byte    // formats of the result at hand, of a Query
 	shaped   byte      // how its rows were announced: T or H, 0 is not
+	aside    time.Time // when what was said unasked is due
 	arrived  time.Time // when what is looked at was read, where drift is looked for
 	compared bool      // and the answer at hand was held against what was judged
 	secret   secret

@@ -11,6 +11,7 @@
 //	mask.go, copymask.go   rows and copy data, with what is masked rewritten
 //	drift.go     answers held against the schema, tasks that are closed
 //	refuse.go    refusals, errors and notices in PostgreSQL's words
+//	pace.go      how quickly a server may say what nobody asked for
 //	cancel.go    cancel requests, with keys of the gateway's own
 //	understand.go, names.go   what a text means in its session
 //	readback.go  the session's settings, after a function that may do anything

@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/door"
 	"github.com/taskgate/taskgate/core/gate"
 	"github.com/taskgate/taskgate/internal/pgtest"
 )
@@ -34,24 +35,24 @@ func (g *gateway) from(t *testing.T, host byte) net.Conn {
 }
 
 // TestX02Flood: connections that say nothing are bounded in all, whatever they
-// come from, are cut off when their time is over, and leave nothing behind.
+// come from, keep nobody out, are cut off when their time is over, and leave
+// nothing behind.
 func TestX02Flood(t *testing.T) {
 	g := serve(t, &rules{allow: noDelete})
 	live := g.connect(t)
 	var idle []net.Conn
-	for i := range maxPreAuth {
-		idle = append(idle, g.from(t, byte(10+i/(maxFromOne-10))))
+	for i := range door.Most + 100 {
+		idle = append(idle, g.from(t, byte(10+i/(door.One-10))))
 	}
-	waiting := func() int {
-		g.protocol.mu.Lock()
-		defer g.protocol.mu.Unlock()
-		return g.protocol.unknown
-	}
-	for waiting() < maxPreAuth {
+	waiting := g.protocol.door.Waiting
+	for waiting() < door.Most {
 		time.Sleep(time.Millisecond)
 	}
-	if _, err := g.from(t, 200).Read(make([]byte, 1)); !errors.Is(err, io.EOF) && !isReset(err) {
-		t.Errorf("one more than there may be: %v", err)
+	if _, err := idle[0].Read(make([]byte, 1)); !errors.Is(err, io.EOF) && !isReset(err) {
+		t.Errorf("the first of them, with more than there may be: %v", err)
+	}
+	if out := g.psql(t, "select 'let in';\n"); !strings.Contains(out, "let in") {
+		t.Errorf("who comes then: %s", out)
 	}
 	if _, err := live.Exec(t.Context(), "select 1"); err != nil {
 		t.Errorf("who is in: %v", err)
@@ -62,12 +63,7 @@ func TestX02Flood(t *testing.T) {
 	for waiting() > 0 {
 		time.Sleep(time.Millisecond)
 	}
-	g.protocol.mu.Lock()
-	if n := len(g.protocol.waiting); n != 0 {
-		t.Errorf("%d addresses are remembered", n)
-	}
 	g.protocol.patience = 50 * time.Millisecond
-	g.protocol.mu.Unlock()
 	for name, said := range map[string][]byte{"nothing": nil, "half a startup": packet(v30 + "user\x00x\x00\x00")[:9], "no password": packet(v30 + "user\x00x\x00database\x00shop\x00\x00")} {
 		if _, err := io.Copy(io.Discard, g.raw(t, said)); err != nil && !isReset(err) {
 			t.Errorf("%s: is not cut off: %v", name, err)

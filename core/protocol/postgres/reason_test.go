@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/taskgate/taskgate/core/door"
 	"github.com/taskgate/taskgate/core/gate"
 )
 
@@ -14,7 +15,7 @@ import (
 // word, once.
 func TestEndsAreCounted(t *testing.T) {
 	g := serve(t, &rules{allow: noDelete})
-	ended := make(chan string, 2*maxFromOne)
+	ended := make(chan string, 2*door.One)
 	g.protocol.Ended = func(reason string) { ended <- reason }
 	rest := func(nc net.Conn) { _, _ = io.Copy(io.Discard, nc); nc.Close() }
 	hello := packet(v30 + "user\x00x\x00database\x00shop\x00\x00")
@@ -24,6 +25,7 @@ func TestEndsAreCounted(t *testing.T) {
 	}{
 		{"Terminate", "left", func() { nc := g.in(t); _, _ = nc.Write(frame('X', nil)); rest(nc) }},
 		{"gone", "left", func() { g.in(t).Close() }},
+		{"gone by a reset", "left", func() { nc := g.in(t); _ = nc.(*net.TCPConn).SetLinger(0); nc.Close() }},
 		{"gone before the login", "left", func() { g.raw(t, hello).Close() }},
 		{"gone within a startup packet", "left", func() { g.raw(t, hello[:6]).Close() }},
 		{"a cancel request", "left", func() { rest(g.raw(t, packet("\x04\xd2\x16\x2e\x00\x00\x00\x01\x00\x00\x00\x02"))) }},
@@ -69,7 +71,7 @@ func TestEndsAreCounted(t *testing.T) {
 		}},
 		{"one too many, and those who were let wait", "left", func() {
 			var held []net.Conn
-			for range maxFromOne + 1 {
+			for range door.One + 1 {
 				held = append(held, g.raw(t, nil))
 			}
 			if got := <-ended; got != "crowded" {
@@ -78,7 +80,7 @@ func TestEndsAreCounted(t *testing.T) {
 			for _, nc := range held {
 				nc.Close()
 			}
-			for range maxFromOne - 1 {
+			for range door.One - 1 {
 				if got := <-ended; got != "left" {
 					t.Errorf("one that was let wait: %s", got)
 				}

@@ -144,3 +144,34 @@ func TestPW35RudeServer(t *testing.T) {
 		})
 	}
 }
+
+// TestX10Paced: of a server that says much unasked nothing is lost: it is read
+// more slowly, and the session goes on.
+func TestX10Paced(t *testing.T) {
+	g := serve(t, &rules{allow: noDelete})
+	const many = int(asideAhead/asideEach) + 1000
+	said := bytes.Repeat(frame('N', []byte("SNOTICE\x00C00000\x00Mx\x00\x00")), many)
+	g.Dialer = &rude{dialer: dialer{database: g.db}, answer: join(said, frame('C', []byte("SELECT 0\x00")), frame('Z', []byte("I")))}
+	nc := g.in(t)
+	_ = nc.SetDeadline(time.Now().Add(time.Minute))
+	for range 2 {
+		if _, err := nc.Write(query("select 1")); err != nil {
+			t.Fatal(err)
+		}
+		for n := 0; ; {
+			kind, _, err := readMessage(nc)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if kind == 'N' {
+				n++
+			}
+			if kind == 'Z' {
+				if n != many {
+					t.Errorf("%d of %d notices", n, many)
+				}
+				break
+			}
+		}
+	}
+}

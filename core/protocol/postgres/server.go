@@ -203,6 +203,12 @@ func (c *conn) largeRow(ctx context.Context, f *frames, rows int) error {
 func (c *conn) answer(ctx context.Context, kind byte, m []byte) error {
 	e := c.top()
 	switch kind {
+	case 'N', 'A', 'S', 'E':
+		if err := c.pace(ctx, len(m)); err != nil {
+			return err
+		}
+	}
+	switch kind {
 	case 'Z', '3', 'E':
 		if taken, err := c.strayed(ctx, e, kind, m); taken || err != nil {
 			return err

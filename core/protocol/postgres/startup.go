@@ -20,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/door"
 	"github.com/taskgate/taskgate/core/gate"
 	"github.com/taskgate/taskgate/core/loop"
 	"github.com/taskgate/taskgate/core/sql"
@@ -39,8 +40,6 @@ const (
 const (
 	maxStartup  = 10_000 // as the server's own
 	maxPassword = 64 << 10
-	maxPreAuth  = 1000 // connections that are not yet known, for the whole listener
-	maxFromOne  = 250  // and of one address
 	loginTime   = 30 * time.Second
 )
 
@@ -52,10 +51,9 @@ type Protocol struct {
 	Log   func(session, what string, err error)
 	Ended func(reason string) // is told of each connection, one of Reasons; may be nil
 
-	mu      sync.Mutex
-	keys    map[string]*conn // sessions by cancel key
-	unknown int              // connections that are not yet known
-	waiting map[string]int   // the same by address
+	mu   sync.Mutex
+	keys map[string]*conn // sessions by cancel key
+	door door.Door
 
 	schemas sync.Map // *resourceState by resource
 	probed  probed
@@ -143,27 +141,11 @@ func (p *Protocol) Serve(ctx context.Context, nc net.Conn, g *gate.Gate) error {
 // serve is Serve; it says whether the client had logged in.
 func (p *Protocol) serve(ctx context.Context, nc net.Conn, g *gate.Gate) (bool, error) {
 	defer nc.Close()
-	from, _, _ := net.SplitHostPort(nc.RemoteAddr().String())
-	p.mu.Lock()
-	if p.waiting == nil {
-		p.waiting = map[string]int{}
-	}
-	p.unknown++
-	p.waiting[from]++
-	full := p.unknown > maxPreAuth || p.waiting[from] > maxFromOne
-	p.mu.Unlock()
-	known := sync.OnceFunc(func() {
-		p.mu.Lock()
-		p.unknown--
-		if p.waiting[from]--; p.waiting[from] == 0 {
-			delete(p.waiting, from)
-		}
-		p.mu.Unlock()
-	})
-	defer known()
-	if full {
+	guest := p.door.Enter(nc)
+	if guest == nil {
 		return false, errCrowded
 	}
+	defer guest.Leave()
 	patience := p.patience
 	if patience == 0 {
 		patience = loginTime
@@ -172,14 +154,15 @@ func (p *Protocol) serve(ctx context.Context, nc net.Conn, g *gate.Gate) (bool, 
 	_ = nc.SetDeadline(until)
 	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Now()) })
 	defer stop()
-	c := &conn{p: p, client: nc}
+	c := &conn{p: p, client: nc, guest: guest}
 	err := p.contain("", func() error { return c.login(ctx, g) })
-	known()
 	in := err == nil
-	if !in && !errors.As(err, new(*fatal)) && !time.Now().Before(until) {
+	switch {
+	case guest.Leave() && !errors.Is(err, errPanic):
+		err = errCrowded
+	case !in && !errors.As(err, new(*fatal)) && !time.Now().Before(until):
 		err = fmt.Errorf("%w: %w", errLate, err)
-	}
-	if in {
+	case in:
 		_ = nc.SetDeadline(time.Time{})
 		stop()
 		err = c.run()
@@ -252,6 +235,9 @@ func (c *conn) login(ctx context.Context, g *gate.Gate) error {
 			return c.discover(refused)
 		}
 		return refused
+	}
+	if c.guest.Leave() {
+		return errCrowded
 	}
 	c.attach()
 	ex, err := c.judgeSettings(ctx, given)

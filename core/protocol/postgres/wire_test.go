@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/door"
 	"github.com/taskgate/taskgate/core/gate"
 	"github.com/taskgate/taskgate/internal/pgtest"
 )
@@ -468,15 +469,18 @@ func TestX01HalfOpen(t *testing.T) {
 			t.Fatal(out)
 		}
 	}
-	// Over the bound newcomers are turned away at once rather than kept.
-	for range maxFromOne {
+	// Over the bound the oldest are shown out, and newcomers of that address let in.
+	first := g.raw(t, startup[:10])
+	for range door.One {
 		g.raw(t, startup[:10])
 	}
-	nc := g.raw(t, startup)
-	if _, _, err := readMessage(nc); err == nil {
+	if kind, _, err := readMessage(g.raw(t, startup)); err != nil || kind != 'R' {
+		t.Errorf("the same address: %c %v", kind, err)
+	}
+	if _, _, err := readMessage(first); err == nil {
 		t.Error("there is no bound on who has not logged in")
 	}
-	// Another address is not in their way.
+	// So is another address.
 	other, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}).Dial("tcp", g.addr)
 	if err != nil {
 		t.Fatal(err)

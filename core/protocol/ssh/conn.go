@@ -34,6 +34,8 @@ type conn struct {
 	client  *ssh.ServerConn
 	session *gate.Session
 	asked   bool // a login by a browser was begun
+	turned  bool // a login was refused
+	known   bool // one was not
 
 	options *ResourceOptions // of the host, as it was met: what a reload says of its shell nobody has seen here
 

@@ -122,10 +122,12 @@ func (c *conn) login(ctx context.Context, until time.Time) (<-chan ssh.NewChanne
 func (c *conn) admit(ctx context.Context, m ssh.ConnMetadata, secret string, certificate []byte) error {
 	task, resource := taskOf(m.User())
 	if c.session != nil || len(m.User()) > maxUser || secret == "" && certificate == nil {
+		c.turned = true
 		return told(gate.ErrLogin)
 	}
 	s, err := c.gate.Open(ctx, gate.Login{Protocol: "ssh", Task: task, Resource: resource, Secret: secret, Certificate: certificate, Address: c.nc.RemoteAddr().String()})
 	if err != nil {
+		c.turned = true
 		return told(err)
 	}
 	c.session = s

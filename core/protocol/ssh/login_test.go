@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/taskgate/taskgate/core/door"
 	"github.com/taskgate/taskgate/core/gate"
 )
 
@@ -198,7 +199,7 @@ func TestSA17Tries(t *testing.T) {
 	if err == nil || n != maxTries {
 		t.Errorf("%d tries, %v", n, err)
 	}
-	if network(&net.TCPAddr{IP: net.ParseIP("2001:db8:1:2:3::4")}) != network(&net.TCPAddr{IP: net.ParseIP("2001:db8:1:2:ffff::1")}) {
+	if door.Address(&net.TCPAddr{IP: net.ParseIP("2001:db8:1:2:3::4")}) != door.Address(&net.TCPAddr{IP: net.ParseIP("2001:db8:1:2:ffff::1")}) {
 		t.Error("a /64 is many addresses")
 	}
 }
