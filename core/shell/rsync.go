@@ -178,7 +178,7 @@ func (s *server) short(a string) error {
 		switch {
 		case c == 'e':
 			n := i + 1 + digits(rest[i+1:])
-			if n == len(rest) || rest[n] != '.' || strings.Trim(rest[n+1:], words[:52]) != "" {
+			if n == len(rest) || rest[n] != '.' || strings.Trim(rest[n+1:], words) != "" {
 				return fmt.Errorf("the value of -e in %s is none that rsync sends: leave it out", show(a))
 			}
 			return nil
@@ -293,7 +293,7 @@ func (s *server) under(dir string) []string {
 // errServer refuses rsync's server, and says what to list.
 func errServer(argv []string) error {
 	dir := ""
-	if s, err := readServer(argv[1:]); err == nil && argv[0] == "rsync" {
+	if s, err := readServer(argv[1:]); err == nil && argv[0] == "rsync" && len(s.paths[0]) < 300 {
 		d, what := strings.CutSuffix(s.paths[0], "/")
 		if i := strings.LastIndexByte(d, '/'); s.reads() && !what && i > 0 {
 			d = d[:i] // what is read is in it
