@@ -411,7 +411,7 @@ review:
 	// The guard does not rely on who has read the words.
 	told := "SSH_ORIGINAL_COMMAND=rsync --server -re. . x"
 	for _, argv := range [][]string{
-		{"env", told, "rrsync", "-wo", "/srv/in"}, {"env", told, "rrsync", "-wo", "-munge", "/srv/in"}, {"env", told, "rrsync", "-wo", "-no-del", "-munge", "/srv"}, {"env", told, "rrsync", "/srv/in"},
+		{"env", told, "rrsync", "-wo", "-absolute", "/srv/in"}, {"env", told, "rrsync", "-wo", "-absolute", "-munge", "/srv/in"}, {"env", told, "rrsync", "-wo", "-absolute", "-no-del", "-munge", "/srv"}, {"env", told, "rrsync", "-wo", "-no-del", "-munge", "/srv/in"}, {"env", told, "rrsync", "-ro", "-absolute", "/srv/app/x"}, {"env", told, "rrsync", "/srv/in"},
 		{"env", told, "rrsync", "-no-del", "-munge", "/srv/in"}, {"env", told, "rrsync", "-ro", "-wo", "/srv/app"}, {"env", told, "rrsync", "-ro", "/srv/app/x"}, {"env", told, "rrsync", "-ro", "/srv/x"}, {"env", told, "rrsync"}, {"env", told, "rrsync", "-ro"},
 		{"env", "SSH_ORIGINAL_COMMAND=id", "rrsync", "-ro", "/srv/app"}, {"rsync", "--server", "--sender", "-re.", ".", "/srv/b1"}, {"rsync", "--server"},
 	} {

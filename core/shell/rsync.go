@@ -264,9 +264,11 @@ func (r *Rsync) String() string {
 
 // under gives the words that run it in that directory. rrsync is told with its own
 // options what is not listed, though no option of the server asks for it by now.
+// -absolute does nothing here, but no rrsync knows it that came before the one which
+// keeps filters in the directory, or shortly before: older ones refuse.
 func (s *server) under(dir string) []string {
 	b := []byte(original + "rsync --server")
-	argv := []string{"env", "", "rrsync", "-wo"}
+	argv := []string{"env", "", "rrsync", "-wo", "-absolute"}
 	if s.reads() {
 		b, argv[3] = append(b, " --sender"...), "-ro"
 	} else {

@@ -50,7 +50,7 @@ func TestSC22RsyncUnder(t *testing.T) {
 	} {
 		st := Parse(text, kept)
 		if want, flags, ok := strings.Cut(want, "|"); ok {
-			argv := append([]string{"env", "SSH_ORIGINAL_COMMAND=rsync --server " + want, "rrsync"}, strings.Split(flags, "|")...)
+			argv := append([]string{"env", "SSH_ORIGINAL_COMMAND=rsync --server " + want, "rrsync"}, strings.Split(strings.Replace(flags, "o|", "o|-absolute|", 1), "|")...)
 			effect := abi.EffectWrite
 			if argv[3] == "-ro" {
 				effect = abi.EffectRead

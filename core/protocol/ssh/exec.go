@@ -136,8 +136,13 @@ func (ch *channel) perform(ctx context.Context, cmd *command) error {
 	if err != nil {
 		return ch.refuse(ctx, err)
 	}
-	if cmd.confined() && status.code() == exitNoProgram {
-		ch.say("hint: the host has no rrsync, which keeps rsync in the directory that the task lists: it comes with rsync 3.2.4 and later, and needs python3")
+	if cmd.confined() {
+		switch status.code() {
+		case exitNoProgram:
+			ch.say("hint: the host has no rrsync, which keeps rsync in the directory that the task lists: it comes with rsync 3.5.0, and needs python3")
+		case exitUsage:
+			ch.say("hint: rrsync has refused it, and says why above; where it does not know -absolute, the host's rsync is older than 3.5.0, and keeps too little in the directory that the task lists")
+		}
 	}
 	status.send(ch)
 	return nil

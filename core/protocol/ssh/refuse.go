@@ -9,6 +9,7 @@ import (
 
 // How a command ends that did not run, as a shell would have it.
 const (
+	exitUsage     = 1 // said by rrsync, and by rsync
 	exitDenied    = 126
 	exitNoProgram = 127 // said by the host
 	exitCalled    = 130 // taken back by its client

@@ -121,7 +121,7 @@ func TestSC22Rsync(t *testing.T) {
 	}
 	g.log.wait(t, "how a copy ended", func(e *gate.Event) bool { return e.Kind == gate.EventDone && e.Tag == "exit 0" && e.Bytes > 0 })
 	ran := g.log.wait(t, "what has run", func(e *gate.Event) bool {
-		return e.Kind == gate.EventText && strings.Contains(strings.Join(e.Operations, " "), "rrsync -wo -no-del -munge "+there+"/in")
+		return e.Kind == gate.EventText && strings.Contains(strings.Join(e.Operations, " "), "rrsync -wo -absolute -no-del -munge "+there+"/in")
 	})
 	if ran.Digest == "" || !strings.HasPrefix(ran.Text, "rsync --server ") {
 		t.Errorf("%+v", ran)

@@ -84,8 +84,10 @@ func confined(argv []string) (dir string, verbs []string, ok bool) {
 	if len(argv) < 5 || argv[0] != "env" || !strings.HasPrefix(argv[1], "SSH_ORIGINAL_COMMAND=rsync --server ") || argv[2] != "rrsync" {
 		return "", nil, false
 	}
-	may := argv[3 : len(argv)-1]
-	if verbs = []string{"read"}; !slices.Equal(may, []string{"-ro"}) {
+	switch may := argv[3 : len(argv)-1]; {
+	case slices.Equal(may, []string{"-ro", "-absolute"}):
+		verbs = []string{"read"}
+	case len(may) > 1 && may[0] == "-wo" && may[1] == "-absolute":
 		verbs = []string{"write"}
 		if !slices.Contains(may, "-no-del") {
 			verbs = append(verbs, "remove")
@@ -93,9 +95,8 @@ func confined(argv []string) (dir string, verbs []string, ok bool) {
 		if !slices.Contains(may, "-munge") {
 			verbs = append(verbs, "link")
 		}
-		if may[0] != "-wo" {
-			verbs = append(verbs, "read")
-		}
+	default:
+		verbs = []string{""} // which nobody lists
 	}
 	return argv[len(argv)-1], verbs, true
 }
