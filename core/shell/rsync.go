@@ -127,6 +127,9 @@ func readServer(args []string) (*server, error) {
 		if s.paths[i], err = jailed(p); err != nil {
 			return nil, err
 		}
+		if !s.reads() && Persists(p) {
+			return nil, fmt.Errorf("what is written to %s takes effect by itself: use sftp, which writes it by its path", show(p))
+		}
 	}
 	return s, nil
 }

@@ -102,7 +102,7 @@ b'`, `$'/srv/app/a\tb'`, "/srv/app/x /etc/passwd", "/srv/app/x ../x", "/srv/app/
 	for _, text := range []string{
 		"rsync", "rsync --server", "rsync --server --sender", "rsync --server .", "rsync --server -re. /srv/app/x", "rsync --server -re. . ", "rsync --server -re. . /srv/app/x /srv/app/y", "rsync -re. --server . /srv/app/x", "rsync --sender --server -re. . /srv/app/x", "rsync --serve --sender -re. . /srv/app/x",
 		"/usr/bin/rsync --server -re. . /srv/app/x", "./rsync --server -re. . /srv/app/x", "RSYNC --server -re. . /srv/app/x", "sudo rsync --server -re. . /srv/app/x", "env rsync --server -re. . /srv/app/x", "LC_ALL=C rsync --server -re. . /srv/app/x", "sh -c 'rsync --server -re. . /srv/app/x'",
-		"rsync --server --sender -Re. . /srv/app/x", "rsync --server --sender -re. --remove-source-files . /srv/app/x", "cat x | rsync --server -re. . /srv/app/x", "exec rsync --server -re. . /srv/app/x", "rsync --server --daemon .", "rsync --server --daemon . /srv/app/x",
+		"rsync --server -re. . /srv/app/.ssh", "rsync --server -re. . /srv/app/.git/hooks/", "rsync --server -re. . /srv/app/x/.bashrc", "rsync --server --sender -Re. . /srv/app/x", "rsync --server --sender -re. --remove-source-files . /srv/app/x", "cat x | rsync --server -re. . /srv/app/x", "exec rsync --server -re. . /srv/app/x", "rsync --server --daemon .", "rsync --server --daemon . /srv/app/x",
 		"env 'SSH_ORIGINAL_COMMAND=rsync --server -re. . x' rrsync -wo /", "SSH_ORIGINAL_COMMAND='rsync --server -re. . x' rrsync /", "env -i 'SSH_ORIGINAL_COMMAND=rsync --server -re. . x' rrsync -wo /srv/app", "sudo 'SSH_ORIGINAL_COMMAND=rsync --server -re. . x' rrsync -wo /srv/app",
 	} {
 		st := Parse(text, kept)
