@@ -17,6 +17,7 @@ import (
 	"github.com/taskgate/taskgate/core/gate"
 	"github.com/taskgate/taskgate/core/mask"
 	"github.com/taskgate/taskgate/core/protocol/postgres"
+	"github.com/taskgate/taskgate/core/protocol/ssh"
 	"github.com/taskgate/taskgate/core/record"
 	"github.com/taskgate/taskgate/core/server"
 	"github.com/taskgate/taskgate/core/shell"
@@ -224,7 +225,11 @@ func explain(ctx context.Context, from config.Source, task, on, text string) (*e
 	var st *abi.Statement
 	switch is := c.Resources[on]; is.Protocol {
 	case "ssh":
-		st = shell.Parse(text, shell.Options{Posix: is.Posix})
+		o := shell.Options{Posix: is.Posix}
+		if opt, ok := t.Options.(*ssh.TaskOptions); ok {
+			o.Rsync = opt.Rsync
+		}
+		st = shell.Parse(text, o)
 	default:
 		st, err = analyzed(ctx, r, t, is.Extensions, text)
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 // hostFields are those of a rule for hosts, of which it has one.
-var hostFields = []string{"exec", "files", "forward", "bind", "env", "signals", "agent", "x11", "shell", "opaque"}
+var hostFields = []string{"exec", "files", "rsync", "forward", "bind", "env", "signals", "agent", "x11", "shell", "opaque"}
 
 // sqlFields are those of a rule for databases that one for hosts cannot have.
 var sqlFields = []string{"verbs", "tables", "columns", "functions", "channels", "where", "effects", "rows", "on_hold"}
@@ -54,12 +54,11 @@ func hosts(h *policy.Host) map[string]func(strict.Node) {
 					}
 				}
 			}
-			n := 0
-			v.Each(func(string, strict.Node) { n++ })
-			if v.Fields(fields); n == 0 {
+			if v.Fields(fields); empty(v) {
 				v.Fault("nothing is listed, so the rule can never match: files: {read: [/var/log/web/**]}")
 			}
 		},
+		"rsync":   func(v strict.Node) { rsync(v, h) },
 		"forward": func(v strict.Node) { h.Forward = ends(v, false) },
 		"bind":    func(v strict.Node) { h.Bind = ends(v, true) },
 		"env": func(v strict.Node) {
@@ -96,6 +95,52 @@ func hosts(h *policy.Host) map[string]func(strict.Node) {
 		}
 	}
 	return fields
+}
+
+// rsync reads the directories that rrsync keeps rsync in, by what is done there.
+func rsync(n strict.Node, h *policy.Host) {
+	h.Rsync = map[string][]string{}
+	fields := map[string]func(strict.Node){}
+	var beside []strict.Node
+	for _, verb := range policy.RsyncVerbs {
+		fields[verb] = func(v strict.Node) {
+			for _, p := range v.List() {
+				s := path(p, verb)
+				switch {
+				case s == "": // it has its fault
+				case s == "/":
+					p.Fault("rrsync keeps nothing back in /: name a directory")
+				case strings.Contains(s, "*"):
+					p.Fault("%q: rrsync keeps rsync in one directory, and no pattern stands for it: name each", s)
+				case verb == "write" && shell.PersistsIn(s):
+					p.Fault("%q: what is written in there may take effect by itself: name a directory further down", s)
+				default:
+					if h.Rsync[verb] = append(h.Rsync[verb], s); verb == "remove" || verb == "link" {
+						beside = append(beside, p)
+					}
+				}
+			}
+			if v.IsEmpty() {
+				v.Fault("no directory is listed, so it can never match")
+			}
+		}
+	}
+	n.Fields(fields)
+	for _, p := range beside {
+		if !slices.Contains(h.Rsync["write"], p.String()) {
+			p.Fault("%q: rsync does that where it writes: list it under write as well", p.String())
+		}
+	}
+	if empty(n) {
+		n.Fault("nothing is listed, so the rule can never match: rsync: {read: [/srv/app]}")
+	}
+}
+
+// empty says whether a mapping has no key.
+func empty(n strict.Node) bool {
+	none := true
+	n.Each(func(string, strict.Node) { none = false })
+	return none
 }
 
 // template reads the words of a command.
@@ -288,6 +333,15 @@ func ofHost(h *policy.Host, seen map[string]strict.Node, review bool) {
 	if v, ok := seen["stdin"]; ok && first != "exec" && first != "opaque" {
 		v.Fault("it is for exec and opaque: what the client sends to a program")
 	}
+	for _, t := range h.Exec {
+		switch {
+		case !policy.ServesRsync(t):
+		case pattern(t):
+			seen["exec"].Fault("%s: rsync's server reads which files it is for out of its stream, so no pattern stands for its words: list them as they are, or a directory: rsync: {read: [/srv/app]}", strings.Join(t, " "))
+		case !h.Stdin:
+			seen["exec"].Fault("%s: rsync's server listens to its client: stdin: allow", strings.Join(t, " "))
+		}
+	}
 	if v := seen["shell"]; h.May == "command" && review {
 		v.Fault("shell: command stands under allow: each of its lines is a command, which is held by its own rule")
 	}
@@ -332,6 +386,26 @@ func (t *Task) protocols(seen map[string]strict.Node) {
 			v.Fault("it is for databases, and the rules are for hosts")
 		}
 	}
+}
+
+// Rsync is what the task lists of rsync's server, for whoever reads its words.
+func (t *Task) Rsync() *shell.Rsync {
+	r := &shell.Rsync{}
+	for i := range t.Rules {
+		h := t.Rules[i].Host
+		if h == nil {
+			continue
+		}
+		if h.Rsync != nil {
+			r.Dirs = append(r.Dirs, h.Rsync)
+		}
+		for _, words := range h.Exec {
+			if policy.ServesRsync(words) {
+				r.Words = append(r.Words, words)
+			}
+		}
+	}
+	return r
 }
 
 // protocolNames are protocols in words.
@@ -384,6 +458,11 @@ func wider(a, b *policy.Host) bool {
 			}) {
 				return false
 			}
+		}
+	}
+	for verb, list := range b.Rsync {
+		if !all(list, a.Rsync[verb]) {
+			return false
 		}
 	}
 	return all(b.Forward, a.Forward) && all(b.Bind, a.Bind) && all(b.Env, a.Env) && all(b.Signals, a.Signals)

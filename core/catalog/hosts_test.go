@@ -32,6 +32,8 @@ allow:
       setstat: [/srv/app/*]
       link: [/srv/app/*]
       persist: [/home/deploy/.ssh/authorized_keys]
+  - {rsync: {read: [/srv/app], write: [/srv/app, /srv/in], remove: [/srv/app], link: [/srv/app]}}
+  - {exec: [[rsync, --server, --sender, -re., ".", /srv/nightly/]], stdin: allow}
   - {forward: ['db-1:5432', '[::1]:8080', /run/app.sock]}
   - {bind: ['127.0.0.1:8080', 'localhost:0', '*:0', /run/back.sock]}
   - {env: [LANG, LC_*]}
@@ -50,7 +52,7 @@ func TestHosts(t *testing.T) {
 		t.Fatal(err)
 	}
 	x := c.Tasks["x"]
-	if x.Protocol() != "ssh" || !x.CommandShell || len(x.Rules) != 12 {
+	if x.Protocol() != "ssh" || !x.CommandShell || len(x.Rules) != 14 {
 		t.Errorf("%+v", x)
 	}
 	var list []string
@@ -60,6 +62,8 @@ func TestHosts(t *testing.T) {
 	if got := strings.Join(list, "\n"); got != `exec: systemctl restart web-*, uptime
 exec: tee /srv/app/in with its standard input
 files: read /var/log/web/**, /etc/hostname, list /srv, stat /, write /srv/app/*.conf, remove /srv/app/**, rename /srv/app/**/x, mkdir /srv/app/*, …
+rsync: read /srv/app, write /srv/app, /srv/in, remove /srv/app, link /srv/app
+exec: rsync --server --sender -re. . /srv/nightly/ with its standard input
 forward: db-1:5432, [::1]:8080, /run/app.sock
 bind: 127.0.0.1:8080, localhost:0, *:0, /run/back.sock
 env: LANG, LC_*
@@ -103,96 +107,120 @@ files: write /srv/app/** after approval` {
 // TestX17Hosts: each fault of a rule for hosts, with its place.
 func TestX17Hosts(t *testing.T) {
 	for rule, want := range map[string]string{
-		`exec: [[systemctl, restart, web-*], "df -h"]`: `x.yaml:4:42: allow[0].exec[1]: a command is the list of its words: [df, -h]`,
-		`exec: [systemctl, restart]`:                   `x.yaml:4:13: allow[0].exec[0]: a command is the list of its words: [systemctl]`,
-		`exec: uptime`:                                 `a list is expected: [uptime]`,
-		`exec: []`:                                     `x.yaml:4:12: allow[0].exec: no command is listed, so the rule can never match`,
-		`exec: [[]]`:                                   `a command has at least one word`,
-		`exec:`:                                        `nothing stands here`,
-		`exec: [[kill, -9]]`:                           `allow[0].exec[0][1]: a text is expected, not a number: quote it`,
-		`exec: [[sys*, x]]`:                            `"sys*": no pattern stands for a program: name each`,
-		`exec: [["", x]]`:                              `begins with the name of its program`,
-		`exec: [["systemctl restart"]]`:                `each word stands by itself: [systemctl, restart]`,
-		`exec: [[systemctl, " web"]]`:                  `" web": a word has no blanks at its ends`,
-		`exec: [[cat, "a\tb"]]`:                        `a character that cannot be seen`,
-		`exec: [[cat, "/var/**"]]`:                     `** says no more`,
-		`exec: [[cat, "/srv/../*"]]`:                   `a pattern never stands for a path with . or .. in it`,
-		`exec: [[cat, x, "|", wc]]`:                    `of a pipeline each program is a command of its own here`,
-		`exec: [[cat, x, ">", /tmp/y]]`:                `what is redirected stands under files`,
-		`exec: [[systemctl, ...]]`:                     `nothing stands for the rest of the words`,
-		`exec: [[cat]], stdin: yes`:                    `"yes": one of allow is expected`,
-		`exec: [[cat]], stdin: alow`:                   `did you mean "allow"?`,
-		`files: {raed: [/x]}`:                          `x.yaml:4:20: allow[0].files.raed: unknown key (did you mean "read"?)`,
-		`files: {}`:                                    `nothing is listed, so the rule can never match`,
-		`files: [/x]`:                                  `a mapping is expected, not a list`,
-		`files: {read: []}`:                            `no path is listed, so it can never match`,
-		`files: {read: /x}`:                            `a list is expected: [/x]`,
-		`files: {read: [var/log]}`:                     `allow[0].files.read[0]: "var/log": an absolute path is expected`,
-		`files: {read: ['~/x']}`:                       `an absolute path is expected`,
-		`files: {read: ['/x ']}`:                       `a path has no blanks at its ends`,
-		`files: {read: [/var/log/]}`:                   `without a slash at the end, so this can never match`,
-		`files: {read: [/var//log]}`:                   `paths are judged without //`,
-		`files: {read: [/var/../*]}`:                   `paths are judged without //`,
-		`files: {read: [/var/log**]}`:                  `** is a part by itself`,
-		`files: {read: [/var/***]}`:                    `** is a part by itself`,
-		`files: {read: ["/x\u202e"]}`:                  `a character that cannot be seen`,
-		`files: {read: [/x]}, stdin: allow`:            `allow[0].stdin: it is for exec and opaque`,
-		`files: {persist: [/etc/cron.d/*]}`:            `no pattern stands for it: name each path`,
-		`files: {persist: [/srv/app/x]}`:               `nothing that is known takes effect by itself there: list it under write`,
-		`files: {write: [/home/deploy/.bashrc]}`:       `only persist lists it, path by path`,
-		`files: {write: [/etc/cron.d/*]}`:              `only persist lists it, path by path`,
-		`files: {mkdir: [/home/*/.ssh/**]}`:            `only persist lists it, path by path`,
-		`forward: [db-1]`:                              `"db-1": host and port are expected: db-1:5432`,
-		`forward: db-1`:                                `a list is expected: [db-1]`,
-		`forward: []`:                                  `nothing is listed, so the rule can never match`,
-		`forward: ["db-1:0"]`:                          `a port from 1 to 65535 is expected`,
-		`forward: ["db-1:65536"]`:                      `a port from 1 to 65535 is expected`,
-		`forward: ["db-1:05432"]`:                      `a port from 1 to 65535 is expected`,
-		`forward: ["db-1:http"]`:                       `a port from 1 to 65535 is expected`,
-		`forward: ["*:22"]`:                            `a host stands for itself alone: list them`,
-		`forward: ["db-*:22"]`:                         `a host stands for itself alone: list them`,
-		`forward: [":22"]`:                             `the name of a host and a port are expected`,
-		`forward: ["DB-1:22"]`:                         `hosts are compared in small letters: db-1:22`,
-		`forward: ["::1:22"]`:                          `only an address of IPv6 stands in brackets`,
-		`forward: ["[127.0.0.1]:22"]`:                  `only an address of IPv6 stands in brackets`,
-		`forward: ["[::1:22"]`:                         `a ] is missing`,
-		`forward: ["[db-1]:22"]`:                       `an address of IPv6 is expected in brackets`,
-		`forward: ["[::ffff:127.0.0.1]:22"]`:           `an address is written plainly, as 127.0.0.1`,
-		`forward: ["[0:0::1]:22"]`:                     `an address is written plainly, as ::1`,
-		`forward: ["0.0.0.0:22"]`:                      `nothing can be reached at it`,
-		`forward: ["0x7f.1:22"]`:                       `an address is written plainly`,
-		`forward: ["127.1:22"]`:                        `an address is written plainly`,
-		`forward: ["2130706433:22"]`:                   `an address is written plainly`,
-		`forward: ["127.0.0.0x1:22"]`:                  `an address is written plainly`,
-		`forward: ["http://db-1:80"]`:                  `the name of a host and a port are expected`,
-		`forward: ["db-1.:80"]`:                        `the name of a host and a port are expected`,
-		`forward: [/run/../x.sock]`:                    `the path of a socket is expected`,
-		`forward: [/run/*.sock]`:                       `the path of a socket is expected`,
-		`bind: [":80"]`:                                `*:80 is on every address`,
-		`bind: ["127.0.0.1:x"]`:                        `a port from 0 to 65535 is expected`,
-		`env: [LC-*]`:                                  `"LC-*": the name of a variable is expected`,
-		`env: ['*']`:                                   `the name of a variable is expected`,
-		`env: ['A*B']`:                                 `the name of a variable is expected`,
-		`env: [1A]`:                                    `the name of a variable is expected`,
-		`env: ['A=B']`:                                 `the name of a variable is expected`,
-		`env: [LD_*]`:                                  `no pattern stands for them: name each`,
-		`env: []`:                                      `no variable is listed`,
-		`signals: [SIGTERM]`:                           `one of ABRT`,
-		`signals: [TREM]`:                              `did you mean "TERM"?`,
-		`signals: []`:                                  `no signal is listed`,
-		`agent: true`:                                  `a text is expected, not true or false`,
-		`x11: deny`:                                    `"deny": one of allow is expected`,
-		`shell: comand`:                                `did you mean "command"?`,
-		`opaque: alow`:                                 `did you mean "allow"?`,
-		`opaqe: allow`:                                 `unknown key (did you mean "opaque"?)`,
-		`stdin: allow`:                                 `it is for exec and opaque`,
-		`exec: [[a]], files: {read: [/x]}`:             `x.yaml:4:26: allow[0].files: beside exec: each stands in a rule of its own`,
-		`exec: [[a]], agent: allow, x11: allow`:        `allow[0].x11: beside exec`,
-		`exec: [[a]], verbs: [select]`:                 `allow[0].verbs: it is for databases, and the rule is for hosts, by its exec`,
-		`exec: [[a]], tables: [a.b], where: key`:       `allow[0].where: it is for databases`,
-		`exec: [[a]], by: {groups: [x]}`:               `by: only a review rule says by whom`,
-		`exec: [[a]], summary: x`:                      `it is for rules that are held`,
-		`exec: [[a]], kube: x`:                         `this version has no clusters yet`,
+		`exec: [[systemctl, restart, web-*], "df -h"]`:              `x.yaml:4:42: allow[0].exec[1]: a command is the list of its words: [df, -h]`,
+		`exec: [systemctl, restart]`:                                `x.yaml:4:13: allow[0].exec[0]: a command is the list of its words: [systemctl]`,
+		`exec: uptime`:                                              `a list is expected: [uptime]`,
+		`exec: []`:                                                  `x.yaml:4:12: allow[0].exec: no command is listed, so the rule can never match`,
+		`exec: [[]]`:                                                `a command has at least one word`,
+		`exec:`:                                                     `nothing stands here`,
+		`exec: [[kill, -9]]`:                                        `allow[0].exec[0][1]: a text is expected, not a number: quote it`,
+		`exec: [[sys*, x]]`:                                         `"sys*": no pattern stands for a program: name each`,
+		`exec: [["", x]]`:                                           `begins with the name of its program`,
+		`exec: [["systemctl restart"]]`:                             `each word stands by itself: [systemctl, restart]`,
+		`exec: [[systemctl, " web"]]`:                               `" web": a word has no blanks at its ends`,
+		`exec: [[cat, "a\tb"]]`:                                     `a character that cannot be seen`,
+		`exec: [[cat, "/var/**"]]`:                                  `** says no more`,
+		`exec: [[cat, "/srv/../*"]]`:                                `a pattern never stands for a path with . or .. in it`,
+		`exec: [[cat, x, "|", wc]]`:                                 `of a pipeline each program is a command of its own here`,
+		`exec: [[cat, x, ">", /tmp/y]]`:                             `what is redirected stands under files`,
+		`exec: [[systemctl, ...]]`:                                  `nothing stands for the rest of the words`,
+		`exec: [[cat]], stdin: yes`:                                 `"yes": one of allow is expected`,
+		`exec: [[cat]], stdin: alow`:                                `did you mean "allow"?`,
+		`files: {raed: [/x]}`:                                       `x.yaml:4:20: allow[0].files.raed: unknown key (did you mean "read"?)`,
+		`files: {}`:                                                 `nothing is listed, so the rule can never match`,
+		`files: [/x]`:                                               `a mapping is expected, not a list`,
+		`files: {read: []}`:                                         `no path is listed, so it can never match`,
+		`files: {read: /x}`:                                         `a list is expected: [/x]`,
+		`files: {read: [var/log]}`:                                  `allow[0].files.read[0]: "var/log": an absolute path is expected`,
+		`files: {read: ['~/x']}`:                                    `an absolute path is expected`,
+		`files: {read: ['/x ']}`:                                    `a path has no blanks at its ends`,
+		`files: {read: [/var/log/]}`:                                `without a slash at the end, so this can never match`,
+		`files: {read: [/var//log]}`:                                `paths are judged without //`,
+		`files: {read: [/var/../*]}`:                                `paths are judged without //`,
+		`files: {read: [/var/log**]}`:                               `** is a part by itself`,
+		`files: {read: [/var/***]}`:                                 `** is a part by itself`,
+		`files: {read: ["/x\u202e"]}`:                               `a character that cannot be seen`,
+		`files: {read: [/x]}, stdin: allow`:                         `allow[0].stdin: it is for exec and opaque`,
+		`files: {persist: [/etc/cron.d/*]}`:                         `no pattern stands for it: name each path`,
+		`files: {persist: [/srv/app/x]}`:                            `nothing that is known takes effect by itself there: list it under write`,
+		`files: {write: [/home/deploy/.bashrc]}`:                    `only persist lists it, path by path`,
+		`files: {write: [/etc/cron.d/*]}`:                           `only persist lists it, path by path`,
+		`files: {mkdir: [/home/*/.ssh/**]}`:                         `only persist lists it, path by path`,
+		`rsync: {}`:                                                 `nothing is listed, so the rule can never match: rsync: {read: [/srv/app]}`,
+		`rsync: [/srv/app]`:                                         `a mapping is expected, not a list`,
+		`rsync: {read: []}`:                                         `no directory is listed`,
+		`rsync: {list: [/srv/app]}`:                                 `unknown key`,
+		`rsync: {read: [srv]}`:                                      `an absolute path is expected`,
+		`rsync: {read: [/]}`:                                        `rrsync keeps nothing back in /`,
+		`rsync: {read: [/srv/app/]}`:                                `without a slash at the end`,
+		`rsync: {read: [/srv/../etc]}`:                              `paths are judged without //`,
+		`rsync: {read: [/srv/*]}`:                                   `no pattern stands for it: name each`,
+		`rsync: {read: [/srv/**]}`:                                  `no pattern stands for it: name each`,
+		`rsync: {write: [/etc]}`:                                    `takes effect by itself`,
+		`rsync: {write: [/home/deploy]}`:                            `takes effect by itself`,
+		`rsync: {write: [/home/deploy/.ssh]}`:                       `takes effect by itself`,
+		`rsync: {write: [/home/deploy/.config]}`:                    `may take effect by itself: name a directory further down`,
+		`rsync: {write: [/var/spool]}`:                              `may take effect by itself: name a directory further down`,
+		`rsync: {remove: [/srv/app]}`:                               `list it under write as well`,
+		`rsync: {write: [/srv/a], link: [/srv/app]}`:                `list it under write as well`,
+		`rsync: {read: [/srv/app]}, stdin: allow`:                   `it is for exec and opaque`,
+		`rsync: {read: [/srv/app]}, exec: [[a]]`:                    `each stands in a rule of its own`,
+		`exec: [[rsync, --server, -re., ., /srv/a*]], stdin: allow`: `no pattern stands for its words`,
+		`exec: [[rsync, --serv, "*"]], stdin: allow`:                `no pattern stands for its words`,
+		`exec: [[rsync, --server, -re., ., /srv/a]]`:                `rsync's server listens to its client: stdin: allow`,
+		"rsync: {read: [/srv/app]}}\nmask:\n  - {files: [/srv/app/*.ini], lines: x, with: hash":              `rsync in /srv/app could carry what is masked there by x.yaml:6`,
+		"rsync: {write: [/srv/app]}}\n  - {exec: [[a]]}\nmask:\n  - {files: [/srv/**], lines: x, with: hash": `rsync in /srv/app could carry what is masked there`,
+		`forward: [db-1]`:                        `"db-1": host and port are expected: db-1:5432`,
+		`forward: db-1`:                          `a list is expected: [db-1]`,
+		`forward: []`:                            `nothing is listed, so the rule can never match`,
+		`forward: ["db-1:0"]`:                    `a port from 1 to 65535 is expected`,
+		`forward: ["db-1:65536"]`:                `a port from 1 to 65535 is expected`,
+		`forward: ["db-1:05432"]`:                `a port from 1 to 65535 is expected`,
+		`forward: ["db-1:http"]`:                 `a port from 1 to 65535 is expected`,
+		`forward: ["*:22"]`:                      `a host stands for itself alone: list them`,
+		`forward: ["db-*:22"]`:                   `a host stands for itself alone: list them`,
+		`forward: [":22"]`:                       `the name of a host and a port are expected`,
+		`forward: ["DB-1:22"]`:                   `hosts are compared in small letters: db-1:22`,
+		`forward: ["::1:22"]`:                    `only an address of IPv6 stands in brackets`,
+		`forward: ["[127.0.0.1]:22"]`:            `only an address of IPv6 stands in brackets`,
+		`forward: ["[::1:22"]`:                   `a ] is missing`,
+		`forward: ["[db-1]:22"]`:                 `an address of IPv6 is expected in brackets`,
+		`forward: ["[::ffff:127.0.0.1]:22"]`:     `an address is written plainly, as 127.0.0.1`,
+		`forward: ["[0:0::1]:22"]`:               `an address is written plainly, as ::1`,
+		`forward: ["0.0.0.0:22"]`:                `nothing can be reached at it`,
+		`forward: ["0x7f.1:22"]`:                 `an address is written plainly`,
+		`forward: ["127.1:22"]`:                  `an address is written plainly`,
+		`forward: ["2130706433:22"]`:             `an address is written plainly`,
+		`forward: ["127.0.0.0x1:22"]`:            `an address is written plainly`,
+		`forward: ["http://db-1:80"]`:            `the name of a host and a port are expected`,
+		`forward: ["db-1.:80"]`:                  `the name of a host and a port are expected`,
+		`forward: [/run/../x.sock]`:              `the path of a socket is expected`,
+		`forward: [/run/*.sock]`:                 `the path of a socket is expected`,
+		`bind: [":80"]`:                          `*:80 is on every address`,
+		`bind: ["127.0.0.1:x"]`:                  `a port from 0 to 65535 is expected`,
+		`env: [LC-*]`:                            `"LC-*": the name of a variable is expected`,
+		`env: ['*']`:                             `the name of a variable is expected`,
+		`env: ['A*B']`:                           `the name of a variable is expected`,
+		`env: [1A]`:                              `the name of a variable is expected`,
+		`env: ['A=B']`:                           `the name of a variable is expected`,
+		`env: [LD_*]`:                            `no pattern stands for them: name each`,
+		`env: []`:                                `no variable is listed`,
+		`signals: [SIGTERM]`:                     `one of ABRT`,
+		`signals: [TREM]`:                        `did you mean "TERM"?`,
+		`signals: []`:                            `no signal is listed`,
+		`agent: true`:                            `a text is expected, not true or false`,
+		`x11: deny`:                              `"deny": one of allow is expected`,
+		`shell: comand`:                          `did you mean "command"?`,
+		`opaque: alow`:                           `did you mean "allow"?`,
+		`opaqe: allow`:                           `unknown key (did you mean "opaque"?)`,
+		`stdin: allow`:                           `it is for exec and opaque`,
+		`exec: [[a]], files: {read: [/x]}`:       `x.yaml:4:26: allow[0].files: beside exec: each stands in a rule of its own`,
+		`exec: [[a]], agent: allow, x11: allow`:  `allow[0].x11: beside exec`,
+		`exec: [[a]], verbs: [select]`:           `allow[0].verbs: it is for databases, and the rule is for hosts, by its exec`,
+		`exec: [[a]], tables: [a.b], where: key`: `allow[0].where: it is for databases`,
+		`exec: [[a]], by: {groups: [x]}`:         `by: only a review rule says by whom`,
+		`exec: [[a]], summary: x`:                `it is for rules that are held`,
+		`exec: [[a]], kube: x`:                   `this version has no clusters yet`,
 		"exec: [[a]]}\n  - {shell: allow}\n  - {shell: command":                     `x.yaml:6:5: allow[2]: a task's shell is the host's (allow) or the gateway's own (command), not both`,
 		"exec: [[a]]}\n  - {verbs: [delete], tables: [a.b]":                         `x.yaml:5:5: allow[1]: the rule is for databases, and the one at x.yaml:4 for hosts`,
 		"exec: [[a]]}\nreview:\n  - {exec: [[b]]":                                   `x.yaml:6:5: review[0]: a review rule says by whom`,
@@ -260,6 +288,10 @@ func TestHostOverlaps(t *testing.T) {
 		"  - {files: {read: [/a/**]}}\n  - {files: {read: [/a/b]}}\n":                               "x.yaml:5:5",
 		"  - {files: {read: [/a/**]}}\n  - {files: {write: [/a/b]}}\n":                              "",
 		"  - {files: {read: [/a/**]}}\n  - {files: {read: [/a/b], write: [/a/b]}}\n":                "",
+		"  - {rsync: {read: [/a, /b]}}\n  - {rsync: {read: [/a]}}\n":                                "x.yaml:5:5",
+		"  - {rsync: {read: [/a]}}\n  - {rsync: {write: [/a]}}\n":                                   "",
+		"  - {rsync: {write: [/a]}}\n  - {rsync: {write: [/a], remove: [/a]}}\n":                    "x.yaml:4:5",
+		"  - {rsync: {read: [/a]}}\n  - {files: {read: [/a]}}\n":                                    "",
 		"  - {forward: ['a:1', 'b:1']}\n  - {forward: ['a:1']}\n":                                   "x.yaml:5:5",
 		"  - {forward: ['127.0.0.1:1']}\n  - {bind: ['127.0.0.1:1']}\n":                             "",
 		"  - {env: [LANG, TZ]}\n  - {env: [TZ]}\n":                                                  "x.yaml:5:5",
@@ -281,21 +313,28 @@ func TestHostOverlaps(t *testing.T) {
 	}
 }
 
-// TestTasksGuide: each task that docs/tasks.md shows is one, and it names every
+// TestTasksGuide: each task that docs/tasks.md and docs/ssh.md show is one, and the former names every
 // field of a rule for hosts and everything that may be done with a file.
 func TestTasksGuide(t *testing.T) {
 	b, err := os.ReadFile("../../docs/tasks.md")
 	if err != nil {
 		t.Fatal(err)
 	}
+	hosts, err := os.ReadFile("../../docs/ssh.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	guide, found := string(b), 0
-	for rest := guide; ; found++ {
+	for rest := guide + string(hosts); ; found++ {
 		_, after, ok := strings.Cut(rest, "```yaml\n")
 		if !ok {
 			break
 		}
 		text, after, _ := strings.Cut(after, "```")
 		rest = after
+		if !strings.HasPrefix(text, "task: ") {
+			continue // of the gateway
+		}
 		name, _, _ := strings.Cut(strings.TrimPrefix(text, "task: "), "\n")
 		c, err := load(t, map[string]string{name + ".yaml": text})
 		if err == nil {
@@ -308,13 +347,115 @@ func TestTasksGuide(t *testing.T) {
 			t.Errorf("%s\n%v", text, err)
 		}
 	}
-	for _, word := range slices.Concat(hostFields, policy.FileVerbs, []string{"stdin"}) {
+	for _, word := range slices.Concat(hostFields, policy.FileVerbs, policy.RsyncVerbs, []string{"stdin"}) {
 		if !strings.Contains(guide, "`"+word) {
 			t.Errorf("the guide does not name %s", word)
 		}
 	}
 	if found == 0 {
 		t.Error("the guide shows no task")
+	}
+}
+
+// TestSC22RsyncTasks: what a task file lists of rsync is what the reader of words
+// makes and the guard lets through: by directory and by words, and nothing else.
+func TestSC22RsyncTasks(t *testing.T) {
+	c, err := load(t, map[string]string{"web.yaml": `task: web
+resources: [web-1]
+allow:
+  - {rsync: {read: [/srv/app], write: [/srv/in]}}
+  - {exec: [[rsync, --server, --sender, -re., ".", /srv/nightly/]], stdin: allow}
+  - {exec: [[rsync, -a, /srv/a, "/srv/b*"], [env, "*", rrsync, -ro, /srv/x]]}
+review:
+  - {rsync: {write: [/srv/in], remove: [/srv/in]}, by: {groups: [sre]}, payload: unseen}
+  - {rsync: {write: [/srv/in], link: [/srv/in]}, by: {groups: [sre]}, payload: unseen}
+  - {exec: [[rsync, --server, --sender, -re., ".", /srv/held/]], stdin: allow, by: {groups: [sre]}}
+`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, _, err := c.Compile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var config policy.Config
+	if err := json.Unmarshal(b, &config); err != nil {
+		t.Fatal(err)
+	}
+	judge := func(st *abi.Statement) (v abi.Verdict) {
+		config.Judge(&abi.Command{Phase: abi.Execute, Session: &abi.Session{Task: "web", Protocol: "ssh"}, Statement: st}, &v)
+		return v
+	}
+	options := shell.Options{Posix: true, Rsync: c.Tasks["web"].Rsync()}
+	for text, want := range map[string]abi.Decision{
+		"rsync --server --sender -re. . /srv/app/":         abi.Allow,
+		"rsync --server --sender -lre. . /srv/app/x":       abi.Allow,
+		"rsync --server -re. . /srv/in":                    abi.Allow,
+		"rsync --server --sender -re. . /srv/nightly/":     abi.Allow,
+		"rsync --server -re. --delete . /srv/in":           abi.Review,
+		"rsync --server -rle. . /srv/in/x":                 abi.Review,
+		"rsync --server --sender -re. . /srv/held/":        abi.Review,
+		"rsync --server -rle. --delete . /srv/in":          abi.Deny, // no rule has both
+		"rsync --server -re. . /srv/app":                   abi.Deny,
+		"rsync --server --sender -re. . /srv/in/":          abi.Deny,
+		"rsync --server --sender -re. . /srv/nightly":      abi.Deny,
+		"sudo rsync --server --sender -re. . /srv/nightly": abi.Deny,
+	} {
+		if v := judge(shell.Parse(text, options)); v.Decision != want || v.Stdin != (want != abi.Deny) {
+			t.Errorf("%s: %s %t %s", text, v.Decision, v.Stdin, v.Reason.Message)
+		}
+	}
+	if v := judge(shell.Parse("rsync -a /srv/a /srv/b1", options)); v.Decision != abi.Allow || v.Stdin {
+		t.Errorf("no server: %+v", v)
+	}
+	// The guard does not rely on who has read the words.
+	told := "SSH_ORIGINAL_COMMAND=rsync --server -re. . x"
+	for _, argv := range [][]string{
+		{"env", told, "rrsync", "-wo", "-absolute", "/srv/in"}, {"env", told, "rrsync", "-wo", "-absolute", "-munge", "/srv/in"}, {"env", told, "rrsync", "-wo", "-absolute", "-no-del", "-munge", "/srv"}, {"env", told, "rrsync", "-wo", "-no-del", "-munge", "/srv/in"}, {"env", told, "rrsync", "-ro", "-absolute", "/srv/app/x"}, {"env", told, "rrsync", "/srv/in"},
+		{"env", told, "rrsync", "-no-del", "-munge", "/srv/in"}, {"env", told, "rrsync", "-ro", "-wo", "/srv/app"}, {"env", told, "rrsync", "-ro", "/srv/app/x"}, {"env", told, "rrsync", "-ro", "/srv/x"}, {"env", told, "rrsync"}, {"env", told, "rrsync", "-ro"},
+		{"env", "SSH_ORIGINAL_COMMAND=id", "rrsync", "-ro", "/srv/app"}, {"rsync", "--server", "--sender", "-re.", ".", "/srv/b1"}, {"rsync", "--server"},
+	} {
+		v := judge(&abi.Statement{Protocol: "ssh", Operations: []abi.Operation{{Verb: "exec", Kind: abi.KindProgram, Object: argv}}})
+		if v.Decision == abi.Allow {
+			t.Errorf("%q is allowed", argv)
+		}
+	}
+}
+
+// TestSC22RsyncMasked: rsync carries nothing out of where something is masked, and
+// its server by its words, which may be asked for any path, runs beside no such mask.
+func TestSC22RsyncMasked(t *testing.T) {
+	c, err := load(t, map[string]string{"web.yaml": `task: web
+resources: [web-1]
+allow:
+  - {rsync: {read: [/srv/app/public]}}
+  - {exec: [[rsync, --server, --sender, -re., ".", app/], [rsync, --server, --sender, -re., ".", /srv/other/]], stdin: allow}
+  - {files: {read: [/srv/app/*]}}
+mask:
+  - {files: [/srv/app/*.ini], lines: x, with: hash}
+`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	task := c.Tasks["web"].compiled()
+	options := shell.Options{Posix: true, Rsync: c.Tasks["web"].Rsync()}
+	// The directory above, which the file could not list: the guard refuses it by itself.
+	options.Rsync.Dirs = append(options.Rsync.Dirs, map[string][]string{"read": {"/srv/app"}, "write": {"/srv/app"}})
+	task.Rules = append(task.Rules, policy.Rule{At: "web.yaml:9", Host: &policy.Host{Rsync: options.Rsync.Dirs[1]}})
+	config := policy.Config{Tasks: map[string]*policy.Task{"web": task}}
+	for text, want := range map[string]string{
+		"rsync --server --sender -re. . /srv/app/public/": "",
+		"rsync --server --sender -re. . /srv/app/":        "rsync in /srv/app could carry what is masked",
+		"rsync --server --sender -re. . /srv/app/x":       "rsync in /srv/app could carry what is masked",
+		"rsync --server -re. . /srv/app":                  "rsync in /srv/app could carry what is masked",
+		"rsync --server --sender -re. . app/":             "rsync's server reads which files it is for out of its stream",
+		"rsync --server --sender -re. . /srv/other/":      "rsync's server reads which files it is for out of its stream",
+	} {
+		var v abi.Verdict
+		config.Judge(&abi.Command{Phase: abi.Execute, Session: &abi.Session{Task: "web", Protocol: "ssh"}, Statement: shell.Parse(text, options)}, &v)
+		if allowed := v.Decision == abi.Allow; allowed != (want == "") || !strings.Contains(v.Reason.Message, want) {
+			t.Errorf("%s: %s %s", text, v.Decision, v.Reason.Message)
+		}
 	}
 }
 

@@ -24,6 +24,7 @@ func TestSchema(t *testing.T) {
 	stricttest.SameKeys(t, Schema, "/$defs/rule", rule, read, append(less, "mask", "oracle", "blind", "filter")...)
 	stricttest.SameKeys(t, Schema, "/$defs/ddl", "task: x\nresources: [r]\nallow:\n  - ddl: [{QQQQQQ: 1, verbs: [comment], in: [a.b]}]\n", read)
 	stricttest.SameKeys(t, Schema, "/$defs/rule/properties/files", strings.Replace(rule, "QQQQQQ: 1, verbs: [select], tables: [a.b], columns: [c]", "files: {QQQQQQ: 1}", 1), read)
+	stricttest.SameKeys(t, Schema, "/$defs/rule/properties/rsync", strings.Replace(rule, "QQQQQQ: 1, verbs: [select], tables: [a.b], columns: [c]", "rsync: {QQQQQQ: 1}", 1), read)
 	stricttest.SameKeys(t, Schema, "/$defs/rule/properties/by", strings.Replace(strings.Replace(rule, "allow", "review", 1), "QQQQQQ: 1", "by: {QQQQQQ: 1, groups: [a]}", 1), read)
 
 	s := stricttest.Schema(t, Schema)
@@ -50,7 +51,7 @@ func TestSchema(t *testing.T) {
 		"on_hold: keep": "on_hold: wait", "payload: unseen": "payload: seen", "justify: true": "justify: please", "with: 'null', ": "",
 		"[uptime]": "uptime", "[uptime] ": "[]", "uptime": "up*", "restart": "' restart'", "web-*]": "web-**]", "read:": "raed:", "[/var/log/web/**": "[var/log", "/etc/hostname]": "/etc/]", "/srv/app/**]": "/srv/../app]",
 		"/srv/app/*.conf": "/srv/**.conf", "authorized_keys": "*", "stdin: allow": "stdin: yes please", "stdin: allow}": "tables: [a.b]}", "db-1:5432": "db-1", "'[::1]:8080'": "'db-*:1'", "'*:0'": "0", "LC_*": "LC-*", "TERM": "TREM",
-		"agent: allow": "agent: deny", "x11: allow": "x11: allow, agent: allow", "shell: command": "shell: yes please", "opaque: allow": "stdin: allow", "field: 2": "field: 0", "lines: ": "line: ", "with: fixed": "with: fix", "exec: [[id]], field": "field", "field: 2, ": "", "signals: [": "on_hold: keep, signals: [", "env: [": "env: [], forward: ["} {
+		"agent: allow": "agent: deny", "x11: allow": "x11: allow, agent: allow", "shell: command": "shell: yes please", "opaque: allow": "stdin: allow", "field: 2": "field: 0", "lines: ": "line: ", "with: fixed": "with: fix", "exec: [[id]], field": "field", "field: 2, ": "", "rsync: {read: [/srv/app]": "rsync: {raed: [/srv/app]", "write: [/srv/app, /srv/in]": "write: [/srv/*, /srv/app, /srv/in]", "write: [/srv/app, /srv": "write: [/, /srv/app, /srv", "rsync: {read: [/srv/app], w": "stdin: allow, rsync: {read: [/srv/app], w", "signals: [": "on_hold: keep, signals: [", "env: [": "env: [], forward: ["} {
 		text := host
 		for _, t := range []string{host, masked, good, hiding, migrating, finding} {
 			if strings.Contains(t, from) {

@@ -126,6 +126,22 @@ func (t *Task) open() {
 		case h.May == "opaque":
 			w.Fault("opaque: allow lets everything be shown, and the task masks what some files and programs show")
 		}
+		t.carried(w)
+	}
+}
+
+// carried finds the directories of a rule out of which rsync would carry what is masked.
+func (t *Task) carried(w *Written) {
+	if w.Rule.Host == nil {
+		return
+	}
+	for _, verb := range policy.RsyncVerbs {
+		for _, dir := range w.Rule.Host.Rsync[verb] {
+			if i := slices.IndexFunc(t.Texts, func(x policy.Text) bool { return x.Reaches(dir) }); i >= 0 {
+				w.Fault("rsync in %s could carry what is masked there by %s: list a directory beside it", dir, t.Texts[i].At)
+				return
+			}
+		}
 	}
 }
 

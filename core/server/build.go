@@ -120,7 +120,7 @@ func plan(c *config.Config) (*gate.Generation, *catalog.Catalog, error) {
 	for name, t := range cat.Tasks {
 		task := &gate.Task{Name: name, Groups: t.Groups, Resources: t.Resources, Login: t.LoginAt(known), Session: t.Session, Digest: t.Digest()}
 		if len(t.Resources) > 0 && known[t.Resources[0]].Protocol == "ssh" { // they are all of one protocol
-			task.Options = &sshproto.TaskOptions{CommandShell: t.CommandShell}
+			task.Options = &sshproto.TaskOptions{CommandShell: t.CommandShell, Rsync: t.Rsync()}
 		} else {
 			o := &postgres.TaskOptions{StatementTimeout: t.Timeout, Introspect: t.Introspect, Channels: t.Channels, Masked: t.Masked(), Filter: postgres.Filter(t.Filtered())}
 			if t.Listed {

@@ -7,7 +7,7 @@ import (
 
 // servers are programs that speak to a program at the other end of their input and
 // output, whatever their words are.
-var servers = set("git-upload-pack git-receive-pack git-upload-archive git-shell git-annex-shell git-lfs-transfer git-lfs-authenticate sftp-server internal-sftp mosh-server")
+var servers = set("rrsync git-upload-pack git-receive-pack git-upload-archive git-shell git-annex-shell git-lfs-transfer git-lfs-authenticate sftp-server internal-sftp mosh-server")
 
 // serving are those that do so where one of these words stands among theirs.
 var serving = map[string][]string{
@@ -33,7 +33,7 @@ var serving = map[string][]string{
 // their own, so that its output is no text that people read.
 func Converses(argv []string) bool {
 	name := path.Base(argv[0])
-	return servers[name] || slices.ContainsFunc(serving[name], func(word string) bool {
+	return Confined(argv) || servers[name] || slices.ContainsFunc(serving[name], func(word string) bool {
 		return slices.Contains(argv[1:], word)
 	})
 }

@@ -162,8 +162,10 @@ func (r *reader) program(argv []string) error {
 	if done, err := r.shell(argv); done || err != nil {
 		return err
 	}
-	if err := opaque(argv); err != nil {
-		return err
+	if !r.listed(argv) {
+		if err := opaque(argv); err != nil {
+			return err
+		}
 	}
 	r.operations = append(r.operations, abi.Operation{Verb: "exec", Kind: abi.KindProgram, Object: argv, Effect: abi.EffectUnknown})
 	return r.wrapped(argv)

@@ -34,7 +34,7 @@ func opaque(argv []string) error {
 	case name == "scp":
 		return scp(args)
 	case name == "rsync":
-		return rsync(args)
+		return rsync(argv)
 	case name == "find":
 		return find(args)
 	case name == "tar", name == "gtar", name == "bsdtar", name == "star":
@@ -64,11 +64,12 @@ func scp(args []string) error {
 	return nil
 }
 
-func rsync(args []string) error {
-	for _, a := range args {
+func rsync(argv []string) error {
+	if serves(argv) {
+		return errServer(argv)
+	}
+	for _, a := range argv[1:] {
 		switch {
-		case abbreviates(a, "server", "sender", "daemon"):
-			return fmt.Errorf("rsync %s hides which files are meant: use sftp, or have your operator allow it by opaque: allow", show(a))
 		case abbreviates(a, "rsh", "rsync-path", "config", "dparam"), len(a) > 1 && a[0] == '-' && a[1] != '-' && strings.ContainsAny(a, "eM"):
 			return runs("rsync", a)
 		}

@@ -36,6 +36,7 @@ type Options struct {
 	// any word may be quoted. Without it words go as they are, and only those of
 	// A-Z a-z 0-9 _ @ % + = : , . / -, which have no quotes to misread.
 	Posix bool
+	Rsync *Rsync // what the task lists of rsync's server, nil is nothing
 }
 
 // Parse gives what a text does. Where that is not known the statement is
@@ -46,7 +47,7 @@ func Parse(text string, o Options) *abi.Statement {
 	st := &abi.Statement{Protocol: "ssh", Text: text}
 	err := never(text)
 	if err == nil {
-		r := reader{style: raw}
+		r := reader{style: raw, rsync: o.Rsync}
 		if o.Posix {
 			r.style = quoted
 		}
@@ -82,6 +83,7 @@ func never(text string) error {
 // reader collects what a text does.
 type reader struct {
 	style      style
+	rsync      *Rsync
 	depth      int
 	operations []abi.Operation
 }
@@ -94,6 +96,13 @@ func (r *reader) script(text string, s style) (string, error) {
 	list, err := commands(text)
 	if err != nil {
 		return "", err
+	}
+	if len(list) == 1 && r.depth == 0 {
+		if done, err := r.confine(&list[0]); err != nil {
+			return "", err
+		} else if done {
+			return s.pipeline(list)
+		}
 	}
 	for i := range list {
 		if err := r.command(&list[i]); err != nil {

@@ -56,6 +56,23 @@ func Persists(p string) bool {
 	return p == "/"
 }
 
+// PersistsIn says that a directory is above one that Persists knows by more than its
+// last name, as far as that is known: /var/spool is above /var/spool/cron.
+func PersistsIn(dir string) bool {
+	last := path.Base(path.Clean(dir))
+	for name := range pairs {
+		if strings.HasPrefix(name, last+"/") {
+			return true
+		}
+	}
+	for name := range variable {
+		if top, _, _ := strings.Cut(name, "/"); dir == "/var/"+top {
+			return true
+		}
+	}
+	return Persists(dir)
+}
+
 func visible(r rune) rune {
 	if unicode.Is(unicode.Cf, r) {
 		return -1

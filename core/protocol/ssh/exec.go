@@ -56,6 +56,11 @@ func (c *command) converses() bool {
 	})
 }
 
+// confined says whether it is rsync's server under rrsync.
+func (c *command) confined() bool {
+	return len(c.statement.Operations) == 1 && shell.Confined(c.statement.Operations[0].Object)
+}
+
 // interactive says whether a command is a shell that somebody types into.
 func (c *command) interactive() bool {
 	o := c.statement.Operations
@@ -131,6 +136,14 @@ func (ch *channel) perform(ctx context.Context, cmd *command) error {
 	if err != nil {
 		return ch.refuse(ctx, err)
 	}
+	if cmd.confined() {
+		switch status.code() {
+		case exitNoProgram:
+			ch.say("hint: the host has no rrsync, which keeps rsync in the directory that the task lists: it comes with rsync 3.5.0, and needs python3")
+		case exitUsage:
+			ch.say("hint: rrsync has refused it, and says why above; where it does not know -absolute, the host's rsync is older than 3.5.0, and keeps too little in the directory that the task lists")
+		}
+	}
 	status.send(ch)
 	return nil
 }
@@ -184,13 +197,20 @@ func (s exitStatus) send(ch *channel) {
 	_ = ch.client.Close()
 }
 
+// code is the exit status that the host said, if it did.
+func (s exitStatus) code() uint32 {
+	var m struct{ Code uint32 }
+	if s.kind == "exit-status" {
+		_ = ssh.Unmarshal(s.payload, &m) // it was read once
+	}
+	return m.Code
+}
+
 // outcome is what the log has of it.
 func (s exitStatus) outcome() gate.Outcome {
 	switch s.kind {
 	case "exit-status":
-		var m struct{ Code uint32 }
-		_ = ssh.Unmarshal(s.payload, &m) // it was read once
-		return gate.Outcome{State: gate.Completed, Tag: fmt.Sprintf("exit %d", m.Code)}
+		return gate.Outcome{State: gate.Completed, Tag: fmt.Sprintf("exit %d", s.code())}
 	case "exit-signal":
 		var m exitSignal
 		_ = ssh.Unmarshal(s.payload, &m)

@@ -54,7 +54,9 @@ func (ch *channel) spool(ctx context.Context, c *command, cmd *abi.Command, v *a
 	switch {
 	case c.interactive() || !c.reads(v), c.kind == "subsystem" && c.text == filesName: // what is done with files is judged by itself
 		return nil
-	case c.terminal != nil, c.kind == "subsystem": // whose client speaks once it is answered
+	case c.converses() && !c.statement.Writes(): // what it is told only says what to read
+		return nil
+	case c.terminal != nil, c.kind == "subsystem", c.converses(): // whose client speaks once it is answered
 		cmd.Input = abi.Input{Kind: abi.InputStream}
 		return nil
 	}

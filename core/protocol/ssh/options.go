@@ -6,6 +6,8 @@ import (
 	"sync"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/taskgate/taskgate/core/shell"
 )
 
 // ResourceOptions are what a host has beside its address (gate.Resource.Options).
@@ -18,7 +20,8 @@ type ResourceOptions struct {
 
 // TaskOptions are what a task has beside its rules (gate.Task.Options).
 type TaskOptions struct {
-	CommandShell bool // a shell is the gateway's own, which submits each line as a command
+	CommandShell bool         // a shell is the gateway's own, which submits each line as a command
+	Rsync        *shell.Rsync // what it lists of rsync's server
 }
 
 // Auth is what opens a host (gate.Upstream.Auth). It is made anew for each

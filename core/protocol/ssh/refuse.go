@@ -9,9 +9,11 @@ import (
 
 // How a command ends that did not run, as a shell would have it.
 const (
-	exitDenied   = 126
-	exitCalled   = 130 // taken back by its client
-	exitNotThere = 255 // the host cannot be had
+	exitUsage     = 1 // said by rrsync, and by rsync
+	exitDenied    = 126
+	exitNoProgram = 127 // said by the host
+	exitCalled    = 130 // taken back by its client
+	exitNotThere  = 255 // the host cannot be had
 )
 
 // readable takes out of a text what other people or modules have written what

@@ -18,7 +18,13 @@ import (
 type rude struct {
 	*rand.Rand
 	c        *ssh.Client
-	channels []ssh.Channel
+	channels []*polite
+}
+
+// polite keeps what the library asks of who writes: no end beside a Write.
+type polite struct {
+	ssh.Channel
+	mu sync.Mutex
 }
 
 // text is what a channel is asked to run.
@@ -34,7 +40,7 @@ func (r *rude) bytes() []byte {
 }
 
 func (r *rude) step() error {
-	var ch ssh.Channel
+	var ch *polite
 	if n := len(r.channels); n > 0 {
 		ch = r.channels[r.IntN(n)]
 	}
@@ -76,7 +82,7 @@ func (r *rude) step() error {
 		if r.IntN(4) > 0 {
 			go ssh.DiscardRequests(reqs)
 		}
-		r.channels = append(r.channels, c)
+		r.channels = append(r.channels, &polite{Channel: c})
 	case 3, 4, 5:
 		return ask("exec", text{r.text()})
 	case 6:
@@ -100,11 +106,19 @@ func (r *rude) step() error {
 	case 14, 15:
 		if ch != nil {
 			b := r.bytes()
-			go func() { _, _ = ch.Write(b) }()
+			go func() {
+				ch.mu.Lock()
+				defer ch.mu.Unlock()
+				_, _ = ch.Write(b)
+			}()
 		}
 	case 16:
 		if ch != nil && r.IntN(2) == 0 {
-			return ch.CloseWrite()
+			go func() { // a Write may wait for as long as the host reads nothing
+				ch.mu.Lock()
+				defer ch.mu.Unlock()
+				_ = ch.CloseWrite()
+			}()
 		} else if ch != nil {
 			return ch.Close()
 		}

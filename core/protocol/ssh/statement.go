@@ -1,18 +1,20 @@
 package ssh
 
 import (
+	"fmt"
+
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/shell"
 )
 
 // exec gives what the text of an exec does, as the host's shell reads it.
 func (c *conn) exec(text string) *abi.Statement {
-	posix := c.options != nil && c.options.Posix
-	key := "exec\x00" + text
-	if posix {
-		key = "posix\x00" + text
+	o := shell.Options{Posix: c.options != nil && c.options.Posix}
+	key := fmt.Sprintf("exec %t %d\x00%s", o.Posix, c.session.Generation(), text) // before the task, which may be of a later one
+	if t := c.task(); t != nil {
+		o.Rsync = t.Rsync
 	}
-	return c.statement(key, func() *abi.Statement { return shell.Parse(text, shell.Options{Posix: posix}) })
+	return c.statement(key, func() *abi.Statement { return shell.Parse(text, o) })
 }
 
 // subsystem gives what opening a subsystem does. That of files does nothing by
@@ -27,10 +29,16 @@ func (c *conn) subsystem(name string) *abi.Statement {
 
 // commandShell says whether a shell is the gateway's own.
 func (c *conn) commandShell() bool {
+	t := c.task()
+	return t != nil && t.CommandShell
+}
+
+// task is what the task has beside its rules, nil is nothing.
+func (c *conn) task() *TaskOptions {
 	_, t := c.session.Resource()
 	if t == nil {
-		return false
+		return nil
 	}
-	o, ok := t.Options.(*TaskOptions)
-	return ok && o.CommandShell
+	o, _ := t.Options.(*TaskOptions)
+	return o
 }

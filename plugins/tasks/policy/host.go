@@ -13,6 +13,7 @@ import (
 type Host struct {
 	Exec    [][]string          `json:"exec,omitempty"`    // templates: see Words
 	Files   map[string][]string `json:"files,omitempty"`   // by verb: see Path
+	Rsync   map[string][]string `json:"rsync,omitempty"`   // directories under rrsync, by RsyncVerbs
 	Forward []string            `json:"forward,omitempty"` // host:port, or the path of a socket
 	Bind    []string            `json:"bind,omitempty"`
 	Env     []string            `json:"env,omitempty"` // names, or the beginning of some and a *
@@ -24,6 +25,9 @@ type Host struct {
 // FileVerbs are what may be done with a file, in the order in which a hint has
 // them.
 var FileVerbs = []string{"read", "list", "stat", "write", "remove", "rename", "mkdir", "setstat", "link", "persist"}
+
+// RsyncVerbs are what may be done by rsync in a directory.
+var RsyncVerbs = []string{"read", "write", "remove", "link"}
 
 // ofHost says whether a kind of object is a host's.
 func ofHost(kind string) bool {
@@ -42,7 +46,7 @@ func (h *Host) covers(o *abi.Operation) bool {
 	}
 	switch o.Kind {
 	case abi.KindProgram:
-		return o.Verb == "exec" && slices.ContainsFunc(h.Exec, func(t []string) bool { return Words(t, o.Object) })
+		return o.Verb == "exec" && h.program(o.Object)
 	case abi.KindTerminal:
 		return o.Verb == "shell" && (h.May == "shell" || h.May == "command" && len(o.Object) == 0)
 	case abi.KindFile:
@@ -63,6 +67,51 @@ func (h *Host) covers(o *abi.Operation) bool {
 	}
 	return false // opaque stands alone
 }
+
+// program says whether the rule lists the words of a program. No pattern stands for
+// those of rsync's server.
+func (h *Host) program(argv []string) bool {
+	if dir, verbs, ok := confined(argv); ok {
+		return !slices.ContainsFunc(verbs, func(v string) bool { return !slices.Contains(h.Rsync[v], dir) })
+	}
+	serves := ServesRsync(argv)
+	return slices.ContainsFunc(h.Exec, func(t []string) bool { return Words(t, argv) && (!serves || slices.Equal(t, argv)) })
+}
+
+// confined gives the directory that rrsync keeps rsync's server in, and what it may
+// do there, by the words that the gateway makes of it. No client can send them.
+func confined(argv []string) (dir string, verbs []string, ok bool) {
+	if len(argv) < 5 || argv[0] != "env" || !strings.HasPrefix(argv[1], "SSH_ORIGINAL_COMMAND=rsync --server ") || argv[2] != "rrsync" {
+		return "", nil, false
+	}
+	switch may := argv[3 : len(argv)-1]; {
+	case slices.Equal(may, []string{"-ro", "-absolute"}):
+		verbs = []string{"read"}
+	case len(may) > 1 && may[0] == "-wo" && may[1] == "-absolute":
+		verbs = []string{"write"}
+		if !slices.Contains(may, "-no-del") {
+			verbs = append(verbs, "remove")
+		}
+		if !slices.Contains(may, "-munge") {
+			verbs = append(verbs, "link")
+		}
+	default:
+		verbs = []string{""} // which nobody lists
+	}
+	return argv[len(argv)-1], verbs, true
+}
+
+// ServesRsync says whether the words are of rsync's server, or may be.
+func ServesRsync(argv []string) bool {
+	return len(argv) > 0 && base(argv[0]) == "rsync" && slices.ContainsFunc(argv[1:], func(a string) bool {
+		long, ok := strings.CutPrefix(a, "--")
+		long, _, _ = strings.Cut(long, "=")
+		return ok && long != "" && (strings.HasPrefix("server", long) || strings.HasPrefix("sender", long) || strings.HasPrefix("daemon", long))
+	})
+}
+
+// reads says whether what the client sends may pass to the program.
+func (h *Host) reads() bool { return h.Stdin || h.Rsync != nil }
 
 // named says whether the rule names the verb of an operation, so that it is not
 // only implied by another.
@@ -208,7 +257,7 @@ func (t *Task) listing(lists func(*Host) bool) *Rule {
 			if review == nil {
 				review = r
 			}
-		case allow == nil || r.Host.Stdin && !allow.Host.Stdin:
+		case allow == nil || r.Host.reads() && !allow.Host.reads():
 			allow = r
 		}
 	}
@@ -394,6 +443,16 @@ func (h *Host) String() string {
 				list = append(list, p)
 			}
 		}
+	case h.Rsync != nil:
+		field = "rsync"
+		for _, v := range RsyncVerbs {
+			for i, p := range h.Rsync[v] {
+				if i == 0 {
+					p = v + " " + p
+				}
+				list = append(list, p)
+			}
+		}
 	case h.Forward != nil:
 		field, list = "forward", h.Forward
 	case h.Bind != nil:
@@ -421,7 +480,7 @@ func (h *Host) String() string {
 func (h *Host) about(o *abi.Operation) bool {
 	switch o.Kind {
 	case abi.KindProgram:
-		return h.Exec != nil || o.Verb == "subsystem" && h.Files != nil
+		return h.Exec != nil || h.Rsync != nil || o.Verb == "subsystem" && h.Files != nil
 	case abi.KindFile:
 		return h.Files != nil
 	case abi.KindForward:

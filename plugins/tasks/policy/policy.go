@@ -174,7 +174,7 @@ func (c *Config) Judge(cmd *abi.Command, v *abi.Verdict) {
 	}
 	v.Decision = abi.Allow
 	v.ShowErrors = t.ShowErrors
-	v.Stdin = program != nil && program.Host.Stdin
+	v.Stdin = program != nil && program.Host.reads()
 	v.Terms.RowsReturned, v.Limits.StatementTimeout = t.Rows, t.Timeout
 	for _, r := range used {
 		v.Terms.RowsWritten = abi.Tighten(v.Terms.RowsWritten, r.Rows)

@@ -73,6 +73,9 @@ func (x *Text) over(path string) bool {
 	return false
 }
 
+// Reaches says whether any mask of files lies over a path, or what may be beneath.
+func (x *Text) Reaches(path string) bool { return x.over(path) || x.beneath(path) }
+
 // within says whether any mask of files lies over what may be in a directory.
 func (x *Text) within(dir string) bool {
 	if dir == "/" {
@@ -165,6 +168,19 @@ func (t *Task) program(o *abi.Operation, v *abi.Verdict, at *string) (found bool
 	}
 	if found {
 		return true, nil
+	}
+	if dir, _, ok := confined(o.Object); ok {
+		for i := range t.Texts {
+			if x := &t.Texts[i]; x.Reaches(dir) {
+				return false, &miss{what: "rsync in " + show([]string{dir}) + " could carry what is masked in this task", closest: "the mask at " + x.At}
+			}
+		}
+		return false, nil
+	}
+	for i := range t.Texts {
+		if x := &t.Texts[i]; x.Files != nil && ServesRsync(o.Object) {
+			return false, &miss{what: "rsync's server reads which files it is for out of its stream, and this task masks some", closest: "the mask at " + x.At}
+		}
 	}
 	for _, w := range o.Object {
 		for i := strings.IndexByte(w, '/'); i >= 0; {
