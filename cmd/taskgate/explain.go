@@ -278,7 +278,7 @@ func analyzed(ctx context.Context, r *gate.Resource, t *gate.Task, extensions []
 	opt, _ := t.Options.(*postgres.TaskOptions)
 	where := &sql.Context{Schema: s, Grammar: g, Extensions: extensions}
 	if opt != nil {
-		where.Introspect, where.StatementTimeout, where.Blind, where.Filter, where.Listed = opt.Introspect, opt.StatementTimeout, opt.Blind, opt.Filter, opt.Listed
+		where.Introspect, where.StatementTimeout, where.Blind, where.Filter, where.Listed, where.Definitions = opt.Introspect, opt.StatementTimeout, opt.Blind, opt.Filter, opt.Listed, opt.Definitions
 	}
 	a, err := sql.Analyze(where, text)
 	if err == nil {

@@ -48,6 +48,7 @@ type Task struct {
 	Timeout     time.Duration
 	Introspect  bool
 	Listed      bool // introspection tells of what the rules name alone
+	Definitions bool // it tells how things are made as well
 	ShowErrors  bool
 	Settings    []string
 	Channels    []string // those that it may listen to, whose payloads it sees
@@ -575,7 +576,7 @@ func (t *Task) compiled() *policy.Task {
 
 // Digest is over all that a task's file says but its description.
 func (t *Task) Digest() string {
-	b, err := json.Marshal([]any{t.compiled(), t.Resources, t.Groups, t.Login, t.Session, t.Introspect, t.Listed})
+	b, err := json.Marshal([]any{t.compiled(), t.Resources, t.Groups, t.Login, t.Session, t.Introspect, t.Listed, t.Definitions})
 	if err != nil {
 		return ""
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/strict"
+	"github.com/taskgate/taskgate/plugins/tasks/policy"
 )
 
 // introspect reads how much of the system catalogs a task is told.
@@ -14,8 +15,8 @@ func (t *Task) introspect(v strict.Node) {
 		t.Introspect = v.Bool()
 		return
 	}
-	word := v.One("true", "false", "listed")
-	t.Introspect, t.Listed = word != "false", word == "listed"
+	word := v.One("true", "false", "listed", "definitions")
+	t.Introspect, t.Listed, t.Definitions = word != "false", word == "listed", word == "definitions"
 }
 
 // listing refuses what would tell a task of relations that it does not list, where
@@ -34,6 +35,19 @@ func (t *Task) listing(seen map[string]strict.Node) {
 			return
 		}
 	}
+}
+
+// Opens says whether a rule lists a column for reading under no condition.
+func (t *Task) Opens(relation []string, column string) bool {
+	table := strings.Join(relation, ".")
+	return slices.ContainsFunc(t.Rules, func(r policy.Rule) bool {
+		return slices.Contains(r.Verbs, "select") && r.Review == nil && lists(&r, table, column)
+	})
+}
+
+// Hides says whether a column has a mask.
+func (t *Task) Hides(relation []string, column string) bool {
+	return slices.ContainsFunc(t.Masked(), func(c abi.Source) bool { return c.Column == column && slices.Equal(c.Relation, relation) })
 }
 
 // Lists says whether a rule names a relation or a function.

@@ -126,6 +126,9 @@ func plan(c *config.Config) (*gate.Generation, *catalog.Catalog, error) {
 			if t.Listed {
 				o.Listed = postgres.Listing(t.Lists)
 			}
+			if t.Definitions {
+				o.Definitions = postgres.Definitions(t.Opens, t.Hides)
+			}
 			if t.Blind {
 				o.Blind = postgres.Blind(t.Protects(), t.Reads)
 			}

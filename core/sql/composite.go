@@ -94,7 +94,7 @@ func (a *analyzer) fields(c column) []column {
 	}
 	src := c.copies[0]
 	col := src.relation.Column(src.column)
-	if col == nil || src.hides() {
+	if col == nil || a.hides(src) {
 		return nil
 	}
 	return a.fieldsOf(col.Type, src)

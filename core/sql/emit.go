@@ -15,7 +15,7 @@ type edit struct {
 
 // null says whether it puts a NULL in place of what may hold data.
 func (e edit) null() bool {
-	return strings.HasPrefix(e.text, "(NULL::") || strings.HasPrefix(e.text, presetBegins)
+	return strings.HasPrefix(e.text, "(NULL::") || strings.HasPrefix(e.text, eitherBegins)
 }
 
 // lookup says whether it puts a query in the place of an expression, which the

@@ -91,7 +91,7 @@ func (a *analyzer) expr(s *scope, n int32, u abi.Use) {
 		if a.within = 0; a.nulledCall(n) {
 			return
 		}
-		a.function(n, within)
+		a.function(s, n, within)
 	case "Typename", "SimpleTypename", "ConstTypename", "Numeric", "ConstDatetime", "Character", "Bit", "ConstBit", "ConstCharacter":
 		a.typeName(n)
 		return
@@ -153,7 +153,7 @@ func (a *analyzer) reference(s *scope, n int32) column {
 	}
 	c := a.lookup(s, n, names)
 	c.unsure = false
-	if null, ok := a.nulledColumn(n, c); ok {
+	if null, ok := a.nulledColumn(s, n, names, c); ok {
 		return null
 	}
 	if !plain { // an element of an array is computed
@@ -238,7 +238,7 @@ const firstUser = 16384
 const callCost = 250
 
 // function judges a call by all functions that it could be.
-func (a *analyzer) function(n int32, within int) {
+func (a *analyzer) function(s *scope, n int32, within int) {
 	a.spend(callCost)
 	f := a.kid(n, "func_name")
 	parts, star, ok := a.parts(f)
@@ -250,14 +250,14 @@ func (a *analyzer) function(n int32, within int) {
 	if a.kid(n, "VARIADIC") != 0 || a.has(n, a.symbols.colonEquals) || a.has(n, a.symbols.equalsGreater) {
 		args = -1 // an array of them, or by name: every number of arguments counts
 	}
-	accept := a.settingCall(n, parts)
+	accept := a.settingCall(s, n, parts)
 	if a.asked(n, parts, given) {
 		accept = func(f *schema.Function) bool {
-			return f.System && f.Name.Name == parts[len(parts)-1] && (tells(f) || a.accepts(f))
+			return f.System && f.Name.Name == parts[len(parts)-1] && (a.tells(f) || a.accepts(f))
 		}
 	}
-	if a.keysOnly(n, parts) {
-		accept = func(f *schema.Function) bool { return f.System && f.Name.Name == "pg_get_constraintdef" }
+	if a.namesOnly(n, parts) {
+		accept = func(f *schema.Function) bool { return f.System && f.Name.Name == parts[len(parts)-1] }
 	}
 	if a.via == "default" || a.defaulting { // the next value of a sequence, as a default asks for it, is part of the insert
 		accept = func(f *schema.Function) bool { return f.System && f.Name.Name == "nextval" }
@@ -296,7 +296,7 @@ func (a *analyzer) candidates(n int32, parts []string, args int, accept func(*sc
 		if accept != nil && accept(f) {
 			continue
 		}
-		if a.accepts(f) || a.c.Introspect && tells(f) {
+		if a.accepts(f) || a.c.Introspect && a.tells(f) {
 			a.untellable(f)
 			continue
 		}

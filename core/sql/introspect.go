@@ -24,10 +24,10 @@ var standardFunctions = set(`_pg_expandarray _pg_index_position _pg_truetypid _p
 	_pg_numeric_precision _pg_numeric_precision_radix _pg_numeric_scale _pg_datetime_precision _pg_interval_type`)
 
 // tells says whether a task with introspection may call a function.
-func tells(f *schema.Function) bool {
+func (a *analyzer) tells(f *schema.Function) bool {
 	switch f.Name.Namespace {
 	case "pg_catalog":
-		return introspection[f.Name.Name]
+		return introspection[f.Name.Name] || a.c.Definitions != nil && f.OID < firstUser && defining[f.Name.Name]
 	case "information_schema":
 		return f.OID < firstUser && standardFunctions[f.Name.Name]
 	}
@@ -90,22 +90,14 @@ func told(n schema.Name) (hidden map[string]bool, ok bool) {
 	return hidden, ok
 }
 
-// hides says whether a source is a column of a system relation that may hold data.
-func (s source) hides() bool {
+// hides says whether a source is a column of a system relation that may hold data,
+// or gives away other relations to a task that is told of what it lists alone.
+func (a *analyzer) hides(s source) bool {
 	if !s.relation.System {
 		return false
 	}
-	hidden, ok := told(s.relation.Name)
-	return !ok || hidden[s.column]
-}
-
-// hides says it of a text's task: what gives away other relations is hidden from
-// one that is told of what it lists alone.
-func (a *analyzer) hides(s source) bool {
-	if s.hides() {
-		return true
-	}
-	return a.c.Listed != nil && s.relation.System && (a.identified(s) || s.column == "partdefid")
+	hidden, ok := a.told(s.relation.Name)
+	return !ok || hidden[s.column] || a.c.Listed != nil && (a.identified(s) || s.column == "partdefid")
 }
 
 // null writes a NULL of a type in place of a node, in the text that is forwarded.
@@ -130,8 +122,9 @@ func (a *analyzer) nulledCall(n int32) bool {
 	if !ok || len(parts) == 2 && parts[0] != "pg_catalog" || len(parts) > 2 {
 		return false
 	}
-	typ := nulled[parts[len(parts)-1]]
-	if typ == "" {
+	name := parts[len(parts)-1]
+	typ := nulled[name]
+	if typ == "" || a.c.Definitions != nil && defining[name] || plainly[name] != "" && a.via == "" {
 		return false
 	}
 	for _, f := range a.c.Schema.FunctionsNamed[parts[len(parts)-1]] {
@@ -143,12 +136,20 @@ func (a *analyzer) nulledCall(n int32) bool {
 	return true
 }
 
-// keysOnly has pg_get_constraintdef print keys alone: primary, unique and foreign
-// ones are made of names, and the others could hold data. What is asked for is
-// looked up first, and is NULL where it is none of them. The argument goes into a
-// query of its own, so that its names mean what they meant.
-func (a *analyzer) keysOnly(n int32, parts []string) bool {
-	if parts[len(parts)-1] != "pg_get_constraintdef" || !a.c.Introspect || a.via != "" {
+// plainly are functions that print names alone of some objects, and of others what
+// could hold data: of which ones each is asked, beside what the argument gives.
+var plainly = map[string]string{
+	"pg_get_constraintdef": ` "x", "pg_catalog"."pg_constraint" "k" WHERE "k"."oid"` + is + `"x"."o" AND "k"."contype"` + isAny + `('{p,u,f}'::"pg_catalog"."char"[])`,
+	"pg_get_indexdef": ` "x", "pg_catalog"."pg_index" "k" WHERE "k"."indexrelid"` + is + `"x"."o" AND "k"."indexprs" IS NULL AND "k"."indpred" IS NULL AND NOT EXISTS (SELECT FROM "pg_catalog"."pg_class" "c" WHERE "c"."oid"` + is +
+		`"x"."o" AND "c"."reloptions" IS NOT NULL) AND NOT EXISTS (SELECT FROM "pg_catalog"."pg_attribute" "c" WHERE "c"."attrelid"` + is + `"x"."o" AND "c"."attoptions" IS NOT NULL)`,
+}
+
+// namesOnly has such a function print keys, and indexes of columns, alone. What is
+// asked for is looked up first, and is NULL where it is none of them. The argument
+// goes into a query of its own, so that its names mean what they meant.
+func (a *analyzer) namesOnly(n int32, parts []string) bool {
+	name := parts[len(parts)-1]
+	if plainly[name] == "" || !a.c.Introspect || a.c.Definitions != nil || a.via != "" {
 		return false
 	}
 	args := a.list(a.kid(n, "func_arg_list"), "func_arg_expr")
@@ -156,39 +157,87 @@ func (a *analyzer) keysOnly(n int32, parts []string) bool {
 		return false
 	}
 	seen := ""
-	if v := a.seeing(); v != nil {
+	switch v := a.seeing(); {
+	case v != nil && name == "pg_get_indexdef":
+		seen = ` AND ` + v.relation(`"k"."indrelid"`)
+	case v != nil:
 		seen = ` AND ` + v.relation(`"k"."conrelid"`) + ` AND ("k"."confrelid"` + is + noName + ` OR ` + v.relation(`"k"."confrelid"`) + `)`
 	}
 	at := a.t.Nodes[args[0]]
-	a.edits = append(a.edits, edit{at.From, at.From, `(SELECT "k"."oid" FROM (SELECT CAST((`},
-		edit{at.To, at.To, `) AS "pg_catalog"."oid") AS "o") "x", "pg_catalog"."pg_constraint" "k" WHERE "k"."oid" OPERATOR("pg_catalog".=) "x"."o" AND "k"."contype" OPERATOR("pg_catalog".=) ANY ('{p,u,f}'::"pg_catalog"."char"[])` + seen + `)`})
+	a.edits = append(a.edits, edit{at.From, at.From, `(SELECT "x"."o" FROM (SELECT CAST((`},
+		edit{at.To, at.To, `) AS "pg_catalog"."oid") AS "o")` + plainly[name] + seen + `)`})
 	return true
 }
 
 // nulledColumn replaces a column of a system relation that may hold data.
-func (a *analyzer) nulledColumn(n int32, c column) (column, bool) {
+func (a *analyzer) nulledColumn(s *scope, n int32, names []string, c column) (column, bool) {
 	if !a.hidden(c) {
 		return c, false
 	}
-	a.touch("select", c.copies[0].relation, c.copies[0].via, abi.EffectRead)
-	if c.copies[0].relation.Name.Name == "pg_settings" && c.copies[0].column == "setting" {
+	src := c.copies[0]
+	a.touch("select", src.relation, src.via, abi.EffectRead)
+	switch of := src.relation.Name.Name + "." + src.column; {
+	case of == "pg_settings.setting" && s.beside(names, src, "context"):
 		return a.preset(n, c.name), true
+	case of == "pg_class.relpartbound" && a.c.Definitions != nil && s.beside(names, src, "oid"):
+		return a.bound(n, c), true
 	}
-	t := a.typeOfColumn(c.copies[0])
+	t := a.typeOfColumn(src)
 	out := a.null(n, t.Namespace, t.Name)
 	out.name = c.name
 	return out, true
 }
 
-const presetBegins = "(CASE WHEN "
+// beside says whether a name that stands where a column of a relation does, with
+// the same qualifiers, is that of another column of the same row: nothing nearer
+// is called so, nor is the relation's own called otherwise.
+func (s *scope) beside(names []string, of source, name string) bool {
+	qualifiers := names[:len(names)-1]
+	for at := s; at != nil; at = at.parent {
+		var mine *origin
+		found := 0
+		for _, o := range at.origins {
+			if len(qualifiers) == 0 && o.joined || len(qualifiers) > 0 && o.alias != qualifiers[len(qualifiers)-1] || len(qualifiers) == 2 && o.schema != qualifiers[0] {
+				continue
+			}
+			if i, n := o.find(name); n > 0 {
+				found += n
+				if n == 1 && i >= 0 && o.relation == of.relation && o.columns[i].is(of, name) {
+					mine = o
+				}
+			}
+		}
+		if found > 0 {
+			i := -1
+			if mine != nil && found == 1 {
+				i, _ = mine.find(names[len(names)-1])
+			}
+			return i >= 0 && mine.columns[i].is(of, of.column)
+		}
+	}
+	return false
+}
+
+// is says whether a column is a bare copy of one of a relation.
+func (c *column) is(of source, name string) bool {
+	return len(c.copies) == 1 && len(c.computed) == 0 && !c.other && c.copies[0].relation == of.relation && c.copies[0].column == name
+}
+
+const eitherBegins = "(CASE WHEN "
 
 // preset has a setting's value be read where nobody can have set it: how the
 // server was built. JDBC asks for some of those.
 func (a *analyzer) preset(n int32, name string) column {
+	return a.either(n, name, "setting", `"context" OPERATOR("pg_catalog".=) 'internal'`)
+}
+
+// either has a column be read where a condition holds that begins with one of the
+// same row, and be NULL elsewhere.
+func (a *analyzer) either(n int32, name, column_, condition string) column {
 	if a.via == "" {
 		at := a.t.Nodes[n]
 		before := a.emit(at.From, at.To-1, nil)
-		a.edits = append(a.edits, edit{at.From, at.To, presetBegins + before + ` "context" OPERATOR("pg_catalog".=) 'internal' THEN ` + before + ` "setting" END)`})
+		a.edits = append(a.edits, edit{at.From, at.To, eitherBegins + before + ` ` + condition + ` THEN ` + before + ` ` + quoteIdent(column_) + ` END)`})
 	}
 	return column{name: name, other: true}
 }
@@ -245,7 +294,7 @@ func (a *analyzer) system(r *schema.Relation) {
 	if !a.c.Introspect {
 		a.refuse("the system relation %s: this task has no introspection", r.Name.Name)
 	}
-	if _, ok := told(r.Name); !ok {
+	if _, ok := a.told(r.Name); !ok {
 		a.refuse("the system relation %s may hold what others do", r.Name.Name)
 	}
 }

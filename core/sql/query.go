@@ -371,6 +371,7 @@ func (a *analyzer) selectList(parent *scope, n int32) ([]column, *scope) {
 	if w := a.kid(n, "where_clause"); !a.empty(w) {
 		a.restrict(s, a.kid(w, "a_expr"))
 		a.condition(s, a.kid(w, "a_expr"))
+		a.selects(s, a.kid(w, "a_expr"))
 	}
 	var cols []column
 	list := a.kid(n, "target_list")

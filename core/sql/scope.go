@@ -45,6 +45,11 @@ type origin struct {
 	under    []*origin        // what a subquery or a JOIN with an alias is made of
 	veil     *veiled          // through which it is read; then it has no relation
 	sifted   bool             // it is a system relation, read through a subselect
+	setting  string           // the only one that the query reads, of pg_settings
+}
+
+func (o *origin) isSettings() bool {
+	return o.relation != nil && o.relation.System && o.relation.Name.Name == "pg_settings"
 }
 
 // find says how many columns there are of that name, and which is the first;

@@ -31,9 +31,16 @@ var settings = map[string][]string{
 	"enable_mergejoin": nil, "enable_nestloop": nil, "enable_sort": nil, "enable_hashagg": nil, "enable_material": nil, "enable_memoize": nil, "enable_partition_pruning": nil,
 }
 
+// narrowing may only be given the value that takes away most: no other, nor what
+// the session began with.
+var narrowing = map[string]string{"restrict_nonsystem_relation_kind": "view, foreign-table"}
+
 // Setting says whether every task may give a setting a value.
 func Setting(name, value string) bool {
 	allowed, ok := settings[strings.ToLower(name)]
+	if n := narrowing[strings.ToLower(name)]; n != "" {
+		return strings.Trim(value, "'") == n
+	}
 	return ok && (len(allowed) == 0 || slices.ContainsFunc(allowed, func(v string) bool { return strings.EqualFold(v, value) }))
 }
 
@@ -158,7 +165,7 @@ func (a *analyzer) show(n int32) Part {
 
 // settingCall takes current_setting and set_config over constants as SHOW and
 // SET. It gives which function is then accepted, nil where the call is no such.
-func (a *analyzer) settingCall(call int32, parts []string) func(*schema.Function) bool {
+func (a *analyzer) settingCall(s *scope, call int32, parts []string) func(*schema.Function) bool {
 	called := parts[len(parts)-1]
 	if a.via != "" || called != "current_setting" && called != "set_config" {
 		return nil
@@ -168,6 +175,9 @@ func (a *analyzer) settingCall(call int32, parts []string) func(*schema.Function
 		return nil
 	}
 	name, ok := a.written(args[0])
+	if !ok && parts[len(parts)-1] == "set_config" {
+		name, ok = a.picksSetting(s, args[0])
+	}
 	lower := strings.ToLower(string(name.Value))
 	if !ok || name.Null {
 		return nil
@@ -184,6 +194,61 @@ func (a *analyzer) settingCall(call int32, parts []string) func(*schema.Function
 		}
 	}
 	return nil
+}
+
+// selects notes which setting alone a query over pg_settings is about: along the
+// ANDs of its condition, that whose name equals a constant.
+func (a *analyzer) selects(s *scope, n int32) {
+	leaf := a.through(n)
+	r, first := a.rule(leaf), a.t.Nodes[leaf].First
+	switch {
+	case !slices.ContainsFunc(s.origins, (*origin).isSettings):
+	case a.name(leaf) == "a_expr" && len(r) == 4 && r[2] == "AND":
+		a.selects(s, first)
+		a.selects(s, a.t.Nodes[a.t.Nodes[first].Next].Next)
+	case a.name(leaf) == "a_expr" && len(r) == 4 && r[2] == "'='":
+		value, ok := a.written(a.t.Nodes[a.t.Nodes[first].Next].Next)
+		if o := a.settingOf(s, first); o != nil && ok && !value.Null {
+			o.setting = string(value.Value)
+		}
+	}
+}
+
+// settingOf gives the reference to pg_settings whose column name an expression is.
+func (a *analyzer) settingOf(s *scope, n int32) *origin {
+	ref := a.bare(n)
+	if a.name(ref) != "columnref" || s == nil {
+		return nil
+	}
+	names, star, plain := a.parts(ref)
+	if star || !plain || len(names) > 2 || names[len(names)-1] != "name" {
+		return nil
+	}
+	var mine *origin
+	for _, o := range s.origins {
+		if len(names) == 2 && o.alias != names[0] {
+			continue
+		}
+		if i, n := o.find("name"); n > 0 {
+			if mine != nil || n > 1 || i < 0 || !o.isSettings() || len(o.columns[i].copies) != 1 || o.columns[i].copies[0].column != "name" {
+				return nil
+			}
+			mine = o
+		}
+	}
+	return mine
+}
+
+// picksSetting gives the name of the setting that an argument is, where the query
+// is about one alone. It is forwarded as that constant: what was judged is what is
+// set, whatever the condition comes to.
+func (a *analyzer) picksSetting(s *scope, arg int32) (p abi.Param, ok bool) {
+	o := a.settingOf(s, arg)
+	if o == nil || o.setting == "" {
+		return p, false
+	}
+	a.edits = append(a.edits, edit{a.t.Nodes[arg].From, a.t.Nodes[arg].To, quoteLiteral(o.setting)})
+	return abi.Param{Value: []byte(o.setting)}, true
 }
 
 // same are the types that a cast to which leaves a text or a truth as it is.

@@ -29,6 +29,8 @@ type Context struct {
 	Filter     *Filter                // masked columns that may be compared with values; nil has none
 	Listed     *Listing               // what a task with introspection is told of; nil is all
 
+	Definitions *Definitions // what a task with introspection is told of how things are made; nil is nothing
+
 	StatementTimeout time.Duration // the task's limit, 0 where it has none
 }
 

@@ -41,16 +41,17 @@ type resourceState struct {
 // textKey is what a text's meaning is kept for. The text is compared as a
 // whole: two that look alike can mean different things.
 type textKey struct {
-	text       string
-	introspect bool
-	path       string
-	login      string // the path that the session began with
-	extensions string
-	timeout    time.Duration
-	types      string       // of parameters, where the server is asked what the text reads
-	blind      *sql.Blind   // of one generation, and so are filter and listed
-	filter     *sql.Filter  //
-	listed     *sql.Listing //
+	text        string
+	introspect  bool
+	path        string
+	login       string // the path that the session began with
+	extensions  string
+	timeout     time.Duration
+	types       string       // of parameters, where the server is asked what the text reads
+	blind       *sql.Blind   // of one generation, and so are filter and listed
+	filter      *sql.Filter  //
+	listed      *sql.Listing //
+	definitions *sql.Definitions
 }
 
 const (
@@ -71,7 +72,7 @@ func (c *conn) understand(text string, path []string) (*sql.Analysis, error) {
 		return nil, err
 	}
 	c.known = reading{s.Version, task, resource, c.names.moved}
-	key := textKey{text, o.Introspect, pathKey(path, c.names.moved), pathKey(c.names.login, false), strings.Join(c.extensions(), "\x00"), o.StatementTimeout, "", o.Blind, o.Filter, o.Listed}
+	key := textKey{text, o.Introspect, pathKey(path, c.names.moved), pathKey(c.names.login, false), strings.Join(c.extensions(), "\x00"), o.StatementTimeout, "", o.Blind, o.Filter, o.Listed, o.Definitions}
 	if c.probes {
 		key.types = string(c.types)
 	}
@@ -121,7 +122,7 @@ func (c *conn) context(path []string, s *schema.Schema) (*sql.Context, error) {
 	}
 	_, task := c.session.Resource()
 	o := reads(task)
-	return &sql.Context{Schema: s, Grammar: g, SearchPath: path, Login: c.names.login, Anywhere: c.names.moved, Made: c.inside.made, Introspect: o.Introspect, Extensions: c.extensions(), StatementTimeout: o.StatementTimeout, Blind: o.Blind, Filter: o.Filter, Listed: o.Listed}, nil
+	return &sql.Context{Schema: s, Grammar: g, SearchPath: path, Login: c.names.login, Anywhere: c.names.moved, Made: c.inside.made, Introspect: o.Introspect, Extensions: c.extensions(), StatementTimeout: o.StatementTimeout, Blind: o.Blind, Filter: o.Filter, Listed: o.Listed, Definitions: o.Definitions}, nil
 }
 
 // extensions are those that the resource accepts.

@@ -25,11 +25,12 @@ import (
 type TaskOptions struct {
 	StatementTimeout time.Duration
 	Introspect       bool
-	Channels         []string     // those whose payloads the task may see
-	Masked           []abi.Source // what it masks: while one of them is not there, the task is closed
-	Blind            *sql.Blind   // what texts of a task that is blind see, as Blind makes it
-	Filter           *sql.Filter  // masked columns that texts may compare with values, as Filter makes it
-	Listed           *sql.Listing // what it is told of, where that is not all
+	Channels         []string         // those whose payloads the task may see
+	Masked           []abi.Source     // what it masks: while one of them is not there, the task is closed
+	Blind            *sql.Blind       // what texts of a task that is blind see, as Blind makes it
+	Filter           *sql.Filter      // masked columns that texts may compare with values, as Filter makes it
+	Listed           *sql.Listing     // what it is told of, where that is not all
+	Definitions      *sql.Definitions // what it is told of how things are made, where that is anything
 }
 
 // Blind makes what texts of a task that is blind see: the columns that it lists,
@@ -47,6 +48,12 @@ func Filter(columns []abi.Source) *sql.Filter { return sql.NewFilter(columns) }
 // functions that it lists.
 func Listing(lists func(kind string, object []string) bool) *sql.Listing {
 	return sql.NewListing(lists)
+}
+
+// Definitions makes what a task with `introspect: definitions` is told, of what says
+// whether it reads a column as it is and whether it masks one.
+func Definitions(reads, masked func(relation []string, column string) bool) *sql.Definitions {
+	return sql.NewDefinitions(reads, masked)
 }
 
 // ResourceOptions is what a gate.Resource carries for this protocol in Options.

@@ -93,6 +93,23 @@ type Relation struct {
 	Needed       bool   // something else depends on it than views, foreign keys and what is its own
 }
 
+// Family gives the relations that share columns with one, by inheritance or as
+// partitions, however far, itself first.
+func (s *Schema) Family(r *Relation) []*Relation {
+	all, seen := []*Relation{r}, map[OID]bool{r.OID: true}
+	for i := 0; i < len(all); i++ {
+		for _, list := range [][]OID{all[i].Parents, all[i].Children} {
+			for _, oid := range list {
+				if k := s.Relations[oid]; k != nil && !seen[oid] {
+					seen[oid] = true
+					all = append(all, k)
+				}
+			}
+		}
+	}
+	return all
+}
+
 // Column of a relation by its name, nil where there is none.
 func (r *Relation) Column(name string) *Column {
 	for i := range r.Columns {
