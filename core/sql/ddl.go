@@ -20,6 +20,10 @@ import (
 func (a *analyzer) define(n int32) (p Part, ok bool) {
 	p.Kind = Define
 	switch name, form := a.name(n), a.form(n); {
+	case form == "ALTER INDEX qualified_name index_partition_cmd":
+		a.attachIndex(n)
+		a.eventTriggers()
+		return p, true
 	case name == "AlterTableStmt" && (!strings.HasPrefix(form, "ALTER TABLE") || strings.Contains(form, "ALL IN_P")), name == "DefineStmt" && a.kid(n, "ENUM_P") == 0:
 		return p, false
 	}
@@ -67,6 +71,12 @@ func (a *analyzer) define(n int32) (p Part, ok bool) {
 	default:
 		return p, false
 	}
+	a.eventTriggers()
+	return p, true
+}
+
+// eventTriggers adds the functions that the server runs with each such statement.
+func (a *analyzer) eventTriggers() {
 	for _, t := range a.c.Schema.EventTriggers {
 		op := abi.Operation{Verb: "call", Kind: abi.KindFunction, Effect: abi.EffectWrite, Value: t.SourceHash, Via: "event trigger " + t.Name}
 		if f := a.c.Schema.Functions[t.Function]; f != nil {
@@ -74,7 +84,6 @@ func (a *analyzer) define(n int32) (p Part, ok bool) {
 		}
 		a.other(op)
 	}
-	return p, true
 }
 
 // form is the right side of a node's production, words apart by one space.

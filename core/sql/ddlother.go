@@ -88,6 +88,15 @@ func (a *analyzer) indexOptions(n int32) {
 	})
 }
 
+// attachIndex takes ALTER INDEX … ATTACH PARTITION: the index of a partition
+// becomes part of its table's.
+func (a *analyzer) attachIndex(n int32) {
+	for _, q := range []int32{a.kid(n, "qualified_name"), a.kid(a.kid(n, "index_partition_cmd"), "qualified_name")} {
+		r, _, _ := a.index(q, false)
+		a.alters("alter_table", r)
+	}
+}
+
 // rename takes RENAME of tables, columns, constraints, indexes and sequences.
 // Rows that get another name are read: a rule may list that name.
 func (a *analyzer) rename(n int32) {

@@ -40,7 +40,7 @@ var withheld = map[string]map[string]bool{
 	"pg_database": set("datacl"), "pg_foreign_table": set("ftoptions"), "pg_foreign_server": set("srvoptions"), "pg_foreign_data_wrapper": set("fdwoptions"), "pg_shdescription": set("description"),
 	"pg_subscription": set("subconninfo"), "pg_sequences": set("last_value"), "pg_settings": set("setting boot_val reset_val sourcefile sourceline"),
 	// These no other task reads.
-	"pg_init_privs": {}, "pg_transform": {}, "pg_largeobject_metadata": {}, "pg_seclabels": {}, "pg_user_mappings": set("umoptions"),
+	"pg_init_privs": {}, "pg_transform": {}, "pg_largeobject_metadata": {}, "pg_seclabels": {}, "pg_shseclabel": {}, "pg_user_mappings": set("umoptions"), "pg_db_role_setting": set("setconfig"),
 }
 
 // described gives the columns of a system relation that are NULL to a task that is

@@ -14,8 +14,6 @@ import (
 	"time"
 
 	"github.com/lib/pq"
-
-	"github.com/taskgate/taskgate/internal/pgtest"
 )
 
 // clients are those that docs/clients.md names, each with a test that has it
@@ -182,49 +180,6 @@ func testPgbench(t *testing.T) {
 }
 
 const dumper = "/usr/lib/postgresql/15/bin/pg_dump"
-
-// testDump: a dump is refused with a message that names what to do instead.
-func testDump(t *testing.T) {
-	g := serve(t, &rules{allow: noDelete})
-	if pgtest.Major() > 15 { // pg_dump refuses a newer server by itself
-		return
-	}
-	if out, err := g.output(t, "", dumper, "--data-only", "--table=orders", g.url()); err == nil || !strings.Contains(out, "not in the task") || !strings.Contains(out, "HINT:  ask") {
-		t.Errorf("%v\n%s", err, out)
-	}
-}
-
-// testRestore: the rows of a dump come in through the gateway.
-func testRestore(t *testing.T) {
-	g := serve(t, &rules{allow: noDelete})
-	from := "items"
-	file := filepath.Join(t.TempDir(), "dump")
-	db := shop(t)
-	if pgtest.Major() > 15 {
-		return
-	}
-	if out, err := g.output(t, "", dumper, "--data-only", "--format=custom", "--table="+from, "--file="+file, server.URL("postgres", db)); err != nil {
-		t.Fatal(out, err)
-	}
-	count := func() string {
-		out, err := server.Psql(g.db, "select count(*), sum(quantity), (select count(*) from items where id > 100000) from items")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return out
-	}
-	want := count()
-	if out, err := server.Psql(g.db, "truncate items"); err != nil {
-		t.Fatal(out, err)
-	}
-	out, err := g.output(t, "", "/usr/lib/postgresql/15/bin/pg_restore", "--data-only", "--dbname="+g.url(), file)
-	if got := count(); got != want {
-		t.Errorf("%s, not %s: %v\n%s", got, want, err, out)
-	}
-	if err == nil || !strings.Contains(out, "setval") || !strings.Contains(out, "errors ignored on restore: 1") { // what numbers come next no rule has listed
-		t.Errorf("%v\n%s", err, out)
-	}
-}
 
 func testPq(t *testing.T) {
 	g := serve(t, &rules{allow: noDelete})

@@ -555,5 +555,9 @@ func (t *Task) hint(name string, o *abi.Operation) string {
 	if len(all) > 6 {
 		all = append(all[:6], "…")
 	}
-	return "task " + name + " allows: " + strings.Join(all, "; ") + ". For more, ask for another task or a change of its file"
+	out := ""
+	if o != nil && o.Kind == abi.KindRelation && o.Verb == "select" && len(o.Columns) == 0 && len(here) == 0 { // as who locks a table to dump it
+		out = "leave " + table(o) + " out (pg_dump -T " + table(o) + "), or name what the task lists (pg_dump -t): "
+	}
+	return out + "task " + name + " allows: " + strings.Join(all, "; ") + ". For more, ask for another task or a change of its file"
 }

@@ -1,26 +1,27 @@
--- What pg_dump has to find: public can be made anew by a task with ddl rules, kept
+-- What pg_dump has to find: store can be made anew by a task with ddl rules, kept
 -- has what no task may make.
-CREATE TYPE public.level AS ENUM ('low', 'high');
-CREATE DOMAIN public.short AS text CONSTRAINT short_check CHECK (length(VALUE) < 9);
-CREATE TABLE public.teams (id serial PRIMARY KEY, name text NOT NULL UNIQUE, level public.level DEFAULT 'low', code public.short, CONSTRAINT named CHECK (name <> 'O''Hara'));
-COMMENT ON TABLE public.teams IS 'who works together';
-COMMENT ON COLUMN public.teams.code IS 'at most eight';
-CREATE TABLE public.people (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, team int REFERENCES public.teams ON DELETE SET NULL, name text, ssn text, joined timestamptz DEFAULT '2026-01-01 00:00:00+00',
+CREATE SCHEMA store;
+CREATE TYPE store.level AS ENUM ('low', 'high');
+CREATE DOMAIN store.short AS text CONSTRAINT short_check CHECK (length(VALUE) < 9);
+CREATE TABLE store.teams (id serial PRIMARY KEY, name text NOT NULL UNIQUE, level store.level DEFAULT 'low', code store.short, CONSTRAINT named CHECK (name <> 'O''Hara'));
+COMMENT ON TABLE store.teams IS 'who works together';
+COMMENT ON COLUMN store.teams.code IS 'at most eight';
+CREATE TABLE store.people (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, team int REFERENCES store.teams ON DELETE SET NULL, name text, ssn text, joined timestamptz DEFAULT '2026-01-01 00:00:00+00',
     initials text GENERATED ALWAYS AS (substr(name, 1, 2)) STORED, tags text[] DEFAULT '{a,b}') WITH (fillfactor = 70);
-CREATE INDEX people_lower ON public.people (lower(name)) WHERE team > 0;
-CREATE INDEX people_joined ON public.people USING btree (joined DESC NULLS LAST) INCLUDE (id) WITH (fillfactor = 80);
-CREATE VIEW public.high AS SELECT id, name FROM public.teams WHERE level = 'high';
-CREATE MATERIALIZED VIEW public.counted AS SELECT team, count(*) AS n FROM public.people GROUP BY team;
-CREATE SEQUENCE public.alone START 7 INCREMENT 3 CYCLE MAXVALUE 100;
-CREATE TABLE public.logs (at date NOT NULL, kind text NOT NULL, what text, PRIMARY KEY (at, kind)) PARTITION BY RANGE (at);
-CREATE TABLE public.logs_2026 PARTITION OF public.logs FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
-CREATE TABLE public.logs_rest PARTITION OF public.logs DEFAULT;
-CREATE FUNCTION public.twice(n int DEFAULT 2) RETURNS int LANGUAGE sql IMMUTABLE AS $$ SELECT 2 * n $$;
-INSERT INTO public.teams (name, level, code) VALUES ('red', 'high', 'r'), ('blue', NULL, E'b\tb'), ('a\b', 'low', NULL);
-INSERT INTO public.people (team, name, ssn) SELECT 1 + i % 3, 'name ' || i, 'SSN-' || lpad(i::text, 6, '0') FROM generate_series(1, 300) i;
-INSERT INTO public.logs VALUES ('2026-05-05', 'x', 'in'), ('2030-05-05', 'y', 'out');
-REFRESH MATERIALIZED VIEW public.counted;
-SELECT nextval('public.alone'), nextval('public.alone');
+CREATE INDEX people_lower ON store.people (lower(name)) WHERE team > 0;
+CREATE INDEX people_joined ON store.people USING btree (joined DESC NULLS LAST) INCLUDE (id) WITH (fillfactor = 80);
+CREATE VIEW store.high AS SELECT id, name FROM store.teams WHERE level = 'high';
+CREATE MATERIALIZED VIEW store.counted AS SELECT team, count(*) AS n FROM store.people GROUP BY team;
+CREATE SEQUENCE store.alone START 7 INCREMENT 3 CYCLE MAXVALUE 100;
+CREATE TABLE store.logs (at date NOT NULL, kind text NOT NULL, what text, PRIMARY KEY (at, kind)) PARTITION BY RANGE (at);
+CREATE TABLE store.logs_2026 PARTITION OF store.logs FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
+CREATE TABLE store.logs_rest PARTITION OF store.logs DEFAULT;
+CREATE FUNCTION store.twice(n int DEFAULT 2) RETURNS int LANGUAGE sql IMMUTABLE AS $$ SELECT 2 * n $$;
+INSERT INTO store.teams (name, level, code) VALUES ('red', 'high', 'r'), ('blue', NULL, E'b\tb'), ('a\b', 'low', NULL);
+INSERT INTO store.people (team, name, ssn) SELECT 1 + i % 3, 'name ' || i, 'SSN-' || lpad(i::text, 6, '0') FROM generate_series(1, 300) i;
+INSERT INTO store.logs VALUES ('2026-05-05', 'x', 'in'), ('2030-05-05', 'y', 'out');
+REFRESH MATERIALIZED VIEW store.counted;
+SELECT nextval('store.alone'), nextval('store.alone');
 CREATE SCHEMA kept;
 CREATE TABLE kept.rows (id int PRIMARY KEY, note text);
 INSERT INTO kept.rows VALUES (1, 'one');
@@ -33,3 +34,7 @@ CREATE AGGREGATE kept.total (int) (sfunc = int4pl, stype = int, initcond = '7');
 CREATE TEXT SEARCH DICTIONARY kept.plain (TEMPLATE = simple, stopwords = 'english');
 CREATE OPERATOR kept.### (leftarg = int, rightarg = int, function = int4pl);
 CREATE COLLATION kept.plain FROM "C";
+GRANT USAGE ON SCHEMA kept, store TO app;
+GRANT SELECT ON ALL TABLES IN SCHEMA store TO app;
+GRANT SELECT ON ALL TABLES IN SCHEMA kept TO app;
+GRANT SELECT ON ALL SEQUENCES IN SCHEMA store TO app;
