@@ -175,7 +175,7 @@ func (a *analyzer) settingCall(s *scope, call int32, parts []string) func(*schem
 		return nil
 	}
 	name, ok := a.written(args[0])
-	if !ok && parts[len(parts)-1] == "set_config" {
+	if !ok && called == "set_config" {
 		name, ok = a.picksSetting(s, args[0])
 	}
 	lower := strings.ToLower(string(name.Value))

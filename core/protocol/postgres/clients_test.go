@@ -142,7 +142,7 @@ select id from orders where id > 190;
 \df purge
 \sv open_orders
 `, "psql", "-X", g.url())
-	for _, want := range []string{"COPY 2", "COPY 1", "made of new", "| paid | shipped", "\n7\n", "status | text", "last 200", "items_pkey", "FOREIGN KEY (order_id) REFERENCES orders(id)", "public | orders ", "customers_id_seq", "open_orders", "plpgsql", "purge"} {
+	for _, want := range []string{"COPY 2", "COPY 1", "made of new", "| paid | shipped", "\n7\n", "status | text", "last 200", "\"items_pkey\" PRIMARY KEY, btree (id)", "FOREIGN KEY (order_id) REFERENCES orders(id)", "public | orders ", "customers_id_seq", "open_orders", "plpgsql", "purge"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}

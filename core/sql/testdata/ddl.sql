@@ -19,3 +19,7 @@ CREATE TABLE goods (id int PRIMARY KEY, kind text, rated percent);
 CREATE MATERIALIZED VIEW kept AS SELECT id, kind FROM goods;
 CREATE DOMAIN little AS percent;
 CREATE TABLE app.marks (mark little);
+CREATE TABLE halves (id int) PARTITION BY RANGE (id);
+CREATE TABLE halves_1 PARTITION OF halves FOR VALUES FROM (1) TO (9);
+CREATE INDEX halves_id ON ONLY halves (id);
+CREATE INDEX halves_1_id ON halves_1 (id);
