@@ -92,7 +92,10 @@ func (a *analyzer) indexOptions(n int32) {
 // becomes part of its table's.
 func (a *analyzer) attachIndex(n int32) {
 	for _, q := range []int32{a.kid(n, "qualified_name"), a.kid(a.kid(n, "index_partition_cmd"), "qualified_name")} {
-		r, _, _ := a.index(q, false)
+		r, _, name := a.index(q, true)
+		if r == nil {
+			a.failAnywhere("42P01", "relation %q does not exist", name.Name)
+		}
 		a.alters("alter_table", r)
 	}
 }
