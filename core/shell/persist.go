@@ -59,7 +59,10 @@ func Persists(p string) bool {
 // PersistsIn says that a directory is above one that Persists knows by more than its
 // last name, as far as that is known: /var/spool is above /var/spool/cron.
 func PersistsIn(dir string) bool {
-	last := path.Base(path.Clean(dir))
+	last := strings.ToLower(path.Base(path.Clean(dir)))
+	if strings.HasSuffix(last, ".git") { // hooks, config
+		return true
+	}
 	for name := range pairs {
 		if strings.HasPrefix(name, last+"/") {
 			return true
@@ -88,7 +91,7 @@ var startFiles = set(`
 	.ssh .rhosts .shosts .k5login .k5users .gnupg .netrc .forward .qmail .procmailrc .mailcap .mailrc .vacation
 	.git .gitconfig .hgrc .hg .svn .subversion .gitattributes .gitmodules
 	.vimrc .gvimrc .exrc .vim .nvimrc .emacs .emacs.d .screenrc .tmux.conf .tmux .lesskey .lessfilter .nanorc
-	.psqlrc .my.cnf .mylogin.cnf .sqliterc .gdbinit .lldbinit .pdbrc .irbrc .pryrc .rprofile .renviron .pythonrc .pythonrc.py .perldb .node_repl
+	.popt .psqlrc .my.cnf .mylogin.cnf .sqliterc .gdbinit .lldbinit .pdbrc .irbrc .pryrc .rprofile .renviron .pythonrc .pythonrc.py .perldb .node_repl
 	.npmrc .yarnrc .yarnrc.yml .curlrc .wgetrc .rpmmacros .pypirc .condarc .envrc .direnvrc .tool-versions .ansible.cfg ansible.cfg .terraformrc
 	.aws .azure .kube .docker .cargo .rustup .gradle .m2 .nvm .pyenv .rbenv .asdf .launchd.conf
 	.htaccess .user.ini crontab crontabs cron.d cron.hourly cron.daily cron.weekly cron.monthly authorized_principals

@@ -11,7 +11,7 @@ func TestSC24Persists(t *testing.T) {
 		"/srv/app/.git/hooks/post-checkout", "/srv/app/.git/config", "/srv/x.git/hooks/pre-receive", "/srv/x.git/config", "/home/u/.gitconfig", "/etc/gitconfig",
 		"/home/u/.config/autostart/x.desktop", "/etc/xdg/autostart/x.desktop", "/etc/udev/rules.d/x.rules", "/etc/logrotate.d/x", "/etc/apt/apt.conf.d/x", "/etc/update-motd.d/x", "/etc/modprobe.d/x",
 		"/proc/self/root/etc/cron.d/x", "/proc/1/cwd/x", "/proc/sys/kernel/core_pattern", "/sys/kernel/uevent_helper", "/dev/sda", "/dev/mem", "/boot/vmlinuz", "/usr/local/bin/x", "/bin/ls", "/usr/lib/x.so", "/home/u/bin/ls", "/home/u/.local/bin/ls",
-		"/home/u/.vimrc", "/home/u/.psqlrc", "/home/u/.tmux.conf", "/home/u/.netrc", "/home/u/.forward", "/home/u/.pam_environment", "/root/.BashRC", "/Users/u/Library/LaunchAgents/x.plist", "/home/u/.s\u200bsh/rc", "/home/u/.\u017fsh/rc",
+		"/home/u/.vimrc", "/home/u/.popt", "/home/u/.psqlrc", "/home/u/.tmux.conf", "/home/u/.netrc", "/home/u/.forward", "/home/u/.pam_environment", "/root/.BashRC", "/Users/u/Library/LaunchAgents/x.plist", "/home/u/.s\u200bsh/rc", "/home/u/.\u017fsh/rc",
 		"/C:/ProgramData/ssh/administrators_authorized_keys", `/C:\Users\u\.ssh\authorized_keys`, "/home/u", "/etc", "/", "/home/u/./.ssh//x", "/home/u/x/../.ssh/y", "/srv/cron.d/x", "/var/www/.htaccess", "/home/u/.aws/credentials", "/etc/hosts.allow", "/etc/auto.master",
 	} {
 		if !Persists(p) {
