@@ -381,6 +381,7 @@ func (t *Task) protocols(seen map[string]strict.Node) {
 		}
 	}
 	t.CommandShell = shell == "command"
+	t.replaced()
 	for _, name := range sqlOnly {
 		if v, ok := seen[name]; ok {
 			v.Fault("it is for databases, and the rules are for hosts")
@@ -406,6 +407,48 @@ func (t *Task) Rsync() *shell.Rsync {
 		}
 	}
 	return r
+}
+
+// replaced finds the directories of rsync that the task lets a link be put in the place
+// of, or above: rrsync would keep rsync in what that link leads to.
+func (t *Task) replaced() {
+	for i := range t.Written {
+		w := &t.Written[i]
+		if w.Rule.Host == nil {
+			continue
+		}
+		for _, dir := range append(slices.Clone(w.Rule.Host.Rsync["read"]), w.Rule.Host.Rsync["write"]...) {
+			if by := t.replaces(dir); by != "" {
+				w.Fault("rsync in %s would follow a link in its place or above it, and %s lets one be put there: list a directory that nothing here links or renames", dir, by)
+				break
+			}
+		}
+	}
+}
+
+// replaces names the entry by which a directory may become a link.
+func (t *Task) replaces(dir string) string {
+	for i := range t.Written {
+		r := &t.Written[i].Rule
+		if r.Host == nil {
+			continue
+		}
+		for _, above := range r.Host.Rsync["link"] {
+			if strings.HasPrefix(dir, above+"/") {
+				return fmt.Sprintf("link %s of the rule at %s", above, r.At)
+			}
+		}
+		for _, verb := range []string{"link", "rename"} {
+			for _, p := range r.Host.Files[verb] {
+				for at := dir; at != ""; at = at[:strings.LastIndexByte(at, '/')] {
+					if policy.Path(p, at) {
+						return fmt.Sprintf("%s %s of the rule at %s", verb, p, r.At)
+					}
+				}
+			}
+		}
+	}
+	return ""
 }
 
 // protocolNames are protocols in words.
@@ -461,8 +504,10 @@ func wider(a, b *policy.Host) bool {
 		}
 	}
 	for verb, list := range b.Rsync {
-		if !all(list, a.Rsync[verb]) {
-			return false
+		for _, dir := range list {
+			if !slices.ContainsFunc(a.Rsync[verb], func(o string) bool { return o == dir || strings.HasPrefix(dir, o+"/") }) {
+				return false
+			}
 		}
 	}
 	return all(b.Forward, a.Forward) && all(b.Bind, a.Bind) && all(b.Env, a.Env) && all(b.Signals, a.Signals)
