@@ -146,6 +146,7 @@ type Resource struct {
 	Protocol string // postgres, ssh
 	Address  string // host:port
 	Logins   []string
+	Posix    bool // its shell reads quotes as POSIX has it
 }
 
 // Against holds the tasks against the resources that there are.
@@ -168,7 +169,7 @@ func (c *Catalog) Against(resources map[string]Resource) (faults strict.Faults) 
 				faults = append(faults, t.resources[i].Wrong("which login of the resource %q? login: NAME says it, of %s", r, known))
 			}
 		}
-		faults = append(faults, t.roundabout(resources)...)
+		faults = append(append(faults, t.roundabout(resources)...), t.unquoted(resources)...)
 	}
 	return faults
 }

@@ -208,7 +208,7 @@ func TestAgainst(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	logins := map[string]Resource{"shop": {"postgres", "db-1:5432", []string{"app"}}, "two": {"postgres", "db-2:5432", []string{"ro", "app"}}, "ro": {"postgres", "db-3:5432", []string{"ro"}}}
+	logins := map[string]Resource{"shop": {Protocol: "postgres", Address: "db-1:5432", Logins: []string{"app"}}, "two": {Protocol: "postgres", Address: "db-2:5432", Logins: []string{"ro", "app"}}, "ro": {Protocol: "postgres", Address: "db-3:5432", Logins: []string{"ro"}}}
 	err = c.Against(logins).Err()
 	got := ""
 	for line := range strings.Lines(err.Error()) {

@@ -481,6 +481,23 @@ func (t *Task) roundabout(resources map[string]Resource) (faults strict.Faults) 
 	return faults
 }
 
+// unquoted finds hosts at which rsync in a directory can never run: rrsync is told
+// its words in one, which needs quotes.
+func (t *Task) unquoted(resources map[string]Resource) (faults strict.Faults) {
+	for i := range t.Written {
+		w := &t.Written[i]
+		if w.Rule.Host == nil || w.Rule.Host.Rsync == nil {
+			continue
+		}
+		for _, name := range t.Resources {
+			if r := resources[name]; r.Protocol == "ssh" && !r.Posix {
+				faults = append(faults, w.Wrong("rsync in a directory needs quotes, and how the shell of the resource %q reads them is not known: say shell: posix there, if it is so", name))
+			}
+		}
+	}
+	return faults
+}
+
 // wider says whether a rule for hosts lists all that another does.
 func wider(a, b *policy.Host) bool {
 	if a == nil || b == nil || a.May != b.May || b.Stdin && !a.Stdin {

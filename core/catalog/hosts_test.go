@@ -265,11 +265,13 @@ func TestSC23Against(t *testing.T) {
 		"c.yaml": "task: c\nresources: [web-1]\nallow:\n  - {exec: [[uptime]]}\n  - {forward: ['db-1:5432', 'db-2:5432']}\n",
 		"d.yaml": "task: d\nresources: [web-1, wbe-2, web-2]\n" + exec,
 		"e.yaml": "task: e\nresources: [web-2]\nlogin: root\n" + exec,
+		"f.yaml": "task: f\nresources: [web-1, web-2]\nallow:\n  - {rsync: {read: [/srv/app]}}\n",
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = c.Against(map[string]Resource{"shop": {"postgres", "db-1:5432", []string{"app"}}, "web-1": {"ssh", "web-1:22", []string{"deploy"}}, "web-2": {"ssh", "web-2:22", []string{"deploy"}}}).Err()
+	err = c.Against(map[string]Resource{"shop": {Protocol: "postgres", Address: "db-1:5432", Logins: []string{"app"}},
+		"web-1": {Protocol: "ssh", Address: "web-1:22", Logins: []string{"deploy"}, Posix: true}, "web-2": {Protocol: "ssh", Address: "web-2:22", Logins: []string{"deploy"}}}).Err()
 	got := ""
 	for line := range strings.Lines(err.Error()) {
 		got += filepath.Base(line)
@@ -278,7 +280,8 @@ func TestSC23Against(t *testing.T) {
 b.yaml:2:19: resources[1]: the rules are for a database, and the resource "web-1" is a host
 c.yaml:5:5: allow[1]: forward: db-1:5432 is the resource "shop" of this gateway, and is reached as that, by a task that lists it
 d.yaml:2:20: resources[1]: the resource "wbe-2" is not in the configuration (did you mean "web-2"?)
-e.yaml:3:8: login: the resource "web-2" has no login "root" (known are deploy)` {
+e.yaml:3:8: login: the resource "web-2" has no login "root" (known are deploy)
+f.yaml:4:5: allow[0]: rsync in a directory needs quotes, and how the shell of the resource "web-2" reads them is not known: say shell: posix there, if it is so` {
 		t.Error(got)
 	}
 }

@@ -108,7 +108,7 @@ func plan(c *config.Config) (*gate.Generation, *catalog.Catalog, error) {
 			faults = append(faults, strict.Of(fmt.Errorf("resource %s: %w", name, err))...)
 		}
 		gen.Resources[name] = res
-		known[name] = catalog.Resource{Protocol: r.Protocol, Address: r.Address, Logins: slices.Collect(maps.Keys(r.Logins))}
+		known[name] = catalog.Resource{Protocol: r.Protocol, Address: r.Address, Logins: slices.Collect(maps.Keys(r.Logins)), Posix: r.Posix}
 	}
 	if cat == nil {
 		return nil, nil, faults.Err()
