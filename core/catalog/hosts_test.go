@@ -14,6 +14,19 @@ import (
 	"github.com/taskgate/taskgate/plugins/tasks/policy"
 )
 
+// compiled is the tasks guard's configuration as it reads it.
+func compiled(t *testing.T, c *Catalog) (config policy.Config) {
+	t.Helper()
+	b, _, err := c.Compile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(b, &config); err != nil {
+		t.Fatal(err)
+	}
+	return config
+}
+
 const host = `task: x
 description: a task on hosts
 resources: [web-1]
@@ -385,14 +398,7 @@ review:
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, _, err := c.Compile()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var config policy.Config
-	if err := json.Unmarshal(b, &config); err != nil {
-		t.Fatal(err)
-	}
+	config := compiled(t, c)
 	judge := func(st *abi.Statement) (v abi.Verdict) {
 		config.Judge(&abi.Command{Phase: abi.Execute, Session: &abi.Session{Task: "web", Protocol: "ssh"}, Statement: st}, &v)
 		return v
@@ -486,14 +492,7 @@ review:
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, _, err := c.Compile()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var config policy.Config
-	if err := json.Unmarshal(b, &config); err != nil {
-		t.Fatal(err)
-	}
+	config := compiled(t, c)
 	for want, texts := range map[string][]string{
 		"allow": {
 			`systemctl restart web-1`, `  "systemctl"  restart w'eb'-1 `, `uptime | uniq -c`, `uptime > /tmp/out`, `LANG=C uptime`, `cat notes`, `cat 'web-*'`, `cat < /var/log/web/a`,

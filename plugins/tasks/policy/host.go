@@ -423,6 +423,19 @@ func show(words []string) string {
 // maxEntries bounds what a hint has of one rule.
 const maxEntries = 8
 
+// byVerb gives the paths of each verb, the first of them behind its name.
+func byVerb(verbs []string, paths map[string][]string) (list []string) {
+	for _, v := range verbs {
+		for i, p := range paths[v] {
+			if i == 0 {
+				p = v + " " + p
+			}
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
 // String renders what a rule lists as its file has it, but shorter.
 func (h *Host) String() string {
 	var field string
@@ -434,25 +447,9 @@ func (h *Host) String() string {
 			list = append(list, show(t))
 		}
 	case h.Files != nil:
-		field = "files"
-		for _, v := range FileVerbs {
-			for i, p := range h.Files[v] {
-				if i == 0 {
-					p = v + " " + p
-				}
-				list = append(list, p)
-			}
-		}
+		field, list = "files", byVerb(FileVerbs, h.Files)
 	case h.Rsync != nil:
-		field = "rsync"
-		for _, v := range RsyncVerbs {
-			for i, p := range h.Rsync[v] {
-				if i == 0 {
-					p = v + " " + p
-				}
-				list = append(list, p)
-			}
-		}
+		field, list = "rsync", byVerb(RsyncVerbs, h.Rsync)
 	case h.Forward != nil:
 		field, list = "forward", h.Forward
 	case h.Bind != nil:
