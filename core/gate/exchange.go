@@ -295,7 +295,7 @@ func (e *Exchange) Done(ctx context.Context, o Outcome) error {
 	}
 	e.done = true
 	s := e.s
-	s.mu.Lock()
+	s.lock()
 	s.unlink(e)
 	e.countText()
 	ran := s.ranLocked(e, o)

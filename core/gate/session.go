@@ -110,14 +110,23 @@ func (s *Session) Resource() (*Resource, *Task) {
 	return gen.Resources[s.abi.Resource], gen.Tasks[s.abi.Task]
 }
 
-// BeforeWaiting has f called before Submit and Done, in the goroutine of their
-// caller, wherever they may wait: for guards, people, or a disk. It comes before
-// the session's first command.
+// BeforeWaiting has f called by Submit and Done, in the goroutine of their
+// caller, before they wait for people, a disk, or another of the session's
+// commands. What guards take is work, not waiting. It comes before the session's
+// first command.
 func (s *Session) BeforeWaiting(f func()) { s.waits = f }
 
 func (s *Session) mayWait() {
 	if s.waits != nil {
 		s.waits()
+	}
+}
+
+// lock is for a command's way: whoever has mu may be writing to a disk.
+func (s *Session) lock() {
+	if !s.mu.TryLock() {
+		s.mayWait()
+		s.mu.Lock()
 	}
 }
 
@@ -345,7 +354,11 @@ func (s *Session) writeLocked(ctx context.Context, event []byte, durable bool) e
 	if s.broken != nil {
 		return s.broken
 	}
-	err := s.gate.Log.Append(ctx, event, durable)
+	var err error
+	if durable || !s.gate.Log.TryAppend(event) {
+		s.mayWait()
+		err = s.gate.Log.Append(ctx, event, durable)
+	}
 	if err == nil {
 		err = s.rec.Append(event)
 	}

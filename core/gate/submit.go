@@ -18,7 +18,6 @@ import (
 // hold is called before waiting for approval and at each reminder; a cancelled
 // ctx withdraws the request.
 func (s *Session) Submit(ctx context.Context, c *abi.Command, hold func(Pending) error) (*Exchange, error) {
-	s.mayWait()
 	if err := s.alive(s.gate.now()); err != nil {
 		return nil, err
 	}
@@ -65,7 +64,7 @@ func (s *Session) trySubmit(gen *Generation, c *abi.Command) *Exchange {
 	if gen.inputs&(abi.InputParams|abi.InputTime|abi.InputInput) != 0 {
 		return nil
 	}
-	s.mu.Lock()
+	s.lock()
 	defer s.mu.Unlock()
 	now := s.gate.now()
 	if s.alive(now) != nil {
@@ -170,9 +169,10 @@ func (s *Session) submit(ctx context.Context, gen *Generation, c *abi.Command, h
 	c.Time, c.Session = now.UnixNano(), s.abi
 	verdict, guard, asked, guarded := s.judge(ctx, gen, c)
 	if verdict.Decision == abi.Review && s.gate.Approver != nil {
+		s.mayWait()
 		return s.held(ctx, gen, c, verdict, asked, guarded, hold)
 	}
-	s.mu.Lock()
+	s.lock()
 	defer s.mu.Unlock()
 	if s.broken != nil {
 		return nil, s.broken
@@ -254,7 +254,7 @@ func combine(all []asked) (abi.Decision, int) {
 // judge asks all guards, none left out, and joins what they say. The verdict
 // it gives is either Allow with the strictest of all limits, or a refusal.
 func (s *Session) judge(ctx context.Context, gen *Generation, c *abi.Command) (abi.Verdict, string, []asked, *protection) {
-	s.mu.Lock()
+	s.lock()
 	reopened := s.opened == gen.Number
 	s.mu.Unlock()
 	if !reopened {
@@ -337,7 +337,7 @@ func decisionOf(v *abi.Verdict) abi.Decision {
 // reopen asks the guards of a new generation whether the session may go on.
 func (s *Session) reopen(ctx context.Context, gen *Generation) error {
 	err := gen.Permits(s.abi.Task, s.abi.Resource, s.abi.Groups)
-	s.mu.Lock()
+	s.lock()
 	defer s.mu.Unlock()
 	if err == nil {
 		err = s.askOpen(ctx, gen)

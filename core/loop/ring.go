@@ -28,6 +28,11 @@ type ring struct {
 	arg   getevents
 	wait  unix.Timespec
 	waits time.Duration // how long they are, on an average of the last
+
+	// What letOthers goes by.
+	crowd  uint32 // how many answers a wait gives, in eighths, on an average of the last
+	shy    int    // for so many waits others are not let run
+	shying int    // what shy begins with
 }
 
 // request is struct io_uring_sqe.
@@ -88,7 +93,10 @@ const (
 	entries                     = 8192
 	answers                     = 4 // for each
 
-	short = 200 * time.Microsecond
+	short = 200 * time.Microsecond // of waits
+	long  = 2 * time.Millisecond   // without the processor
+
+	seldom, never = 64, 16384
 )
 
 func newRing() (*ring, error) {
@@ -170,8 +178,14 @@ func (r *ring) enter(wait bool) error {
 	atomic.StoreUint32(r.sqTail, r.tail)
 	var began time.Time
 	if wait {
+		if came, err := r.letOthers(); came || err != nil {
+			return err
+		}
 		began = time.Now()
-		defer func() { r.waits += (time.Since(began) - r.waits) / 8 }()
+		defer func() {
+			r.waits += (time.Since(began) - r.waits) / 8
+			r.count()
+		}()
 	}
 	for told := r.waits > short; ; {
 		want, flags := uintptr(0), uintptr(0)
@@ -202,6 +216,41 @@ func (r *ring) enter(wait bool) error {
 			return nil
 		}
 	}
+}
+
+// letOthers comes before a wait that is likely to be short and to end with one
+// answer of many that are about to come. It tells the kernel what was pushed and
+// gives the processor to others, among them those who answer: what has come after
+// that is taken together, and the thread need not be put to sleep and woken for
+// each. Where others keep the processor for long, it is not given away again soon.
+func (r *ring) letOthers() (came bool, err error) {
+	switch {
+	case r.waits > short || r.crowd < 12:
+		return false, nil
+	case r.shy > 0:
+		r.shy--
+		return false, nil
+	}
+	if err := r.enter(false); err != nil {
+		return false, err
+	}
+	began := time.Now()
+	_, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) // cannot fail
+	if time.Since(began) > long {
+		r.shying = min(max(2*r.shying, seldom), never)
+		r.shy = r.shying
+	} else if r.shying > 0 {
+		r.shying -= 1 + r.shying/64
+	}
+	if !r.answered() {
+		return false, nil
+	}
+	r.count()
+	return true, nil
+}
+
+func (r *ring) count() {
+	r.crowd += atomic.LoadUint32(r.cqTail) - *r.cqHead - r.crowd/8
 }
 
 func (r *ring) close() error {
