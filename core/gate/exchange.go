@@ -307,7 +307,6 @@ func (e *Exchange) Done(ctx context.Context, o Outcome) error {
 			s.end(fmt.Errorf("gate: record: %w", err))
 		}
 	} else {
-		s.mayWait()
 		err = s.endLocked(context.WithoutCancel(ctx), s.buf)
 	}
 	s.mu.Unlock()

@@ -345,6 +345,7 @@ func (s *Session) endLocked(ctx context.Context, event []byte) error {
 	if s.broken == nil {
 		return s.writeLocked(ctx, event, false)
 	}
+	s.mayWait()
 	_ = s.gate.Log.Append(ctx, event, false)
 	_ = s.rec.Append(event)
 	return s.broken

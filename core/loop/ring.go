@@ -30,7 +30,7 @@ type ring struct {
 	waits time.Duration // how long they are, on an average of the last
 
 	// What letOthers goes by.
-	crowd  uint32 // how many answers a wait gives, in eighths, on an average of the last
+	crowd  uint32 // how many answers a wait gives, in 64ths, on an average of the last
 	shy    int    // for so many waits others are not let run
 	shying int    // what shy begins with
 }
@@ -95,6 +95,8 @@ const (
 
 	short = 200 * time.Microsecond // of waits
 	long  = 2 * time.Millisecond   // without the processor
+
+	crowded = 96 // one answer a wait never comes to that, whatever was before
 
 	seldom, never = 64, 16384
 )
@@ -225,7 +227,7 @@ func (r *ring) enter(wait bool) error {
 // each. Where others keep the processor for long, it is not given away again soon.
 func (r *ring) letOthers() (came bool, err error) {
 	switch {
-	case r.waits > short || r.crowd < 12:
+	case r.waits > short || r.crowd < crowded:
 		return false, nil
 	case r.shy > 0:
 		r.shy--
@@ -250,7 +252,7 @@ func (r *ring) letOthers() (came bool, err error) {
 }
 
 func (r *ring) count() {
-	r.crowd += atomic.LoadUint32(r.cqTail) - *r.cqHead - r.crowd/8
+	r.crowd += 8*(atomic.LoadUint32(r.cqTail)-*r.cqHead) - r.crowd/8
 }
 
 func (r *ring) close() error {
