@@ -150,8 +150,9 @@ func (s *Server) start() error {
 	l.Close()
 	// autovacuum: statistics that come by themselves change plans under a test.
 	// jit: a backend takes longer to load LLVM than any question of a test.
+	// Parallel workers: what nothing sorts comes in the order of who was first.
 	s.cmd = s.command("postgres", "-D", data, "-p", strconv.Itoa(s.Port), "-k", s.Dir, "-c", "listen_addresses=127.0.0.1",
-		"-c", "fsync=off", "-c", "autovacuum=off", "-c", "jit=off", "-c", "wal_level=logical", "-c", "ssl=on", "-c", "max_connections=200", "-c", "shared_buffers=64MB")
+		"-c", "fsync=off", "-c", "autovacuum=off", "-c", "jit=off", "-c", "max_parallel_workers_per_gather=0", "-c", "wal_level=logical", "-c", "ssl=on", "-c", "max_connections=200", "-c", "shared_buffers=64MB")
 	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
 	if err := s.cmd.Start(); err != nil {
 		return err
