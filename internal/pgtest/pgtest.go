@@ -43,6 +43,8 @@ type Server struct {
 	CA       string // file of the certificate that signed the server's
 
 	bin  string
+	mem  string   // where the data is, if it is in memory
+	lock *os.File // on that
 	cred *syscall.Credential
 	cmd  *exec.Cmd
 	log  bytes.Buffer
@@ -103,6 +105,7 @@ func Start(major int) (*Server, error) {
 	if s.Dir, err = os.MkdirTemp("", "taskgate-pg"); err != nil {
 		return nil, fmt.Errorf("pgtest: %w", err)
 	}
+	s.mem, s.lock = inMemory()
 	if err := s.start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("pgtest: %w: %s", err, s.log.String()), s.Stop())
 	}
@@ -121,6 +124,11 @@ func (s *Server) start() error {
 		if err := os.Chown(s.Dir, uid, gid); err != nil {
 			return err
 		}
+		if s.mem != "" {
+			if err := os.Chown(s.mem, uid, gid); err != nil {
+				return err
+			}
+		}
 	}
 	if strings.Contains(s.bin, "/native/") { // the server's user may not be able to read the repository
 		if out, err := exec.Command("cp", "-a", filepath.Dir(s.bin), filepath.Join(s.Dir, "native")).CombinedOutput(); err != nil {
@@ -136,6 +144,9 @@ func (s *Server) start() error {
 		return err
 	}
 	data := filepath.Join(s.Dir, "data")
+	if s.mem != "" {
+		data = filepath.Join(s.mem, "data")
+	}
 	if err := s.run("initdb", "-D", data, "-U", "postgres", "--auth-host=scram-sha-256", "--auth-local=trust", "--pwfile="+pw, "-E", "UTF8", "--locale=C.UTF-8", "-N"); err != nil {
 		return err
 	}
@@ -199,7 +210,11 @@ func (s *Server) Stop() error {
 			<-done
 		}
 	}
-	return os.RemoveAll(s.Dir)
+	err := os.RemoveAll(s.Dir)
+	if s.mem != "" {
+		err = errors.Join(err, os.RemoveAll(s.mem), s.lock.Close())
+	}
+	return err
 }
 
 // Addr is host and port.
