@@ -79,6 +79,34 @@ func TestSizes(t *testing.T) {
 	}
 }
 
+// TestSize: what a remembered text is taken to need is what it keeps, within
+// twice and half of it.
+func TestSize(t *testing.T) {
+	c := loaded(t)
+	live := func() int {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int(m.HeapAlloc)
+	}
+	for _, k := range sizes {
+		if !k.judged || len(k.text) < 20_000 {
+			continue
+		}
+		const each = 8
+		before := live()
+		kept := make([]*sql.Analysis, each)
+		for i := range kept {
+			kept[i], _ = sql.Analyze(c, k.text+strings.Repeat(" ", i+1))
+		}
+		heap, size := (live()-before)/each, kept[0].Size()
+		if runtime.KeepAlive(kept); heap > 2*size || size > 2*heap {
+			t.Errorf("%s: keeps %d KB, counted are %d KB", k.name, heap>>10, size>>10)
+		}
+	}
+}
+
 // BenchmarkSizes gives docs/perf/analysis.md its second table.
 func BenchmarkSizes(b *testing.B) {
 	c := loaded(b)

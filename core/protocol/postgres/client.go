@@ -26,7 +26,8 @@ const (
 // fromClient reads messages, judges what is to be judged and sends upstream
 // what may go, many messages in one write.
 func (c *conn) fromClient(ctx context.Context) error {
-	f := &frames{conn: c.client, to: c.carried[1], contain: c.contain}
+	f := &frames{conn: c.client, to: c.carried[1], contain: c.contain, held: holding{of: &c.p.memory}}
+	defer f.held.take(0)
 	err := f.run(func() error {
 		if err := c.messages(ctx, f); err != nil {
 			return err
@@ -124,6 +125,9 @@ func (c *conn) messages(ctx context.Context, f *frames) error {
 			return &fatal{code: "54000", message: fmt.Sprintf("a message %q of %d bytes: at most %d", kind, size, limit(kind))}
 		}
 		if f.have() < size {
+			if err := f.wait(); err != nil {
+				return err
+			}
 			return nil
 		}
 		if err := c.message(ctx, kind, f.take(size)); err != nil {
@@ -263,7 +267,7 @@ func (c *conn) judge(ctx context.Context, text string, phase abi.Phase) (*sql.An
 		err = closed
 	}
 	if err == nil && givesName(raw) {
-		err = c.room()
+		err = c.room(true, raw.Size())
 	}
 	if err == nil {
 		a, err = c.resolve(raw)

@@ -51,6 +51,9 @@ type conn struct {
 	portals  map[string]*portal
 	names    names
 	inside   overlay
+	kept     int            // bytes behind names, and more where some were closed since they were weighed
+	weighed  int            // as they were then
+	behind   holding        // of all sessions' memory, for that
 	looks    uint64         // counts the schemas that were read within a transaction
 	since    int            // messages without a Sync
 	crowded  bool           // too much is in flight
@@ -140,6 +143,8 @@ type span struct{ first, last uint64 }
 // open by ending the upstream's connection.
 func (c *conn) run() error {
 	defer c.p.unregister(c)
+	c.behind.of = &c.p.memory
+	defer c.behind.take(0)
 	ctx := c.session.Context()
 	c.moved = sync.NewCond(&c.mu)
 	c.adopt()

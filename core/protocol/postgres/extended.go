@@ -29,8 +29,8 @@ func (c *conn) parse(ctx context.Context, m []byte, body cursor) error {
 	a, ex, _, err := c.judge(ctx, text, abi.Prepare)
 	c.types = nil
 	e.before = c.prepared[name]
-	if err == nil && e.before == nil {
-		if err = c.room(); err != nil {
+	if err == nil {
+		if err = c.room(e.before == nil, a.Size()+len(types)); err != nil {
 			_ = ex.Done(ctx, gate.Outcome{State: gate.Failed})
 		}
 	}
@@ -144,7 +144,7 @@ func (c *conn) bind(ctx context.Context, m []byte, body cursor) error {
 		return nil
 	}
 	c.drop(name)
-	if err := c.room(); err != nil {
+	if err := c.room(true, 0); err != nil {
 		r, _ := refuse("", err)
 		c.push(entry{kind: 'B', refusal: r})
 		c.failingParse()
@@ -195,6 +195,18 @@ func (c *conn) bind(ctx context.Context, m []byte, body cursor) error {
 	if err == nil {
 		ex, err = c.copyable(ctx, a, ex)
 	}
+	var declared, seen []abi.Param // they point into the buffer that is read into next
+	if err == nil {
+		if declares(a) {
+			declared = params
+		}
+		if ex.WantsParams() {
+			seen = given
+		}
+		if err = c.room(false, sizeOf(declared)+sizeOf(seen)); err != nil {
+			_ = ex.Done(ctx, gate.Outcome{State: gate.Failed})
+		}
+	}
 	if err != nil {
 		r, ok := refuse(st.analysis.Statement.Text, err)
 		if !ok {
@@ -204,13 +216,10 @@ func (c *conn) bind(ctx context.Context, m []byte, body cursor) error {
 		c.failingParse()
 		return nil
 	}
-	cmd.Params = nil // they point into the buffer that is read into next
+	cmd.Params = nil
 	c.names.serial++
-	p := &portal{statement: st, analysis: a, exchange: ex, command: cmd, serial: c.names.serial, moved: c.names.moved, params: keepParams(a, params), given: len(given), formats: keepFormats(results), judged: c.texts, count: n}
+	p := &portal{statement: st, analysis: a, exchange: ex, command: cmd, serial: c.names.serial, moved: c.names.moved, params: cloneParams(declared), bound: cloneParams(seen), given: len(given), formats: keepFormats(results), judged: c.texts, count: n}
 	p.described = ex.Again(st.plan.Load())
-	if p.given > 0 && ex.WantsParams() {
-		p.bound = cloneParams(given)
-	}
 	c.portals[name] = p
 	ex.Rest() // until it is executed
 	c.push(entry{kind: 'B', portal: p, exchange: ex, command: cmd, analysis: a, name: name, judged: p.judged})

@@ -21,6 +21,7 @@ type frames struct {
 	to   *loop.Conn // the other end's, where a loop carries both
 	// contain has a panic of what it runs end as an error.
 	contain func(func() error) error
+	held    holding // while the buffer is large
 	buf     []byte
 	r, w    int
 }
@@ -140,6 +141,7 @@ func (f *frames) room() {
 		f.r, f.w = 0, 0
 		if len(f.buf) > largeBuffer {
 			f.buf = nil // a single large message is over
+			f.held.take(0)
 		}
 	}
 	if f.r > 0 {

@@ -24,6 +24,7 @@ type names struct {
 	serial     uint64 // counts cursors, portals and savepoints
 	moved      bool   // the path may not be what it was at login: functions and operators can be any schema's
 	resolved   map[use]*sql.Analysis
+	found      int // bytes of resolved
 }
 
 // declared is an open cursor.
@@ -249,7 +250,10 @@ func (c sessionNames) Cursor(name string) (*sql.Analysis, error) {
 	return nil, nil
 }
 
-const maxResolved = 256
+const (
+	maxResolved = 256
+	maxFound    = 8 << 20 // bytes
+)
 
 // resolve fills in what the names of a text stand for now. The answer to the
 // same question is the same statement, so that verdicts are remembered.
@@ -276,9 +280,12 @@ func (c *conn) resolve(a *sql.Analysis) (*sql.Analysis, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(c.names.resolved) >= maxResolved {
+	size := out.Size()
+	if len(c.names.resolved) >= maxResolved || c.names.found+size > maxFound {
 		clear(c.names.resolved)
+		c.names.found = 0
 	}
+	c.names.found += size
 	c.names.resolved[key] = out
 	return out, nil
 }
@@ -340,13 +347,9 @@ func (c *conn) countOn(a *sql.Analysis, ex *gate.Exchange) {
 	}
 }
 
-// keepParams copies the parameters of a DECLARE: what is bound points into a
-// buffer that is read into next.
-func keepParams(a *sql.Analysis, bound []abi.Param) []abi.Param {
-	if len(bound) == 0 || !slices.ContainsFunc(a.Parts, func(p sql.Part) bool { return p.Kind == sql.Declare }) {
-		return nil
-	}
-	return cloneParams(bound)
+// declares says whether a text opens a cursor, which keeps its parameters.
+func declares(a *sql.Analysis) bool {
+	return slices.ContainsFunc(a.Parts, func(p sql.Part) bool { return p.Kind == sql.Declare })
 }
 
 func cloneParams(list []abi.Param) []abi.Param {

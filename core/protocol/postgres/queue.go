@@ -215,14 +215,6 @@ func (c *conn) bound() error {
 	return c.await(func() bool { return len(c.queue) < maxQueue/2 })
 }
 
-// room says whether the session may give one more thing a name.
-func (c *conn) room() error {
-	if len(c.prepared)+len(c.portals)+len(c.names.cursors)+len(c.names.savepoints) < maxNames {
-		return nil
-	}
-	return &sql.Error{Code: "54000", Message: fmt.Sprintf("the session has %d prepared statements, portals, cursors and savepoints", maxNames), Hint: "close some: DEALLOCATE ALL, CLOSE ALL", Offset: -1}
-}
-
 // unsettled is called with mu held.
 func (c *conn) unsettled() bool {
 	if c.naming > 0 {

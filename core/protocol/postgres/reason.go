@@ -30,7 +30,7 @@ func reason(err error, known bool) string {
 			return "rude" // it spoke another protocol, or broke this one
 		case f.code == "08006":
 			return "resource"
-		case f.code == "54000":
+		case f.code == "54000" || f.code == "53200":
 			return "limit"
 		case strings.HasPrefix(f.code, "57P"):
 			return "ended" // by an operator, a policy, a clock or a shutdown

@@ -18,7 +18,8 @@ import (
 // fromServer reads the server's answers, holds each against what the client
 // was promised, and passes runs of untouched messages on in one write.
 func (c *conn) fromServer(ctx context.Context) error {
-	f := &frames{conn: c.upstream, to: c.carried[0], contain: c.contain}
+	f := &frames{conn: c.upstream, to: c.carried[0], contain: c.contain, held: holding{of: &c.p.memory}}
+	defer f.held.take(0)
 	err := f.run(func() error {
 		if err := c.answers(ctx, f); err != nil {
 			return err
@@ -136,6 +137,12 @@ func (c *conn) rows(ctx context.Context, f *frames, kind byte, size int) (bool, 
 	if whole && size > maxRow {
 		c.stopped = &refusal{code: "54000", message: fmt.Sprintf("a row of %d bytes has to be masked: at most %d", size, maxRow), hint: "select fewer columns, or a part of the large one"}
 		whole = false
+	}
+	if f.have() < size && size > largeBuffer && whole {
+		if err := f.wait(); err != nil {
+			c.stopped = &refusal{code: err.code, message: err.message, hint: err.hint}
+			whole = false
+		}
 	}
 	if f.have() < size && (size <= largeBuffer || whole) {
 		return true, nil

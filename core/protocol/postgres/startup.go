@@ -57,6 +57,7 @@ type Protocol struct {
 
 	schemas sync.Map // *resourceState by resource
 	probed  probed
+	memory  holdings
 	loops   loop.Group
 	apart   atomic.Bool                                       // new sessions are carried by none of them
 	slower  sync.Once                                         // it was said that there are none

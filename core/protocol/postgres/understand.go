@@ -29,6 +29,7 @@ type resourceState struct {
 	schema *schema.Schema
 	read   time.Time // when it was last seen to hold
 	texts  map[textKey]*sql.Analysis
+	meant  int // bytes of texts
 	users  int
 	closed map[string]bool // tasks whose masks do not resolve
 	asking previewing      // for previews
@@ -98,9 +99,12 @@ func (c *conn) understand(text string, path []string) (*sql.Analysis, error) {
 	c.state.mu.Lock()
 	defer c.state.mu.Unlock()
 	if c.state.schema == s {
-		if len(c.state.texts) >= maxTexts {
+		size := a.Size()
+		if len(c.state.texts) >= maxTexts || c.state.meant+size > maxMeant {
 			clear(c.state.texts)
+			c.state.meant = 0
 		}
+		c.state.meant += size
 		c.state.texts[key] = a
 	}
 	return a, nil
@@ -326,7 +330,7 @@ func (s *resourceState) since(ctx context.Context, t time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.read = began; s.schema != next {
-		s.schema, s.texts = next, map[textKey]*sql.Analysis{}
+		s.schema, s.texts, s.meant = next, map[textKey]*sql.Analysis{}, 0
 	}
 	return nil
 }

@@ -1,0 +1,128 @@
+package postgres
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/taskgate/taskgate/abi"
+)
+
+// TestKept: what a client has the gateway keep behind names is bounded in bytes,
+// and there is room again once it closes some. What is prepared anew under one
+// name does not add up.
+func TestKept(t *testing.T) {
+	g := serve(t, &rules{allow: anything, inputs: abi.InputParams})
+	large := strings.Repeat("x", 1<<20-100)
+	text := func(i int) string { return fmt.Sprintf("select '%s%d'", large, i) }
+	for name, one := range map[string]func(i int) []byte{
+		"statements": func(i int) []byte { return parseMsg(fmt.Sprint("s", i), text(i)) },
+		"PREPARE":    func(i int) []byte { return query(fmt.Sprintf("prepare s%d as %s", i, text(i))) },
+		"values": func(i int) []byte {
+			return join(parseMsg("", "select length($1::text)"), bindValues(fmt.Sprint("p", i), "", nil, []string{large}, nil))
+		},
+	} {
+		c := g.in(t)
+		ask := func(b []byte) string {
+			t.Helper()
+			if _, err := c.Write(b); err != nil {
+				t.Fatal(err)
+			}
+			return kinds(t, c, 1)
+		}
+		ask(query("begin"))
+		n := 0
+		for ; n < 200; n++ {
+			b := one(n)
+			if b[0] != 'Q' {
+				b = join(b, sync_())
+			}
+			if got := ask(b); strings.Contains(got, "E54000") {
+				break
+			} else if strings.Contains(got, "E") {
+				t.Fatalf("%s %d: %s", name, n, got)
+			}
+		}
+		if n < 20 || n > maxNamed>>20 {
+			t.Errorf("%s: the bound came after %d", name, n)
+		}
+		ask(query("rollback"))
+		ask(query("deallocate all"))
+		if got := ask(query("prepare again as " + text(0))); strings.Contains(got, "E") {
+			t.Errorf("%s: no room once all are closed: %s", name, got)
+		}
+		for i := range 80 {
+			if name != "statements" {
+				break
+			}
+			if got := ask(join(parseMsg("", text(i)), sync_())); got != "1 ZI" {
+				t.Fatalf("%s: prepared anew %d: %s", name, i, got)
+			}
+		}
+		c.Close()
+	}
+	g.quiet(t)
+	if n := g.protocol.memory.held.Load(); n != 0 {
+		t.Errorf("%d bytes are held by nobody", n)
+	}
+}
+
+// TestHeld: all sessions together hold so much and no more. Who asks for more
+// is told, whoever has little goes on, and what is given back others can have.
+func TestHeld(t *testing.T) {
+	g := serve(t, &rules{allow: anything})
+	g.protocol.memory.most = 8 << 20
+	halves := bindValues("", "", nil, []string{strings.Repeat("x", 5<<20)}, nil)
+	a, b := g.in(t), g.in(t)
+	if _, err := a.Write(join(parseMsg("", "select length($1::text)"), halves[:len(halves)-1])); err != nil {
+		t.Fatal(err)
+	}
+	g.holds(t, 5<<20, 8<<20)
+	go func() { _, _ = b.Write(join(parseMsg("", "select length($1::text)"), halves, executeMsg(""), sync_())) }()
+	if said, _ := io.ReadAll(b); !bytes.Contains(said, []byte("C53200\x00")) { // and then it is reset, as it goes on sending
+		t.Errorf("%q", said)
+	}
+	if out := g.psql(t, "prepare s as select 'in';\nexecute s;\n"); !strings.Contains(out, "in") {
+		t.Error(out)
+	}
+	if _, err := a.Write(join(halves[len(halves)-1:], executeMsg(""), sync_())); err != nil {
+		t.Fatal(err)
+	}
+	if got := kinds(t, a, 1); got != "1 2 D C ZI" {
+		t.Error(got)
+	}
+	g.holds(t, 0, 0)
+	// A row that has to be whole.
+	w := serve(t, &protector{protect: masks(abi.MaskNull, "", "people.ssn", "people.note")})
+	w.protocol.memory.most = 2 << 20
+	p := w.people(t, 1)
+	if out, err := server.Psql(w.db, "UPDATE people SET note = repeat('secret ', 1000000)"); err != nil {
+		t.Fatal(out, err)
+	}
+	c, got := w.tapped(t, w.url())
+	if r := c.ExecParams(t.Context(), "select id, note from people", nil, nil, nil, nil).Read(); code(r.Err) != "53200" {
+		t.Error(r.Err)
+	}
+	if r := c.ExecParams(t.Context(), "select id from people", nil, nil, nil, nil).Read(); r.Err != nil || len(r.Rows) != 1 {
+		t.Errorf("the session does not go on: %v", r.Err)
+	}
+	if p.needles = append(p.needles, []byte("secret secret")); p.found(got.got.Bytes()) != "" {
+		t.Error("what is masked came through")
+	}
+	w.holds(t, 0, 0)
+}
+
+// holds waits until all sessions hold so much.
+func (g *gateway) holds(t *testing.T, least, most int64) {
+	t.Helper()
+	for range 500 {
+		if n := g.protocol.memory.held.Load(); n >= least && n <= most {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Errorf("%d bytes are held", g.protocol.memory.held.Load())
+}
