@@ -111,9 +111,13 @@ const (
 // fill fills the segment at hand until a large text has no more room in it.
 func (f *faulty) fill(c *pgconn.PgConn) {
 	f.Helper()
-	for i, at := 0, 0; at < 16<<20-2*large; i++ {
-		if _, err := c.Exec(f.ctx, fmt.Sprintf("select m from marks where m = '%d%s'", i, strings.Repeat("x", large))).ReadAll(); err != nil {
-			f.Fatal(err)
+	const until, most = 16<<20 - 2*large, 2*large + 8<<10 // bytes: what a text adds, with its canonical form
+	for i, at := 0, 0; at < until; {
+		for range max(1, (until-at)/most) {
+			if _, err := c.Exec(f.ctx, fmt.Sprintf("select m from marks where m = '%d%s'", i, strings.Repeat("x", large))).ReadAll(); err != nil {
+				f.Fatal(err)
+			}
+			i++
 		}
 		if err := audit.Read(filepath.Join(f.dir, "data", "audit"), func(r audit.Record) error { at = r.Offset + len(r.Payload); return nil }); err != nil {
 			f.Fatal(err)
