@@ -100,6 +100,7 @@ func TestComposite(t *testing.T) {
 		{0, "select (pg_get_keywords()).word", "word=|", ""},
 		{0, "select (x).key, (x).value from (select json_each_text('{}') as x) y", "key=| value=|", ""},
 		{0, "select (x).* from (select json_each_text(ssn::json) as x from users) y", "key=|users.ssn value=|users.ssn", ""},
+		{0, "select y from (select id, upper(ssn) as s from users) y", "y=|users.id,users.ssn", ""},
 		{0, "select k from holder where (u).id = 1 order by (u).ssn", "k=holder.k|", ""},
 		{0, "select (u).label from users u", "", `42703 column "label" not found`},
 		{0, "select (h.u).label from holder h", "", `42703 column "label" not found`},

@@ -31,6 +31,10 @@ const layered = `CREATE TABLE u (id int PRIMARY KEY, name text NOT NULL, ssn tex
 	CREATE TABLE log (at int, what text) PARTITION BY RANGE (at); CREATE TABLE log_1 PARTITION OF log FOR VALUES FROM (0) TO (9);
 	CREATE TABLE own (id int PRIMARY KEY, who text, ssn text, note text); ALTER TABLE own ENABLE ROW LEVEL SECURITY;
 	CREATE POLICY mine ON own USING (who = current_user AND EXISTS (SELECT FROM u WHERE u.mail = own.note));
+	CREATE TABLE fenced (id int, note text); ALTER TABLE fenced ENABLE ROW LEVEL SECURITY; CREATE POLICY reads ON fenced FOR SELECT USING (true);
+	CREATE POLICY adds ON fenced FOR INSERT WITH CHECK (EXISTS (SELECT FROM u WHERE u.ssn = fenced.note));
+	CREATE TABLE odd (id int, at place, note text); ALTER TABLE odd ENABLE ROW LEVEL SECURITY; CREATE POLICY odds ON odd USING (at IS DISTINCT FROM ROW('a', 'b')::place);
+	CREATE TABLE preset (id int, code text UNIQUE DEFAULT 'x');
 	CREATE FUNCTION mine(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1';
 	CREATE FUNCTION logged() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; CREATE TRIGGER told AFTER UPDATE ON pair FOR EACH ROW EXECUTE FUNCTION logged();
 	GRANT ALL ON ALL TABLES IN SCHEMA public TO app`
@@ -118,6 +122,8 @@ func TestPM01Lineage(t *testing.T) {
 		"insert into u (id, ssn) values (1, 'x') returning ssn":     {"u.id written tested, u.ssn copied written", "u.ssn||25"},
 		"select id from own":                                        {"own.id copied, own.note condition, own.who condition, u.mail condition", "own.id||23"},
 		"insert into own (id) values (1)":                           {"own.id written tested, own.note condition, own.who condition, u.mail condition", ""},
+		"insert into fenced (id) values (1)":                        {"fenced.id written, fenced.note condition, u.ssn condition", ""},
+		"select id from odd":                                        {"odd.at condition, odd.id copied condition, odd.note condition", "odd.id||23"}, // a policy that is not understood reads all
 		"select more from older":                                    {"older.more copied", "older.more||23"},
 	} {
 		a, err := sql.Analyze(c, text)
@@ -163,7 +169,8 @@ func TestPM29ConstraintOracles(t *testing.T) {
 		"copy u (id, mail) from stdin":                                    "u.id u.mail",
 		"update plain set id = 2 where id = 1":                            "must.u plain.id u.id",
 		"merge into u using t on u.id = t.id when not matched then insert (id, mail) values (1, 'x')": "u.id u.mail",
-		"truncate log": "",
+		"truncate log":                       "",
+		"insert into preset (id) values (1)": "preset.code",
 	} {
 		a, err := sql.Analyze(c, text)
 		if err != nil || a.Statement.Incomplete != "" {

@@ -185,6 +185,30 @@ func TestListedHidesAll(t *testing.T) {
 	}
 }
 
+// TestListedNamed: no column of what is listed names what is not, neither by the
+// table that a row lies in nor as a value.
+func TestListedNamed(t *testing.T) {
+	c, conn, hidden := listing(t, "listednamed")
+	for text, want := range map[string]string{
+		"select tableoid from parts": sql.Unseen, "select p.tableoid::text from public.parts p": sql.Unseen, "select id from parts order by tableoid": sql.Unseen, "select count(*) from base group by tableoid": sql.Unseen,
+		"select id from base where tableoid = 5": sql.Unseen, "select at from points": "the column at of points", "select many from points": "the column many of points", "select object from points": "the column object of points",
+		"select * from points": "of points", "select p from points p": "of points", "select id from points where at = object": "of points", "select many[1] from points": "the column many of points", "select at::text from points": "the column at of points",
+	} {
+		a, err := sql.Analyze(c, text)
+		if got := render(a, err); !strings.Contains(got, "incomplete: ") || !strings.Contains(got, want) {
+			t.Errorf("%s: %s", text, got)
+		}
+	}
+	for _, text := range []string{"select tableoid from orders", "select id from points", "select id from parts"} {
+		a, err := sql.Analyze(c, text)
+		if err != nil || a.Statement.Incomplete != "" {
+			t.Errorf("%s: %s", text, render(a, err))
+		} else if got := rows(conn, a.Statement.Canonical); strings.Contains(got, "SQLSTATE") || tells(got, hidden) != "" {
+			t.Errorf("%s: %s", text, got)
+		}
+	}
+}
+
 // TestListedIsMissing: of each text in which a relation that is not listed stands,
 // the answer is what it is with one that is not there. $ is its name, # its OID, and
 // what is said is held against what is said of a name and an OID of nothing.

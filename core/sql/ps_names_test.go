@@ -52,6 +52,18 @@ const functionsText = `CREATE TABLE t (id int, name text, mixed int); CREATE SCH
 	CREATE FUNCTION length(varchar) RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE FUNCTION ints(int, int) RETURNS bool LANGUAGE sql AS 'SELECT true'; CREATE OPERATOR !~~ (LEFTARG = int, RIGHTARG = int, FUNCTION = ints);
 	CREATE FUNCTION mixed(int, text) RETURNS bool LANGUAGE sql AS 'SELECT true'; CREATE OPERATOR < (LEFTARG = int, RIGHTARG = text, FUNCTION = mixed);`
 
+// TestPS09Casts: a cast that users have made is a call too where a value is of a
+// domain over its type, or an array of it.
+func TestPS09Casts(t *testing.T) {
+	c := database(t, "casts", `CREATE TYPE mood AS ENUM ('sad'); CREATE TYPE tone AS ENUM ('low'); CREATE DOMAIN feeling AS mood; CREATE TABLE t (id int, m mood, f feeling, n tone);
+		CREATE FUNCTION said(mood) RETURNS text LANGUAGE sql AS 'SELECT 1'; CREATE CAST (mood AS text) WITH FUNCTION said(mood) AS IMPLICIT;
+		CREATE FUNCTION sung(tone[]) RETURNS text LANGUAGE sql AS 'SELECT 1'; CREATE CAST (tone[] AS text) WITH FUNCTION sung(tone[]) AS IMPLICIT`)
+	denied(t, c, wide(c), map[string]string{
+		"select m || 'x' from t": "public.said", "select f || 'x' from t": "public.said", "select f from t union select 'x' from t": "public.said", "select array_agg(n) || 'x' from t": "public.sung", "select array[n]::text from t": "public.sung", "select t from t": "public.s",
+	})
+	allowed(t, c, wide(c), "select id, m, f, n from t")
+}
+
 // TestPS11Shadows: a name means what the server makes of it, and is forwarded
 // so that it goes on meaning that.
 func TestPS11Shadows(t *testing.T) {

@@ -37,3 +37,7 @@ GRANT ALL ON ALL TABLES IN SCHEMA public, zz_schema TO app;
 GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO app;
 GRANT USAGE ON SCHEMA zz_schema TO app;
 INSERT INTO parts VALUES (1, '2026-05-05'), (2, '2030-01-01');
+CREATE DOMAIN object AS regclass;
+CREATE TABLE points (id int, at regclass, many regclass[], object object);
+INSERT INTO points VALUES (1, 'zz_vault', '{zz_vault}', 'zz_vault');
+GRANT SELECT ON points TO app;
