@@ -34,7 +34,10 @@ const layered = `CREATE TABLE u (id int PRIMARY KEY, name text NOT NULL, ssn tex
 	CREATE TABLE fenced (id int, note text); ALTER TABLE fenced ENABLE ROW LEVEL SECURITY; CREATE POLICY reads ON fenced FOR SELECT USING (true);
 	CREATE POLICY adds ON fenced FOR INSERT WITH CHECK (EXISTS (SELECT FROM u WHERE u.ssn = fenced.note));
 	CREATE TABLE odd (id int, at place, note text); ALTER TABLE odd ENABLE ROW LEVEL SECURITY; CREATE POLICY odds ON odd USING (at IS DISTINCT FROM ROW('a', 'b')::place);
-	CREATE TABLE preset (id int, code text UNIQUE DEFAULT 'x');
+	CREATE DOMAIN longer AS code; CREATE TABLE slips (id int, code longer, kind text, note text, twin text GENERATED ALWAYS AS (upper(kind)) STORED, CHECK (slips IS NOT NULL)); CREATE TABLE half (a int, b int, c int); CREATE UNIQUE INDEX ON half (a) WHERE c > 3;
+	CREATE TABLE empty (id int, v text, w text, UNIQUE NULLS NOT DISTINCT (v, w)); CREATE TABLE doubled (id int, n int, twice int GENERATED ALWAYS AS (n * 2) STORED UNIQUE);
+	CREATE TABLE whole (id int PRIMARY KEY); CREATE TABLE refers (id int, u int REFERENCES whole) PARTITION BY LIST (id); CREATE TABLE refers_1 PARTITION OF refers DEFAULT;
+	CREATE TABLE named (id int, code longer); CREATE TABLE preset (id int, code text UNIQUE DEFAULT 'x');
 	CREATE FUNCTION mine(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1';
 	CREATE FUNCTION logged() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; CREATE TRIGGER told AFTER UPDATE ON pair FOR EACH ROW EXECUTE FUNCTION logged();
 	GRANT ALL ON ALL TABLES IN SCHEMA public TO app`
@@ -170,6 +173,12 @@ func TestPM29ConstraintOracles(t *testing.T) {
 		"update plain set id = 2 where id = 1":                            "must.u plain.id u.id",
 		"merge into u using t on u.id = t.id when not matched then insert (id, mail) values (1, 'x')": "u.id u.mail",
 		"truncate log":                       "",
+		"update named set code = 'x'":        "named.code",
+		"insert into empty (v) values ('x')": "empty.v empty.w",
+		"update doubled set n = 1":           "doubled.n doubled.twice",
+		"insert into refers_1 values (1, 1)": "refers_1.u whole.id",
+		"update half set c = 1":              "half.a half.c",
+		"update slips set note = 'x'":        "slips.code slips.id slips.kind slips.note slips.twin",
 		"insert into preset (id) values (1)": "preset.code",
 	} {
 		a, err := sql.Analyze(c, text)
