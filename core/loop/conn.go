@@ -74,7 +74,11 @@ func (c *Conn) Carry(gate *Conn, room func() []byte, arrived func(n int, err err
 	c.gate, c.room, c.arrived, c.over = gate, room, arrived, over
 	c.mu.Unlock()
 	c.loop.look(c)
-	return <-over
+	err := <-over
+	c.mu.Lock()
+	c.room, c.arrived = nil, nil // with what they keep
+	c.mu.Unlock()
+	return err
 }
 
 // Leave has another goroutine serve the loop, if c's handler or that of the

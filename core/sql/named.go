@@ -71,8 +71,8 @@ func (a *analyzer) inner(n int32) *Analysis {
 	from, to := a.t.Tokens[a.t.Nodes[n].From].Start, a.t.Tokens[a.t.Nodes[n].To-1].End
 	c := *a.c
 	c.SearchPath, c.Anywhere = a.given, a.anywhere
-	in, err := Analyze(&c, a.t.Text[from:to])
-	if e, ok := err.(*Error); ok { //nolint:errorlint // Analyze makes it
+	in, err := Analyze(&c, strings.Clone(a.t.Text[from:to])) // it is kept, and the rest of the text need not be
+	if e, ok := err.(*Error); ok {                           //nolint:errorlint // Analyze makes it
 		if e.Offset >= 0 {
 			e.Offset += int(from)
 		}

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"github.com/taskgate/taskgate/core/sql"
 )
@@ -101,9 +102,22 @@ func TestSize(t *testing.T) {
 			kept[i], _ = sql.Analyze(c, k.text+strings.Repeat(" ", i+1))
 		}
 		heap, size := (live()-before)/each, kept[0].Size()
-		if runtime.KeepAlive(kept); heap > 2*size || size > 2*heap {
+		runtime.KeepAlive(kept)
+		if heap > 2*size || size > 2*heap {
 			t.Errorf("%s: keeps %d KB, counted are %d KB", k.name, heap>>10, size>>10)
 		}
+	}
+}
+
+// TestInnerText: what a PREPARE gives a name to does not keep the text around it.
+func TestInnerText(t *testing.T) {
+	a, err := sql.Analyze(loaded(t), "prepare s as select 1 /* "+strings.Repeat("x", 1000)+" */")
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, out := a.Parts[0].Inner.Statement.Text, a.Statement.Text
+	if at := strings.Index(out, in); unsafe.StringData(in) == unsafe.StringData(out[at:]) {
+		t.Error("it is a part of it")
 	}
 }
 

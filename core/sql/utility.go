@@ -1,6 +1,7 @@
 package sql
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -156,6 +157,9 @@ func (a *analyzer) setPath(list int32, local bool) Part {
 	return a.searchPath(names, local)
 }
 
+// maxPath bounds a search path, in bytes.
+const maxPath = 4 << 10
+
 func (a *analyzer) searchPath(names []string, local bool) Part {
 	p := Part{Kind: SetPath, Local: local}
 	op := abi.Operation{Verb: "set", Kind: abi.KindSetting, Object: []string{"search_path"}, Value: "default", Effect: abi.EffectRead, Attrs: abi.Floor}
@@ -172,7 +176,9 @@ func (a *analyzer) searchPath(names []string, local bool) Part {
 			}
 			p.Path = append(p.Path, name)
 		}
-		op.Value = strings.Join(p.Path, ", ")
+		if op.Value = strings.Join(p.Path, ", "); len(op.Value) > maxPath { // each text remembers along which it was read
+			panic(&Error{Code: "54000", Message: fmt.Sprintf("a search path of more than %d bytes", maxPath), Offset: -1})
+		}
 	}
 	a.other(op)
 	return p

@@ -27,7 +27,7 @@ const (
 // what may go, many messages in one write.
 func (c *conn) fromClient(ctx context.Context) error {
 	f := &frames{conn: c.client, to: c.carried[1], contain: c.contain, held: holding{of: &c.p.memory}}
-	defer f.held.take(0)
+	defer f.held.take(0, nil)
 	err := f.run(func() error {
 		if err := c.messages(ctx, f); err != nil {
 			return err
@@ -44,6 +44,8 @@ func (c *conn) fromClient(ctx context.Context) error {
 		err = fmt.Errorf("%w: %w", errTell, err)
 	}
 	if errors.Is(err, errGoodbye) {
+		f.buf = nil // half a message, while the server goes on with what came before
+		f.held.take(0, nil)
 		c.leave()
 	}
 	return err
@@ -153,6 +155,9 @@ func (c *conn) message(ctx context.Context, kind byte, m []byte) error {
 	}
 	if err := c.bound(); err != nil {
 		return err
+	}
+	if kind == 'S' || kind == 'Q' {
+		c.lighten()
 	}
 	body := cursor{b: m[5:]}
 	switch kind {

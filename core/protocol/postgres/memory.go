@@ -2,7 +2,8 @@ package postgres
 
 import (
 	"fmt"
-	"sync/atomic"
+	"sync"
+	"time"
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/sql"
@@ -10,45 +11,93 @@ import (
 
 // What clients make the gateway keep, or servers that answer them, is bounded
 // for a session and for all of them, in bytes. Beside what is counted here a
-// session keeps a few hundred KB at the most, or what it has not sent yet.
+// session keeps a few MB at the most, or what it has not sent yet.
 const (
-	maxNamed = 64 << 20 // behind a session's names: texts, and values where a guard looks at them
-	maxMeant = 64 << 20 // texts of a resource whose meaning is remembered
-	maxHeld  = 1 << 30  // names and unfinished messages, of all sessions
-	grain    = 1 << 20  // less is not counted
+	maxNamed = 128 << 20 // behind a session's names: texts, and values where a guard looks at them
+	maxMeant = 64 << 20  // texts of a resource whose meaning is remembered
+	maxHeld  = 1 << 30   // names and unfinished messages, of all sessions
+	grain    = 1 << 20   // less is not counted
 )
 
-// holdings are what all sessions hold.
+// holdings are what all sessions hold. A text that several do counts once.
 type holdings struct {
-	held atomic.Int64
-	most int64 // 0 is maxHeld
+	mu    sync.Mutex
+	held  int
+	users map[*sql.Analysis]int
+	most  int // 0 is maxHeld
 }
 
-func (h *holdings) bound() int64 {
+func (h *holdings) bound() int {
 	if h.most != 0 {
 		return h.most
 	}
 	return maxHeld
 }
 
+func (h *holdings) now() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.held
+}
+
+// fits adds bytes where all sessions do not hold too much then. The caller holds mu.
+func (h *holdings) fits(more int) bool {
+	if more > 0 && h.held+more > h.bound() {
+		return false
+	}
+	h.held += more
+	return true
+}
+
 // holding is what one of them holds of it.
 type holding struct {
 	of    *holdings
-	bytes int
+	bytes int                   // beside texts
+	texts map[*sql.Analysis]int // and their sizes
 }
 
-// take holds n bytes in place of what was held. It reports false where all
-// sessions would hold too much, and changes nothing.
-func (h *holding) take(n int) bool {
-	if n < grain {
+// take holds n bytes in place of what was held, and texts. It reports false
+// where all sessions would hold too much, and changes nothing.
+func (h *holding) take(n int, texts map[*sql.Analysis]int) bool {
+	if n < grain && len(texts) == 0 {
 		n = 0
 	}
-	more := int64(n - h.bytes)
-	if more != 0 && h.of.held.Add(more) > h.of.bound() && more > 0 {
-		h.of.held.Add(-more)
+	if n == h.bytes && len(texts) == 0 && len(h.texts) == 0 {
+		return true
+	}
+	h.of.mu.Lock()
+	defer h.of.mu.Unlock()
+	more := n - h.bytes
+	for a, size := range texts {
+		if _, had := h.texts[a]; !had && h.of.users[a] == 0 {
+			more += size
+		}
+	}
+	for a, size := range h.texts {
+		if _, has := texts[a]; !has && h.of.users[a] == 1 {
+			more -= size
+		}
+	}
+	if !h.of.fits(more) {
 		return false
 	}
-	h.bytes = n
+	if h.of.users == nil {
+		h.of.users = map[*sql.Analysis]int{}
+	}
+	for a := range texts {
+		if _, had := h.texts[a]; !had {
+			h.of.users[a]++
+		}
+	}
+	for a := range h.texts {
+		if _, has := texts[a]; has {
+			continue
+		}
+		if h.of.users[a]--; h.of.users[a] == 0 {
+			delete(h.of.users, a)
+		}
+	}
+	h.bytes, h.texts = n, texts
 	return true
 }
 
@@ -59,7 +108,7 @@ func (f *frames) wait() *fatal {
 	if f.have() == size {
 		size *= 2
 	}
-	if f.held.take(size) {
+	if f.held.take(size, nil) {
 		return nil
 	}
 	return &fatal{code: "53200", message: fmt.Sprintf("all sessions hold %d MB of messages that are not whole, of prepared statements and of values: this one has no room", f.held.of.bound()>>20), hint: "try again later, with smaller messages"}
@@ -75,42 +124,62 @@ func (c *conn) room(fresh bool, n int) error {
 		return nil
 	}
 	// What was closed meanwhile has not been counted off.
-	c.weighed = c.weigh()
+	values, texts := c.weigh()
 	c.kept = c.weighed + n
 	switch {
 	case c.kept > maxNamed:
 		c.kept = c.weighed
 		return &sql.Error{Code: "54000", Message: fmt.Sprintf("the session's prepared statements, portals and cursors have more than %d MB", maxNamed>>20), Hint: "close some: DEALLOCATE ALL, CLOSE ALL", Offset: -1}
-	case !c.behind.take(c.kept):
+	case !c.behind.take(values+n, texts):
 		c.kept = c.weighed
 		return &sql.Error{Code: "53200", Message: fmt.Sprintf("all sessions hold %d MB of messages that are not whole, of prepared statements and of values", c.p.memory.bound()>>20), Hint: "try again later, or close some: DEALLOCATE ALL, CLOSE ALL", Offset: -1}
 	}
 	return nil
 }
 
+// lighten gives back what was closed since it was weighed: at once where a text
+// may have closed it, else once a second.
+func (c *conn) lighten() {
+	if c.behind.bytes == 0 && len(c.behind.texts) == 0 {
+		return
+	}
+	if c.catchUp(); time.Since(c.lightened) < time.Second {
+		return
+	}
+	values, texts := c.weigh()
+	if c.kept = c.weighed; c.kept < grain {
+		values, texts = 0, nil
+	}
+	c.behind.take(values, texts)
+	c.lightened = time.Now()
+}
+
 // weigh counts what is kept behind the session's names.
-func (c *conn) weigh() (n int) {
-	seen := map[*sql.Analysis]bool{}
+func (c *conn) weigh() (values int, texts map[*sql.Analysis]int) {
+	texts = map[*sql.Analysis]int{}
+	c.weighed = 0
 	add := func(a *sql.Analysis) {
-		if !seen[a] {
-			seen[a] = true
-			n += a.Size()
+		if _, ok := texts[a]; !ok && a != nil {
+			size := a.Size()
+			texts[a] = size
+			c.weighed += size
 		}
 	}
 	for _, st := range c.prepared {
 		add(st.analysis)
-		n += len(st.types)
+		values += len(st.types)
 	}
 	for _, p := range c.portals {
 		add(p.statement.analysis)
 		add(p.analysis)
-		n += sizeOf(p.params) + sizeOf(p.bound) + len(p.formats)
+		values += sizeOf(p.params) + sizeOf(p.bound) + len(p.formats)
 	}
 	for _, d := range c.names.cursors {
 		add(d.analysis)
-		n += sizeOf(d.params)
+		values += sizeOf(d.params) + d.size
 	}
-	return n
+	c.weighed += values
+	return values, texts
 }
 
 func sizeOf(params []abi.Param) (n int) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -65,7 +66,7 @@ func TestKept(t *testing.T) {
 		c.Close()
 	}
 	g.quiet(t)
-	if n := g.protocol.memory.held.Load(); n != 0 {
+	if n := g.protocol.memory.now(); n != 0 {
 		t.Errorf("%d bytes are held by nobody", n)
 	}
 }
@@ -115,14 +116,97 @@ func TestHeld(t *testing.T) {
 	w.holds(t, 0, 0)
 }
 
+// TestKeptInFlight: nor do texts add up that wait for their answer, or for a
+// Sync; and a search path, which each text remembers, is short.
+func TestKeptInFlight(t *testing.T) {
+	g := serve(t, &rules{allow: anything})
+	comment := strings.Repeat("x", 1<<20-100)
+	c := g.in(t)
+	go func() {
+		for i := range 200 {
+			if _, err := c.Write(join(parseMsg("", fmt.Sprintf("select 1 /* %d%s */", i, comment)), frame('H', nil))); err != nil {
+				return
+			}
+		}
+	}()
+	if said, _ := io.ReadAll(c); !bytes.Contains(said, []byte("C54000\x00")) || bytes.Count(said, []byte("1\x00\x00\x00\x04")) < 20 {
+		t.Errorf("a group without a Sync has no bound: %d bytes", len(said))
+	}
+	// Behind a command that waits for a lock.
+	holder, waiter := g.in(t), g.in(t)
+	if _, err := holder.Write(query("begin; lock table orders")); err != nil {
+		t.Fatal(err)
+	}
+	kinds(t, holder, 1)
+	written := make(chan int, 200)
+	go func() {
+		defer close(written)
+		_, _ = waiter.Write(query("select count(*) from orders"))
+		for i := range 100 {
+			if _, err := waiter.Write(join(parseMsg("", fmt.Sprintf("select 2 /* %d%s */", i, comment)), sync_())); err != nil {
+				return
+			}
+			written <- i
+		}
+	}()
+	time.Sleep(time.Second)
+	if n := len(written); n > 60 { // what sockets hold among them
+		t.Errorf("%d texts are waiting", n)
+	}
+	if _, err := holder.Write(query("rollback")); err != nil {
+		t.Fatal(err)
+	}
+	if got := kinds(t, waiter, 101); strings.Contains(got, "E") || strings.Count(got, "1") != 100 {
+		t.Error(got)
+	}
+	d := g.in(t)
+	for text, want := range map[string]string{"set search_path to public": "C ZI", "set search_path to " + strings.Repeat("x, ", 2000) + "x": "E54000 ZI"} {
+		if _, err := d.Write(query(text)); err != nil {
+			t.Fatal(err)
+		}
+		if got := kinds(t, d, 1); got != want {
+			t.Errorf("%.40s: %s", text, got)
+		}
+	}
+}
+
+// TestKeptBack: what is closed is given back, and what several sessions keep
+// alike counts once.
+func TestKeptBack(t *testing.T) {
+	g := serve(t, &rules{allow: anything})
+	large := strings.Repeat("x", 1<<20-100)
+	all := make([]net.Conn, 4)
+	for i := range all {
+		all[i] = g.in(t)
+		for n := range 5 {
+			if _, err := all[i].Write(join(parseMsg(fmt.Sprint("s", n), fmt.Sprintf("select '%s%d'", large, n)), sync_())); err != nil {
+				t.Fatal(err)
+			}
+			if got := kinds(t, all[i], 1); got != "1 ZI" {
+				t.Fatal(got)
+			}
+		}
+	}
+	g.holds(t, 9<<20, 30<<20)
+	for _, c := range all {
+		for _, text := range []string{"deallocate all", "select 1"} {
+			if _, err := c.Write(query(text)); err != nil {
+				t.Fatal(err)
+			}
+			kinds(t, c, 1)
+		}
+	}
+	g.holds(t, 0, 0)
+}
+
 // holds waits until all sessions hold so much.
-func (g *gateway) holds(t *testing.T, least, most int64) {
+func (g *gateway) holds(t *testing.T, least, most int) {
 	t.Helper()
 	for range 500 {
-		if n := g.protocol.memory.held.Load(); n >= least && n <= most {
+		if n := g.protocol.memory.now(); n >= least && n <= most {
 			return
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.Errorf("%d bytes are held", g.protocol.memory.held.Load())
+	t.Errorf("%d bytes are held", g.protocol.memory.now())
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/gate"
@@ -35,6 +36,7 @@ type declared struct {
 	hold     bool
 	kept     bool // its transaction is committed
 	serial   uint64
+	size     int // bytes of the text that exchange is of
 }
 
 type savepoint struct {
@@ -52,6 +54,7 @@ type learned struct {
 	part       *sql.Part
 	exchange   *gate.Exchange
 	params     []abi.Param
+	size       int // bytes of the text, of a DECLARE
 	rolledBack bool
 }
 
@@ -117,20 +120,25 @@ func (c *conn) learn(e *entry, tag string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.learning = true
-	c.learned = append(c.learned, learned{part: p, exchange: e.exchange, params: e.params, rolledBack: tag == "ROLLBACK"})
+	size := 0
+	if p.Kind == sql.Declare {
+		size = e.analysis.Size()
+	}
+	c.learned = append(c.learned, learned{part: p, exchange: e.exchange, params: e.params, size: size, rolledBack: tag == "ROLLBACK"})
 	return nil
 }
 
 // take carries out what the server has done. The caller holds mu.
 func (c *conn) take(l learned) {
 	n := &c.names
+	c.lightened = time.Time{}
 	if l.part == nil {
 		n.end(!l.rolledBack)
 		return
 	}
 	switch p := l.part; p.Kind {
 	case sql.Prepare:
-		c.prepared[p.Name] = &prepared{analysis: p.Inner, read: unread, path: n.path, confirmed: true}
+		c.prepared[strings.Clone(p.Name)] = &prepared{analysis: p.Inner, read: unread, path: n.path, confirmed: true}
 	case sql.Deallocate:
 		for name := range c.prepared {
 			if name == p.Name && !p.All || name != "" && p.All {
@@ -139,7 +147,7 @@ func (c *conn) take(l learned) {
 		}
 	case sql.Declare:
 		n.serial++
-		n.cursors[p.Name] = &declared{analysis: p.Inner, params: l.params, exchange: l.exchange, hold: p.Hold, serial: n.serial}
+		n.cursors[strings.Clone(p.Name)] = &declared{analysis: p.Inner, params: l.params, exchange: l.exchange, hold: p.Hold, serial: n.serial, size: l.size}
 	case sql.CloseCursor:
 		for name := range n.cursors {
 			if p.All || name == p.Name {
@@ -181,7 +189,7 @@ func (c *conn) take(l learned) {
 		n.end(!l.rolledBack)
 	case sql.Savepoint:
 		n.serial++
-		n.savepoints = append(n.savepoints, savepoint{p.Name, n.path, n.lasting, n.serial})
+		n.savepoints = append(n.savepoints, savepoint{strings.Clone(p.Name), n.path, n.lasting, n.serial})
 	case sql.Release, sql.RollbackTo:
 		i := len(n.savepoints) - 1
 		for i >= 0 && n.savepoints[i].name != p.Name {
@@ -192,9 +200,11 @@ func (c *conn) take(l learned) {
 		}
 		s := n.savepoints[i]
 		if p.Kind == sql.Release {
+			clear(n.savepoints[i:])
 			n.savepoints = n.savepoints[:i]
 			return
 		}
+		clear(n.savepoints[i+1:])
 		n.savepoints = n.savepoints[:i+1]
 		n.path, n.lasting = s.path, s.lasting
 		for name, d := range n.cursors {
@@ -215,6 +225,7 @@ func (n *names) end(committed bool) {
 	if !committed {
 		n.lasting = n.before
 	}
+	clear(n.savepoints)
 	n.path, n.before, n.savepoints = n.lasting, n.lasting, n.savepoints[:0]
 	for name, d := range n.cursors {
 		if d.kept = d.kept || committed && d.hold; !d.kept {
@@ -280,7 +291,7 @@ func (c *conn) resolve(a *sql.Analysis) (*sql.Analysis, error) {
 	if err != nil {
 		return nil, err
 	}
-	size := out.Size()
+	size := out.Size() + a.Size() + in.Size()
 	if len(c.names.resolved) >= maxResolved || c.names.found+size > maxFound {
 		clear(c.names.resolved)
 		c.names.found = 0
@@ -342,7 +353,7 @@ func (c *conn) countOn(a *sql.Analysis, ex *gate.Exchange) {
 		}
 		if d := c.names.cursors[a.Parts[i].Name]; d != nil && d.exchange != ex {
 			ex.CountOn(d.exchange)
-			d.exchange = ex
+			d.exchange, d.size = ex, a.Size()
 		}
 	}
 }

@@ -32,6 +32,7 @@ type entry struct {
 	ran    bool // it is what failed; everything behind it was skipped
 	portal *portal
 	count  *tally // a limit holds for what it writes
+	size   int    // bytes of its text and what is known of it
 }
 
 // prepared is a statement that the client has prepared.
@@ -97,6 +98,7 @@ func (c *conn) catchUp() {
 			c.prepared[e.name] = e.before
 		}
 	}
+	clear(c.undo) // what they point to can be large
 	c.undo = c.undo[:0]
 	for i := range c.learned {
 		c.take(c.learned[i])
@@ -113,8 +115,15 @@ func (c *conn) catchUp() {
 // promised.
 func (c *conn) push(e entry) {
 	e.group = c.group
-	if c.since++; e.kind == 'S' || e.kind == 'Q' {
-		c.since = 0
+	switch {
+	case e.after != nil:
+		e.size = e.after.analysis.Size()
+	case e.kind == 'Q' && e.analysis != nil:
+		e.size = e.analysis.Size()
+	}
+	c.since, c.text = c.since+1, c.text+e.size
+	if e.kind == 'S' || e.kind == 'Q' {
+		c.since, c.text = 0, 0
 	}
 	c.unsynced = e.kind != 'S' && e.kind != 'Q'
 	c.written = c.written && c.unsynced
@@ -126,7 +135,8 @@ func (c *conn) push(e entry) {
 	}
 	c.skipping = false
 	c.queue = append(c.queue, e)
-	c.crowded = len(c.queue) >= maxQueue
+	c.promising += e.size
+	c.crowded = len(c.queue) >= maxQueue || c.promising >= maxPromised
 	if e.changes {
 		c.changing++
 	}
@@ -153,6 +163,7 @@ func (c *conn) skipOne(e entry, o gate.Outcome) {
 // pop removes the first entry. The caller holds mu.
 func (c *conn) pop() entry {
 	e := c.queue[0]
+	c.promising -= e.size
 	c.queue[0] = entry{}
 	c.queue = c.queue[1:]
 	if len(c.queue) == 0 {
@@ -198,9 +209,11 @@ func (c *conn) settle() error {
 
 // The bounds of what a session makes the gateway remember.
 const (
-	maxQueue = 4096    // promises, before the next message is looked at
-	maxGroup = 100_000 // messages without a Sync
-	maxNames = 10_000  // statements, portals, cursors and savepoints
+	maxQueue    = 4096     // promises, before the next message is looked at
+	maxGroup    = 100_000  // messages without a Sync
+	maxGrouped  = 64 << 20 // bytes of their texts
+	maxPromised = 16 << 20 // bytes of texts, before the next message is looked at
+	maxNames    = 10_000   // statements, portals, cursors and savepoints
 )
 
 // bound holds a client to what may be in flight.
@@ -208,11 +221,14 @@ func (c *conn) bound() error {
 	if c.since > maxGroup {
 		return &fatal{code: "54000", message: fmt.Sprintf("more than %d messages without a Sync", maxGroup)}
 	}
+	if c.text > maxGrouped {
+		return &fatal{code: "54000", message: fmt.Sprintf("more than %d MB of statements without a Sync", maxGrouped>>20)}
+	}
 	if !c.crowded {
 		return nil
 	}
 	c.crowded = false
-	return c.await(func() bool { return len(c.queue) < maxQueue/2 })
+	return c.await(func() bool { return len(c.queue) < maxQueue/2 && c.promising < maxPromised/2 })
 }
 
 // unsettled is called with mu held.

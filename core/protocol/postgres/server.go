@@ -19,7 +19,7 @@ import (
 // was promised, and passes runs of untouched messages on in one write.
 func (c *conn) fromServer(ctx context.Context) error {
 	f := &frames{conn: c.upstream, to: c.carried[0], contain: c.contain, held: holding{of: &c.p.memory}}
-	defer f.held.take(0)
+	defer f.held.take(0, nil)
 	err := f.run(func() error {
 		if err := c.answers(ctx, f); err != nil {
 			return err
@@ -567,8 +567,10 @@ func (c *conn) ready(ctx context.Context, e *entry, m []byte) error {
 			rest = append(rest, cl)
 		}
 	}
+	clear(c.closing[len(rest):])
 	c.closing = rest
 	c.ending = append(c.ending, c.skipped...)
+	clear(c.skipped)
 	c.skipped = c.skipped[:0]
 	c.mu.Unlock()
 	for _, end := range c.ending {
@@ -589,6 +591,7 @@ func (c *conn) ready(ctx context.Context, e *entry, m []byte) error {
 			return err
 		}
 	}
+	clear(c.ending)
 	c.ending, c.failure, c.wrote = c.ending[:0], false, false
 	if now == 'I' {
 		c.writes, c.secret = span{}, secret{}

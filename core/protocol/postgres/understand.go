@@ -224,17 +224,20 @@ func (c *conn) attach() {
 	defer c.state.mu.Unlock()
 	c.state.users++
 	c.state.resource = now
+	session := c.session // and not what else the connection keeps
 	c.state.dial = func(ctx context.Context) (gate.Upstream, error) {
-		if c.resourceNow() != now {
+		if digestNow(session) != now {
 			return gate.Upstream{}, errors.New("the resource has changed since the session began")
 		}
-		return c.session.Dial(ctx)
+		return session.Dial(ctx)
 	}
 }
 
 // resourceNow tells the session's resource from what a reload makes of it.
-func (c *conn) resourceNow() string {
-	if r, _ := c.session.Resource(); r != nil {
+func (c *conn) resourceNow() string { return digestNow(c.session) }
+
+func digestNow(s *gate.Session) string {
+	if r, _ := s.Resource(); r != nil {
 		return r.Digest
 	}
 	return ""
@@ -243,7 +246,9 @@ func (c *conn) resourceNow() string {
 func (c *conn) detach() {
 	c.state.mu.Lock()
 	defer c.state.mu.Unlock()
-	c.state.users--
+	if c.state.users--; c.state.users == 0 {
+		c.state.dial = nil // nobody is to be kept by it
+	}
 }
 
 // Run looks every second whether the schemas that are in use still hold, and
@@ -367,6 +372,9 @@ func (s *resourceState) connect(ctx context.Context) (*pgx.Conn, error) {
 	s.mu.Lock()
 	dial := s.dial
 	s.mu.Unlock()
+	if dial == nil {
+		return nil, errors.New("no session is at the resource any more")
+	}
 	up, err := dial(ctx)
 	if err != nil {
 		return nil, err
