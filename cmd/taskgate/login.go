@@ -367,7 +367,7 @@ func behindDash(program, how string) cobra.PositionalArgs {
 		behind := fmt.Sprintf("%s's own flags go behind --: %s", program, how)
 		switch {
 		case cmd.Flags().Changed("config") || cmd.Flags().Changed("set"):
-			return hinted{fmt.Errorf("%s reads no configuration of the gateway", program), behind}
+			return hinted{fmt.Errorf("-c, --config and --set are of the gateway, whose configuration %s does not read", program), behind}
 		case ours == 0:
 			return hinted{errors.New("the resource is missing"), how}
 		case ours > 1:

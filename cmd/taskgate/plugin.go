@@ -172,6 +172,23 @@ func (r *report) Errorf(format string, args ...any) {
 	}
 }
 
+// newerThan gives a source beside a module that was changed after it was built.
+func newerThan(module string) string {
+	built, err := os.Stat(module)
+	if err != nil {
+		return ""
+	}
+	for _, pattern := range []string{"*.go", "manifest.json"} {
+		sources, _ := filepath.Glob(filepath.Join(filepath.Dir(module), pattern))
+		for _, s := range sources {
+			if st, err := os.Stat(s); err == nil && st.ModTime().After(built.ModTime()) && !strings.HasSuffix(s, "_test.go") {
+				return s
+			}
+		}
+	}
+	return ""
+}
+
 func testPlugin(file, config string, tasks []string, asJSON bool) error {
 	var with any
 	if config != "" {
@@ -182,6 +199,9 @@ func testPlugin(file, config string, tasks []string, asJSON bool) error {
 	file, err := module(file)
 	if err != nil {
 		return err
+	}
+	if newer := newerThan(file); newer != "" {
+		fmt.Fprintf(os.Stderr, "taskgate: %s is older than %s: what is tested was built before it (`taskgate plugin build`)\n", file, newer)
 	}
 	cache, err := os.MkdirTemp("", "taskgate-plugin")
 	if err != nil {

@@ -158,10 +158,15 @@ func Confirm(ctx context.Context, verification, code, user, password string) err
 		return fmt.Errorf("devidp: %w", err)
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("devidp: the provider refused: %s", resp.Status)
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return nil
+	case http.StatusForbidden:
+		return errors.New("devidp: the provider knows no such user with that password")
+	case http.StatusBadRequest:
+		return errors.New("devidp: the provider waits for no such code: codes are used once, and last some minutes")
 	}
-	return nil
+	return fmt.Errorf("devidp: the provider refused: %s", resp.Status)
 }
 
 // Token signs an ID token for a subject.

@@ -305,7 +305,7 @@ func (s *Server) narrow(w http.ResponseWriter, r *http.Request) {
 	}
 	lasts := time.Duration(in.Seconds) * time.Second
 	if in.Seconds <= 0 || in.Seconds > int64(narrowAtMost/time.Second) {
-		fail(w, http.StatusBadRequest, fmt.Sprintf("seconds: 1 to %d are expected, not %d", int64(narrowAtMost/time.Second), in.Seconds))
+		fail(w, http.StatusBadRequest, fmt.Sprintf("a token lasts from 1s to %s, not %s", narrowAtMost, time.Duration(in.Seconds)*time.Second))
 		return
 	}
 	from, err := prefixes(in.From)

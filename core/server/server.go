@@ -42,6 +42,7 @@ type Server struct {
 	Grace   time.Duration // that sessions have to end in when the gateway stops
 	Ready   func(addresses map[string]string)
 
+	failed    atomic.Int64 // the second in which it was last said that a guard failed
 	gate      *gate.Gate
 	host      *wasm.Host
 	audit     *audit.Log
@@ -266,6 +267,10 @@ func (s *Server) judged(guard string, d abi.Decision, took time.Duration, err er
 	outcome := d.String()
 	if err != nil {
 		outcome = "failed"
+		now := time.Now().Unix()
+		if s.failed.Swap(now) != now { // once a second; what a guard said of what it was given stays in the audit log
+			s.Log.Warn().Str("guard", guard).Msg("a guard failed, and what it was to judge was refused: the audit log and `taskgate replay` have why")
+		}
 	}
 	s.metrics.guard.WithLabelValues(guard, outcome).Observe(took.Seconds())
 }
