@@ -152,7 +152,9 @@ func (c *conn) run() error {
 	c.moved = sync.NewCond(&c.mu)
 	c.adopt()
 	c.toClient, c.toUpstream = newOutput(c.client), newOutput(c.upstream)
+	c.mu.Lock() // somebody may be about to cancel already
 	c.queue, c.status = c.ring[:0], 'I'
+	c.mu.Unlock()
 	c.prepared, c.portals = map[string]*prepared{}, map[string]*portal{}
 	path := c.names.login // where the client has given one, at connect
 	c.names = names{cursors: map[string]*declared{}, resolved: map[use]*sql.Analysis{}, login: path, path: path, lasting: path, before: path, moved: path != nil}

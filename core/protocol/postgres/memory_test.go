@@ -27,6 +27,7 @@ func TestKept(t *testing.T) {
 		},
 	} {
 		c := g.in(t)
+		_ = c.SetDeadline(time.Now().Add(time.Minute))
 		ask := func(b []byte) string {
 			t.Helper()
 			if _, err := c.Write(b); err != nil {
@@ -122,6 +123,7 @@ func TestKeptInFlight(t *testing.T) {
 	g := serve(t, &rules{allow: anything})
 	comment := strings.Repeat("x", 1<<20-100)
 	c := g.in(t)
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	go func() {
 		for i := range 200 {
 			if _, err := c.Write(join(parseMsg("", fmt.Sprintf("select 1 /* %d%s */", i, comment)), frame('H', nil))); err != nil {
@@ -134,6 +136,7 @@ func TestKeptInFlight(t *testing.T) {
 	}
 	// Behind a command that waits for a lock.
 	holder, waiter := g.in(t), g.in(t)
+	_ = waiter.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := holder.Write(query("begin; lock table orders")); err != nil {
 		t.Fatal(err)
 	}
@@ -178,6 +181,7 @@ func TestKeptBack(t *testing.T) {
 	all := make([]net.Conn, 4)
 	for i := range all {
 		all[i] = g.in(t)
+		_ = all[i].SetDeadline(time.Now().Add(time.Minute))
 		for n := range 5 {
 			if _, err := all[i].Write(join(parseMsg(fmt.Sprint("s", n), fmt.Sprintf("select '%s%d'", large, n)), sync_())); err != nil {
 				t.Fatal(err)
