@@ -45,32 +45,29 @@ type conn struct {
 	probes         bool                          // the server is asked what a text reads
 
 	// Of the client's side.
-	out       []byte // for the upstream, not yet sent
-	group     uint64
-	prepared  map[string]*prepared
-	portals   map[string]*portal
-	names     names
-	inside    overlay
-	kept      int     // bytes behind names, and more where some were closed since they were weighed
-	weighed   int     // as they were then
-	behind    holding // of all sessions' memory, for that
-	lightened time.Time
-	looks     uint64         // counts the schemas that were read within a transaction
-	since     int            // messages without a Sync
-	text      int            // bytes of their texts
-	crowded   bool           // too much is in flight
-	called    bool           // a function that may do anything has been, and the settings were not read back since
-	unsynced  bool           // messages of the extended protocol have come since the last Sync
-	named     bool           // a text of this group makes names
-	types     []byte         // that the text at hand is parsed with
-	texts     []judged       // that the command at hand was judged by, where drift is looked for
-	open      bool           // a transaction is open, as far as the client's side knows
-	dataLeft  int            // bytes of a CopyData message that are still to come
-	dataPass  bool           // and whether they go upstream
-	dataInto  *gate.Exchange // of the command that takes them
-	written   bool           // something since the last Sync has written, and no transaction is open
-	spool     *spool         // what is kept of a COPY that has to be approved
-	taking    *tally         // of a COPY that a limit holds for
+	out      []byte // for the upstream, not yet sent
+	group    uint64
+	prepared map[string]*prepared
+	portals  map[string]*portal
+	names    names
+	inside   overlay
+	kept     keeping        // behind names
+	looks    uint64         // counts the schemas that were read within a transaction
+	since    int            // messages without a Sync
+	text     int            // bytes of their texts
+	crowded  bool           // too much is in flight
+	called   bool           // a function that may do anything has been, and the settings were not read back since
+	unsynced bool           // messages of the extended protocol have come since the last Sync
+	named    bool           // a text of this group makes names
+	types    []byte         // that the text at hand is parsed with
+	texts    []judged       // that the command at hand was judged by, where drift is looked for
+	open     bool           // a transaction is open, as far as the client's side knows
+	dataLeft int            // bytes of a CopyData message that are still to come
+	dataPass bool           // and whether they go upstream
+	dataInto *gate.Exchange // of the command that takes them
+	written  bool           // something since the last Sync has written, and no transaction is open
+	spool    *spool         // what is kept of a COPY that has to be approved
+	taking   *tally         // of a COPY that a limit holds for
 
 	clientGone   atomic.Bool // the peer has ended the connection
 	upstreamGone atomic.Bool
@@ -146,8 +143,8 @@ type span struct{ first, last uint64 }
 // open by ending the upstream's connection.
 func (c *conn) run() error {
 	defer c.p.unregister(c)
-	c.behind.of = &c.p.memory
-	defer c.behind.take(0, nil)
+	c.kept.of = &c.p.memory
+	defer c.kept.take(0, nil)
 	ctx := c.session.Context()
 	c.moved = sync.NewCond(&c.mu)
 	c.adopt()

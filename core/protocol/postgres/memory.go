@@ -52,7 +52,7 @@ func (h *holdings) fits(more int) bool {
 // holding is what one of them holds of it.
 type holding struct {
 	of    *holdings
-	bytes int                   // beside texts
+	plain int                   // bytes beside texts
 	texts map[*sql.Analysis]int // and their sizes
 }
 
@@ -62,12 +62,12 @@ func (h *holding) take(n int, texts map[*sql.Analysis]int) bool {
 	if n < grain && len(texts) == 0 {
 		n = 0
 	}
-	if n == h.bytes && len(texts) == 0 && len(h.texts) == 0 {
+	if n == h.plain && len(texts) == 0 && len(h.texts) == 0 {
 		return true
 	}
 	h.of.mu.Lock()
 	defer h.of.mu.Unlock()
-	more := n - h.bytes
+	more := n - h.plain
 	for a, size := range texts {
 		if _, had := h.texts[a]; !had && h.of.users[a] == 0 {
 			more += size
@@ -97,8 +97,21 @@ func (h *holding) take(n int, texts map[*sql.Analysis]int) bool {
 			delete(h.of.users, a)
 		}
 	}
-	h.bytes, h.texts = n, texts
+	h.plain, h.texts = n, texts
 	return true
+}
+
+// keeping is what a session holds behind its names.
+type keeping struct {
+	holding
+	bytes     int // and more, where some were closed since they were weighed
+	weighed   int // bytes, as they were then
+	lightened time.Time
+}
+
+// crowded is the error of whoever asks for more than all sessions may hold.
+func (h *holdings) crowded() string {
+	return fmt.Sprintf("all sessions hold %d MB of messages that are not whole, of prepared statements and of values", h.bound()>>20)
 }
 
 // wait says whether the rest of a message that has to be whole may be waited
@@ -111,7 +124,7 @@ func (f *frames) wait() *fatal {
 	if f.held.take(size, nil) {
 		return nil
 	}
-	return &fatal{code: "53200", message: fmt.Sprintf("all sessions hold %d MB of messages that are not whole, of prepared statements and of values: this one has no room", f.held.of.bound()>>20), hint: "try again later, with smaller messages"}
+	return &fatal{code: "53200", message: f.held.of.crowded(), hint: "try again later, with smaller messages"}
 }
 
 // room says whether the session may keep n bytes more, behind a name of its own
@@ -120,19 +133,19 @@ func (c *conn) room(fresh bool, n int) error {
 	if fresh && len(c.prepared)+len(c.portals)+len(c.names.cursors)+len(c.names.savepoints) >= maxNames {
 		return &sql.Error{Code: "54000", Message: fmt.Sprintf("the session has %d prepared statements, portals, cursors and savepoints", maxNames), Hint: "close some: DEALLOCATE ALL, CLOSE ALL", Offset: -1}
 	}
-	if c.kept += n; c.kept-c.weighed < grain {
+	if c.kept.bytes += n; c.kept.bytes-c.kept.weighed < grain {
 		return nil
 	}
 	// What was closed meanwhile has not been counted off.
 	values, texts := c.weigh()
-	c.kept = c.weighed + n
+	c.kept.bytes = c.kept.weighed + n
 	switch {
-	case c.kept > maxNamed:
-		c.kept = c.weighed
+	case c.kept.bytes > maxNamed:
+		c.kept.bytes = c.kept.weighed
 		return &sql.Error{Code: "54000", Message: fmt.Sprintf("the session's prepared statements, portals and cursors have more than %d MB", maxNamed>>20), Hint: "close some: DEALLOCATE ALL, CLOSE ALL", Offset: -1}
-	case !c.behind.take(values+n, texts):
-		c.kept = c.weighed
-		return &sql.Error{Code: "53200", Message: fmt.Sprintf("all sessions hold %d MB of messages that are not whole, of prepared statements and of values", c.p.memory.bound()>>20), Hint: "try again later, or close some: DEALLOCATE ALL, CLOSE ALL", Offset: -1}
+	case !c.kept.take(values+n, texts):
+		c.kept.bytes = c.kept.weighed
+		return &sql.Error{Code: "53200", Message: c.p.memory.crowded(), Hint: "try again later, or close some: DEALLOCATE ALL, CLOSE ALL", Offset: -1}
 	}
 	return nil
 }
@@ -140,29 +153,29 @@ func (c *conn) room(fresh bool, n int) error {
 // lighten gives back what was closed since it was weighed: at once where a text
 // may have closed it, else once a second.
 func (c *conn) lighten() {
-	if c.behind.bytes == 0 && len(c.behind.texts) == 0 {
+	if c.kept.plain == 0 && len(c.kept.texts) == 0 {
 		return
 	}
-	if c.catchUp(); time.Since(c.lightened) < time.Second {
+	if c.catchUp(); time.Since(c.kept.lightened) < time.Second {
 		return
 	}
 	values, texts := c.weigh()
-	if c.kept = c.weighed; c.kept < grain {
+	if c.kept.bytes = c.kept.weighed; c.kept.bytes < grain {
 		values, texts = 0, nil
 	}
-	c.behind.take(values, texts)
-	c.lightened = time.Now()
+	c.kept.take(values, texts)
+	c.kept.lightened = time.Now()
 }
 
 // weigh counts what is kept behind the session's names.
 func (c *conn) weigh() (values int, texts map[*sql.Analysis]int) {
 	texts = map[*sql.Analysis]int{}
-	c.weighed = 0
+	c.kept.weighed = 0
 	add := func(a *sql.Analysis) {
 		if _, ok := texts[a]; !ok && a != nil {
 			size := a.Size()
 			texts[a] = size
-			c.weighed += size
+			c.kept.weighed += size
 		}
 	}
 	for _, st := range c.prepared {
@@ -178,7 +191,7 @@ func (c *conn) weigh() (values int, texts map[*sql.Analysis]int) {
 		add(d.analysis)
 		values += sizeOf(d.params) + d.size
 	}
-	c.weighed += values
+	c.kept.weighed += values
 	return values, texts
 }
 

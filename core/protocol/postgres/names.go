@@ -131,7 +131,7 @@ func (c *conn) learn(e *entry, tag string) error {
 // take carries out what the server has done. The caller holds mu.
 func (c *conn) take(l learned) {
 	n := &c.names
-	c.lightened = time.Time{}
+	c.kept.lightened = time.Time{}
 	if l.part == nil {
 		n.end(!l.rolledBack)
 		return
