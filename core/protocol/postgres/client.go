@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -58,7 +59,13 @@ func (c *conn) leave() {
 	if err := c.flush(); err != nil {
 		return
 	}
-	half, ok := c.upstream.(interface{ CloseWrite() error })
+	socket := c.upstream
+	if t, ok := socket.(*tls.Conn); ok { // the alert that TLS ends with would lie unread when the server closes, which then resets, and its last answers are lost
+		if socket = t.NetConn(); socketOf(t) != nil {
+			socket = socketOf(t).Conn
+		}
+	}
+	half, ok := socket.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {
 		return
 	}

@@ -214,11 +214,11 @@ func (c *conn) look() {
 	if !c.begun.Load() {
 		return
 	}
-	if hungUp(c.client) {
+	if ended, closed := hungUp(c.client); ended || closed { // who is not there any more needs no answers
 		c.clientGone.Store(true)
 		_ = c.client.SetReadDeadline(time.Now())
 	}
-	if hungUp(c.upstream) {
+	if ended, _ := hungUp(c.upstream); ended {
 		c.upstreamGone.Store(true)
 		_ = c.upstream.SetReadDeadline(time.Now())
 	}

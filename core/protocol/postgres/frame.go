@@ -89,32 +89,35 @@ func (f *frames) run(process func() error) error {
 	return err
 }
 
-// hungUp says whether the peer has ended a TCP connection and everything that
-// it had sent has been read.
-func hungUp(nc net.Conn) bool {
+// hungUp says of a TCP connection whether the peer has ended it and everything
+// that it had sent has been read, and whether it is closed. The latter may be a
+// reset, or the peer's end of what we have ended before: what came in time is
+// still to be read then.
+func hungUp(nc net.Conn) (ended, closed bool) {
 	if t, ok := nc.(*tls.Conn); ok {
 		nc = t.NetConn()
 	}
 	sc, ok := nc.(syscall.Conn)
 	if !ok {
-		return false
+		return false, false
 	}
 	raw, err := sc.SyscallConn()
 	if err != nil {
-		return false
+		return false, false
 	}
-	const closed, closeWait = 7, 8 // TCP_CLOSE and TCP_CLOSE_WAIT of <netinet/tcp.h>
-	gone := false
+	const tcpClose, tcpCloseWait = 7, 8 // of <netinet/tcp.h>
 	_ = raw.Control(func(fd uintptr) {
 		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
-		if err != nil || info.State != closeWait {
-			gone = err == nil && info.State == closed // it was reset
+		if err != nil {
 			return
 		}
-		left, err := unix.IoctlGetInt(int(fd), unix.SIOCINQ)
-		gone = err == nil && left == 0
+		closed = info.State == tcpClose
+		if closed || info.State == tcpCloseWait {
+			left, err := unix.IoctlGetInt(int(fd), unix.SIOCINQ)
+			ended = err == nil && left == 0
+		}
 	})
-	return gone
+	return ended, closed
 }
 
 // plain is run for every other connection.

@@ -436,6 +436,62 @@ func (g *gateway) leaving(t *testing.T) {
 	}
 }
 
+// TestGoodbyeOverTLS: behind a goodbye comes the end of the stream. The server
+// would not read an alert of TLS, and what lies unread when it closes has the
+// kernel reset the connection, which its last answers may not survive.
+func TestGoodbyeOverTLS(t *testing.T) {
+	g := serve(t, &rules{allow: noDelete})
+	d := recording{dialer{database: g.db}, make(chan int, 1)}
+	g.Dialer = d
+	nc := g.in(t)
+	if _, err := nc.Write(join(query("select 1"), frame('X', nil))); err != nil {
+		t.Fatal(err)
+	}
+	if said, err := io.ReadAll(nc); err != nil || !strings.Contains(string(said), "SELECT 1") {
+		t.Errorf("%q %v", said, err)
+	}
+	const alert = 2 + 1 + 16 // RFC 8446, sections 5.2 and 6
+	g.quiet(t)
+	select {
+	case last := <-d.last:
+		if last <= alert {
+			t.Errorf("a record of %d bytes comes last, as an alert has", last)
+		}
+	default:
+		t.Error("the stream is not ended behind the goodbye")
+	}
+}
+
+// recording tells how long the last record of TLS is before a stream's end.
+type recording struct {
+	dialer
+	last chan int
+}
+
+func (d recording) Dial(ctx context.Context, r *gate.Resource, login string) (gate.Upstream, error) {
+	up, err := d.dialer.Dial(ctx, r, login)
+	up.Conn = &lastRecord{Conn: up.Conn, told: d.last}
+	return up, err
+}
+
+type lastRecord struct {
+	net.Conn
+	told chan int
+	last int
+}
+
+func (c *lastRecord) Write(b []byte) (int, error) {
+	for rest := b; b[0] != 0 && len(rest) > 0; rest = rest[5+c.last:] { // the request for TLS begins with 0
+		c.last = int(binary.BigEndian.Uint16(rest[3:]))
+	}
+	return c.Conn.Write(b)
+}
+
+func (c *lastRecord) CloseWrite() error {
+	c.told <- c.last
+	return c.Conn.(*net.TCPConn).CloseWrite()
+}
+
 // TestServerGoes: the server's last words reach the client, and the session ends.
 func TestServerGoes(t *testing.T) {
 	g := serve(t, &rules{allow: func(c *abi.Command) bool { return true }})
