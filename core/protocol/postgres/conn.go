@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/door"
 	"github.com/taskgate/taskgate/core/gate"
 	"github.com/taskgate/taskgate/core/loop"
@@ -60,6 +61,7 @@ type conn struct {
 	unsynced bool           // messages of the extended protocol have come since the last Sync
 	named    bool           // a text of this group makes names
 	types    []byte         // that the text at hand is parsed with
+	params   []abi.Param    // room for those of a Bind
 	texts    []judged       // that the command at hand was judged by, where drift is looked for
 	open     bool           // a transaction is open, as far as the client's side knows
 	dataLeft int            // bytes of a CopyData message that are still to come
@@ -105,6 +107,7 @@ type conn struct {
 	// Of the server's side.
 	in      []byte // for the client, not yet sent
 	part    int    // of the first promise's text: how many are answered
+	tag     string // that was completed with last
 	rowLeft int    // bytes of a large row that are still to come
 	ending  []ending
 	writes  span

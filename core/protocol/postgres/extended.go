@@ -92,6 +92,9 @@ func (c *conn) givenTypes(types []byte) error {
 	return nil
 }
 
+// fewParams is how many parameters the room for them is kept for.
+const fewParams = 64
+
 // bind takes a Bind message, which is the command: it runs input functions and
 // folds immutable ones, so it does not go before the verdict.
 func (c *conn) bind(ctx context.Context, m []byte, body cursor) error {
@@ -101,7 +104,7 @@ func (c *conn) bind(ctx context.Context, m []byte, body cursor) error {
 	if body.bad {
 		return malformed('B')
 	}
-	params := make([]abi.Param, 0, count)
+	params := c.params[:0] // they point into the buffer that is read into next
 	for i := range count {
 		n := int32(body.uint32())
 		p := abi.Param{Null: n == -1}
@@ -115,6 +118,9 @@ func (c *conn) bind(ctx context.Context, m []byte, body cursor) error {
 			p.Value = body.bytes(int(n))
 		}
 		params = append(params, p)
+	}
+	if cap(params) <= fewParams {
+		c.params = params
 	}
 	results := body.bytes(2 * body.uint16())
 	if !body.end() {
@@ -155,7 +161,9 @@ func (c *conn) bind(ctx context.Context, m []byte, body cursor) error {
 			params[i].Type = binary.BigEndian.Uint32(st.types[4*i:])
 		}
 	}
-	cmd := &abi.Command{Phase: abi.Execute, Open: c.open}
+	p := &portal{statement: st, own: abi.Command{Phase: abi.Execute, Open: c.open}}
+	p.command = &p.own
+	cmd := p.command
 	var ex *gate.Exchange
 	var a *sql.Analysis
 	var given []abi.Param
@@ -195,7 +203,7 @@ func (c *conn) bind(ctx context.Context, m []byte, body cursor) error {
 	if err == nil {
 		ex, err = c.copyable(ctx, a, ex)
 	}
-	var declared, seen []abi.Param // they point into the buffer that is read into next
+	var declared, seen []abi.Param
 	if err == nil {
 		if declares(a) {
 			declared = params
@@ -218,7 +226,9 @@ func (c *conn) bind(ctx context.Context, m []byte, body cursor) error {
 	}
 	cmd.Params = nil
 	c.names.serial++
-	p := &portal{statement: st, analysis: a, exchange: ex, command: cmd, serial: c.names.serial, moved: c.names.moved, params: cloneParams(declared), bound: cloneParams(seen), given: len(given), formats: keepFormats(results), judged: c.texts, count: n}
+	p.analysis, p.exchange, p.count, p.judged = a, ex, n, c.texts
+	p.serial, p.moved = c.names.serial, c.names.moved
+	p.params, p.bound, p.given, p.formats = cloneParams(declared), cloneParams(seen), len(given), keepFormats(results)
 	p.described = ex.Again(st.plan.Load())
 	c.portals[name] = p
 	ex.Rest() // until it is executed
@@ -353,10 +363,11 @@ func (c *conn) execute(ctx context.Context, m []byte, body cursor) error {
 	if e.count == nil {
 		return c.awaitCopy(a, p.exchange)
 	}
-	if e.count.entry = &e; copies(a) > 0 {
-		return c.takes(e.count)
+	counted := e
+	if counted.count.entry = &counted; copies(a) > 0 {
+		return c.takes(counted.count)
 	}
-	return c.conclude(e.count)
+	return c.conclude(counted.count)
 }
 
 // still gives a refusal where a portal is no longer what was judged when it was

@@ -67,6 +67,7 @@ type portal struct {
 	moved     bool // the search path had been moved when it was bound
 	exchange  *gate.Exchange
 	command   *abi.Command
+	own       abi.Command // which that is
 	described bool        // the plan of its rows is fixed, or will be before they come
 	params    []abi.Param // of a DECLARE
 	bound     []abi.Param // where a guard looks at them

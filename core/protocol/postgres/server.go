@@ -347,13 +347,25 @@ func (c *conn) announced(e *entry, kind byte) bool {
 	return kind == 'D' && e.kind == 'E'
 }
 
+// tagged gives the tag of a CommandComplete, which mostly is the last one's.
+func (c *conn) tagged(body []byte) string {
+	if n := len(c.tag); len(body) > n && body[n] == 0 && string(body[:n]) == c.tag {
+		return c.tag
+	}
+	tag, _, _ := cutString(body)
+	if len(tag) < 64 {
+		c.tag = tag
+	}
+	return tag
+}
+
 // completed takes CommandComplete.
 func (c *conn) completed(ctx context.Context, e *entry, m []byte) error {
 	if e.kind == 'E' && e.portal != nil && e.portal.refused != nil && c.stopped == nil { // no row of it came
 		c.stopped = e.portal.refused
 	}
 	c.shaped, c.compared = 0, false
-	tag, _, _ := cutString(m[5:])
+	tag := c.tagged(m[5:])
 	if err := c.learn(e, tag); err != nil {
 		return err
 	}
