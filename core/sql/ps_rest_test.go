@@ -21,7 +21,9 @@ func TestPS14Conditions(t *testing.T) {
 	c := database(t, "conditions", `CREATE TYPE mood AS ENUM ('sad'); CREATE DOMAIN number AS bigint; CREATE TABLE t (id bigint PRIMARY KEY, code varchar(10) UNIQUE, low text, part int, dead bool, late int, nul int, m mood, n number);
 		CREATE UNIQUE INDEX ON t (lower(low)); CREATE UNIQUE INDEX ON t (part) WHERE NOT dead; ALTER TABLE t ADD UNIQUE (late) DEFERRABLE; CREATE UNIQUE INDEX ON t (nul) `+notDistinct+`; CREATE UNIQUE INDEX ON t (m); CREATE UNIQUE INDEX ON t (n);
 		CREATE TABLE pair (a int, b int, c int, PRIMARY KEY (a, b)); CREATE TABLE parent (id int PRIMARY KEY, v int); CREATE TABLE kid () INHERITS (parent); CREATE TABLE list (id int, v int, PRIMARY KEY (id)) PARTITION BY LIST (id); CREATE TABLE list_1 PARTITION OF list DEFAULT;
-		CREATE TABLE inc (id int, x int); CREATE UNIQUE INDEX ON inc (id) INCLUDE (x); CREATE TABLE plain (id int, v int); CREATE INDEX ON plain (id); CREATE FUNCTION f() RETURNS bigint LANGUAGE sql AS 'SELECT 1'; GRANT ALL ON ALL TABLES IN SCHEMA public TO app`)
+		CREATE TABLE inc (id int, x int); CREATE UNIQUE INDEX ON inc (id) INCLUDE (x); CREATE TABLE plain (id int, v int); CREATE INDEX ON plain (id);
+		CREATE COLLATION folded (provider = icu, locale = 'und-u-ks-level2', deterministic = false); CREATE TABLE folds (id text COLLATE folded, exact text COLLATE folded, liked text, v int);
+		CREATE UNIQUE INDEX ON folds (id); CREATE UNIQUE INDEX ON folds (exact COLLATE "C"); CREATE UNIQUE INDEX ON folds (liked text_pattern_ops); CREATE FUNCTION f() RETURNS bigint LANGUAGE sql AS 'SELECT 1'; GRANT ALL ON ALL TABLES IN SCHEMA public TO app`)
 	const none, some, key = "", " where", " where:key"
 	for text, want := range map[string]string{
 		"t set part = 1": none, "t set part = 1 where true": none, "t set part = 1 where 1 = 1": none, "t set part = 1 where id = id": none, "t set part = 1 where t.id = id": none, "t set part = 1 where public.t.id = t.id": none, "t set part = 1 where (id) = id": none,
@@ -37,7 +39,7 @@ func TestPS14Conditions(t *testing.T) {
 		"t set part = 1 where code = cast($1 as varchar)": key, "t set part = 1 where t.id = 1": key, "t x set part = 1 where x.id = 1": key, "t x set part = 1 from t o where x.id = 1": key, "t set part = 1 where id = 1 or false": none, "t set part = 1 where m = 'sad'": key, "t set part = 1 where m = $1": key, "t set part = 1 where n = $1": key,
 		"t set part = 1 where id = 1.0": key, "only t set part = 1 where id = 1": key, "t set part = 1 where id = 1 and id = 2": key, "t set part = 1 where nul = 1": some, "t set part = 1 where id = null": some,
 		"pair set c = 1 where a = 1": some, "pair set c = 1 where a = 1 and b > 1": some, "pair set c = 1 where a = 1 and b = a": some, "pair set c = 1 where a = 1 or b = 1": some, "pair set c = 1 where a = 1 and b = $1": key, "parent set v = 1 where id = 1": some, "only parent set v = 1 where id = 1": key, "only (parent) set v = 1 where id = 1": key,
-		"list set v = 1 where id = 1": key, "list_1 set v = 1 where id = 1": key, "inc set x = 1 where id = 1": key, "plain set v = 1 where id = 1": some,
+		"list set v = 1 where id = 1": key, "list_1 set v = 1 where id = 1": key, "inc set x = 1 where id = 1": key, "folds set v = 1 where id = 'a'": key, "folds set v = 1 where exact = 'a'": some, "folds set v = 1 where liked = 'a'": key, "plain set v = 1 where id = 1": some,
 	} {
 		for _, frame := range []string{"update ", "with w as (select 1) update ", "explain update ", "prepare p as update "} {
 			a, err := sql.Analyze(c, frame+text)
