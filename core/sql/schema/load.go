@@ -245,10 +245,10 @@ func (l *loader) indexes() error {
 	// Rows that an index tells apart may be equal to the column's own operator: where the column's collation takes different texts for
 	// equal and the index has another, and under operators of another class. Those of patterns are the same.
 	return l.rows(`SELECT i.indrelid, c.relname::text, i.indisunique AND i.indimmediate AND i.indisvalid AND NOT EXISTS (
-				SELECT FROM unnest(i.indclass::oid[], i.indcollation::oid[], i.indkey::int2[]) WITH ORDINALITY k(class, collation, num, n)
+				SELECT FROM unnest(i.indclass::oid[], i.indcollation::oid[], i.indkey::int2[]) WITH ORDINALITY k(opclass, coll, num, n)
 					JOIN pg_attribute t ON t.attrelid = i.indrelid AND t.attnum = k.num
-					JOIN pg_opclass o ON o.oid = k.class LEFT JOIN pg_collation own ON own.oid = t.attcollation
-				WHERE k.n <= i.indnkeyatts AND (k.collation <> t.attcollation AND NOT own.collisdeterministic OR NOT o.opcdefault AND o.opcname NOT LIKE '%\_pattern\_ops')),
+					JOIN pg_opclass o ON o.oid = k.opclass LEFT JOIN pg_collation own ON own.oid = t.attcollation
+				WHERE k.n <= i.indnkeyatts AND (k.coll <> t.attcollation AND NOT own.collisdeterministic OR NOT o.opcdefault AND o.opcname NOT LIKE '%\_pattern\_ops')),
 			i.indisexclusion, i.indkey::int2[], i.indnkeyatts, i.indexprs IS NOT NULL, i.indpred IS NOT NULL, `+nulls+`,
 			i.indisunique OR i.indisexclusion, coalesce(pg_get_expr(i.indexprs, i.indrelid), ''), coalesce(pg_get_expr(i.indpred, i.indrelid), '')
 		FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE`+l.new("i.indrelid")+`ORDER BY c.relname`,
