@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"errors"
 	"net"
 	"os"
 	"runtime"
@@ -42,14 +43,15 @@ type Conn struct {
 	half     bool  // nothing will follow what is kept
 	ended    bool  // nothing may follow
 	awaited  bool  // somebody waits until nothing is kept
+	more     bool  // the handler has not finished with what has come
 	direct   bool  // the loop is done with it
 	waiting  *Conn // is not read until less is kept
 	closed   bool
 
 	// Of whoever serves the loop, and under mu.
-	reading, stopping, sending, asked, calledOff, short, full bool
-	flying                                                    []byte
-	done                                                      int // of flying
+	reading, stopping, sending, asked, calledOff, short, full, again bool
+	flying                                                           []byte
+	done                                                             int // of flying
 }
 
 // The bounds of what is kept of what was written, in bytes.
@@ -58,6 +60,10 @@ const (
 	toomuch = 1 << 20   // where Write waits
 	spare   = 128 << 10 // a buffer that is not kept
 )
+
+// ErrMore is what a handler returns that goes on after others have had their turn:
+// it is called again, told of no bytes.
+var ErrMore = errors.New("loop: more to handle")
 
 // Carry reads until the end of the stream, an error, or one of arrived. room
 // gives where the next bytes may go; arrived is told how many came, or the

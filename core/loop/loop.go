@@ -45,6 +45,7 @@ type loop struct {
 
 	// Of the server's.
 	spare  []*Conn
+	again  []*Conn // whose handlers go on
 	sends  []*Conn // what they send is taken if no answer says otherwise
 	others []*Conn // the room of the sends before
 }
@@ -226,6 +227,14 @@ func (l *loop) serve(state uint64, served chan struct{}) {
 			todo[i] = nil
 		}
 		l.spare = todo
+		for range len(l.again) {
+			c := l.again[0]
+			l.again = l.again[1:]
+			var ok bool
+			if state, ok = l.goOn(c, state); !ok {
+				return
+			}
+		}
 		if err := l.wait(); err != nil {
 			panic(err) // the kernel's queue itself: nothing can be carried any more
 		}
@@ -248,7 +257,7 @@ func (l *loop) wait() error {
 	}
 	l.asleep.Store(true)
 	l.mu.Lock()
-	more := len(l.todo) > 0 || l.down
+	more := len(l.todo) > 0 || len(l.again) > 0 || l.down
 	l.mu.Unlock()
 	for _, c := range l.sends {
 		more = more || c.goesOn()
@@ -329,6 +338,27 @@ func (l *loop) handle(c *Conn, n int, state uint64) (uint64, bool) {
 	case n < 0:
 		n, why = 0, os.NewSyscallError("recv", syscall.Errno(-n))
 	}
+	return l.call(c, n, why, state)
+}
+
+// goOn calls a handler again that has not finished.
+func (l *loop) goOn(c *Conn, state uint64) (uint64, bool) {
+	c.mu.Lock()
+	c.again = false
+	goes := c.more && c.over != nil && !c.handling && c.fault == nil && c.stopped == nil
+	if goes {
+		c.more = false
+	}
+	c.mu.Unlock()
+	if !goes {
+		l.settle(c)
+		return state, true
+	}
+	return l.call(c, 0, nil, state)
+}
+
+// call calls the connection's handler.
+func (l *loop) call(c *Conn, n int, why error, state uint64) (uint64, bool) {
 	c.mu.Lock()
 	c.handling = true
 	c.mu.Unlock()
@@ -338,7 +368,9 @@ func (l *loop) handle(c *Conn, n int, state uint64) (uint64, bool) {
 	err := c.arrived(n, why)
 	c.mu.Lock()
 	c.handling = false
-	if err != nil {
+	if err == ErrMore { //nolint:errorlint // it says what to do
+		c.more = true
+	} else if err != nil {
 		c.fault = err
 	}
 	c.mu.Unlock()
@@ -393,6 +425,11 @@ func (l *loop) settle(c *Conn) {
 		c.over <- c.stopped
 		c.over = nil
 	case c.gate.crowded(c):
+	case c.more:
+		if !c.again {
+			c.again = true
+			l.again = append(l.again, c)
+		}
 	default:
 		b := c.room()
 		c.reading = true

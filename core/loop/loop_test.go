@@ -278,6 +278,58 @@ func echoes(t *testing.T, server, client *net.TCPConn, want string) {
 	}
 }
 
+// TestMore: who has more to handle than a turn allows, for ever if need be, keeps
+// nobody else from being carried, is called until it has finished and then reads
+// on, and can be ended in between.
+func TestMore(t *testing.T) {
+	if !needLoop(t) {
+		return
+	}
+	for _, leaves := range []bool{false, true} {
+		var g Group
+		var turns atomic.Int64
+		var enough atomic.Bool
+		greedy := func(c *Conn, b []byte) error {
+			if len(b) > 0 && b[0] != 'm' || enough.Load() {
+				return nil
+			}
+			if turns.Add(1)%3 == 0 && leaves {
+				c.Leave()
+			}
+			return ErrMore
+		}
+		client, server, _, _ := relay(t, &g, greedy)
+		other, end, carried, _ := relay(t, &g, greedy)
+		for _, nc := range []*net.TCPConn{client, other} {
+			if _, err := nc.Write([]byte("more")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		patient, far, _, _ := relay(t, &g, greedy)
+		for range 50 {
+			if _, err := patient.Write([]byte("go on")); err != nil {
+				t.Fatal(err)
+			}
+			echoes(t, far, patient, "go on")
+		}
+		if err := carried.SetReadDeadline(time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		if err := carried.SetWriteDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		end.Close()
+		if was := turns.Load(); was < 10 {
+			t.Errorf("%d turns", was)
+		}
+		enough.Store(true)
+		if _, err := client.Write([]byte("and on")); err != nil {
+			t.Fatal(err)
+		}
+		echoes(t, server, client, "and on")
+	}
+}
+
 // TestSlowPeer: of what is for who does not read, little is kept, and the other
 // end is not read on.
 func TestSlowPeer(t *testing.T) {

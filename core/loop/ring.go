@@ -30,9 +30,8 @@ type ring struct {
 	waits time.Duration // how long they are, on an average of the last
 
 	// What letOthers goes by.
-	crowd  uint32 // how many answers a wait gives, in 64ths, on an average of the last
-	shy    int    // for so many waits others are not let run
-	shying int    // what shy begins with
+	crowd uint32    // how many answers a wait gives, in 64ths, on an average of the last
+	shy   time.Time // until when others are not let run
 }
 
 // request is struct io_uring_sqe.
@@ -98,7 +97,7 @@ const (
 
 	crowded = 96 // one answer a wait never comes to that, whatever was before
 
-	seldom, never = 64, 16384
+	seldom = 100 // times as long as others kept the processor it is not given away
 )
 
 func newRing() (*ring, error) {
@@ -226,23 +225,19 @@ func (r *ring) enter(wait bool) error {
 // that is taken together, and the thread need not be put to sleep and woken for
 // each. Where others keep the processor for long, it is not given away again soon.
 func (r *ring) letOthers() (came bool, err error) {
-	switch {
-	case r.waits > short || r.crowd < crowded:
+	if r.waits > short || r.crowd < crowded {
 		return false, nil
-	case r.shy > 0:
-		r.shy--
+	}
+	began := time.Now()
+	if began.Before(r.shy) {
 		return false, nil
 	}
 	if err := r.enter(false); err != nil {
 		return false, err
 	}
-	began := time.Now()
 	_, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) // cannot fail
-	if time.Since(began) > long {
-		r.shying = min(max(2*r.shying, seldom), never)
-		r.shy = r.shying
-	} else if r.shying > 0 {
-		r.shying -= 1 + r.shying/64
+	if now := time.Now(); now.Sub(began) > long {
+		r.shy = now.Add(seldom * now.Sub(began))
 	}
 	if !r.answered() {
 		return false, nil

@@ -90,7 +90,11 @@ func (f *frames) carry(process func() error) error {
 		return f.contain(step)
 	}
 	if secure { // what has come with the end of the handshake
-		if err := arrived(0, nil); err != nil {
+		err := loop.ErrMore
+		for errors.Is(err, loop.ErrMore) {
+			err = arrived(0, nil)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -99,6 +103,11 @@ func (f *frames) carry(process func() error) error {
 
 // decrypt takes all that has come over TLS.
 func (f *frames) decrypt(t *tls.Conn, process func() error) error {
+	if f.have() > 0 { // of the last turn
+		if err := process(); err != nil {
+			return err
+		}
+	}
 	for {
 		n := 0
 		var fault error

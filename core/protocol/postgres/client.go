@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/gate"
+	"github.com/taskgate/taskgate/core/loop"
 	"github.com/taskgate/taskgate/core/sql"
 	"github.com/taskgate/taskgate/core/sql/parse"
 )
@@ -24,19 +26,24 @@ const (
 	maxMisc = 64 << 10
 )
 
+// turn is about how long one session's messages are taken in a loop before others
+// have theirs.
+const turn = 200 * time.Microsecond
+
 // fromClient reads messages, judges what is to be judged and sends upstream
 // what may go, many messages in one write.
 func (c *conn) fromClient(ctx context.Context) error {
 	f := &frames{conn: c.client, to: c.carried[1], contain: c.contain, held: holding{of: &c.p.memory}}
 	defer f.held.take(0, nil)
 	err := f.run(func() error {
-		if err := c.messages(ctx, f); err != nil {
+		err := c.messages(ctx, f)
+		if err != nil && !errors.Is(err, loop.ErrMore) {
 			return err
 		}
 		if err := c.flush(); err != nil {
 			return fmt.Errorf("postgres: %w: %w", errUpstream, err)
 		}
-		return nil
+		return err
 	})
 	if errors.Is(err, io.EOF) || c.clientGone.Load() && ctx.Err() == nil {
 		err = errGoodbye
@@ -76,10 +83,18 @@ func (c *conn) leave() {
 	}
 }
 
-// messages takes what is there of the client's messages. Copy data passes in
-// pieces, so that its size does not matter.
+// messages takes what is there of the client's messages, in a loop for no longer
+// than a turn. Copy data passes in pieces, so that its size does not matter.
 func (c *conn) messages(ctx context.Context, f *frames) error {
-	for {
+	var began time.Time
+	for n := 1; ; n++ {
+		if c.carried[0] != nil && n%4 == 0 && f.have() > 0 {
+			if began.IsZero() {
+				began = time.Now()
+			} else if time.Since(began) > turn {
+				return loop.ErrMore
+			}
+		}
 		if c.dataLeft > 0 {
 			if f.have() == 0 {
 				return nil
