@@ -110,9 +110,9 @@ func TestPM22Kept(t *testing.T) {
 		}
 		_ = c.Close(t.Context())
 	}
-	guard.batch = func(*abi.Batch) (*abi.Batch, error) { return nil, errors.New("unreachable") } // as a module that traps
+	guard.batches(func(*abi.Batch) (*abi.Batch, error) { return nil, errors.New("unreachable") }) // as a module that traps
 	ask("select id, dom from people")
-	guard.batch = func(b *abi.Batch) (*abi.Batch, error) { b.Rows--; return b, nil } // and one that gives back what it got, but a row
+	guard.batches(func(b *abi.Batch) (*abi.Batch, error) { b.Rows--; return b, nil }) // and one that gives back what it got, but a row
 	ask("select id, dom from people")
 	g.quiet(t)
 	if err := errors.Join(rows.Close(), log.Close()); err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -184,9 +185,12 @@ func TestPW31FetchIsOneAnswer(t *testing.T) {
 // TestPW31JudgedAtFetch: a policy that changes under an open cursor, and the
 // parameters that a guard sees.
 func TestPW31JudgedAtFetch(t *testing.T) {
+	var mu sync.Mutex
 	var seen []string
 	allowed := true
 	g := serve(t, &rules{allow: func(c *abi.Command) bool {
+		mu.Lock()
+		defer mu.Unlock()
 		for _, p := range c.Params {
 			seen = append(seen, fmt.Sprintf("%s %s", strings.Fields(c.Statement.Text)[0], p.Value))
 		}
@@ -211,10 +215,12 @@ func TestPW31JudgedAtFetch(t *testing.T) {
 	if _, err := tx.Exec(ctx, "execute p(7)"); err != nil {
 		t.Fatal(err)
 	}
+	mu.Lock()
 	if got := strings.Join(seen, ", "); got != "declare 4, fetch 4, fetch 4, execute 7" {
 		t.Errorf("the guard saw %s", got)
 	}
 	allowed = false
+	mu.Unlock()
 	g.Swap(generation(&rules{allow: func(*abi.Command) bool { return false }}))
 	if _, err := tx.Exec(ctx, "fetch c"); code(err) != "42501" {
 		t.Error(err)
