@@ -345,7 +345,7 @@ func (l *loop) handle(c *Conn, n int, state uint64) (uint64, bool) {
 func (l *loop) goOn(c *Conn, state uint64) (uint64, bool) {
 	c.mu.Lock()
 	c.again = false
-	goes := c.more && c.over != nil && !c.handling && c.fault == nil && c.stopped == nil
+	goes := c.more && c.over != nil && !c.handling && c.fault == nil
 	if goes {
 		c.more = false
 	}
@@ -421,10 +421,10 @@ func (l *loop) settle(c *Conn) {
 	case c.fault != nil:
 		c.over <- c.fault
 		c.over = nil
-	case c.stopped != nil:
+	case c.stopped != nil && !c.more: // what has come is handled first
 		c.over <- c.stopped
 		c.over = nil
-	case c.gate.crowded(c):
+	case c.stopped == nil && c.gate.crowded(c):
 	case c.more:
 		if !c.again {
 			c.again = true

@@ -5,9 +5,11 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -432,6 +434,65 @@ func (g *gateway) leaving(t *testing.T) {
 			if time.Sleep(10 * time.Millisecond); i > 500 {
 				t.Fatalf("%s: the session stays open", name)
 			}
+		}
+	}
+}
+
+// TestGoneInTurns: what a client has sent before it ended its side is answered, also
+// if that is noticed between two turns of its messages.
+func TestGoneInTurns(t *testing.T) {
+	g := serve(t, &rules{allow: noDelete})
+	g.secured(t)
+	g.protocol.Plain = true
+	for _, g.overTLS = range []bool{false, true} {
+		nc := g.in(t)
+		b := query("select 0 /*" + strings.Repeat("x", 6000) + "*/") // after which much is read at once
+		const n = 2000
+		for i := range n {
+			b = append(b, query(fmt.Sprintf("select %d as a%d", i, i))...)
+		}
+		done := make(chan struct{})
+		var looking sync.WaitGroup
+		looking.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				case <-time.After(time.Millisecond):
+				}
+				for _, c := range g.protocol.conns() {
+					c.look()
+				}
+			}
+		})
+		var sending sync.WaitGroup
+		sending.Go(func() {
+			if _, err := nc.Write(b); err != nil {
+				t.Error(err)
+			}
+			socket := nc
+			if secure, ok := nc.(*tls.Conn); ok {
+				socket = secure.NetConn()
+			}
+			if err := socket.(*net.TCPConn).CloseWrite(); err != nil {
+				t.Error(err)
+			}
+		})
+		ready := 0
+		for {
+			kind, _, err := readMessage(nc)
+			if err != nil {
+				break
+			}
+			if kind == 'Z' {
+				ready++
+			}
+		}
+		close(done)
+		looking.Wait()
+		sending.Wait()
+		if ready != n+1 {
+			t.Errorf("over TLS %t: %d of %d are answered", g.overTLS, ready, n+1)
 		}
 	}
 }

@@ -248,7 +248,7 @@ func (l *loader) indexes() error {
 				SELECT FROM unnest(i.indclass::oid[], i.indcollation::oid[], i.indkey::int2[]) WITH ORDINALITY k(opclass, coll, num, n)
 					JOIN pg_attribute t ON t.attrelid = i.indrelid AND t.attnum = k.num
 					JOIN pg_opclass o ON o.oid = k.opclass LEFT JOIN pg_collation own ON own.oid = t.attcollation
-				WHERE k.n <= i.indnkeyatts AND (k.coll <> t.attcollation AND NOT own.collisdeterministic OR NOT o.opcdefault AND o.opcname NOT LIKE '%\_pattern\_ops')),
+				WHERE k.n <= i.indnkeyatts AND (k.coll <> t.attcollation AND NOT own.collisdeterministic OR NOT o.opcdefault AND NOT (o.opcname LIKE '%\_pattern\_ops' AND o.opcnamespace = 'pg_catalog'::regnamespace))),
 			i.indisexclusion, i.indkey::int2[], i.indnkeyatts, i.indexprs IS NOT NULL, i.indpred IS NOT NULL, `+nulls+`,
 			i.indisunique OR i.indisexclusion, coalesce(pg_get_expr(i.indexprs, i.indrelid), ''), coalesce(pg_get_expr(i.indpred, i.indrelid), '')
 		FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE`+l.new("i.indrelid")+`ORDER BY c.relname`,
