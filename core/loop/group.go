@@ -14,9 +14,8 @@ import (
 // some. The zero value is ready for use.
 type Group struct {
 	mu    sync.Mutex
-	loops []*loop
-	at    int
-	err   error // why there are none
+	loops []*loop // one for each processor, while it has connections
+	err   error   // why there are none
 }
 
 // ErrNone is that this machine has no loops: the kernel is too old, or forbids
@@ -70,15 +69,20 @@ func take(nc net.Conn) (int, error) {
 func (g *Group) enter() (*loop, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if n := runtime.GOMAXPROCS(0) / 2; g.loops == nil && n > 0 {
+	if n := processors(); g.loops == nil && n > 1 {
 		g.loops = make([]*loop, n)
 	}
 	if g.err != nil || len(g.loops) == 0 {
 		return nil, errors.Join(ErrNone, g.err)
 	}
-	g.at = (g.at + 1) % len(g.loops)
-	l := g.loops[g.at]
-	if l != nil && l.users+2 > most {
+	at := 0 // that of the fewest
+	for i, l := range g.loops {
+		if l.busy() < g.loops[at].busy() {
+			at = i
+		}
+	}
+	l := g.loops[at]
+	if l.busy()+2 > most {
 		return nil, ErrNone
 	}
 	if l == nil {
@@ -89,10 +93,30 @@ func (g *Group) enter() (*loop, error) {
 			}
 			return nil, errors.Join(ErrNone, err)
 		}
-		g.loops[g.at] = l
+		g.loops[at] = l
 	}
 	l.users += 2
 	return l, nil
+}
+
+// processors gives how many Go had at first. A loop's thread keeps one of them
+// while it waits, of which Go does not hear, and so Go is given as many more: all
+// else has what it had.
+var processors = sync.OnceValue(func() int {
+	n := runtime.GOMAXPROCS(0)
+	if n > 1 {
+		runtime.GOMAXPROCS(2 * n)
+	}
+	return n
+})
+
+// busy gives how many connections the loop has, which may be nil. It is under the
+// group's mu.
+func (l *loop) busy() int {
+	if l == nil {
+		return 0
+	}
+	return l.users
 }
 
 func (g *Group) leave(l *loop, n int) {

@@ -30,7 +30,7 @@ type ring struct {
 	waits time.Duration // how long they are, on an average of the last
 
 	// What letOthers goes by.
-	crowd uint32    // how many answers a wait gives, in 64ths, on an average of the last
+	crowd uint32    // how many answers a wait gives, in 64ths, on an average of the last 64
 	shy   time.Time // until when others are not let run
 }
 
@@ -95,7 +95,7 @@ const (
 	short = 200 * time.Microsecond // of waits
 	long  = 2 * time.Millisecond   // without the processor
 
-	crowded = 96 // one answer a wait never comes to that, whatever was before
+	crowded = 8 * 64 // of fewer, as many come without
 
 	seldom = 100 // times as long as others kept the processor it is not given away
 )
@@ -220,7 +220,7 @@ func (r *ring) enter(wait bool) error {
 }
 
 // letOthers comes before a wait that is likely to be short and to end with one
-// answer of many that are about to come. It tells the kernel what was pushed and
+// answer of the many that are about to come. It tells the kernel what was pushed and
 // gives the processor to others, among them those who answer: what has come after
 // that is taken together, and the thread need not be put to sleep and woken for
 // each. Where others keep the processor for long, it is not given away again soon.
@@ -247,7 +247,7 @@ func (r *ring) letOthers() (came bool, err error) {
 }
 
 func (r *ring) count() {
-	r.crowd += 8*(atomic.LoadUint32(r.cqTail)-*r.cqHead) - r.crowd/8
+	r.crowd += atomic.LoadUint32(r.cqTail) - *r.cqHead - r.crowd/64
 }
 
 func (r *ring) close() error {
