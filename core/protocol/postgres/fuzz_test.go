@@ -10,6 +10,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -40,7 +41,21 @@ func fuzzing(f *testing.F, guard gate.Guard) *gateway {
 	g := serve(f, guard)
 	said := &memoryLog{}
 	g.protocol.Log, g.said = said.add, said.String
+	g.Identity = &strangers{Identity: g.Identity}
 	return g
+}
+
+// strangers has somebody new come each time: one alone would soon be refused
+// for all that was refused to them.
+type strangers struct {
+	gate.Identity
+	n atomic.Int64
+}
+
+func (s *strangers) Authenticate(ctx context.Context, l gate.Login) (gate.Grant, error) {
+	g, err := s.Identity.Authenticate(ctx, l)
+	g.Subject = fmt.Sprint(g.Subject, s.n.Add(1))
+	return g, err
 }
 
 type memoryLog struct {
