@@ -50,8 +50,8 @@ fuzz: ## the raw fuzzers of the parser and both ends, then random statements aga
 	@.ci/install test
 	go test -run '^$$' -fuzz FuzzParse -fuzztime 30s ./core/sql/parse
 	go test -run '^$$' -fuzz FuzzAnalyze -fuzztime 30s ./core/sql
-	go test -run '^$$' -fuzz FuzzClient -fuzztime 30s ./core/protocol/postgres
-	go test -run '^$$' -fuzz FuzzServer -fuzztime 30s ./core/protocol/postgres
+	go test -run '^$$' -fuzz FuzzClient -fuzztime 30s -fuzzminimizetime 1s ./core/protocol/postgres
+	go test -run '^$$' -fuzz FuzzServer -fuzztime 30s -fuzzminimizetime 1s ./core/protocol/postgres
 	TASKGATE_TEST_SEED=$${TASKGATE_TEST_SEED:-$$(date +%s)} TASKGATE_TEST_TIME=$${TASKGATE_TEST_TIME:-10000h} go test -count 1 -timeout 0 -v -run NonInterference ./cmd/taskgate
 
 suite: ## the parser against PostgreSQL's own regression suites of 15 and 18 (downloads their Debian sources)

@@ -163,7 +163,7 @@ func terminal(f *os.File) bool {
 // ask asks whoever sits at the terminal for a line.
 func ask(ctx context.Context, what, flag string) (string, error) {
 	if !terminal(os.Stdin) {
-		return "", hinted{fmt.Errorf("the %s is asked for, and nobody sits here", what), "give it by " + flag}
+		return "", hinted{fmt.Errorf("%s: there is no terminal to ask at", what), "give it by " + flag}
 	}
 	fmt.Fprintf(os.Stderr, "%s: ", what)
 	got := make(chan string, 1)

@@ -33,6 +33,7 @@ type checked struct {
 	Guards    int            `json:"guards"`
 	Catalog   string         `json:"catalog,omitempty"`
 	Names     []string       `json:"names,omitempty"`    // of the tasks
+	Asked     []string       `json:"asked,omitempty"`    // resources, with --live
 	Warnings  []string       `json:"warnings,omitempty"` // what does not stop the gateway, and will be in somebody's way
 }
 
@@ -74,6 +75,9 @@ func checkCommand() *cobra.Command {
 				fmt.Println("warning:", w)
 			}
 			fmt.Printf("catalog %s: %s\n", out.Catalog, strings.Join(out.Names, ", "))
+			if len(out.Asked) > 0 {
+				fmt.Println("asked:", strings.Join(out.Asked, ", "))
+			}
 			fmt.Printf("ok: %s with %s, %s, %s\n", count(out.Tasks, "task"), count(out.Rules, "rule"), count(out.Resources, "resource"), count(out.Guards, "guard"))
 			return nil
 		}}
@@ -107,6 +111,7 @@ func check(ctx context.Context, from config.Source, live, accept bool, out *chec
 		if err := found.Faults.Err(); err != nil {
 			return err
 		}
+		out.Asked = found.Asked
 		if out.Drift = found.Drift; accept && len(found.Drift) > 0 {
 			if err := found.Lock.Write(c.Catalog); err != nil {
 				return err

@@ -2,6 +2,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -52,6 +53,9 @@ func main() {
 		os.Exit(1)
 	}
 	if err != nil {
+		if errors.Is(err, context.Canceled) { // ctrl-C: nothing else cancels what a command does
+			err = errors.New("interrupted")
+		}
 		said, near, _ := strings.Cut(err.Error(), "\n\nDid you mean this?\n")
 		for line := range strings.Lines(said) {
 			fmt.Fprintf(os.Stderr, "taskgate: %s\n", strings.TrimRight(line, "\n"))

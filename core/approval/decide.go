@@ -68,7 +68,7 @@ func (s *Service) may(c *Card, who *Person, at time.Time, reason, code string) e
 	case !at.Before(c.Until):
 		return &Error{Kind: Over, Message: "the request's time is over since " + c.Until.UTC().Format(time.RFC3339), Hint: "its session can ask again"}
 	case s.key(who.Issuer, who.Subject) == s.key(c.Issuer, c.Subject):
-		return &Error{Kind: Self, Message: "it is your own request", Hint: "somebody else of " + c.asked() + " has to decide it"}
+		return &Error{Kind: Self, Message: "it is your own request", Hint: "somebody else has to decide it: it needs " + c.asked()}
 	case !counts:
 		return &Error{Kind: Group, Message: "you are in none of the groups that it asks", Hint: "it asks " + c.asked()}
 	case subtle.ConstantTimeCompare([]byte(strings.ToLower(strings.TrimSpace(code))), []byte(c.Code)) != 1:

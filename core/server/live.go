@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"strings"
@@ -21,6 +22,7 @@ type Live struct {
 	Faults strict.Faults // what the tasks name and no resource has, or what can never match
 	Lock   *catalog.Lock // as the resources are now
 	Drift  []string      // in which they differ from the lock
+	Asked  []string      // resources, by name
 }
 
 // CheckLive asks every resource that a task names. The error is of those that do
@@ -28,12 +30,14 @@ type Live struct {
 func CheckLive(ctx context.Context, c *config.Config, cat *catalog.Catalog) (*Live, error) {
 	l := &live{schemas: map[string]*schema.Schema{}, logins: map[string]bool{}, out: &Live{Lock: &catalog.Lock{Resources: map[string]*catalog.Locked{}}}}
 	var failed []error
+	asked := map[string]bool{}
 	for _, t := range cat.Tasks {
 		for _, name := range t.Resources {
 			r := c.Resources[name]
 			if r == nil {
 				continue // Build names it
 			}
+			asked[name] = true
 			if err := l.read(ctx, r, t); err != nil {
 				failed = append(failed, fmt.Errorf("resource %s at %s: %w", name, r.Address, err))
 			}
@@ -49,6 +53,7 @@ func CheckLive(ctx context.Context, c *config.Config, cat *catalog.Catalog) (*Li
 		sort.Slice(failed, func(i, j int) bool { return failed[i].Error() < failed[j].Error() })
 		return nil, errors.Join(failed...)
 	}
+	l.out.Asked = slices.Sorted(maps.Keys(asked))
 	l.out.Drift = cat.Lock.Drift(l.out.Lock)
 	return l.out, nil
 }

@@ -181,7 +181,7 @@ func Parse(file string, b []byte, faults *Faults) Node {
 			_, text, _ = strings.Cut(text, "] ")
 		}
 		text, _, _ = strings.Cut(text, "\n")
-		*faults = append(*faults, Fault{File: file, Line: line, Column: column, Message: text + advice(text)})
+		*faults = append(*faults, Fault{File: file, Line: line, Column: column, Message: strings.Replace(text, "character '\t'", "a tab", 1) + advice(text)})
 		return n
 	}
 	var docs []ast.Node

@@ -20,7 +20,7 @@ func TestX17Texts(t *testing.T) {
 		"\xff\xfea\x00:\x00":                "f:1:1: this is UTF-16: save the file as UTF-8",
 		"a: x\nb: \xff\n":                   "f:2:4: this is no UTF-8",
 		"a: x\n---\nb: y\n":                 "f:3:1: a second document",
-		"a:\n\tb: x\n":                      "f:2:1: found character '\ufffd' that cannot start any token (indent with spaces, not with tabs)",
+		"a:\n\tb: x\n":                      "f:2:1: found a tab that cannot start any token (indent with spaces, not with tabs)",
 		"a: b: c\n":                         "f:1:4: mapping value is not allowed in this context (a text with a colon in it needs quotes)",
 		"a:\n  b: x\n c: y\n":               "f:3:2: value is not allowed in this context (is the indentation that of the lines above?)",
 		"a: {b: *}\n":                       "f:1:9: unexpected scalar value type (a text that begins with * needs quotes: '*')",

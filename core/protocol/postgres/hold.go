@@ -248,7 +248,7 @@ func waits(p gate.Pending) []byte {
 	}
 	n := &pgproto3.NoticeResponse{Severity: "NOTICE", SeverityUnlocalized: "NOTICE", Code: "00000", Message: "waiting for approval: request " + p.ID,
 		Detail: fmt.Sprintf("It needs %s, until %s.", strings.Join(needs, " and "), p.Until.UTC().Format("2006-01-02 15:04:05 UTC")),
-		Hint:   "taskgate approve " + p.ID}
+		Hint:   "who may approve it runs: taskgate approve " + p.ID}
 	if p.Summary != "" {
 		n.Message += ": " + p.Summary
 	}

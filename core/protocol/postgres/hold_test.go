@@ -208,7 +208,7 @@ delete from items where id = 3;
 			}
 		}
 	})
-	inOrder(t, out, "before", "NOTICE:  waiting for approval: request ", ": removes orders", "DETAIL:  It needs 1 of dba, until 2", "HINT:  taskgate approve ", "DELETE 1",
+	inOrder(t, out, "before", "NOTICE:  waiting for approval: request ", ": removes orders", "DETAIL:  It needs 1 of dba, until 2", "HINT:  who may approve it runs: taskgate approve ", "DELETE 1",
 		"NOTICE:", "ERROR:  denied by bob: not ?[2Jtoday (request ", "NOTICE:", "ERROR:  canceling statement due to user request")
 	if out := g.asPsql(t, heldText+";\n", func(psql *exec.Cmd) {
 		r := p.next(t)
