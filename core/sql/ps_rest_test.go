@@ -59,6 +59,15 @@ func TestPS14Conditions(t *testing.T) {
 			}
 		}
 	}
+	if pgtest.Major() >= 18 { // periods that may not overlap, nor be empty, are at most one that is equal
+		c := database(t, "periods", "CREATE TABLE stay (room int4range, span daterange, v int, PRIMARY KEY (room, span WITHOUT OVERLAPS)); GRANT ALL ON stay TO app")
+		for text, one := range map[string]bool{"room = $1": false, "span = $1": false, "room = $1 and span && $2": false, "room = $1 and span = $2": true} {
+			a, err := sql.Analyze(c, "update stay set v = 1 where "+text)
+			if err != nil || (a.Statement.Operations[0].Attrs&abi.WhereKey != 0) != one {
+				t.Errorf("%s: %v %s", text, err, render(a, nil))
+			}
+		}
+	}
 	// What the client says of a parameter's type cannot make one key match many.
 	for text, want := range map[string]string{"update t set part = $2 where id = $1": `($1::"pg_catalog"."int8")`, "delete from t where code = $1": `($1::"pg_catalog"."text")`, "delete from t where m = $1": `($1::"public"."mood")`, "delete from t where n = $1": `($1::"pg_catalog"."int8")`, "delete from t where part = $1": `"part" = $1`} {
 		a, err := sql.Analyze(c, text)
