@@ -93,22 +93,20 @@ func (g *Group) enter() (*loop, error) {
 			}
 			return nil, errors.Join(ErrNone, err)
 		}
+		more()
 		g.loops[at] = l
 	}
 	l.users += 2
 	return l, nil
 }
 
-// processors gives how many Go had at first. A loop's thread keeps one of them
-// while it waits, of which Go does not hear, and so Go is given as many more: all
-// else has what it had.
-var processors = sync.OnceValue(func() int {
-	n := runtime.GOMAXPROCS(0)
-	if n > 1 {
-		runtime.GOMAXPROCS(2 * n)
-	}
-	return n
-})
+// processors gives how many Go had at first.
+var processors = sync.OnceValue(func() int { return runtime.GOMAXPROCS(0) })
+
+// more gives Go as many processors again, where there are loops. A loop's thread
+// keeps one of them while it waits, of which Go does not hear: all else has what it
+// had.
+var more = sync.OnceFunc(func() { runtime.GOMAXPROCS(2 * processors()) })
 
 // busy gives how many connections the loop has, which may be nil. It is under the
 // group's mu.

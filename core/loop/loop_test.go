@@ -17,6 +17,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// TestMain has two processors at least: how many there are is asked once.
+func TestMain(m *testing.M) {
+	if runtime.GOMAXPROCS(0) < 2 {
+		runtime.GOMAXPROCS(2)
+	}
+	os.Exit(m.Run())
+}
+
 // pipe gives both ends of a connection over loopback.
 func pipe(t testing.TB) (near, far *net.TCPConn) {
 	t.Helper()
@@ -93,10 +101,6 @@ func relay(t testing.TB, g *Group, arrived func(c *Conn, b []byte) error) (clien
 // not let, it holds that this is said and that connections stay as they were.
 func needLoop(t testing.TB) bool {
 	t.Helper()
-	if runtime.GOMAXPROCS(0) < 2 {
-		old := runtime.GOMAXPROCS(2)
-		t.Cleanup(func() { runtime.GOMAXPROCS(old) })
-	}
 	r, err := newRing()
 	if err == nil {
 		if err := r.close(); err != nil {
@@ -125,9 +129,14 @@ func stays(t testing.TB, g *Group) {
 	}
 }
 
-// TestNone: where there are no loops, connections are left as they were.
+// TestNone: where there are no loops, connections are left as they were, and so are
+// Go's processors.
 func TestNone(t *testing.T) {
+	had := runtime.GOMAXPROCS(0)
 	stays(t, &Group{err: errors.New("the kernel says no")})
+	if has := runtime.GOMAXPROCS(0); has != had {
+		t.Errorf("Go has %d processors, had %d", has, had)
+	}
 	one, two := net.Pipe() // no sockets
 	defer one.Close()
 	defer two.Close()
