@@ -35,6 +35,8 @@ type loop struct {
 	alarm  chan struct{}
 	bell   int
 	rung   [8]byte
+	rings  sync.RWMutex // who rings
+	silent bool         // the bell's descriptor may be another's, under rings
 
 	mu    sync.Mutex
 	todo  []*Conn
@@ -89,6 +91,9 @@ func (l *loop) end() {
 	go func() { // ends with those that served
 		l.all.Wait()
 		_ = l.ring.close()
+		l.rings.Lock() // who was about to ring when another did may be late
+		defer l.rings.Unlock()
+		l.silent = true
 		_ = unix.Close(l.bell)
 	}()
 }
@@ -101,6 +106,11 @@ func (l *loop) listen() error {
 // wake has the server look at what there is to do.
 func (l *loop) wake() {
 	if l.asleep.CompareAndSwap(true, false) {
+		l.rings.RLock()
+		defer l.rings.RUnlock()
+		if l.silent {
+			return
+		}
 		var one [8]byte
 		binary.NativeEndian.PutUint64(one[:], 1)
 		_, _ = unix.Write(l.bell, one[:])

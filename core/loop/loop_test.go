@@ -469,6 +469,42 @@ func TestDeadlines(t *testing.T) {
 	}
 }
 
+// TestLateBell: who is about to wake a loop and comes to it when the loop has ended,
+// as a kill may that meets the end of both its sessions, writes into nothing else's
+// descriptor.
+func TestLateBell(t *testing.T) {
+	if !needLoop(t) {
+		return
+	}
+	l, err := newLoop()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.end()
+	for {
+		if _, err := unix.FcntlInt(uintptr(l.bell), unix.F_GETFD, 0); err == unix.EBADF {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	other, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(other)
+	if other != l.bell { // what is opened next has the lowest number that is free
+		if err := unix.Dup3(other, l.bell, unix.O_CLOEXEC); err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(l.bell)
+	}
+	l.asleep.Store(true) // as who is late has found it
+	l.wake()
+	if n, err := unix.Read(other, make([]byte, 8)); err != unix.EAGAIN {
+		t.Errorf("%d bytes are in what has the bell's number now: %v", n, err)
+	}
+}
+
 // BenchmarkRelay has eight sessions ask and answer, by a loop and by a
 // goroutine for each direction.
 func BenchmarkRelay(b *testing.B) {
