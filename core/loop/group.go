@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -26,19 +27,17 @@ var ErrNone = errors.New("loop: none here")
 // connections are closed then, and what it gives stands for them. Where it
 // fails they are as they were.
 func (g *Group) Adopt(a, b net.Conn) (*Conn, *Conn, error) {
-	l, err := g.enter()
-	if err != nil {
-		return nil, nil, err
-	}
 	x, err := take(a)
 	if err != nil {
-		g.leave(l, 2)
 		return nil, nil, err
 	}
 	y, err := take(b)
 	if err != nil {
-		g.leave(l, 2)
 		return nil, nil, errors.Join(err, unix.Close(x))
+	}
+	l, err := g.enter() // last: where descriptors are few, a new loop is what can be done without
+	if err != nil {
+		return nil, nil, errors.Join(err, unix.Close(x), unix.Close(y))
 	}
 	ca, cb := l.add(a, x), l.add(b, y)
 	ca.gone = func() { g.leave(l, 1) }
@@ -75,26 +74,22 @@ func (g *Group) enter() (*loop, error) {
 	if g.err != nil || len(g.loops) == 0 {
 		return nil, errors.Join(ErrNone, g.err)
 	}
-	at := 0 // that of the fewest
-	for i, l := range g.loops {
-		if l.busy() < g.loops[at].busy() {
-			at = i
-		}
-	}
-	l := g.loops[at]
-	if l.busy()+2 > most {
-		return nil, ErrNone
-	}
-	if l == nil {
-		var err error
-		if l, err = newLoop(); err != nil {
+	l := g.running()
+	if at := slices.Index(g.loops, nil); at >= 0 {
+		fresh, err := newLoop()
+		switch {
+		case err == nil:
+			more()
+			l, g.loops[at] = fresh, fresh
+		case l == nil:
 			if !errors.Is(err, unix.EMFILE) && !errors.Is(err, unix.ENFILE) && !errors.Is(err, unix.ENOMEM) {
 				g.err = err // it stays so
 			}
 			return nil, errors.Join(ErrNone, err)
 		}
-		more()
-		g.loops[at] = l
+	}
+	if l.users+2 > most {
+		return nil, ErrNone
 	}
 	l.users += 2
 	return l, nil
@@ -108,13 +103,14 @@ var processors = sync.OnceValue(func() int { return runtime.GOMAXPROCS(0) })
 // had.
 var more = sync.OnceFunc(func() { runtime.GOMAXPROCS(2 * processors()) })
 
-// busy gives how many connections the loop has, which may be nil. It is under the
-// group's mu.
-func (l *loop) busy() int {
-	if l == nil {
-		return 0
+// running gives the loop with the fewest connections of those that there are.
+func (g *Group) running() (fewest *loop) {
+	for _, l := range g.loops {
+		if l != nil && (fewest == nil || l.users < fewest.users) {
+			fewest = l
+		}
 	}
-	return l.users
+	return fewest
 }
 
 func (g *Group) leave(l *loop, n int) {
