@@ -220,11 +220,11 @@ func TestPM06PM23Batch(t *testing.T) {
 	p := g.people(t, 5)
 	c, got := g.tapped(t, g.url())
 	for _, grown := range []string{"", "short", strings.Repeat("longer ", 10)} {
-		guard.batch = func(b *abi.Batch) (*abi.Batch, error) {
+		guard.batches(func(b *abi.Batch) (*abi.Batch, error) {
 			return each(b, func(cell []byte, null bool) ([]byte, bool) {
 				return []byte(grown), null || len(grown) == 5 && cell[1] < '8'
 			}), nil
-		}
+		})
 		for _, format := range []int16{0, 1} {
 			r := c.ExecParams(t.Context(), "select id, ssn, note from people order by id", nil, nil, nil, []int16{0, format, 0}).Read()
 			if r.Err != nil || len(r.Rows) != 5 {
@@ -246,7 +246,7 @@ func TestPM06PM23Batch(t *testing.T) {
 		"nothing":  func(*abi.Batch) (*abi.Batch, error) { return nil, nil },
 		"too few":  func(b *abi.Batch) (*abi.Batch, error) { return &abi.Batch{Rows: b.Rows - 1, Columns: b.Columns}, nil },
 	} {
-		guard.batch = fails
+		guard.batches(fails)
 		for way, ask := range ways {
 			if err := ask(t.Context(), c, "select ssn from people -- "+name); code(err) != "42501" {
 				t.Errorf("%s, %s: %v", name, way, err)

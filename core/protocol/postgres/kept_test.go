@@ -165,7 +165,7 @@ func TestPM34Alike(t *testing.T) {
 		"copy (select a, b, n from cells) to stdout (format binary)", "begin; declare c cursor for select * from cells; fetch 1 from c; fetch all from c; commit", "select count(*) from cells",
 		"update cells set id = id returning *", "select a from cells union all select b from cells"}
 	for _, one := range [][]abi.Protect{protect, null} {
-		guard.protect = one
+		guard.protects(one)
 		g.Swap(generation(guard))
 		for name, way := range ways {
 			if name == "prepared" {

@@ -63,7 +63,7 @@ func TestX02Flood(t *testing.T) {
 	for waiting() > 0 {
 		time.Sleep(time.Millisecond)
 	}
-	g.protocol.patience = 50 * time.Millisecond
+	g.patient(50 * time.Millisecond)
 	for name, said := range map[string][]byte{"nothing": nil, "half a startup": packet(v30 + "user\x00x\x00\x00")[:9], "no password": packet(v30 + "user\x00x\x00database\x00shop\x00\x00")} {
 		if _, err := io.Copy(io.Discard, g.raw(t, said)); err != nil && !isReset(err) {
 			t.Errorf("%s: is not cut off: %v", name, err)

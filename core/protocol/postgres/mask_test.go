@@ -34,6 +34,8 @@ type protector struct {
 
 func (p *protector) May() abi.May { return abi.May{Allow: true, Mask: true} }
 func (p *protector) Command(_ context.Context, c *abi.Command) (*abi.Verdict, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	v := &abi.Verdict{Decision: abi.Allow, Protect: p.protect, ShowErrors: true}
 	v.Terms.Oracle, v.Terms.Blind = p.oracle, p.blind
 	if c.Statement.Incomplete != "" {
@@ -53,6 +55,13 @@ func (p *protector) batches(f func(*abi.Batch) (*abi.Batch, error)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.batch = f
+}
+
+// protects exchanges what is masked.
+func (p *protector) protects(list []abi.Protect) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.protect = list
 }
 
 // each masks cell by cell.

@@ -65,9 +65,9 @@ func TestEndsAreCounted(t *testing.T) {
 			g.log.mu.Unlock()
 		}},
 		{"nothing in time", "late", func() {
-			g.protocol.patience = 20 * time.Millisecond
+			g.patient(20 * time.Millisecond)
 			rest(g.raw(t, hello))
-			g.protocol.patience = 0
+			g.patient(0)
 		}},
 		{"one too many, and those who were let wait", "left", func() {
 			var held []net.Conn

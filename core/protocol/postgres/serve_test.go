@@ -221,6 +221,13 @@ func serve(t testing.TB, guard gate.Guard) *gateway {
 	return &gateway{Gate: g, log: log, addr: l.Addr().String(), port: port, db: db, protocol: p, said: said}
 }
 
+// patient has clients be known in that time.
+func (g *gateway) patient(d time.Duration) {
+	g.protocol.mu.Lock()
+	defer g.protocol.mu.Unlock()
+	g.protocol.patience = d
+}
+
 func (g *gateway) url() string { return "postgres://x:token@" + g.addr + "/shop?sslmode=disable" }
 
 func (g *gateway) connect(t testing.TB) *pgx.Conn {

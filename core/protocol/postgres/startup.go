@@ -63,7 +63,7 @@ type Protocol struct {
 	slower  sync.Once                                         // it was said that there are none
 	analyze func(*sql.Context, string) (*sql.Analysis, error) // nil is sql.Analyze
 
-	patience time.Duration // until a client is known; 0 is loginTime
+	patience time.Duration // until a client is known; 0 is loginTime; under mu
 }
 
 // Loop says whether sessions that begin from now on are carried by a loop, where
@@ -147,7 +147,9 @@ func (p *Protocol) serve(ctx context.Context, nc net.Conn, g *gate.Gate) (bool, 
 		return false, errCrowded
 	}
 	defer guest.Leave()
+	p.mu.Lock()
 	patience := p.patience
+	p.mu.Unlock()
 	if patience == 0 {
 		patience = loginTime
 	}
