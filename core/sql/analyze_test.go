@@ -204,6 +204,15 @@ func TestPW28Names(t *testing.T) {
 	if err != nil || len(a.Parts[0].Args) != 1 || string(a.Parts[0].Args[0].Value) != "-2" || !a.Parts[0].Writes || a.Parts[0].Rows {
 		t.Errorf("%+v %v", a.Parts, err)
 	}
+	// Behind a path that has moved a name stands for a text that was read so.
+	moved := database(t, "moved_names", `CREATE SCHEMA side; GRANT USAGE ON SCHEMA side TO app; CREATE FUNCTION side.lower(text) RETURNS text LANGUAGE sql AS 'SELECT $1'`)
+	moved.Anywhere = true
+	if a, err = sql.Analyze(moved, "prepare p as select lower('x'); execute p"); err == nil {
+		a, err = a.Resolve(sql.NoNames{})
+	}
+	if got := render(a, err); strings.Count(got, "call side.lower") != 2 {
+		t.Error(got)
+	}
 }
 
 // TestPW25SearchPath: a path of the session's own changes which table a name

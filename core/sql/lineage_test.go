@@ -116,6 +116,7 @@ func TestPM01Lineage(t *testing.T) {
 		"select ssn from u union all select mail from u":            {"u.mail copied, u.ssn copied", "u.ssn u.mail||0"},
 		"select (select ssn from u where id = 1)":                   {"u.id condition, u.ssn copied", "u.ssn||25"},
 		"select x.ssn from t left join u x on x.id = t.id":          {"t.id condition, u.id condition, u.ssn copied", "u.ssn||25"},
+		"select (select y.x from u, (select id as x) y) from t":     {"t.id copied", "t.id||23"}, // without LATERAL it does not see u
 		"copy (select tax, 1 from v) to stdout":                     {"u.mail condition, u.ssn copied, v.tax copied", "v.tax* u.ssn||25, ||0|other"},
 		"copy u (ssn, id) to stdout":                                {"u.id copied, u.ssn copied", "u.ssn||25, u.id||23"},
 		"copy t to stdout":                                          {"t.at copied, t.code copied, t.id copied, t.m copied, t.n copied", "t.id||23, t.at||place, t.code||1043, t.n||23, t.m||23"},

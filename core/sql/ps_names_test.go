@@ -102,7 +102,7 @@ func TestPS11Shadows(t *testing.T) {
 			t.Errorf("%s: %s, want %s", text, got, want)
 		}
 	}
-	denied(t, c, wide(c), map[string]string{"set search_path = pg_temp": "search_path", "set search_path = side, pg_catalog": "search_path", `set "Search_Path" = pg_temp`: "search_path", "set search_path from current": "", "set schema 'pg_temp'": "search_path",
+	denied(t, c, wide(c), map[string]string{"set search_path = pg_temp": "search_path", "set search_path = pg_toast": "search_path", "set search_path = side, pg_catalog": "search_path", `set "Search_Path" = pg_temp`: "search_path", "set search_path from current": "", "set schema 'pg_temp'": "search_path",
 		"with recursive a as (select * from t), t as (select 1) select * from a": "further on", "select 1::pg_temp.x": "42704", "select pg_temp.f()": "does not exist"})
 	// A name of WITH hides a table where the server lets it, and only there.
 	narrow := []policy.Rule{{Verbs: []string{"select"}, Tables: []string{"public.t"}, Columns: []string{"id"}}}
