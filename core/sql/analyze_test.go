@@ -156,7 +156,7 @@ func TestPW28Names(t *testing.T) {
 		}
 		return a
 	}
-	known := names{"p": analyze("delete from orders where id = $1"), "q": analyze("select card from customers"), "u": analyze("begin"), "cursor c": analyze("select email from customers")}
+	known := names{"p": analyze("delete from orders where id = $1"), "q": analyze("select card from customers"), "u": analyze("begin"), "e": analyze(""), "cursor c": analyze("select email from customers")}
 	for text, want := range map[string]string{
 		"execute p(1)":                                                  "delete public.orders where:key !\nselect public.orders(id)\ndelete public.items via fk public.items.items_order_id_fkey !\ntest public.payments(order_id) via fk public.payments.payments_order_id_fkey\n",
 		"execute q; execute q":                                          "select public.customers(card)\nselect public.customers(card)\n",
@@ -168,6 +168,10 @@ func TestPW28Names(t *testing.T) {
 		"deallocate all; prepare q as select id from orders; execute q": "deallocate\nselect public.orders(id)\nselect public.orders(id)\n",
 		"execute nope":                                                  `error 26000 prepared statement "nope" does not exist` + "\n",
 		"execute u":                                                     `error 0A000 EXECUTE of "u", which is no query and changes no rows` + "\n",
+		"execute e":                                                     `error 0A000 EXECUTE of "e", which is no query and changes no rows` + "\n",
+		"prepare x as select 1; deallocate all; execute x":              `error 26000 prepared statement "x" does not exist` + "\n",
+		"declare d cursor for select 1; close all; fetch d":             `error 34000 cursor "d" does not exist` + "\n",
+		"close all; fetch c":                                            `error 34000 cursor "c" does not exist` + "\n",
 		"declare c cursor for select 1":                                 `error 42P03 cursor "c" already exists` + "\n",
 		"close c; fetch c":                                              `error 34000 cursor "c" does not exist` + "\n",
 		"close all; declare c cursor for select id from orders; fetch c": "close\nselect public.orders(id)\nselect public.orders(id)\n",
@@ -228,6 +232,9 @@ func TestPW25SearchPath(t *testing.T) {
 		if a, err := sql.Analyze(c, text); render(a, err) != want {
 			t.Errorf("%s:\n got %s want %s", text, render(a, err), want)
 		}
+	}
+	if a, err := sql.Analyze(c, "set search_path = "+strings.Repeat("public, ", 600)+"public"); !strings.Contains(render(a, err), "error 54000") {
+		t.Errorf("a long path: %s", render(a, err))
 	}
 	// An earlier text has moved the path: where it stands behind a COMMIT, the server knows.
 	moved := *c

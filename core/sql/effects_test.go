@@ -115,6 +115,8 @@ var effectsOf = map[string]string{
 	"update root set id = 9 where id = 1":                                                     "insert public.root_2",
 	"update root set v = 9 where id = 3":                                                      "update public.root_2",
 	"update root_1 set v = v":                                                                 "trigger public.root_1.stmt",
+	"update deep set v = 50 where id = 1":                                                     "insert public.deep_1_2",
+	"update two set v = 3":                                                                    "trigger public.two.of_two",
 	"update made set v = 3":                                                                   "insert public.made_1",
 	"update deep set v = 8":                                                                   "trigger public.deep_1_1.own_upd",
 	"update deep set id = 300 where id = 1":                                                   "insert public.deep_2",

@@ -101,6 +101,7 @@ func TestComposite(t *testing.T) {
 		{0, "select nums[(select 1 from all_users())] from holder", "", "call public.all_users"},
 		{0, "select (o).s from (select o from holder union all select o from second) x", "", "not known"},
 		{0, "select 1 from users a join users b using (id) as j", "", "an alias behind USING"},
+		{0, "select composite.public.users.ssn from users", "", "a column name of more than three parts"},
 		{0, "select (h).nums[1] from holder h", "nums=|holder.nums", ""},
 		{0, "select k from holder tablesample system (10) repeatable ((select 1 from all_users()))", "", "call public.all_users"},
 		{0, "select (h).nums[(select 1 from all_users())] from holder h", "", "call public.all_users"},

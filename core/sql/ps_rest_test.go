@@ -18,7 +18,7 @@ func TestPS14Conditions(t *testing.T) {
 	if pgtest.Major() < 15 {
 		notDistinct = "WHERE nul IS NOT NULL" // which is no key either
 	}
-	c := database(t, "conditions", `CREATE TYPE mood AS ENUM ('sad'); CREATE DOMAIN number AS bigint; CREATE TABLE t (id bigint PRIMARY KEY, code varchar(10) UNIQUE, low text, part int, dead bool, late int, nul int, m mood, n number);
+	c := database(t, "conditions", `CREATE TYPE mood AS ENUM ('sad'); CREATE TYPE public.date AS ENUM ('d'); CREATE TABLE dated (id public.date PRIMARY KEY, v int); CREATE DOMAIN number AS bigint; CREATE TABLE t (id bigint PRIMARY KEY, code varchar(10) UNIQUE, low text, part int, dead bool, late int, nul int, m mood, n number);
 		CREATE UNIQUE INDEX ON t (lower(low)); CREATE UNIQUE INDEX ON t (part) WHERE NOT dead; ALTER TABLE t ADD UNIQUE (late) DEFERRABLE; CREATE UNIQUE INDEX ON t (nul) `+notDistinct+`; CREATE UNIQUE INDEX ON t (m); CREATE UNIQUE INDEX ON t (n);
 		CREATE TABLE pair (a int, b int, c int, PRIMARY KEY (a, b)); CREATE TABLE parent (id int PRIMARY KEY, v int); CREATE TABLE kid () INHERITS (parent); CREATE TABLE list (id int, v int, PRIMARY KEY (id)) PARTITION BY LIST (id); CREATE TABLE list_1 PARTITION OF list DEFAULT;
 		CREATE TABLE inc (id int, x int); CREATE UNIQUE INDEX ON inc (id) INCLUDE (x); CREATE TABLE plain (id int, v int); CREATE INDEX ON plain (id);
@@ -39,7 +39,7 @@ func TestPS14Conditions(t *testing.T) {
 		"t set part = 1 where code = cast($1 as varchar)": key, "t set part = 1 where t.id = 1": key, "t x set part = 1 where x.id = 1": key, "t x set part = 1 from t o where x.id = 1": key, "t set part = 1 where id = 1 or false": none, "t set part = 1 where m = 'sad'": key, "t set part = 1 where m = $1": key, "t set part = 1 where n = $1": key,
 		"t set part = 1 where id = 1.0": key, "only t set part = 1 where id = 1": key, "t set part = 1 where id = 1 and id = 2": key, "t set part = 1 where nul = 1": some, "t set part = 1 where id = null": some,
 		"pair set c = 1 where a = 1": some, "pair set c = 1 where a = 1 and b > 1": some, "pair set c = 1 where a = 1 and b = a": some, "pair set c = 1 where a = 1 or b = 1": some, "pair set c = 1 where a = 1 and b = $1": key, "parent set v = 1 where id = 1": some, "only parent set v = 1 where id = 1": key, "only (parent) set v = 1 where id = 1": key,
-		"list set v = 1 where id = 1": key, "list_1 set v = 1 where id = 1": key, "inc set x = 1 where id = 1": key, "folds set v = 1 where id = 'a'": key, "folds set v = 1 where exact = 'a'": some, "folds set v = 1 where liked = 'a'": key, "plain set v = 1 where id = 1": some,
+		"list set v = 1 where id = 1": key, "dated set v = 1 where id = 'd'": key, "dated set v = 1 where id = 'd'::date": some, "t set part = 1 where id = 1.5::numeric": some, "list_1 set v = 1 where id = 1": key, "inc set x = 1 where id = 1": key, "folds set v = 1 where id = 'a'": key, "folds set v = 1 where exact = 'a'": some, "folds set v = 1 where liked = 'a'": key, "plain set v = 1 where id = 1": some,
 	} {
 		for _, frame := range []string{"update ", "with w as (select 1) update ", "explain update ", "prepare p as update "} {
 			a, err := sql.Analyze(c, frame+text)
@@ -122,6 +122,13 @@ func TestPS23Maintenance(t *testing.T) {
 // among what any task may set.
 func TestPS24Settings(t *testing.T) {
 	c := loaded(t)
+	other, another := *c, *c.Schema // whose role somebody has put in the place of the login's
+	another.Role.Itself, other.Schema = false, &another
+	for _, text := range []string{"reset session authorization", "set session authorization default"} {
+		if a, err := sql.Analyze(&other, text); err != nil || !a.Statement.Writes() {
+			t.Errorf("%s\n%s", text, render(a, err))
+		}
+	}
 	for _, name := range []string{"transform_null_equals", "backslash_quote", "session_replication_role", "role", "session_authorization", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries", "dynamic_library_path",
 		"default_with_oids", "array_nulls", "lo_compat_privileges", "log_statement", "log_min_messages", "work_mem", "default_text_search_config", "lc_messages", "lc_monetary",
 		"search_path.x", "app.user", "plpgsql.variable_conflict", "event_triggers", "allow_system_table_mods", "zero_damaged_pages", "ignore_system_indexes", "debug_print_parse", "client_encoding.x", "createrole_self_grant", "password_encryption", "vacuum_cost_delay", "temp_file_limit", "restrict_nonsystem_relation_kind"} {
