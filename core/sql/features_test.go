@@ -9,6 +9,7 @@ import (
 
 	"github.com/taskgate/taskgate/core/sql"
 	"github.com/taskgate/taskgate/core/sql/parse"
+	"github.com/taskgate/taskgate/core/sql/schema"
 	"github.com/taskgate/taskgate/internal/pgtest"
 )
 
@@ -127,6 +128,19 @@ func TestComposite(t *testing.T) {
 		{0, "select (p).* from pg_proc p", "", "name them"},
 		{0, "select p from pg_proc p", "", "may hold data"},
 	})
+}
+
+// TestGivenType: a client says no type of a parameter whose functions could run
+// anything, by whatever cast.
+func TestGivenType(t *testing.T) {
+	c := database(t, "given", `CREATE TYPE mood AS ENUM ('sad'); CREATE TYPE pair AS (a int, b text); CREATE TYPE told AS ENUM ('x'); CREATE TYPE made AS ENUM ('x');
+		CREATE FUNCTION tell(told) RETURNS text LANGUAGE sql AS $$SELECT 'x'$$; CREATE CAST (told AS text) WITH FUNCTION tell AS IMPLICIT;
+		CREATE FUNCTION make(text) RETURNS made LANGUAGE sql AS $$SELECT 'x'::made$$; CREATE CAST (text AS made) WITH FUNCTION make AS IMPLICIT;`)
+	for name, want := range map[string]bool{"mood": true, "_mood": true, "pair": false, "_pair": false, "told": false, "_told": false, "made": false} {
+		if got := sql.GivenType(c, c.Schema.TypeByName[schema.Name{Namespace: "public", Name: name}].OID); got != want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
 }
 
 // TestFromFunctions: ROWS FROM, several arguments of unnest and lists of

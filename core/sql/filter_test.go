@@ -151,6 +151,7 @@ func TestPM13Filter(t *testing.T) {
 		{"select id from (select id, email from people union all select 1, 'p3@x.example') q where email = 'p3@x.example'", "", cannot},
 		{"select id from people where mood = 'fine'", "", "the column public.people.mood is masked in this task and can only be compared with values"}, {"select id from people where ok = true", "", "the column public.people.ok is masked in this task and can only be compared with values"},
 		{"select id from people where ok", "", "the column public.people.ok is masked in this task and can only be compared with values"}, {"select id from people where ratio = 3", "", "the column public.people.ratio is masked in this task and can only be compared with values"},
+		{"select id from people where pin = -'5'", "", "the column public.people.pin is masked in this task and can only be compared with values"},
 		{"select id from people where pin = 1003.4", "", "the column public.people.pin is masked in this task and can only be compared with values"}, {"select id from people where email = 3", "", cannot},
 		{"explain select id from people where email = 'p3@x.example'", "", cannot},
 		{"prepare p as select id from people where email = 'p3@x.example'; explain execute p", "", cannot},

@@ -353,4 +353,13 @@ func TestCount(t *testing.T) {
 			t.Errorf("%s: not %v\n%s", text, plain, render(a, err))
 		}
 	}
+	for text, plain := range map[string]bool{"prepare p as select now(); execute p": true, "prepare p as select mine(1); execute p": false} {
+		a, err := sql.Analyze(c, text)
+		if err == nil {
+			a, err = a.Resolve(sql.NoNames{})
+		}
+		if err != nil || a.Parts[1].Plain != plain {
+			t.Errorf("%s: not %v\n%s", text, plain, render(a, err))
+		}
+	}
 }

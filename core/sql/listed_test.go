@@ -199,6 +199,24 @@ func TestListedNamed(t *testing.T) {
 			t.Errorf("%s: %s", text, got)
 		}
 	}
+	hiding := 0
+	for _, typ := range c.Schema.Types { // as that of a parameter
+		if strings.HasPrefix(typ.Name.Name, "zz_") {
+			if hiding++; sql.GivenType(c, typ.OID) {
+				t.Errorf("a parameter can be of type %s", typ.Name.Name)
+			}
+		}
+	}
+	if hiding < 3 {
+		t.Errorf("only %d types to hide", hiding)
+	}
+	a, err := sql.Analyze(c, "prepare p as select id from parts; explain execute p") // the plan shows what is beneath
+	if err == nil {
+		a, err = a.Resolve(sql.NoNames{})
+	}
+	if got := render(a, err); !strings.Contains(got, sql.Unseen) {
+		t.Errorf("explain execute: %s", got)
+	}
 	for _, text := range []string{"select tableoid from orders", "select id from points", "select id from parts"} {
 		a, err := sql.Analyze(c, text)
 		if err != nil || a.Statement.Incomplete != "" {
