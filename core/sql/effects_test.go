@@ -95,7 +95,7 @@ func missing(a *sql.Analysis, done []string) (out []string) {
 // effectsOf are texts, and what has to be among what they do.
 var effectsOf = map[string]string{
 	"update seen set v = 3": "update public.kid", "delete from seen_twice where id = 1": "delete public.toy", "insert into seen (id) values (8)": "function public.in_default", "update joined set v = 3": "trigger public.joined.instead", "insert into joined (id) values (1)": "trigger public.joined.instead",
-	"insert into kept values (7, 7)": "insert public.kept_log", "update kept set v = 7": "delete public.kept_log", "delete from kept": "update public.parent", "insert into written values (1, 5)": "insert public.root_1", "insert into written (id) values (1)": "function public.in_default", "delete from written": "delete public.kept_log",
+	"insert into kept values (7, 7)": "insert public.kept_log", "update kept set v = 7": "delete public.kept_log", "delete from kept": "update public.parent", "insert into kept values (8, 8)": "trigger public.kept.keeps", "update kept set v = 9": "trigger public.kept.keeps", "insert into written values (1, 5)": "insert public.root_1", "insert into written (id) values (1)": "function public.in_default", "delete from written": "delete public.kept_log",
 	"delete from base where id = 1": "delete public.gone", "delete from gone where id = 1": "trigger public.gone.a_del", "delete from base where id < 4": "delete public.grand",
 	"delete from base where id in (1, 2)":                                          "update public.nulled",
 	"delete from base where id = 3":                                                "update public.defaulted",

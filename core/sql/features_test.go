@@ -89,7 +89,7 @@ func hold(t *testing.T, c *sql.Context, database string, list []feature) {
 func TestComposite(t *testing.T) {
 	c := database(t, "composite", `CREATE TABLE users (id int, ssn text); CREATE TYPE pair AS (a int, b text); CREATE TYPE odd AS (p pair, s text);
 		CREATE FUNCTION label(users) RETURNS text LANGUAGE sql AS 'SELECT $1.ssn';
-		CREATE TABLE holder (k int, u users, o odd, many pair[], nums int[]); CREATE TABLE second (o odd); CREATE FUNCTION bernoulli(internal) RETURNS tsm_handler LANGUAGE internal AS 'tsm_bernoulli_handler'; INSERT INTO holder VALUES (1, (1, 'x'), ((1, 'y'), 'z'), '{}');
+		CREATE TABLE holder (k int, u users, o odd, many pair[], nums int[]); CREATE TABLE second (o odd); CREATE FUNCTION outs(OUT a int, OUT p odd) LANGUAGE sql AS 'SELECT 1, NULL::odd'; CREATE FUNCTION bernoulli(internal) RETURNS tsm_handler LANGUAGE internal AS 'tsm_bernoulli_handler'; INSERT INTO holder VALUES (1, (1, 'x'), ((1, 'y'), 'z'), '{}');
 		CREATE FUNCTION all_users() RETURNS SETOF users LANGUAGE sql AS 'SELECT * FROM users'; GRANT SELECT ON users, holder TO app`)
 	hold(t, c, "composite", []feature{
 		{0, "select (u).ssn from users u", "ssn=users.ssn|", ""},
@@ -103,6 +103,7 @@ func TestComposite(t *testing.T) {
 		{0, "select (o).s from (select o from holder union all select o from second) x", "", "not known"},
 		{0, "select 1 from users a join users b using (id) as j", "", "an alias behind USING"},
 		{0, "select composite.public.users.ssn from users", "", "a column name of more than three parts"},
+		{0, "select (outs()).p from holder", "", "not known"},
 		{0, "select (h).nums[1] from holder h", "nums=|holder.nums", ""},
 		{0, "select k from holder tablesample system (10) repeatable ((select 1 from all_users()))", "", "call public.all_users"},
 		{0, "select (h).nums[(select 1 from all_users())] from holder h", "", "call public.all_users"},

@@ -202,6 +202,14 @@ func forwarded(t *testing.T, under sql.Context) {
 			t.Errorf("%s\n%s (%d), not\n%s (%d)", k.text, st.Canonical, st.Guesses, k.forwarded, k.guesses)
 		}
 	}
+	// Which of the arguments of EXECUTE are guesses is not known: all of them may be.
+	in, err := sql.Analyze(newer(t, c), "select id from people where email = 'a'; prepare p as select id from people where email = $1; execute p('b')")
+	if err == nil {
+		in, err = in.Resolve(sql.NoNames{})
+	}
+	if err != nil || in.Statement.Guesses != 2 || in.Statement.Guessed != nil {
+		t.Errorf("%v: %+v", err, in.Statement)
+	}
 	// In a path with an operator = of somebody's own the server's is meant all the same.
 	c.SearchPath = []string{"mine", "public"}
 	a, err := sql.Analyze(c, "select id from people where email = 'nobody'")
