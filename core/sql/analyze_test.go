@@ -172,8 +172,9 @@ func TestPW28Names(t *testing.T) {
 		"prepare x as select 1; deallocate all; execute x":              `error 26000 prepared statement "x" does not exist` + "\n",
 		"declare d cursor for select 1; close all; fetch d":             `error 34000 cursor "d" does not exist` + "\n",
 		"close all; fetch c":                                            `error 34000 cursor "c" does not exist` + "\n",
-		"declare c cursor for select 1":                                 `error 42P03 cursor "c" already exists` + "\n",
-		"close c; fetch c":                                              `error 34000 cursor "c" does not exist` + "\n",
+		"deallocate q":                                                  "deallocate\n", "close c": "close\n",
+		"declare c cursor for select 1": `error 42P03 cursor "c" already exists` + "\n",
+		"close c; fetch c":              `error 34000 cursor "c" does not exist` + "\n",
 		"close all; declare c cursor for select id from orders; fetch c": "close\nselect public.orders(id)\nselect public.orders(id)\n",
 		"explain execute p(1)":                           "delete public.orders where:key explain !\nselect public.orders(id) explain\ndelete public.items explain via fk public.items.items_order_id_fkey !\ntest public.payments(order_id) explain via fk public.payments.payments_order_id_fkey\n",
 		"explain analyze execute p(1)":                   "explain analyze\ndelete public.orders where:key !\nselect public.orders(id)\ndelete public.items via fk public.items.items_order_id_fkey !\ntest public.payments(order_id) via fk public.payments.payments_order_id_fkey\n",
@@ -208,9 +209,15 @@ func TestPW28Names(t *testing.T) {
 	if err != nil || len(a.Parts[0].Args) != 1 || string(a.Parts[0].Args[0].Value) != "-2" || !a.Parts[0].Writes || a.Parts[0].Rows {
 		t.Errorf("%+v %v", a.Parts, err)
 	}
+	if a, err = analyze("explain execute q").Resolve(known); err != nil || len(a.Statement.Outputs) != 0 {
+		t.Errorf("%+v %v", a.Statement.Outputs, err)
+	}
 	// Behind a path that has moved a name stands for a text that was read so.
-	moved := database(t, "moved_names", `CREATE SCHEMA side; GRANT USAGE ON SCHEMA side TO app; CREATE FUNCTION side.lower(text) RETURNS text LANGUAGE sql AS 'SELECT $1'`)
+	moved := database(t, "moved_names", `CREATE SCHEMA side; GRANT USAGE ON SCHEMA side TO app; CREATE FUNCTION side.lower(text) RETURNS text LANGUAGE sql AS 'SELECT $1'; CREATE DOMAIN side.upper AS text CHECK (side.lower(VALUE) <> '')`)
 	moved.Anywhere = true
+	if a, err := sql.Analyze(moved, "select upper('x')"); !strings.Contains(render(a, err), "upper, which is a type that users have made") {
+		t.Error(render(a, err))
+	}
 	if a, err = sql.Analyze(moved, "prepare p as select lower('x'); execute p"); err == nil {
 		a, err = a.Resolve(sql.NoNames{})
 	}
