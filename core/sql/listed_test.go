@@ -191,7 +191,7 @@ func TestListedNamed(t *testing.T) {
 	c, conn, hidden := listing(t, "listednamed")
 	for text, want := range map[string]string{
 		"select tableoid from parts": sql.Unseen, "select p.tableoid::text from public.parts p": sql.Unseen, "select id from parts order by tableoid": sql.Unseen, "select count(*) from base group by tableoid": sql.Unseen,
-		"select id from base where tableoid = 5": sql.Unseen, "select at from points": "the column at of points", "select many from points": "the column many of points", "select object from points": "the column object of points",
+		"select id from base where tableoid = 5": sql.Unseen, "select regnamespace('zz_schema')": "a call of regnamespace, which is a cast", "select at from points": "the column at of points", "select many from points": "the column many of points", "select object from points": "the column object of points",
 		"select * from points": "of points", "select p from points p": "of points", "select id from points where at = object": "of points", "select many[1] from points": "the column many of points", "select at::text from points": "the column at of points",
 	} {
 		a, err := sql.Analyze(c, text)
