@@ -156,7 +156,7 @@ func TestPW28Names(t *testing.T) {
 		}
 		return a
 	}
-	known := names{"p": analyze("delete from orders where id = $1"), "q": analyze("select card from customers"), "u": analyze("begin"), "cursor c": analyze("select email from customers")}
+	known := names{"p": analyze("delete from orders where id = $1"), "q": analyze("select card from customers"), "u": analyze("begin"), "e": analyze(""), "cursor c": analyze("select email from customers")}
 	for text, want := range map[string]string{
 		"execute p(1)":                                                  "delete public.orders where:key !\nselect public.orders(id)\ndelete public.items via fk public.items.items_order_id_fkey !\ntest public.payments(order_id) via fk public.payments.payments_order_id_fkey\n",
 		"execute q; execute q":                                          "select public.customers(card)\nselect public.customers(card)\n",
@@ -168,8 +168,13 @@ func TestPW28Names(t *testing.T) {
 		"deallocate all; prepare q as select id from orders; execute q": "deallocate\nselect public.orders(id)\nselect public.orders(id)\n",
 		"execute nope":                                                  `error 26000 prepared statement "nope" does not exist` + "\n",
 		"execute u":                                                     `error 0A000 EXECUTE of "u", which is no query and changes no rows` + "\n",
-		"declare c cursor for select 1":                                 `error 42P03 cursor "c" already exists` + "\n",
-		"close c; fetch c":                                              `error 34000 cursor "c" does not exist` + "\n",
+		"execute e":                                                     `error 0A000 EXECUTE of "e", which is no query and changes no rows` + "\n",
+		"prepare x as select 1; deallocate all; execute x":              `error 26000 prepared statement "x" does not exist` + "\n",
+		"declare d cursor for select 1; close all; fetch d":             `error 34000 cursor "d" does not exist` + "\n",
+		"close all; fetch c":                                            `error 34000 cursor "c" does not exist` + "\n",
+		"deallocate q":                                                  "deallocate\n", "close c": "close\n",
+		"declare c cursor for select 1": `error 42P03 cursor "c" already exists` + "\n",
+		"close c; fetch c":              `error 34000 cursor "c" does not exist` + "\n",
 		"close all; declare c cursor for select id from orders; fetch c": "close\nselect public.orders(id)\nselect public.orders(id)\n",
 		"explain execute p(1)":                           "delete public.orders where:key explain !\nselect public.orders(id) explain\ndelete public.items explain via fk public.items.items_order_id_fkey !\ntest public.payments(order_id) explain via fk public.payments.payments_order_id_fkey\n",
 		"explain analyze execute p(1)":                   "explain analyze\ndelete public.orders where:key !\nselect public.orders(id)\ndelete public.items via fk public.items.items_order_id_fkey !\ntest public.payments(order_id) via fk public.payments.payments_order_id_fkey\n",
@@ -204,6 +209,21 @@ func TestPW28Names(t *testing.T) {
 	if err != nil || len(a.Parts[0].Args) != 1 || string(a.Parts[0].Args[0].Value) != "-2" || !a.Parts[0].Writes || a.Parts[0].Rows {
 		t.Errorf("%+v %v", a.Parts, err)
 	}
+	if a, err = analyze("explain execute q").Resolve(known); err != nil || len(a.Statement.Outputs) != 0 {
+		t.Errorf("%+v %v", a.Statement.Outputs, err)
+	}
+	// Behind a path that has moved a name stands for a text that was read so.
+	moved := database(t, "moved_names", `CREATE SCHEMA side; GRANT USAGE ON SCHEMA side TO app; CREATE FUNCTION side.lower(text) RETURNS text LANGUAGE sql AS 'SELECT $1'; CREATE DOMAIN side.upper AS text CHECK (side.lower(VALUE) <> '')`)
+	moved.Anywhere = true
+	if a, err := sql.Analyze(moved, "select upper('x')"); !strings.Contains(render(a, err), "upper, which is a type that users have made") {
+		t.Error(render(a, err))
+	}
+	if a, err = sql.Analyze(moved, "prepare p as select lower('x'); execute p"); err == nil {
+		a, err = a.Resolve(sql.NoNames{})
+	}
+	if got := render(a, err); strings.Count(got, "call side.lower") != 2 {
+		t.Error(got)
+	}
 }
 
 // TestPW25SearchPath: a path of the session's own changes which table a name
@@ -219,6 +239,9 @@ func TestPW25SearchPath(t *testing.T) {
 		if a, err := sql.Analyze(c, text); render(a, err) != want {
 			t.Errorf("%s:\n got %s want %s", text, render(a, err), want)
 		}
+	}
+	if a, err := sql.Analyze(c, "set search_path = "+strings.Repeat("public, ", 600)+"public"); !strings.Contains(render(a, err), "error 54000") {
+		t.Errorf("a long path: %s", render(a, err))
 	}
 	// An earlier text has moved the path: where it stands behind a COMMIT, the server knows.
 	moved := *c
@@ -303,6 +326,14 @@ func TestDefaultWord(t *testing.T) {
 		a, err := sql.Analyze(c, text)
 		if got := strings.Contains(render(a, err), "call public.boom"); err != nil || got != runs || a.Statement.Incomplete != "" {
 			t.Errorf("%s\n%s", text, render(a, err))
+		}
+	}
+	// Of the server's own functions a default may call nextval, and that is the server's.
+	c = database(t, "default_calls", `CREATE TABLE large (id serial, o oid DEFAULT lo_create(0)); CREATE FUNCTION nextval(text) RETURNS bigint LANGUAGE sql AS 'SELECT 1';
+		CREATE TABLE next (id serial, v bigint DEFAULT nextval('x'::text)); GRANT ALL ON ALL TABLES IN SCHEMA public TO app`)
+	for text, want := range map[string]string{"insert into large default values": "call pg_catalog.lo_create", "insert into next default values": "call public.nextval", "insert into next values (default, 1)": "call public.nextval", "insert into large (o) values (1)": "insert public.large(o) !\n"} {
+		if a, err := sql.Analyze(c, text); !strings.Contains(render(a, err), want) || strings.Contains(render(a, err), "call pg_catalog.nextval") {
+			t.Errorf("%s\n%s wants %s", text, render(a, err), want)
 		}
 	}
 }

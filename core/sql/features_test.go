@@ -9,6 +9,7 @@ import (
 
 	"github.com/taskgate/taskgate/core/sql"
 	"github.com/taskgate/taskgate/core/sql/parse"
+	"github.com/taskgate/taskgate/core/sql/schema"
 	"github.com/taskgate/taskgate/internal/pgtest"
 )
 
@@ -88,7 +89,7 @@ func hold(t *testing.T, c *sql.Context, database string, list []feature) {
 func TestComposite(t *testing.T) {
 	c := database(t, "composite", `CREATE TABLE users (id int, ssn text); CREATE TYPE pair AS (a int, b text); CREATE TYPE odd AS (p pair, s text);
 		CREATE FUNCTION label(users) RETURNS text LANGUAGE sql AS 'SELECT $1.ssn';
-		CREATE TABLE holder (k int, u users, o odd, many pair[]); INSERT INTO holder VALUES (1, (1, 'x'), ((1, 'y'), 'z'), '{}');
+		CREATE TABLE holder (k int, u users, o odd, many pair[], nums int[]); CREATE TABLE second (o odd); CREATE FUNCTION outs(OUT a int, OUT p odd) LANGUAGE sql AS 'SELECT 1, NULL::odd'; CREATE FUNCTION bernoulli(internal) RETURNS tsm_handler LANGUAGE internal AS 'tsm_bernoulli_handler'; INSERT INTO holder VALUES (1, (1, 'x'), ((1, 'y'), 'z'), '{}');
 		CREATE FUNCTION all_users() RETURNS SETOF users LANGUAGE sql AS 'SELECT * FROM users'; GRANT SELECT ON users, holder TO app`)
 	hold(t, c, "composite", []feature{
 		{0, "select (u).ssn from users u", "ssn=users.ssn|", ""},
@@ -97,6 +98,18 @@ func TestComposite(t *testing.T) {
 		{0, "select ((select u from users u limit 1)).ssn, (select u from users u limit 1).id", "ssn=users.ssn| id=users.id|", ""},
 		{0, "select upper((h.u).ssn), (u).ssn from holder h", "upper=|holder.u ssn=|holder.u", ""},
 		{0, "select (o).s || 'x' from holder", "?column?=|holder.o", ""},
+		{0, "select k from holder tablesample bernoulli (10)", "", "TABLESAMPLE by a method that is not the server's own"},
+		{0, "select nums[(select 1 from all_users())] from holder", "", "call public.all_users"},
+		{0, "select (o).s from (select o from holder union all select o from second) x", "", "not known"},
+		{0, "select 1 from users a join users b using (id) as j", "", "an alias behind USING"},
+		{0, "select composite.public.users.ssn from users", "", "a column name of more than three parts"},
+		{0, "select (outs()).p from holder", "", "not known"},
+		{0, "select (h).nums[1] from holder h", "nums=|holder.nums", ""},
+		{0, "select k from holder tablesample system (10) repeatable ((select 1 from all_users()))", "", "call public.all_users"},
+		{0, "select (h).nums[(select 1 from all_users())] from holder h", "", "call public.all_users"},
+		{0, "select pair '(1,x)'", "", "the type pair is made by users"},
+		{0, "select treat(k as int8) from holder", "", "TREAT"},
+		{0, "select row((u).*) from users u", "", "all fields of a value, anywhere but in a list of results"},
 		{0, "select (pg_get_keywords()).word", "word=|", ""},
 		{0, "select (x).key, (x).value from (select json_each_text('{}') as x) y", "key=| value=|", ""},
 		{0, "select (x).* from (select json_each_text(ssn::json) as x from users) y", "key=|users.ssn value=|users.ssn", ""},
@@ -116,6 +129,19 @@ func TestComposite(t *testing.T) {
 		{0, "select (p).* from pg_proc p", "", "name them"},
 		{0, "select p from pg_proc p", "", "may hold data"},
 	})
+}
+
+// TestGivenType: a client says no type of a parameter whose functions could run
+// anything, by whatever cast.
+func TestGivenType(t *testing.T) {
+	c := database(t, "given", `CREATE TYPE mood AS ENUM ('sad'); CREATE TYPE pair AS (a int, b text); CREATE TYPE told AS ENUM ('x'); CREATE TYPE made AS ENUM ('x');
+		CREATE FUNCTION tell(told) RETURNS text LANGUAGE sql AS $$SELECT 'x'$$; CREATE CAST (told AS text) WITH FUNCTION tell AS IMPLICIT;
+		CREATE FUNCTION make(text) RETURNS made LANGUAGE sql AS $$SELECT 'x'::made$$; CREATE CAST (text AS made) WITH FUNCTION make AS IMPLICIT;`)
+	for name, want := range map[string]bool{"mood": true, "_mood": true, "pair": false, "_pair": false, "told": false, "_told": false, "made": false} {
+		if got := sql.GivenType(c, c.Schema.TypeByName[schema.Name{Namespace: "public", Name: name}].OID); got != want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
 }
 
 // TestFromFunctions: ROWS FROM, several arguments of unnest and lists of

@@ -91,43 +91,45 @@ func TestPM01Lineage(t *testing.T) {
 	for text, want := range map[string]struct {
 		uses, outputs string
 	}{
-		"select tax from v":                                         {"u.mail condition, u.ssn copied, v.tax copied", "v.tax* u.ssn||25"},
-		"select label from v":                                       {"u.mail condition, u.ssn computed, v.label copied", "v.label*|u.ssn|25|other"},
-		"select id from v":                                          {"u.id copied, u.mail condition, v.id copied", "v.id* u.id||23"},
-		"select s from vv":                                          {"u.mail condition, u.ssn copied, v.tax copied, vv.s copied", "vv.s* v.tax* u.ssn||25"},
-		"select id from vv where l = 'x'":                           {"u.id copied, u.mail condition, u.ssn condition, v.id copied, v.label condition, vv.id copied, vv.l condition", "vv.id* v.id* u.id||23"},
-		"select id from vv order by s":                              {"u.id copied, u.mail condition, u.ssn order, v.id copied, v.tax order, vv.id copied, vv.s order", "vv.id* v.id* u.id||23"},
-		"select most from vv":                                       {"t.m computed, t.n computed, u.id computed, u.mail condition, v.most copied, vv.most copied", "vv.most* v.most*|t.m t.n u.id|23|other"},
-		"select id from rows":                                       {"rows.id copied, u.id copied, u.tags computed", "rows.id* u.id||23"},
-		"select name from sorted":                                   {"sorted.name copied, u.name copied group, u.ssn order group", "sorted.name* u.name||25"},
-		"select s from mv":                                          {"mv.s copied, plain.ssn copied, u.ssn copied", "mv.s* plain.ssn* u.ssn||25"},
-		"select id from mv where s = 'x'":                           {"mv.id copied, mv.s condition, plain.id copied, plain.ssn condition, u.id copied, u.ssn condition", "mv.id* plain.id* u.id||23"},
-		"select twice from t":                                       {"t.n computed, t.twice copied", "t.twice|t.n|23|other"},
-		"select x from (select tax as x from v) y":                  {"u.mail condition, u.ssn copied, v.tax copied", "v.tax* u.ssn||25"},
-		"select (select max(l) from vv) as x":                       {"u.mail condition, u.ssn computed, v.label computed, vv.l computed", "|u.ssn v.label* vv.l*|0|other"},
-		"select plain from plain":                                   {"plain.id computed, plain.name computed, plain.ssn computed, u.id computed, u.name computed, u.ssn computed", "|plain.id* u.id plain.name* u.name plain.ssn* u.ssn|0|other"},
-		"select tags, span, mail from u":                            {"u.mail copied, u.span copied, u.tags copied", "u.tags||1009, u.span||3904, u.mail||1043"},
-		"select at, code from t":                                    {"t.at copied, t.code copied", "t.at||place, t.code||1043"},
-		"select (at).zip from t":                                    {"t.at computed", "|t.at|0|other"},
-		"select tags[1] from u":                                     {"u.tags computed", "|u.tags|0|other"},
-		"select ssn from u union all select null":                   {"u.ssn copied", "u.ssn||25"},
-		"select ssn from u union all select 'x'":                    {"u.ssn copied", "u.ssn||0|other"},
-		"select ssn from u union all values ($1)":                   {"u.ssn copied", "u.ssn||0|other"},
-		"select ssn from u union all select mail from u":            {"u.mail copied, u.ssn copied", "u.ssn u.mail||0"},
-		"select (select ssn from u where id = 1)":                   {"u.id condition, u.ssn copied", "u.ssn||25"},
-		"select x.ssn from t left join u x on x.id = t.id":          {"t.id condition, u.id condition, u.ssn copied", "u.ssn||25"},
-		"copy (select tax, 1 from v) to stdout":                     {"u.mail condition, u.ssn copied, v.tax copied", "v.tax* u.ssn||25, ||0|other"},
-		"copy u (ssn, id) to stdout":                                {"u.id copied, u.ssn copied", "u.ssn||25, u.id||23"},
-		"copy t to stdout":                                          {"t.at copied, t.code copied, t.id copied, t.m copied, t.n copied", "t.id||23, t.at||place, t.code||1043, t.n||23, t.m||23"},
-		"explain select ssn from u":                                 {"u.ssn computed", ""},
-		"update plain set name = 'y' where id = 1":                  {"plain.id condition, plain.name written, u.id condition, u.name written", ""},
-		"update plain set name = 'y' where ssn = 'x' returning ssn": {"plain.name written, plain.ssn copied condition, u.name written, u.ssn copied condition", "plain.ssn* u.ssn||25"},
-		"insert into u (id, ssn) values (1, 'x') returning ssn":     {"u.id written tested, u.ssn copied written", "u.ssn||25"},
-		"select id from own":                                        {"own.id copied, own.note condition, own.who condition, u.mail condition", "own.id||23"},
-		"insert into own (id) values (1)":                           {"own.id written tested, own.note condition, own.who condition, u.mail condition", ""},
-		"insert into fenced (id) values (1)":                        {"fenced.id written, fenced.note condition, u.ssn condition", ""},
-		"select id from odd":                                        {"odd.at condition, odd.id copied condition, odd.note condition", "odd.id||23"}, // a policy that is not understood reads all
-		"select more from older":                                    {"older.more copied", "older.more||23"},
+		"select tax from v":                                     {"u.mail condition, u.ssn copied, v.tax copied", "v.tax* u.ssn||25"},
+		"select label from v":                                   {"u.mail condition, u.ssn computed, v.label copied", "v.label*|u.ssn|25|other"},
+		"select id from v":                                      {"u.id copied, u.mail condition, v.id copied", "v.id* u.id||23"},
+		"select s from vv":                                      {"u.mail condition, u.ssn copied, v.tax copied, vv.s copied", "vv.s* v.tax* u.ssn||25"},
+		"select id from vv where l = 'x'":                       {"u.id copied, u.mail condition, u.ssn condition, v.id copied, v.label condition, vv.id copied, vv.l condition", "vv.id* v.id* u.id||23"},
+		"select id from vv order by s":                          {"u.id copied, u.mail condition, u.ssn order, v.id copied, v.tax order, vv.id copied, vv.s order", "vv.id* v.id* u.id||23"},
+		"select most from vv":                                   {"t.m computed, t.n computed, u.id computed, u.mail condition, v.most copied, vv.most copied", "vv.most* v.most*|t.m t.n u.id|23|other"},
+		"select id from rows":                                   {"rows.id copied, u.id copied, u.tags computed", "rows.id* u.id||23"},
+		"select name from sorted":                               {"sorted.name copied, u.name copied group, u.ssn order group", "sorted.name* u.name||25"},
+		"select s from mv":                                      {"mv.s copied, plain.ssn copied, u.ssn copied", "mv.s* plain.ssn* u.ssn||25"},
+		"select id from mv where s = 'x'":                       {"mv.id copied, mv.s condition, plain.id copied, plain.ssn condition, u.id copied, u.ssn condition", "mv.id* plain.id* u.id||23"},
+		"select twice from t":                                   {"t.n computed, t.twice copied", "t.twice|t.n|23|other"},
+		"select x from (select tax as x from v) y":              {"u.mail condition, u.ssn copied, v.tax copied", "v.tax* u.ssn||25"},
+		"select (select max(l) from vv) as x":                   {"u.mail condition, u.ssn computed, v.label computed, vv.l computed", "|u.ssn v.label* vv.l*|0|other"},
+		"select plain from plain":                               {"plain.id computed, plain.name computed, plain.ssn computed, u.id computed, u.name computed, u.ssn computed", "|plain.id* u.id plain.name* u.name plain.ssn* u.ssn|0|other"},
+		"select tags, span, mail from u":                        {"u.mail copied, u.span copied, u.tags copied", "u.tags||1009, u.span||3904, u.mail||1043"},
+		"select at, code from t":                                {"t.at copied, t.code copied", "t.at||place, t.code||1043"},
+		"select (at).zip from t":                                {"t.at computed", "|t.at|0|other"},
+		"select tags[1] from u":                                 {"u.tags computed", "|u.tags|0|other"},
+		"select ssn from u union all select null":               {"u.ssn copied", "u.ssn||25"},
+		"select ssn from u union all select 'x'":                {"u.ssn copied", "u.ssn||0|other"},
+		"select ssn from u union all values ($1)":               {"u.ssn copied", "u.ssn||0|other"},
+		"select ssn from u union all select mail from u":        {"u.mail copied, u.ssn copied", "u.ssn u.mail||0"},
+		"select (select ssn from u where id = 1)":               {"u.id condition, u.ssn copied", "u.ssn||25"},
+		"select x.ssn from t left join u x on x.id = t.id":      {"t.id condition, u.id condition, u.ssn copied", "u.ssn||25"},
+		"select (select y.x from u, (select id as x) y) from t": {"t.id copied", "t.id||23"}, // without LATERAL it does not see u
+		"select k from (select 1 as k) a full join (select length(ssn) as k from u) b using (k)": {"u.ssn computed condition", "|u.ssn|0|other"},
+		"copy (select tax, 1 from v) to stdout":                                                  {"u.mail condition, u.ssn copied, v.tax copied", "v.tax* u.ssn||25, ||0|other"},
+		"copy u (ssn, id) to stdout":                                                             {"u.id copied, u.ssn copied", "u.ssn||25, u.id||23"},
+		"copy t to stdout":                                                                       {"t.at copied, t.code copied, t.id copied, t.m copied, t.n copied", "t.id||23, t.at||place, t.code||1043, t.n||23, t.m||23"},
+		"explain select ssn from u":                                                              {"u.ssn computed", ""},
+		"update plain set name = 'y' where id = 1":                                               {"plain.id condition, plain.name written, u.id condition, u.name written", ""},
+		"update plain set name = 'y' where ssn = 'x' returning ssn":                              {"plain.name written, plain.ssn copied condition, u.name written, u.ssn copied condition", "plain.ssn* u.ssn||25"},
+		"insert into u (id, ssn) values (1, 'x') returning ssn":                                  {"u.id written tested, u.ssn copied written", "u.ssn||25"},
+		"select id from own":                                                                     {"own.id copied, own.note condition, own.who condition, u.mail condition", "own.id||23"},
+		"insert into own (id) values (1)":                                                        {"own.id written tested, own.note condition, own.who condition, u.mail condition", ""},
+		"insert into fenced (id) values (1)":                                                     {"fenced.id written, fenced.note condition, u.ssn condition", ""},
+		"select id from odd":                                                                     {"odd.at condition, odd.id copied condition, odd.note condition", "odd.id||23"}, // a policy that is not understood reads all
+		"select more from older":                                                                 {"older.more copied", "older.more||23"},
 	} {
 		a, err := sql.Analyze(c, text)
 		if err != nil || a.Statement.Incomplete != "" {
@@ -348,6 +350,15 @@ func TestCount(t *testing.T) {
 	}
 	for text, plain := range map[string]bool{"select now()": true, "select pg_advisory_unlock_all()": false, "select mine(1)": false, "explain select mine(1)": false, "set datestyle = iso": false, "select set_config('datestyle', 'iso', true)": false} {
 		if a, err := sql.Analyze(c, text); err != nil || a.Parts[0].Plain != plain {
+			t.Errorf("%s: not %v\n%s", text, plain, render(a, err))
+		}
+	}
+	for text, plain := range map[string]bool{"prepare p as select now(); execute p": true, "prepare p as select mine(1); execute p": false} {
+		a, err := sql.Analyze(c, text)
+		if err == nil {
+			a, err = a.Resolve(sql.NoNames{})
+		}
+		if err != nil || a.Parts[1].Plain != plain {
 			t.Errorf("%s: not %v\n%s", text, plain, render(a, err))
 		}
 	}

@@ -191,13 +191,31 @@ func TestListedNamed(t *testing.T) {
 	c, conn, hidden := listing(t, "listednamed")
 	for text, want := range map[string]string{
 		"select tableoid from parts": sql.Unseen, "select p.tableoid::text from public.parts p": sql.Unseen, "select id from parts order by tableoid": sql.Unseen, "select count(*) from base group by tableoid": sql.Unseen,
-		"select id from base where tableoid = 5": sql.Unseen, "select at from points": "the column at of points", "select many from points": "the column many of points", "select object from points": "the column object of points",
+		"select id from base where tableoid = 5": sql.Unseen, "select regnamespace('zz_schema')": "a call of regnamespace, which is a cast", "select at from points": "the column at of points", "select many from points": "the column many of points", "select object from points": "the column object of points",
 		"select * from points": "of points", "select p from points p": "of points", "select id from points where at = object": "of points", "select many[1] from points": "the column many of points", "select at::text from points": "the column at of points",
 	} {
 		a, err := sql.Analyze(c, text)
 		if got := render(a, err); !strings.Contains(got, "incomplete: ") || !strings.Contains(got, want) {
 			t.Errorf("%s: %s", text, got)
 		}
+	}
+	hiding := 0
+	for _, typ := range c.Schema.Types { // as that of a parameter
+		if strings.HasPrefix(typ.Name.Name, "zz_") {
+			if hiding++; sql.GivenType(c, typ.OID) {
+				t.Errorf("a parameter can be of type %s", typ.Name.Name)
+			}
+		}
+	}
+	if hiding < 3 {
+		t.Errorf("only %d types to hide", hiding)
+	}
+	a, err := sql.Analyze(c, "prepare p as select id from parts; explain execute p") // the plan shows what is beneath
+	if err == nil {
+		a, err = a.Resolve(sql.NoNames{})
+	}
+	if got := render(a, err); !strings.Contains(got, sql.Unseen) {
+		t.Errorf("explain execute: %s", got)
 	}
 	for _, text := range []string{"select tableoid from orders", "select id from points", "select id from parts"} {
 		a, err := sql.Analyze(c, text)

@@ -52,6 +52,27 @@ const functionsText = `CREATE TABLE t (id int, name text, mixed int); CREATE SCH
 	CREATE FUNCTION length(varchar) RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE FUNCTION ints(int, int) RETURNS bool LANGUAGE sql AS 'SELECT true'; CREATE OPERATOR !~~ (LEFTARG = int, RIGHTARG = int, FUNCTION = ints);
 	CREATE FUNCTION mixed(int, text) RETURNS bool LANGUAGE sql AS 'SELECT true'; CREATE OPERATOR < (LEFTARG = int, RIGHTARG = text, FUNCTION = mixed);`
 
+// TestPS09Operators: whichever words the grammar has for an operator, and over
+// whatever an expression can hold, one that users have made is a call.
+func TestPS09Operators(t *testing.T) {
+	c := database(t, "symbols", `CREATE TYPE mood AS ENUM ('sad'); CREATE DOMAIN number AS int; CREATE TABLE t (id int, name text, n number, m mood);
+		CREATE FUNCTION ints(int, int) RETURNS bool LANGUAGE sql AS 'SELECT true'; CREATE OPERATOR <> (LEFTARG = int, RIGHTARG = int, FUNCTION = ints);
+		CREATE FUNCTION texts(text, text) RETURNS bool LANGUAGE sql AS 'SELECT true'; CREATE OPERATOR !~~* (LEFTARG = text, RIGHTARG = text, FUNCTION = texts); CREATE OPERATOR ~ (LEFTARG = text, RIGHTARG = text, FUNCTION = texts);
+		CREATE FUNCTION numbers(number, number) RETURNS bool LANGUAGE sql AS 'SELECT true'; CREATE OPERATOR > (LEFTARG = number, RIGHTARG = number, FUNCTION = numbers);
+		CREATE FUNCTION rows(t, t) RETURNS bool LANGUAGE sql AS 'SELECT true'; CREATE OPERATOR < (LEFTARG = t, RIGHTARG = t, FUNCTION = rows);
+		CREATE FUNCTION moods(mood, mood) RETURNS bool LANGUAGE sql AS 'SELECT true'; CREATE OPERATOR >= (LEFTARG = mood, RIGHTARG = mood, FUNCTION = moods);
+		CREATE FUNCTION lists(mood[], mood[]) RETURNS bool LANGUAGE sql AS 'SELECT true'; CREATE OPERATOR && (LEFTARG = mood[], RIGHTARG = mood[], FUNCTION = lists);`)
+	denied(t, c, wide(c), map[string]string{
+		"select id not in (1) from t": "public.<>", "select id <> 1 from t": "public.<>", "select name not ilike 'x' from t": "public.!~~*", "select name similar to 'x' from t": "public.~", "select name ~ 'x' from t": "public.~",
+		"select n > 1 from t": "public.>", "select a < b from t a, t b": "public.<", "select m >= 'sad' from t": "public.>=", "select array[m] && array['sad'::mood] from t": "public.&&",
+		"select id operator(symbols.public.<>) 1 from t": "an operator that is not named by its schema", "select id operator(<>) 1 from t": "an operator that is not named by its schema", "select id operator(public.<>) 1 from t": "public.<>",
+	})
+	if a, err := sql.Analyze(c, "select 'sad'::mood, mood 'sad'"); err != nil || strings.Count(a.Statement.Canonical, `"public"."mood"`) != 2 {
+		t.Errorf("a type goes on without its schema: %v %s", err, render(a, err))
+	}
+	allowed(t, c, wide(c), "select id + 1, name || 'x', id operator(pg_catalog.<>) 1 from t where id = 1")
+}
+
 // TestPS09Casts: a cast that users have made is a call too where a value is of a
 // domain over its type, or an array of it.
 func TestPS09Casts(t *testing.T) {
@@ -102,7 +123,7 @@ func TestPS11Shadows(t *testing.T) {
 			t.Errorf("%s: %s, want %s", text, got, want)
 		}
 	}
-	denied(t, c, wide(c), map[string]string{"set search_path = pg_temp": "search_path", "set search_path = side, pg_catalog": "search_path", `set "Search_Path" = pg_temp`: "search_path", "set search_path from current": "", "set schema 'pg_temp'": "search_path",
+	denied(t, c, wide(c), map[string]string{"set search_path = pg_temp": "search_path", "set search_path = pg_toast": "search_path", "set search_path = side, pg_catalog": "search_path", `set "Search_Path" = pg_temp`: "search_path", "set search_path from current": "", "set schema 'pg_temp'": "search_path",
 		"with recursive a as (select * from t), t as (select 1) select * from a": "further on", "select 1::pg_temp.x": "42704", "select pg_temp.f()": "does not exist"})
 	// A name of WITH hides a table where the server lets it, and only there.
 	narrow := []policy.Rule{{Verbs: []string{"select"}, Tables: []string{"public.t"}, Columns: []string{"id"}}}

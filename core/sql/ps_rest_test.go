@@ -18,10 +18,10 @@ func TestPS14Conditions(t *testing.T) {
 	if pgtest.Major() < 15 {
 		notDistinct = "WHERE nul IS NOT NULL" // which is no key either
 	}
-	c := database(t, "conditions", `CREATE TYPE mood AS ENUM ('sad'); CREATE DOMAIN number AS bigint; CREATE TABLE t (id bigint PRIMARY KEY, code varchar(10) UNIQUE, low text, part int, dead bool, late int, nul int, m mood, n number);
+	c := database(t, "conditions", `CREATE TYPE mood AS ENUM ('sad'); CREATE TYPE public.date AS ENUM ('d'); CREATE TABLE dated (id public.date PRIMARY KEY, v int); CREATE DOMAIN number AS bigint; CREATE TABLE t (id bigint PRIMARY KEY, code varchar(10) UNIQUE, low text, part int, dead bool, late int, nul int, m mood, n number);
 		CREATE UNIQUE INDEX ON t (lower(low)); CREATE UNIQUE INDEX ON t (part) WHERE NOT dead; ALTER TABLE t ADD UNIQUE (late) DEFERRABLE; CREATE UNIQUE INDEX ON t (nul) `+notDistinct+`; CREATE UNIQUE INDEX ON t (m); CREATE UNIQUE INDEX ON t (n);
 		CREATE TABLE pair (a int, b int, c int, PRIMARY KEY (a, b)); CREATE TABLE parent (id int PRIMARY KEY, v int); CREATE TABLE kid () INHERITS (parent); CREATE TABLE list (id int, v int, PRIMARY KEY (id)) PARTITION BY LIST (id); CREATE TABLE list_1 PARTITION OF list DEFAULT;
-		CREATE TABLE inc (id int, x int); CREATE UNIQUE INDEX ON inc (id) INCLUDE (x); CREATE TABLE plain (id int, v int); CREATE INDEX ON plain (id);
+		CREATE TABLE inc (id int, x int); CREATE UNIQUE INDEX ON inc (id) INCLUDE (x); CREATE TABLE plain (id int, v int); CREATE INDEX ON plain (id); CREATE UNIQUE INDEX ON plain (v, abs(id));
 		CREATE COLLATION folded (provider = icu, locale = 'und-u-ks-level2', deterministic = false); CREATE TABLE folds (id text COLLATE folded, exact text COLLATE folded, liked text, v int);
 		CREATE UNIQUE INDEX ON folds (id); CREATE UNIQUE INDEX ON folds (exact COLLATE "C"); CREATE UNIQUE INDEX ON folds (liked text_pattern_ops); CREATE FUNCTION f() RETURNS bigint LANGUAGE sql AS 'SELECT 1'; GRANT ALL ON ALL TABLES IN SCHEMA public TO app`)
 	const none, some, key = "", " where", " where:key"
@@ -29,7 +29,7 @@ func TestPS14Conditions(t *testing.T) {
 		"t set part = 1": none, "t set part = 1 where true": none, "t set part = 1 where 1 = 1": none, "t set part = 1 where id = id": none, "t set part = 1 where t.id = id": none, "t set part = 1 where public.t.id = t.id": none, "t set part = 1 where (id) = id": none,
 		"t set part = 1 where id = 1 or true": none, "t set part = 1 where id = 1 or 1 = 1": none, "t set part = 1 where id is not null": none, "t set part = 1 where id >= id": none, "t set part = 1 where true and 1 = 1": none, "t set part = 1 where $1": none,
 		"t set part = 1 from t o where t.id = o.id": none, "t x set part = 1 from t o where o.id = x.id": none, "t set part = 1 from (select id as i from t) o where o.i = t.id": none, "t set part = 1 from t o join t p using (id) where t.id = p.id": none, "t set part = 1 where id = 1 or id = id": none,
-		"t set part = 1 where id > 1": some, "t set part = 1 where part = 1": some, "t set part = 1 where id = 1 or id = 2": some, "t set part = 1 where id in (1, 2)": some, "t set part = 1 where id = any (array[1])": some, "t set part = 1 where not (id = 1)": some, "t set part = 1 where (id = 1) is not false": some,
+		"t set part = 1 where id > 1": some, "t set part = 1 where id >= 1": some, "t set part = 1 where 1 <> id": some, "t set part = 1 where part = 1": some, "t set part = 1 where id = 1 or id = 2": some, "t set part = 1 where id in (1, 2)": some, "t set part = 1 where id = any (array[1])": some, "t set part = 1 where not (id = 1)": some, "t set part = 1 where (id = 1) is not false": some,
 		"t set part = 1 where id = (select 1)": some, "t set part = 1 where id = f()": some, "t set part = 1 where id = part": some, "t set part = 1 where id = random()::bigint": some, "t set part = 1 where id = 2 ^ 60": some, "t set part = 1 where id = 1.2e18::float8": some, "t set part = 1 where id = '5'::real": some,
 		"t set part = 1 where id = cast(5 as double precision)": some, "t set part = 1 where code = 'x'::char(3)": some, "t set part = 1 where code = 'x'::bpchar": some, "t set part = 1 where id = -(-part)": some, "t set part = 1 where id = $1 + 1": some, "t set part = 1 where id = coalesce($1, id)": some,
 		"t set part = 1 where id = case when true then 1 end": some, "t set part = 1 where id = $1 or $2": none, "t set part = 1 where (id, part) = (1, 2)": some, "t set part = 1 where low = 'x'": some, "t set part = 1 where lower(low) = 'x'": some, "t set part = 1 where part = 1 and not dead": some, "t set part = 1 where late = 1": some,
@@ -39,7 +39,7 @@ func TestPS14Conditions(t *testing.T) {
 		"t set part = 1 where code = cast($1 as varchar)": key, "t set part = 1 where t.id = 1": key, "t x set part = 1 where x.id = 1": key, "t x set part = 1 from t o where x.id = 1": key, "t set part = 1 where id = 1 or false": none, "t set part = 1 where m = 'sad'": key, "t set part = 1 where m = $1": key, "t set part = 1 where n = $1": key,
 		"t set part = 1 where id = 1.0": key, "only t set part = 1 where id = 1": key, "t set part = 1 where id = 1 and id = 2": key, "t set part = 1 where nul = 1": some, "t set part = 1 where id = null": some,
 		"pair set c = 1 where a = 1": some, "pair set c = 1 where a = 1 and b > 1": some, "pair set c = 1 where a = 1 and b = a": some, "pair set c = 1 where a = 1 or b = 1": some, "pair set c = 1 where a = 1 and b = $1": key, "parent set v = 1 where id = 1": some, "only parent set v = 1 where id = 1": key, "only (parent) set v = 1 where id = 1": key,
-		"list set v = 1 where id = 1": key, "list_1 set v = 1 where id = 1": key, "inc set x = 1 where id = 1": key, "folds set v = 1 where id = 'a'": key, "folds set v = 1 where exact = 'a'": some, "folds set v = 1 where liked = 'a'": key, "plain set v = 1 where id = 1": some,
+		"list set v = 1 where id = 1": key, "dated set v = 1 where id = 'd'": key, "dated set v = 1 where id = 'd'::date": some, "t set part = 1 where id = 1.5::numeric": some, "t set part = 1 where id not in (1)": some, "plain set v = 1 where v = 1": some, "list_1 set v = 1 where id = 1": key, "inc set x = 1 where id = 1": key, "folds set v = 1 where id = 'a'": key, "folds set v = 1 where exact = 'a'": some, "folds set v = 1 where liked = 'a'": key, "plain set v = 1 where id = 1": some,
 	} {
 		for _, frame := range []string{"update ", "with w as (select 1) update ", "explain update ", "prepare p as update "} {
 			a, err := sql.Analyze(c, frame+text)
@@ -131,6 +131,13 @@ func TestPS23Maintenance(t *testing.T) {
 // among what any task may set.
 func TestPS24Settings(t *testing.T) {
 	c := loaded(t)
+	other, another := *c, *c.Schema // whose role somebody has put in the place of the login's
+	another.Role.Itself, other.Schema = false, &another
+	for _, text := range []string{"reset session authorization", "set session authorization default"} {
+		if a, err := sql.Analyze(&other, text); err != nil || !a.Statement.Writes() {
+			t.Errorf("%s\n%s", text, render(a, err))
+		}
+	}
 	for _, name := range []string{"transform_null_equals", "backslash_quote", "session_replication_role", "role", "session_authorization", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries", "dynamic_library_path",
 		"default_with_oids", "array_nulls", "lo_compat_privileges", "log_statement", "log_min_messages", "work_mem", "default_text_search_config", "lc_messages", "lc_monetary",
 		"search_path.x", "app.user", "plpgsql.variable_conflict", "event_triggers", "allow_system_table_mods", "zero_damaged_pages", "ignore_system_indexes", "debug_print_parse", "client_encoding.x", "createrole_self_grant", "password_encryption", "vacuum_cost_delay", "temp_file_limit", "restrict_nonsystem_relation_kind"} {
