@@ -77,8 +77,9 @@ func (a *analyzer) picked(s *scope, n int32, els []int32) (c column) {
 		case a.rule(el)[1] == "'.'":
 			a.refuse("all fields of a value, anywhere but in a list of results")
 		default: // an element of an array
+			before := a.snapshot()
 			a.kids(el, func(k int32) { a.expr(s, k, abi.UseComputed) })
-			c = column{name: c.name, computed: union(c.computed, c.copies), other: true}
+			c = column{name: c.name, computed: union(union(c.computed, c.copies), a.since(before)), other: true}
 		}
 	}
 	return c

@@ -132,7 +132,9 @@ func (a *analyzer) expr(s *scope, n int32, u abi.Use) {
 // reference gives the column behind a columnref, whole rows included.
 func (a *analyzer) reference(s *scope, n int32) column {
 	names, star, plain := a.parts(n)
+	var subscripts []source
 	if !plain {
+		before := a.snapshot()
 		a.kids(n, func(c int32) {
 			if a.name(c) == "indirection" {
 				for _, el := range a.list(c, "indirection_el") {
@@ -144,6 +146,7 @@ func (a *analyzer) reference(s *scope, n int32) column {
 				}
 			}
 		})
+		subscripts = a.since(before)
 	}
 	if star {
 		return a.wholeRow(a.originOf(s, n, names))
@@ -157,7 +160,7 @@ func (a *analyzer) reference(s *scope, n int32) column {
 		return null
 	}
 	if !plain { // an element of an array is computed
-		c.computed, c.copies, c.other = union(c.computed, c.copies), nil, true
+		c.computed, c.copies, c.other = union(union(c.computed, c.copies), subscripts), nil, true
 	}
 	return c
 }

@@ -105,6 +105,8 @@ func TestComposite(t *testing.T) {
 		{0, "select composite.public.users.ssn from users", "", "a column name of more than three parts"},
 		{0, "select (outs()).p from holder", "", "not known"},
 		{0, "select (h).nums[1] from holder h", "nums=|holder.nums", ""},
+		{0, "select nums[k], nums[1:(select ssn::int from users)] from holder", "nums=|holder.nums,holder.k nums=|holder.nums,users.ssn", ""},
+		{0, "select (h).nums[(h).k], (h).nums[(select ssn::int from users)] from holder h", "nums=|holder.nums,holder.k nums=|holder.nums,users.ssn", ""},
 		{0, "select k from holder tablesample system (10) repeatable ((select 1 from all_users()))", "", "call public.all_users"},
 		{0, "select (h).nums[(select 1 from all_users())] from holder h", "", "call public.all_users"},
 		{0, "select pair '(1,x)'", "", "the type pair is made by users"},
