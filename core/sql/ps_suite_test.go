@@ -126,7 +126,8 @@ func TestPS19Corpus(t *testing.T) {
 	}
 	if pgtest.Major() < 14 {
 		behind := regexp.MustCompile(`([-+*/<>=~!@#%^&|]|OPERATOR *\([^)]*\)?)\s*$`)
-		texts = slices.DeleteFunc(texts, behind.MatchString)
+		statistics := regexp.MustCompile(`(?i)^create statistics\b.* on .*[^\w\s,]`) // any expression can be read there, and all but columns are refused: here as a fault of syntax
+		texts = slices.DeleteFunc(texts, func(text string) bool { return behind.MatchString(text) || statistics.MatchString(text) })
 	}
 	both, neither, _ := held(t, c, arbitrate(t, "shop"), texts)
 	if both < 800 || neither < 800 {
