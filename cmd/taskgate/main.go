@@ -53,7 +53,7 @@ func main() {
 		os.Exit(1)
 	}
 	if err != nil {
-		if errors.Is(err, context.Canceled) { // ctrl-C: nothing else cancels what a command does
+		if err.Error() == context.Canceled.Error() { // ctrl-C, and nothing that failed beside it
 			err = errors.New("interrupted")
 		}
 		said, near, _ := strings.Cut(err.Error(), "\n\nDid you mean this?\n")
