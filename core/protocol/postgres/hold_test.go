@@ -162,20 +162,41 @@ func send(t *testing.T, nc net.Conn, b ...[]byte) {
 	}
 }
 
-// asPsql runs psql on a text while decide looks after what is asked.
-func (g *gateway) asPsql(t *testing.T, text string, decide func(*exec.Cmd)) string {
+// psql is a psql at work.
+type psql struct {
+	*exec.Cmd
+	mu  sync.Mutex
+	out bytes.Buffer
+}
+
+func (p *psql) Write(b []byte) (int, error) { p.mu.Lock(); defer p.mu.Unlock(); return p.out.Write(b) }
+
+func (p *psql) said() string { p.mu.Lock(); defer p.mu.Unlock(); return p.out.String() }
+
+// told waits until its user has read what. A request is there before its notice
+// has reached the client, and who gives up in between sees none.
+func (p *psql) told(t *testing.T, what string) {
 	t.Helper()
-	cmd := exec.Command("psql", "-XAt", g.url())
-	cmd.Stdin = strings.NewReader(text)
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Start(); err != nil {
+	for end := time.Now().Add(20 * time.Second); !strings.Contains(p.said(), what); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("no %q in\n%s", what, p.said())
+		}
+	}
+}
+
+// asPsql runs psql on a text while decide looks after what is asked.
+func (g *gateway) asPsql(t *testing.T, text string, decide func(*psql)) string {
+	t.Helper()
+	p := &psql{Cmd: exec.Command("psql", "-XAt", g.url())}
+	p.Stdin = strings.NewReader(text)
+	p.Stdout, p.Stderr = p, p
+	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer time.AfterFunc(60*time.Second, func() { _ = cmd.Process.Kill() }).Stop()
-	decide(cmd)
-	_ = cmd.Wait()
-	return out.String()
+	defer time.AfterFunc(60*time.Second, func() { _ = p.Process.Kill() }).Stop()
+	decide(p)
+	_ = p.Wait()
+	return p.said()
 }
 
 func inOrder(t *testing.T, out string, list ...string) {
@@ -199,18 +220,19 @@ func TestAP14Psql(t *testing.T) {
 delete from items where id = 1;
 delete from items where id = 2;
 delete from items where id = 3;
-`, func(psql *exec.Cmd) {
+`, func(psql *psql) {
 		p.approve(p.next(t))
 		p.decide(p.next(t), gate.Decided{State: gate.Refused, Reason: "not \x1b[2Jtoday", Voices: []abi.Voice{{Subject: "bob"}}})
-		if r := p.next(t); psql.Process.Signal(os.Interrupt) == nil { // ctrl-C
-			if state, _ := p.settled(t, r); state != gate.Withdrawn {
-				t.Errorf("ctrl-C: %s", state)
-			}
+		r := p.next(t)
+		psql.told(t, "HINT:  who may approve it runs: taskgate approve "+r.ID)
+		_ = psql.Process.Signal(os.Interrupt) // ctrl-C
+		if state, _ := p.settled(t, r); state != gate.Withdrawn {
+			t.Errorf("ctrl-C: %s", state)
 		}
 	})
 	inOrder(t, out, "before", "NOTICE:  waiting for approval: request ", ": removes orders", "DETAIL:  It needs 1 of dba, until 2", "HINT:  who may approve it runs: taskgate approve ", "DELETE 1",
 		"NOTICE:", "ERROR:  denied by bob: not ?[2Jtoday (request ", "NOTICE:", "ERROR:  canceling statement due to user request")
-	if out := g.asPsql(t, heldText+";\n", func(psql *exec.Cmd) {
+	if out := g.asPsql(t, heldText+";\n", func(psql *psql) {
 		r := p.next(t)
 		_ = psql.Process.Kill()
 		if state, why := p.settled(t, r); state != gate.Withdrawn || !strings.Contains(why, "the client has left") {
@@ -523,7 +545,7 @@ func TestAP21Spool(t *testing.T) {
 	// With psql, which sends no more than a file has.
 	g.Swap(generation(&holds{holds: deletes, terms: abi.Terms{RowsWritten: 2}}))
 	for n, want := range map[int]string{2: "COPY 2", 3: "ERROR:  3 rows are written, of the 2 that are allowed"} {
-		out := g.asPsql(t, "copy lines from stdin;\n"+strings.Repeat("z\n", n)+"\\.\n", func(*exec.Cmd) { p.approve(p.next(t)) })
+		out := g.asPsql(t, "copy lines from stdin;\n"+strings.Repeat("z\n", n)+"\\.\n", func(*psql) { p.approve(p.next(t)) })
 		if !strings.Contains(out, want) {
 			t.Errorf("%d lines: %s", n, out)
 		}
