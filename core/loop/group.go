@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"cmp"
 	"errors"
 	"net"
 	"runtime"
@@ -14,9 +15,10 @@ import (
 // Group spreads connections over loops, each of which runs as long as it has
 // some. The zero value is ready for use.
 type Group struct {
-	mu    sync.Mutex
-	loops []*loop // one for each processor, while it has connections
-	err   error   // why there are none
+	mu      sync.Mutex
+	loops   []*loop // one for each processor, while it has connections
+	err     error   // why there are none
+	entries uint32  // of a queue of requests, where they are not the usual
 }
 
 // ErrNone is that this machine has no loops: the kernel is too old, or forbids
@@ -76,7 +78,7 @@ func (g *Group) enter() (*loop, error) {
 	}
 	l := g.running()
 	if at := slices.Index(g.loops, nil); at >= 0 {
-		fresh, err := newLoop()
+		fresh, err := newLoop(cmp.Or(g.entries, entries))
 		switch {
 		case err == nil:
 			more()

@@ -53,18 +53,18 @@ type loop struct {
 }
 
 const (
-	// most is how many connections there are at the most. Between two calls
-	// each may ask for a reading, a sending and an end of each, and be answered
-	// all of it: neither queue is ever full, so that no answer is left out, of
-	// which taken would make that all was sent.
-	most     = entries/4 - 1
+	// most is how many connections there are at the most. Each may wait for the
+	// answers to a reading, a sending and an end of each: the queue of answers is
+	// never full, so that none is left out, of which taken would make that all
+	// was sent.
+	most     = answers/4 - 1
 	takeOver = 1<<32 + 1 // the step by which the loop is taken over
 	patience = 5 * time.Millisecond
 	doze     = 200 // so many times without anything
 )
 
-func newLoop() (*loop, error) {
-	r, err := newRing()
+func newLoop(entries uint32) (*loop, error) {
+	r, err := newRing(entries)
 	if err != nil {
 		return nil, err
 	}
@@ -249,12 +249,11 @@ func (l *loop) serve(state uint64, served chan struct{}) {
 			panic(err) // the kernel's queue itself: nothing can be carried any more
 		}
 		l.taken()
-		for {
-			a, ok := l.ring.next()
-			if !ok {
-				break
-			}
-			if state, ok = l.answer(a, state); !ok {
+		// What comes meanwhile is left for the next round: it may be the answer to
+		// a sending of this one.
+		for range l.ring.come() {
+			var ok bool
+			if state, ok = l.answer(l.ring.next(), state); !ok {
 				return
 			}
 		}

@@ -102,7 +102,7 @@ func relay(t testing.TB, g *Group, arrived func(c *Conn, b []byte) error) (clien
 // not let, it holds that this is said and that connections stay as they were.
 func needLoop(t testing.TB) bool {
 	t.Helper()
-	r, err := newRing()
+	r, err := newRing(entries)
 	if err == nil {
 		if err := r.close(); err != nil {
 			t.Fatal(err)
@@ -367,15 +367,21 @@ func TestSlowPeer(t *testing.T) {
 }
 
 // TestShortSends: a sending that had to wait and one that did not, answered
-// together, are told apart: who reads slowly gets all of it.
+// together, are told apart: who reads slowly gets all of it. So it is where the
+// kernel has to be told in between what to do, since the queue is full.
 func TestShortSends(t *testing.T) {
 	if !needLoop(t) {
 		return
 	}
-	var g Group
-	client, server, _, _ := relay(t, &g, nil)
-	for range 4 {
-		c, s, _, _ := relay(t, &g, nil)
+	for _, n := range []uint32{entries, 1} {
+		t.Run(strconv.Itoa(int(n)), func(t *testing.T) { shortSends(t, &Group{entries: n}) })
+	}
+}
+
+func shortSends(t *testing.T, g *Group) {
+	client, server, _, _ := relay(t, g, nil)
+	for range 8 {
+		c, s, _, _ := relay(t, g, nil)
 		go func() { _, _ = io.Copy(s, s) }()
 		go func() {
 			for b := make([]byte, 100); ; {
@@ -389,22 +395,24 @@ func TestShortSends(t *testing.T) {
 		}()
 	}
 	const total = 64 << 20 // more than the sockets' buffers
+	source := func() *rand.ChaCha8 { return rand.NewChaCha8([32]byte{}) }
 	go func() {
-		for n, b := 0, make([]byte, 64<<10); n < total; n += len(b) {
-			if _, err := server.Write(b); err != nil {
-				t.Error(n, err)
-				return
-			}
+		if n, err := io.CopyBuffer(struct{ io.Writer }{server}, io.LimitReader(source(), total), make([]byte, 64<<10)); err != nil {
+			t.Error(n, err)
 		}
 	}()
 	_ = client.SetReadDeadline(time.Now().Add(time.Minute))
-	for got, b := 0, make([]byte, 256<<10); got < total; {
+	for from, got, b, want := source(), 0, make([]byte, 256<<10), make([]byte, 256<<10); got < total; {
 		n, err := client.Read(b)
+		_, _ = from.Read(want[:n])
+		if !bytes.Equal(b[:n], want[:n]) {
+			t.Fatalf("at %d of the stream something else came", got)
+		}
 		if got += n; err != nil {
 			t.Fatal(got, err)
 		}
-		if got%(4<<20) < len(b) {
-			time.Sleep(10 * time.Millisecond)
+		if got%(1<<20) < len(b) {
+			time.Sleep(2 * time.Millisecond)
 		}
 	}
 }
@@ -477,7 +485,7 @@ func TestLateBell(t *testing.T) {
 	if !needLoop(t) {
 		return
 	}
-	l, err := newLoop()
+	l, err := newLoop(entries)
 	if err != nil {
 		t.Fatal(err)
 	}

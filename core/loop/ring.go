@@ -89,8 +89,8 @@ const (
 	mapRings, mapRequests       = 0, 0x10000000
 	pollFirst                   = 1 // of a reading: nothing is there yet, as far as is known
 	skipSuccess                 = 64
-	entries                     = 8192
-	answers                     = 4 // for each
+	entries                     = 1024
+	answers                     = 8192
 
 	short = 200 * time.Microsecond // of waits
 	long  = 2 * time.Millisecond   // without the processor
@@ -100,9 +100,9 @@ const (
 	seldom = 100 // times as long as others kept the processor it is not given away
 )
 
-func newRing() (*ring, error) {
-	p := setup{flags: setupCQSize | setupCoopTaskrun, cqEntries: entries * answers}
-	fd, _, e := unix.Syscall(unix.SYS_IO_URING_SETUP, entries, uintptr(unsafe.Pointer(&p)), 0)
+func newRing(entries uint32) (*ring, error) {
+	p := setup{flags: setupCQSize | setupCoopTaskrun, cqEntries: answers}
+	fd, _, e := unix.Syscall(unix.SYS_IO_URING_SETUP, uintptr(entries), uintptr(unsafe.Pointer(&p)), 0)
 	if e != 0 {
 		return nil, fmt.Errorf("loop: io_uring_setup: %w", e)
 	}
@@ -134,8 +134,8 @@ func newRing() (*ring, error) {
 	return r, nil
 }
 
-// push puts a request into the queue, of which enter tells the kernel. There is
-// room: see most.
+// push puts a request into the queue, of which enter tells the kernel. Where there
+// is no room the kernel is told right away.
 func (r *ring) push(q request) error {
 	for r.tail-atomic.LoadUint32(r.sqHead) == uint32(len(r.sq)) {
 		if err := r.enter(false); err != nil {
@@ -147,15 +147,12 @@ func (r *ring) push(q request) error {
 	return nil
 }
 
-// next takes an answer out of the queue.
-func (r *ring) next() (answer, bool) {
+// next takes an answer out of the queue, in which there is one.
+func (r *ring) next() answer {
 	head := *r.cqHead
-	if head == atomic.LoadUint32(r.cqTail) {
-		return answer{}, false
-	}
 	a := r.cq[head%uint32(len(r.cq))]
 	atomic.StoreUint32(r.cqHead, head+1)
-	return a, true
+	return a
 }
 
 // each shows the answers that are there and leaves them.
@@ -165,7 +162,10 @@ func (r *ring) each(f func(answer)) {
 	}
 }
 
-func (r *ring) answered() bool { return *r.cqHead != atomic.LoadUint32(r.cqTail) }
+// come gives how many answers are there.
+func (r *ring) come() uint32 { return atomic.LoadUint32(r.cqTail) - *r.cqHead }
+
+func (r *ring) answered() bool { return r.come() > 0 }
 
 // enter tells the kernel what was pushed, and waits for an answer where wait is
 // said. Go's scheduler does not hear of the wait where waits are short: told of
@@ -247,7 +247,7 @@ func (r *ring) letOthers() (came bool, err error) {
 }
 
 func (r *ring) count() {
-	r.crowd += atomic.LoadUint32(r.cqTail) - *r.cqHead - r.crowd/64
+	r.crowd += r.come() - r.crowd/64
 }
 
 func (r *ring) close() error {
