@@ -33,8 +33,8 @@ const turn = 200 * time.Microsecond
 // fromClient reads messages, judges what is to be judged and sends upstream
 // what may go, many messages in one write.
 func (c *conn) fromClient(ctx context.Context) error {
-	f := &frames{conn: c.client, to: c.carried[1], contain: c.contain, held: holding{of: &c.p.memory}}
-	defer f.held.take(0, nil)
+	f := &frames{conn: c.client, to: c.carried[1], contain: c.contain, held: c.holds()}
+	defer f.held.drop()
 	err := f.run(func() error {
 		err := c.messages(ctx, f)
 		if err != nil && !errors.Is(err, loop.ErrMore) {
@@ -53,7 +53,7 @@ func (c *conn) fromClient(ctx context.Context) error {
 	}
 	if errors.Is(err, errGoodbye) {
 		f.buf = nil // half a message, while the server goes on with what came before
-		f.held.take(0, nil)
+		f.held.drop()
 		c.leave()
 	}
 	return err

@@ -146,8 +146,8 @@ type span struct{ first, last uint64 }
 // open by ending the upstream's connection.
 func (c *conn) run() error {
 	defer c.p.unregister(c)
-	c.kept.of = &c.p.memory
-	defer c.kept.take(0, nil)
+	c.kept.holding = c.holds()
+	defer c.kept.drop()
 	ctx := c.session.Context()
 	c.moved = sync.NewCond(&c.mu)
 	c.adopt()

@@ -144,7 +144,7 @@ func (f *frames) room() {
 		f.r, f.w = 0, 0
 		if len(f.buf) > largeBuffer {
 			f.buf = nil // a single large message is over
-			f.held.take(0, nil)
+			f.held.drop()
 		}
 	}
 	if f.r > 0 {

@@ -15,16 +15,25 @@ import (
 const (
 	maxNamed = 128 << 20 // behind a session's names: texts, and values where a guard looks at them
 	maxMeant = 64 << 20  // texts of a resource whose meaning is remembered
-	maxHeld  = 1 << 30   // names and unfinished messages, of all sessions
+	maxHeld  = 1 << 30   // names and unfinished messages, of all sessions; half of it of one person's
 	grain    = 1 << 20   // less is not counted
 )
 
-// holdings are what all sessions hold. A text that several do counts once.
+// holdings are what all sessions hold, and what those of each person do, who have
+// half of it at the most: others go on.
 type holdings struct {
-	mu    sync.Mutex
+	mu   sync.Mutex
+	all  account
+	by   map[person]*account
+	most int // 0 is maxHeld
+}
+
+type person struct{ issuer, subject string }
+
+// account counts bytes. A text that several sessions hold counts once.
+type account struct {
 	held  int
 	users map[*sql.Analysis]int
-	most  int // 0 is maxHeld
 }
 
 func (h *holdings) bound() int {
@@ -37,69 +46,103 @@ func (h *holdings) bound() int {
 func (h *holdings) now() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.held
+	return h.all.held
 }
 
-// fits adds bytes where all sessions do not hold too much then. The caller holds mu.
-func (h *holdings) fits(more int) bool {
-	if more > 0 && h.held+more > h.bound() {
-		return false
-	}
-	h.held += more
-	return true
-}
-
-// holding is what one of them holds of it.
+// holding is what one session holds of it.
 type holding struct {
 	of    *holdings
+	who   person
 	plain int                   // bytes beside texts
 	texts map[*sql.Analysis]int // and their sizes
 }
 
-// take holds n bytes in place of what was held, and texts. It reports false
-// where all sessions would hold too much, and changes nothing.
-func (h *holding) take(n int, texts map[*sql.Analysis]int) bool {
+// holds begins to count for the session.
+func (c *conn) holds() holding {
+	about := c.session.About()
+	return holding{of: &c.p.memory, who: person{about.Issuer, about.Subject}}
+}
+
+// take holds n bytes in place of what was held, and texts. The error is why that
+// would be too much, and then nothing has changed.
+func (h *holding) take(n int, texts map[*sql.Analysis]int) error {
 	if n < grain && len(texts) == 0 {
 		n = 0
 	}
 	if n == h.plain && len(texts) == 0 && len(h.texts) == 0 {
-		return true
+		return nil
 	}
-	h.of.mu.Lock()
-	defer h.of.mu.Unlock()
+	of := h.of
+	of.mu.Lock()
+	defer of.mu.Unlock()
+	own := of.by[h.who]
+	if own == nil {
+		own = new(account)
+	}
+	all, mine, bound := of.all.more(h, n, texts), own.more(h, n, texts), of.bound()
+	switch {
+	case all > 0 && of.all.held+all > bound:
+		return crowded("all sessions hold", bound)
+	case mine > 0 && own.held+mine > bound/2:
+		return crowded("your sessions hold", bound/2)
+	}
+	of.all.settle(all, h.texts, texts)
+	if own.settle(mine, h.texts, texts); own.held == 0 && len(own.users) == 0 {
+		delete(of.by, h.who)
+	} else {
+		if of.by == nil {
+			of.by = map[person]*account{}
+		}
+		of.by[h.who] = own
+	}
+	h.plain, h.texts = n, texts
+	return nil
+}
+
+// more says by how much what is held would grow.
+func (a *account) more(h *holding, n int, texts map[*sql.Analysis]int) int {
 	more := n - h.plain
-	for a, size := range texts {
-		if _, had := h.texts[a]; !had && h.of.users[a] == 0 {
+	for t, size := range texts {
+		if _, had := h.texts[t]; !had && a.users[t] == 0 {
 			more += size
 		}
 	}
-	for a, size := range h.texts {
-		if _, has := texts[a]; !has && h.of.users[a] == 1 {
+	for t, size := range h.texts {
+		if _, has := texts[t]; !has && a.users[t] == 1 {
 			more -= size
 		}
 	}
-	if !h.of.fits(more) {
-		return false
+	return more
+}
+
+// settle has one session's texts be others.
+func (a *account) settle(more int, old, texts map[*sql.Analysis]int) {
+	a.held += more
+	if a.users == nil {
+		a.users = map[*sql.Analysis]int{}
 	}
-	if h.of.users == nil {
-		h.of.users = map[*sql.Analysis]int{}
-	}
-	for a := range texts {
-		if _, had := h.texts[a]; !had {
-			h.of.users[a]++
+	for t := range texts {
+		if _, had := old[t]; !had {
+			a.users[t]++
 		}
 	}
-	for a := range h.texts {
-		if _, has := texts[a]; has {
+	for t := range old {
+		if _, has := texts[t]; has {
 			continue
 		}
-		if h.of.users[a]--; h.of.users[a] == 0 {
-			delete(h.of.users, a)
+		if a.users[t]--; a.users[t] == 0 {
+			delete(a.users, t)
 		}
 	}
-	h.plain, h.texts = n, texts
-	return true
 }
+
+// crowded is the error of whoever asks for more than sessions may hold.
+func crowded(who string, most int) error {
+	return fmt.Errorf("%s %d MB of messages that are not whole, of prepared statements and of values", who, most>>20)
+}
+
+// drop holds nothing any more.
+func (h *holding) drop() { _ = h.take(0, nil) }
 
 // keeping is what a session holds behind its names.
 type keeping struct {
@@ -109,11 +152,6 @@ type keeping struct {
 	lightened time.Time
 }
 
-// crowded is the error of whoever asks for more than all sessions may hold.
-func (h *holdings) crowded() string {
-	return fmt.Sprintf("all sessions hold %d MB of messages that are not whole, of prepared statements and of values", h.bound()>>20)
-}
-
 // wait says whether the rest of a message that has to be whole may be waited
 // for: the buffer grows with what comes.
 func (f *frames) wait() *fatal {
@@ -121,10 +159,10 @@ func (f *frames) wait() *fatal {
 	if f.have() == size {
 		size *= 2
 	}
-	if f.held.take(size, nil) {
-		return nil
+	if err := f.held.take(size, nil); err != nil {
+		return &fatal{code: "53200", message: err.Error(), hint: "try again later, with smaller messages"}
 	}
-	return &fatal{code: "53200", message: f.held.of.crowded(), hint: "try again later, with smaller messages"}
+	return nil
 }
 
 // room says whether the session may keep n bytes more, behind a name of its own
@@ -139,13 +177,13 @@ func (c *conn) room(fresh bool, n int) error {
 	// What was closed meanwhile has not been counted off.
 	values, texts := c.weigh()
 	c.kept.bytes = c.kept.weighed + n
-	switch {
-	case c.kept.bytes > maxNamed:
+	if c.kept.bytes > maxNamed {
 		c.kept.bytes = c.kept.weighed
 		return &sql.Error{Code: "54000", Message: fmt.Sprintf("the session's prepared statements, portals and cursors have more than %d MB", maxNamed>>20), Hint: "close some: DEALLOCATE ALL, CLOSE ALL", Offset: -1}
-	case !c.kept.take(values+n, texts):
+	}
+	if err := c.kept.take(values+n, texts); err != nil {
 		c.kept.bytes = c.kept.weighed
-		return &sql.Error{Code: "53200", Message: c.p.memory.crowded(), Hint: "try again later, or close some: DEALLOCATE ALL, CLOSE ALL", Offset: -1}
+		return &sql.Error{Code: "53200", Message: err.Error(), Hint: "try again later, or close some: DEALLOCATE ALL, CLOSE ALL", Offset: -1}
 	}
 	return nil
 }
@@ -163,7 +201,7 @@ func (c *conn) lighten() {
 	if c.kept.bytes = c.kept.weighed; c.kept.bytes < grain {
 		values, texts = 0, nil
 	}
-	c.kept.take(values, texts)
+	_ = c.kept.take(values, texts) // it is less
 	c.kept.lightened = time.Now()
 }
 

@@ -72,34 +72,61 @@ func TestKept(t *testing.T) {
 	}
 }
 
-// TestHeld: all sessions together hold so much and no more. Who asks for more
-// is told, whoever has little goes on, and what is given back others can have.
+// TestHeld: all sessions together hold so much and no more, and those of one person
+// half of it. Who asks for more is told, whoever has little goes on, and what is
+// given back others can have.
 func TestHeld(t *testing.T) {
-	g := serve(t, &rules{allow: anything})
-	g.protocol.memory.most = 8 << 20
-	halves := bindValues("", "", nil, []string{strings.Repeat("x", 5<<20)}, nil)
-	a, b := g.in(t), g.in(t)
-	if _, err := a.Write(join(parseMsg("", "select length($1::text)"), halves[:len(halves)-1])); err != nil {
-		t.Fatal(err)
+	for name, k := range map[string]struct {
+		people bool
+		fit    int // sessions that each hold half
+		says   string
+	}{
+		"all":        {true, 2, "Mall sessions hold 16 MB"},
+		"one person": {false, 1, "Myour sessions hold 8 MB"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := serve(t, &rules{allow: anything})
+			if k.people {
+				g.Identity = &strangers{Identity: g.Identity}
+			}
+			g.protocol.memory.most = 16 << 20
+			values := bindValues("", "", nil, []string{strings.Repeat("x", 5<<20)}, nil)
+			fit := make([]net.Conn, k.fit)
+			for i := range fit {
+				fit[i] = g.in(t)
+				if _, err := fit[i].Write(join(parseMsg("", "select length($1::text)"), values[:len(values)-1])); err != nil {
+					t.Fatal(err)
+				}
+			}
+			g.holds(t, k.fit*5<<20, k.fit*8<<20)
+			b := g.in(t)
+			go func() { _, _ = b.Write(join(parseMsg("", "select length($1::text)"), values, executeMsg(""), sync_())) }()
+			if said, _ := io.ReadAll(b); !bytes.Contains(said, []byte("C53200\x00")) || !bytes.Contains(said, []byte(k.says)) { // and then it is reset, as it goes on sending
+				t.Errorf("%q", said)
+			}
+			if out := g.psql(t, "prepare s as select 'in';\nexecute s;\n"); !strings.Contains(out, "in") {
+				t.Error(out)
+			}
+			for _, a := range fit {
+				if _, err := a.Write(join(values[len(values)-1:], executeMsg(""), sync_())); err != nil {
+					t.Fatal(err)
+				}
+				if got := kinds(t, a, 1); got != "1 2 D C ZI" {
+					t.Error(got)
+				}
+			}
+			g.holds(t, 0, 0)
+			if len(g.protocol.memory.by) != 0 {
+				t.Error("who holds nothing is remembered")
+			}
+		})
 	}
-	g.holds(t, 5<<20, 8<<20)
-	go func() { _, _ = b.Write(join(parseMsg("", "select length($1::text)"), halves, executeMsg(""), sync_())) }()
-	if said, _ := io.ReadAll(b); !bytes.Contains(said, []byte("C53200\x00")) { // and then it is reset, as it goes on sending
-		t.Errorf("%q", said)
-	}
-	if out := g.psql(t, "prepare s as select 'in';\nexecute s;\n"); !strings.Contains(out, "in") {
-		t.Error(out)
-	}
-	if _, err := a.Write(join(halves[len(halves)-1:], executeMsg(""), sync_())); err != nil {
-		t.Fatal(err)
-	}
-	if got := kinds(t, a, 1); got != "1 2 D C ZI" {
-		t.Error(got)
-	}
-	g.holds(t, 0, 0)
-	// A row that has to be whole.
+}
+
+// TestHeldRows: so it is with a row that has to be whole.
+func TestHeldRows(t *testing.T) {
 	w := serve(t, &protector{protect: masks(abi.MaskNull, "", "people.ssn", "people.note")})
-	w.protocol.memory.most = 2 << 20
+	w.protocol.memory.most = 4 << 20
 	p := w.people(t, 1)
 	if out, err := server.Psql(w.db, "UPDATE people SET note = repeat('secret ', 1000000)"); err != nil {
 		t.Fatal(out, err)
@@ -177,6 +204,7 @@ func TestKeptInFlight(t *testing.T) {
 // alike counts once.
 func TestKeptBack(t *testing.T) {
 	g := serve(t, &rules{allow: anything})
+	g.protocol.memory.most = 64 << 20 // half of it for ada, once for all her sessions
 	large := strings.Repeat("x", 1<<20-100)
 	all := make([]net.Conn, 4)
 	for i := range all {

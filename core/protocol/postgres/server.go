@@ -18,8 +18,8 @@ import (
 // fromServer reads the server's answers, holds each against what the client
 // was promised, and passes runs of untouched messages on in one write.
 func (c *conn) fromServer(ctx context.Context) error {
-	f := &frames{conn: c.upstream, to: c.carried[0], contain: c.contain, held: holding{of: &c.p.memory}}
-	defer f.held.take(0, nil)
+	f := &frames{conn: c.upstream, to: c.carried[0], contain: c.contain, held: c.holds()}
+	defer f.held.drop()
 	err := f.run(func() error {
 		if err := c.answers(ctx, f); err != nil {
 			return err
