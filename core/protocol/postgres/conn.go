@@ -111,6 +111,7 @@ type conn struct {
 	rowLeft int    // bytes of a large row that are still to come
 	ending  []ending
 	writes  span
+	marks   []mark
 	failure bool     // something in this group has failed at the server
 	wrote   bool     // something in this group has written, and no transaction is open
 	stopped *refusal // the first promise's rows may not be shown: the rest is dropped, and this ends it
@@ -132,15 +133,6 @@ type closing struct {
 	exchange *gate.Exchange
 	group    uint64
 }
-
-// ending is an exchange whose outcome the next ReadyForQuery settles.
-type ending struct {
-	exchange *gate.Exchange
-	outcome  gate.Outcome
-}
-
-// span are the commands of an open transaction.
-type span struct{ first, last uint64 }
 
 // run carries messages both ways until one side ends, and rolls back what is
 // open by ending the upstream's connection.

@@ -390,10 +390,7 @@ func (c *conn) completed(ctx context.Context, e *entry, m []byte) error {
 		c.finish(ctx, outcome)
 		return nil
 	}
-	if tag == "COMMIT" || tag == "ROLLBACK" {
-		c.settled(tag, &outcome)
-	}
-	c.ending = append(c.ending, ending{e.exchange, outcome})
+	c.endsPart(e, outcome)
 	return nil
 }
 
@@ -439,27 +436,12 @@ func (c *conn) finish(_ context.Context, o gate.Outcome) {
 	switch e.kind {
 	case 'P':
 		if e.exchange != nil && e.count == nil {
-			c.ending = append(c.ending, ending{e.exchange, o})
+			c.ends(e.exchange, o)
 		}
 	case 'E':
 		e.exchange.Rest()
-		if o.Tag == "COMMIT" || o.Tag == "ROLLBACK" {
-			c.settled(o.Tag, &o)
-		}
-		c.ending = append(c.ending, ending{e.exchange, o})
+		c.endsPart(&e, o)
 	}
-}
-
-// settled fills in what the end of a transaction has decided.
-func (c *conn) settled(tag string, o *gate.Outcome) {
-	if c.writes.first == 0 {
-		return
-	}
-	o.First, o.Last, o.Settles = c.writes.first, c.writes.last, gate.RolledBack
-	if tag == "COMMIT" {
-		o.Settles = gate.Committed
-	}
-	c.writes = span{}
 }
 
 // failed takes an ErrorResponse: the first promise has failed, and what
@@ -524,7 +506,7 @@ func (c *conn) failed(ctx context.Context, e *entry, m []byte) error {
 	}
 	if e.kind == 'Q' {
 		if e.exchange != nil {
-			c.ending = append(c.ending, ending{e.exchange, gate.Outcome{State: gate.Failed, Code: code}})
+			c.ends(e.exchange, gate.Outcome{State: gate.Failed, Code: code})
 		}
 		return nil
 	}
@@ -562,7 +544,6 @@ func (c *conn) ready(ctx context.Context, e *entry, m []byte) error {
 		c.closing = append(c.closing, closing{e.exchange, e.group})
 	}
 	group, own := e.group, e.own
-	before := c.status
 	c.status = now
 	if c.learning && now == 'I' {
 		c.learned = append(c.learned, learned{rolledBack: c.failure})
@@ -585,28 +566,12 @@ func (c *conn) ready(ctx context.Context, e *entry, m []byte) error {
 	clear(c.skipped)
 	c.skipped = c.skipped[:0]
 	c.mu.Unlock()
-	for _, end := range c.ending {
-		o := end.outcome
-		if o.State == gate.Completed {
-			switch {
-			case now != 'I':
-				o.State = gate.Open
-				c.writes.last = end.exchange.Number()
-				if c.writes.first == 0 {
-					c.writes.first = c.writes.last
-				}
-			case before == 'I' && c.failure:
-				o.State = gate.RolledBack
-			}
-		}
-		if err := end.exchange.Done(ctx, o); err != nil {
-			return err
-		}
+	if err := c.concluded(ctx, now); err != nil {
+		return err
 	}
-	clear(c.ending)
-	c.ending, c.failure, c.wrote = c.ending[:0], false, false
+	c.failure, c.wrote = false, false
 	if now == 'I' {
-		c.writes, c.secret = span{}, secret{}
+		c.secret = secret{}
 	}
 	for _, ex := range gone { // one that is not done by now was never executed
 		if err := ex.Done(ctx, gate.Outcome{State: gate.Skipped}); err != nil {
