@@ -136,8 +136,9 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 		a.edits, a.notice, a.beyond, a.nested, a.inside = a.edits[:0], "", false, false, 0
 		before := len(a.ops.list)
 		part := a.top(inner)
-		if part.Kind == Define && t.Statements() > 1 { // what the others mean depends on whether it runs
-			a.refuse("%s among other statements: send each in a text of its own, as psql -f does", a.words(inner))
+		if part.Kind == Define && t.Statements() > 1 {
+			an.Pieces = a.apart()
+			a.refuse("%s among other statements, each of which is judged once those before have run: ask about one at a time", a.words(inner))
 		}
 		for _, o := range a.ops.list[before:] {
 			part.Writes = part.Writes || o.Effect.Writes()
@@ -282,6 +283,17 @@ func (a *analyzer) statements() []int32 {
 		a.refuse("not a list of statements")
 	}
 	return a.list(multi, "toplevel_stmt")
+}
+
+// apart gives the statements by themselves.
+func (a *analyzer) apart() (list []Piece) {
+	for _, top := range a.statements() {
+		if n := &a.t.Nodes[top]; n.From < n.To {
+			from, to := a.t.Tokens[n.From].Start, a.t.Tokens[n.To-1].End
+			list = append(list, Piece{a.t.Text[from:to], int(from)})
+		}
+	}
+	return list
 }
 
 // top takes one statement.

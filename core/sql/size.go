@@ -22,6 +22,7 @@ func (a *Analysis) Size() int {
 		o := &st.Outputs[i]
 		n += int(unsafe.Sizeof(*o)) + len(o.Name) + (len(o.Copies)+len(o.Computed))*int(unsafe.Sizeof(abi.Source{}))
 	}
+	n += len(a.Pieces) * int(unsafe.Sizeof(Piece{}))
 	for i := range a.Parts {
 		p := &a.Parts[i]
 		n += int(unsafe.Sizeof(*p)) + len(p.Name) + len(p.Value) + len(p.Notice) + len(p.Count) + len(p.Body) + names(p.Path)

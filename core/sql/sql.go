@@ -40,6 +40,16 @@ type Analysis struct {
 	Parts     []Part         // one for each statement of the text, none for an empty one
 	Params    int            // highest $n
 	Beneath   bool           // it reaches relations that a task which sees what it lists is not told of
+
+	// Pieces are the statements of a text that changes tables among others, and so
+	// is incomplete: what one of them means is known once those before have run.
+	Pieces []Piece
+}
+
+// Piece is one statement of a text.
+type Piece struct {
+	Text   string
+	Offset int // in bytes
 }
 
 // Part is what a protocol has to know of one statement to keep its own state.

@@ -289,6 +289,12 @@ func (c *conn) judge(ctx context.Context, text string, phase abi.Phase) (*sql.An
 	}
 	c.texts = nil
 	raw, err := c.understand(text, c.names.path)
+	if err == nil && raw.Pieces != nil {
+		if phase == abi.Execute {
+			return raw, nil, nil, errScript
+		}
+		err = multiple
+	}
 	a := raw
 	if closed := c.taskOpen(raw); closed != nil {
 		err = closed
@@ -361,6 +367,9 @@ func (c *conn) query(ctx context.Context, body cursor) error {
 		return err
 	}
 	a, ex, cmd, err := c.judge(ctx, text, abi.Execute)
+	if errors.Is(err, errScript) {
+		return c.script(ctx, text, a.Pieces)
+	}
 	if errors.Is(err, errSpool) {
 		return c.beginSpool(ctx, &spool{text: text, analysis: a, command: cmd})
 	}

@@ -59,6 +59,7 @@ type conn struct {
 	crowded  bool           // too much is in flight
 	called   bool           // a function that may do anything has been, and the settings were not read back since
 	unsynced bool           // messages of the extended protocol have come since the last Sync
+	scripted bool           // a Query is carried out one statement at a time
 	named    bool           // a text of this group makes names
 	types    []byte         // that the text at hand is parsed with
 	params   []abi.Param    // room for those of a Bind
@@ -112,6 +113,7 @@ type conn struct {
 	ending  []ending
 	writes  span
 	marks   []mark
+	unsaid  []byte   // the CommandComplete of the last statement of several, until all are committed
 	failure bool     // something in this group has failed at the server
 	wrote   bool     // something in this group has written, and no transaction is open
 	stopped *refusal // the first promise's rows may not be shown: the rest is dropped, and this ends it

@@ -36,7 +36,7 @@ func (c *conn) parse(ctx context.Context, m []byte, body cursor) error {
 	}
 	if err == nil && len(a.Parts) > 1 {
 		_ = ex.Done(ctx, gate.Outcome{State: gate.Failed})
-		ex, err = nil, &sql.Error{Code: "42601", Message: "cannot insert multiple commands into a prepared statement", Offset: -1}
+		ex, err = nil, multiple
 	}
 	if err == nil && (name == placeholderName || name == ownName) {
 		_ = ex.Done(ctx, gate.Outcome{State: gate.Failed})
@@ -70,6 +70,8 @@ func (c *conn) parse(ctx context.Context, m []byte, body cursor) error {
 	binary.BigEndian.PutUint32(c.out[at+1:], uint32(len(c.out)-at-1))
 	return nil
 }
+
+var multiple = &sql.Error{Code: "42601", Message: "cannot insert multiple commands into a prepared statement", Offset: -1}
 
 // givenTypes refuses parameters of types that users have made and no text may
 // name: what reads or computes with them could run anything.

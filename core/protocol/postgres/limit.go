@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/gate"
@@ -107,20 +106,21 @@ func (n *tally) again() *tally {
 	return &tally{most: n.most, bound: n.bound}
 }
 
-// firstParam gives the first parameter of a text and where it stands, in
-// characters from 1.
-func (c *conn) firstParam(text string) (name string, place int) {
+// noParam is the server's error for a Query with parameters.
+func (c *conn) noParam(text string) error {
+	e := &sql.Error{Code: "42P02", Message: "there is no parameter $1", Offset: -1}
 	if s := c.judging(); s != nil {
 		if g, err := parse.ForServer(s.Major); err == nil {
 			tokens, _ := g.Lex(text) // it has been read before
 			for i := range tokens {
 				if t := &tokens[i]; g.Class(t) == parse.Param {
-					return "$" + t.Value, utf8.RuneCountInString(text[:t.Start]) + 1
+					e.Message, e.Offset = "there is no parameter $"+t.Value, int(t.Start)
+					break
 				}
 			}
 		}
 	}
-	return "$1", 0
+	return e
 }
 
 // queryCounted carries out a Query message of one statement that a limit holds
@@ -131,8 +131,7 @@ func (c *conn) queryCounted(a *sql.Analysis, ex *gate.Exchange, cmd *abi.Command
 	case c.unsynced: // servers differ in whether the Query ends what was not yet ended
 		r = &refusal{late: true, code: "0A000", message: "a Query whose rows the task limits, behind messages without a Sync", hint: "send Sync first"}
 	case a.Params > 0 && a.Parts[0].Kind != sql.Execute:
-		name, place := c.firstParam(a.Statement.Text)
-		r = &refusal{late: true, code: "42P02", message: "there is no parameter " + name, position: place}
+		r, _ = refuse(a.Statement.Text, c.noParam(a.Statement.Text))
 	}
 	if r != nil {
 		c.push(entry{kind: 'Q', refusal: r})
@@ -142,7 +141,7 @@ func (c *conn) queryCounted(a *sql.Analysis, ex *gate.Exchange, cmd *abi.Command
 	}
 	n.simple = true
 	own := &portal{statement: &prepared{analysis: a}, analysis: a, exchange: ex, command: cmd, judged: c.texts}
-	e := entry{exchange: ex, command: cmd, analysis: a, count: n, portal: own, judged: c.texts}
+	e := entry{exchange: ex, command: cmd, analysis: a, count: n, portal: own, judged: c.texts, simple: true}
 	ask := func(kind byte, body []byte) {
 		e.kind = kind
 		c.push(e)

@@ -72,6 +72,7 @@ func TestOutcomes(t *testing.T) {
 		"commit fails":                      {[]string{"begin", "insert into late values (999)", "commit"}, "rolled back, rolled back, failed", "2, 3"},
 		"commit fails in a group":           {[]string{"begin|insert into late values (999)|commit"}, "rolled back, rolled back, failed", "2, 3"},
 		"a group's end fails":               {[]string{one + "|insert into late values (999)"}, "rolled back, rolled back", "2, 3"},
+		"what a name stands for, rolled back": {[]string{"prepare p as " + one, "begin; execute p; rollback"}, "rolled back", "2, 3"},
 		"commit and chain":                  {[]string{"begin", one, "commit and chain", two, "rollback"}, "committed, committed, completed, rolled back, completed", "91, 3"},
 	} {
 		t.Run(name, func(t *testing.T) {

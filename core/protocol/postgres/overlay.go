@@ -291,7 +291,7 @@ func (c *conn) mayDefine(a *sql.Analysis, runs bool) error {
 			}
 		}
 	}
-	if !runs || !c.open && !c.unsynced {
+	if !runs || !c.open && !c.unsynced && !c.scripted {
 		return nil
 	}
 	synced, named := !c.unsynced, c.named

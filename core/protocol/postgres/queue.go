@@ -33,6 +33,9 @@ type entry struct {
 	portal *portal
 	count  *tally // a limit holds for what it writes
 	size   int    // bytes of its text and what is known of it
+	simple bool   // a Query message asked for it
+	last   bool   // and it is the last statement of several
+	offset int    // of its text in that of the Query, in characters
 }
 
 // prepared is a statement that the client has prepared.

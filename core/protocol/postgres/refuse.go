@@ -171,7 +171,9 @@ func (c *conn) cut(kind byte, body []byte, ex *gate.Exchange, st *abi.Statement,
 	}
 	out.Position, out.InternalPosition, out.InternalQuery, out.Where, out.File, out.Line, out.Routine = 0, 0, "", "", "", 0, ""
 	if st != nil && e.Position > 0 && (!c.secret.reached || out.Message == e.Message) {
-		out.Position = c.place(st, e.Position)
+		if out.Position = c.place(st, e.Position); out.Position > 0 && promised != nil {
+			out.Position += int32(promised.offset)
+		}
 	}
 	b := encode(&out)
 	if b != nil {

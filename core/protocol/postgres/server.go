@@ -246,7 +246,7 @@ func (c *conn) answer(ctx context.Context, kind byte, m []byte) error {
 		return c.ownAnswer(e, kind, m)
 	}
 	c.keep(e)
-	simple := e.count != nil && e.count.simple
+	simple := e.simple
 	if e.refusal != nil && kind != 'Z' {
 		return fmt.Errorf("the message %q for a text that cannot succeed", kind)
 	}
@@ -380,6 +380,8 @@ func (c *conn) completed(ctx context.Context, e *entry, m []byte) error {
 			return err
 		}
 		outcome.State, outcome.Code = gate.Failed, code
+	} else if e.last {
+		c.unsaid = append(c.unsaid[:0], m...)
 	} else {
 		c.in = append(c.in, m...)
 	}
@@ -435,7 +437,7 @@ func (c *conn) finish(_ context.Context, o gate.Outcome) {
 	c.mu.Unlock()
 	switch e.kind {
 	case 'P':
-		if e.exchange != nil && e.count == nil {
+		if e.exchange != nil && !e.simple {
 			c.ends(e.exchange, o)
 		}
 	case 'E':
@@ -569,7 +571,10 @@ func (c *conn) ready(ctx context.Context, e *entry, m []byte) error {
 	if err := c.concluded(ctx, now); err != nil {
 		return err
 	}
-	c.failure, c.wrote = false, false
+	if !c.failure {
+		c.in = append(c.in, c.unsaid...)
+	}
+	c.failure, c.wrote, c.unsaid = false, false, c.unsaid[:0]
 	if now == 'I' {
 		c.secret = secret{}
 	}

@@ -1,0 +1,122 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"unicode/utf8"
+
+	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/gate"
+	"github.com/taskgate/taskgate/core/sql"
+)
+
+// A Query whose text changes tables among other statements is carried out one
+// statement at a time: what the next one means is known once those before have
+// run. They go by the extended protocol, and the Sync follows the last: that is one
+// implicit transaction, as of a Query, with the same status and the same end where
+// one of them fails or is refused. Each is a command of its own: judged, held and
+// written down by itself.
+
+// errScript is not an answer: the statements of a Query have to be taken apart.
+var errScript = errors.New("statements that are judged one by one")
+
+// script carries out the statements of a Query message.
+func (c *conn) script(ctx context.Context, text string, pieces []sql.Piece) error {
+	if c.unsynced {
+		c.refuseQuery(&refusal{late: true, code: "0A000", message: "a Query that changes tables among other statements, behind messages without a Sync", hint: "send Sync first"})
+		return nil
+	}
+	for name := range c.portals {
+		if name == "" || !c.open {
+			c.drop(name)
+		}
+	}
+	delete(c.prepared, "")
+	c.scripted = true
+	defer func() { c.scripted = false }()
+	for i, p := range pieces {
+		if goesOn, err := c.piece(ctx, text, p, i == len(pieces)-1); err != nil {
+			return err
+		} else if !goesOn {
+			break
+		}
+	}
+	c.endGroup(entry{kind: 'S'})
+	c.out = append(c.out, frame('S', nil)...)
+	return nil
+}
+
+// piece carries out one of them, and says whether the next may follow.
+func (c *conn) piece(ctx context.Context, text string, p sql.Piece, last bool) (goesOn bool, err error) {
+	if c.called {
+		if err := c.readBack(); err != nil {
+			return false, err
+		}
+	}
+	a, ex, cmd, err := c.judge(ctx, p.Text, abi.Execute)
+	if errors.Is(err, errSpool) {
+		err = copyInScript
+	}
+	var n *tally
+	if err == nil {
+		switch n, err = limited(a, ex); {
+		case err != nil:
+		case copies(a) > 0:
+			err = copyInScript
+		case a.Params > 0 && a.Parts[0].Kind != sql.Execute:
+			err = c.noParam(p.Text)
+		}
+		if err != nil {
+			_ = ex.Done(ctx, gate.Outcome{State: gate.Failed})
+		}
+	}
+	offset := utf8.RuneCountInString(text[:p.Offset])
+	if err != nil {
+		r, ok := refuse(p.Text, err)
+		if !ok {
+			return false, err
+		}
+		if r.position > 0 {
+			r.position += offset
+		}
+		c.push(entry{kind: 'P', refusal: r})
+		c.failingParse()
+		return false, nil
+	}
+	own := &portal{statement: &prepared{analysis: a}, analysis: a, exchange: ex, command: cmd, judged: c.texts}
+	e := entry{exchange: ex, command: cmd, analysis: a, portal: own, judged: c.texts, simple: true, offset: offset}
+	ask := func(kind byte, body []byte) {
+		e.kind = kind
+		c.push(e)
+		c.out = append(c.out, frame(kind, body)...)
+	}
+	c.countOn(a, ex)
+	names := c.names.makesNames(a)
+	names = c.calls(a) || names
+	names = c.defines(a, false) || names
+	c.named = c.named || names
+	ask('P', append(append([]byte{0}, a.Statement.Canonical...), 0, 0, 0))
+	ask('B', make([]byte, 8))
+	ask('D', []byte{'P', 0})
+	e.changes, e.naming, e.count, e.last = changes(a), names, n, last
+	if n != nil {
+		counted := e
+		counted.kind = 'E'
+		n.entry = &counted
+	}
+	ask('E', make([]byte, 5))
+	c.assume(a)
+	c.written = c.written || !c.open && a.Statement.Writes()
+	if n != nil {
+		err = c.conclude(n)
+	}
+	if err == nil {
+		err = c.await(func() bool { return len(c.queue) == 0 })
+	}
+	c.catchUp()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.skipping, err
+}
+
+var copyInScript = &sql.Error{Code: "0A000", Message: "COPY FROM STDIN in a text that changes tables", Hint: "send it in a text of its own", Offset: -1}
