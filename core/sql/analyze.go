@@ -121,6 +121,9 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 	if a.foreignCast() {
 		a.refuse("this database has casts of its own between the server's types, which could run anywhere")
 	}
+	if t.Statements() > 1 {
+		an.Pieces = a.apart()
+	}
 	var whole []string
 	for _, top := range a.statements() {
 		inner := a.t.Nodes[top].First
@@ -137,7 +140,7 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 		before := len(a.ops.list)
 		part := a.top(inner)
 		if part.Kind == Define && t.Statements() > 1 {
-			an.Pieces = a.apart()
+			an.Apart = true
 			a.refuse("%s among other statements, each of which is judged once those before have run: ask about one at a time", a.words(inner))
 		}
 		for _, o := range a.ops.list[before:] {

@@ -41,9 +41,8 @@ type Analysis struct {
 	Params    int            // highest $n
 	Beneath   bool           // it reaches relations that a task which sees what it lists is not told of
 
-	// Pieces are the statements of a text that changes tables among others, and so
-	// is incomplete: what one of them means is known once those before have run.
-	Pieces []Piece
+	Pieces []Piece // the statements of a text that has several
+	Apart  bool    // it changes tables among others, and so is incomplete: what one means is known once those before have run
 }
 
 // Piece is one statement of a text.

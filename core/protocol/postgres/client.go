@@ -289,7 +289,7 @@ func (c *conn) judge(ctx context.Context, text string, phase abi.Phase) (*sql.An
 	}
 	c.texts = nil
 	raw, err := c.understand(text, c.names.path)
-	if err == nil && raw.Pieces != nil {
+	if err == nil && c.apart(raw) {
 		if phase == abi.Execute {
 			return raw, nil, nil, errScript
 		}

@@ -48,12 +48,35 @@ func (c *conn) ends(ex *gate.Exchange, o gate.Outcome) *ending {
 	return &c.ending[len(c.ending)-1]
 }
 
-// endsPart is ends for the statement that the server has carried out last.
-func (c *conn) endsPart(e *entry, o gate.Outcome) {
-	var p *sql.Part
+// partOf gives the statement that the server has carried out last.
+func (c *conn) partOf(e *entry) *sql.Part {
 	if i := max(c.part-1, 0); e.analysis != nil && i < len(e.analysis.Parts) {
-		p = &e.analysis.Parts[i]
+		return &e.analysis.Parts[i]
 	}
+	return nil
+}
+
+// stood notes where the transaction stands after a statement, before the server
+// says it at the end of the group: the next of the group is judged by that. It comes
+// before the promise is kept, for which that one waits.
+func (c *conn) stood(e *entry, tag string) {
+	p := c.partOf(e)
+	if p == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case p.Kind == sql.Begin, p.Kind == sql.RollbackTo, p.Kind == sql.CommitChain:
+		c.status = 'T'
+	case tag == "COMMIT", tag == "ROLLBACK":
+		c.status = 'I'
+	}
+}
+
+// endsPart is ends for one statement of a text.
+func (c *conn) endsPart(e *entry, o gate.Outcome) {
+	p := c.partOf(e)
 	switch {
 	case p == nil:
 	case p.Kind == sql.RollbackTo:

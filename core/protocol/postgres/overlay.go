@@ -259,16 +259,6 @@ func (c *conn) definable(ctx context.Context, a *sql.Analysis, ex *gate.Exchange
 // afterwards what is there, or what its masks are for would be elsewhere. runs
 // is true where it is about to run.
 func (c *conn) mayDefine(a *sql.Analysis, runs bool) error {
-	if c.inside.active() {
-		for i := range a.Parts {
-			switch a.Parts[i].Kind {
-			case sql.Commit, sql.Rollback, sql.RollbackTo:
-				if i < len(a.Parts)-1 {
-					return &sql.Error{Code: "0A000", Message: "what follows the end of a transaction that has changed tables or other objects is not known yet", Hint: "send it in a text of its own", Offset: -1}
-				}
-			}
-		}
-	}
 	if !slices.ContainsFunc(a.Parts, func(p sql.Part) bool { return p.Kind == sql.Define }) {
 		return nil
 	}

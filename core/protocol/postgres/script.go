@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/taskgate/taskgate/abi"
@@ -20,10 +21,21 @@ import (
 // errScript is not an answer: the statements of a Query have to be taken apart.
 var errScript = errors.New("statements that are judged one by one")
 
+// apart says whether the statements of a text have to be judged one by one: they
+// change tables, or follow the end of a transaction that has.
+func (c *conn) apart(a *sql.Analysis) bool {
+	if !c.inside.active() || len(a.Parts) < 2 {
+		return a.Apart
+	}
+	return slices.ContainsFunc(a.Parts[:len(a.Parts)-1], func(p sql.Part) bool {
+		return p.Kind == sql.Commit || p.Kind == sql.Rollback || p.Kind == sql.RollbackTo
+	})
+}
+
 // script carries out the statements of a Query message.
 func (c *conn) script(ctx context.Context, text string, pieces []sql.Piece) error {
 	if c.unsynced {
-		c.refuseQuery(&refusal{late: true, code: "0A000", message: "a Query that changes tables among other statements, behind messages without a Sync", hint: "send Sync first"})
+		c.refuseQuery(&refusal{late: true, code: "0A000", message: "a Query whose statements are judged one by one, behind messages without a Sync", hint: "send Sync first"})
 		return nil
 	}
 	for name := range c.portals {

@@ -369,6 +369,7 @@ func (c *conn) completed(ctx context.Context, e *entry, m []byte) error {
 	if err := c.learn(e, tag); err != nil {
 		return err
 	}
+	c.stood(e, tag)
 	c.wrote = c.wrote || c.status == 'I' && e.analysis != nil && e.analysis.Statement.Writes()
 	if e.count != nil {
 		return c.counted(ctx, e, tag, m)
