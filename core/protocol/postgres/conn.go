@@ -111,6 +111,7 @@ type conn struct {
 	tag     string // that was completed with last
 	rowLeft int    // bytes of a large row that are still to come
 	ending  []ending
+	partly  []*gate.Exchange // of portals that have run in part
 	writes  span
 	marks   []mark
 	unsaid  []byte   // the CommandComplete of the last statement of several, until all are committed
@@ -252,6 +253,12 @@ func (c *conn) abandon(ctx context.Context) {
 		if p.exchange != nil {
 			_ = p.exchange.Done(ctx, gate.Outcome{State: gate.Lost})
 		}
+	}
+	for _, ex := range c.partly {
+		_ = ex.Done(ctx, gate.Outcome{State: gate.Lost})
+	}
+	for _, cl := range c.closing { // one that is not done by now was never executed
+		_ = cl.exchange.Done(ctx, gate.Outcome{State: gate.Skipped})
 	}
 }
 

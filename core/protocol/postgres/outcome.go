@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/taskgate/taskgate/core/gate"
@@ -158,6 +159,15 @@ func (c *conn) backTo(name string, ex *gate.Exchange, o *gate.Outcome) {
 	}
 }
 
+// ran says whether an exchange has run in part, and forgets it.
+func (c *conn) ran(ex *gate.Exchange) bool {
+	i := slices.Index(c.partly, ex)
+	if i >= 0 {
+		c.partly = slices.Delete(c.partly, i, i+1)
+	}
+	return i >= 0
+}
+
 // outcome says what became of a command, once the server has said where the
 // transaction stands.
 func (c *conn) outcome(e *ending, now byte) gate.Outcome {
@@ -168,9 +178,9 @@ func (c *conn) outcome(e *ending, now byte) gate.Outcome {
 	case o.State != gate.Completed:
 	case e.open && e.wrote && now != 'I':
 		o.State = gate.Open
-		c.writes.last = e.exchange.Number()
-		if c.writes.first == 0 {
-			c.writes.first = c.writes.last
+		n := e.exchange.Number() // in the order of their ends, not of their numbers
+		if c.writes.last = max(c.writes.last, n); c.writes.first == 0 || n < c.writes.first {
+			c.writes.first = n
 		}
 	case e.open && now == 'I':
 		e.decide(!c.failure)
@@ -193,6 +203,7 @@ func (c *conn) concluded(ctx context.Context, now byte) error {
 	}
 	for i := range c.ending {
 		e := &c.ending[i]
+		c.ran(e.exchange)
 		if err := e.exchange.Done(ctx, c.outcome(e, now)); err != nil {
 			return err
 		}

@@ -1,108 +1,107 @@
 package postgres
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
+	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/gate"
 )
 
-// became gives what the log says became of each text that ran, in order, as who
-// reads it sums it up.
-func (g *gateway) became() string {
-	g.log.mu.Lock()
-	defer g.log.mu.Unlock()
+// outcomes gives what the log says became of a session's commands that were
+// allowed, in their order.
+func (m *memory) outcomes(session string) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	var order []uint64
-	state := map[uint64]string{}
-	for _, e := range g.log.events {
-		switch e.Kind {
-		case gate.EventCommand:
-			if e.Phase == "execute" {
-				order = append(order, e.Command)
-				state[e.Command] = "nothing"
-			}
-		case gate.EventDone:
-			if state[e.Command] == "nothing" {
-				state[e.Command] = e.State
-			}
-			for n, s := range state {
-				if s == "pending" && e.Settles != "" && n >= e.First && n <= e.Last {
-					state[n] = e.Settles
-				}
-			}
+	ended := map[uint64]string{}
+	for _, e := range m.events {
+		switch {
+		case e.Session != session:
+		case e.Kind == gate.EventCommand && e.Decision == "allow":
+			order = append(order, e.Command)
+			ended[e.Command] = "none"
+		case e.Kind == gate.EventDone && e.Settles != "":
+			ended[e.Command] = fmt.Sprintf("%s, %s %d-%d", strings.TrimSpace(e.State+" "+e.Code), e.Settles, e.First, e.Last)
+		case e.Kind == gate.EventDone:
+			ended[e.Command] = strings.TrimSpace(e.State + " " + e.Code)
 		}
 	}
-	var list []string
-	for _, n := range order {
-		list = append(list, state[n])
+	list := make([]string, len(order))
+	for i, n := range order {
+		list[i] = ended[n]
 	}
-	return strings.Join(list, ", ")
+	return strings.Join(list, "; ")
 }
 
-// TestOutcomes: the log says of each command what became of it, wherever in a
-// text or group its transaction ends.
-func TestOutcomes(t *testing.T) {
-	const one, two = "update items set quantity = 91 where id = 1", "update items set quantity = 92 where id = 2"
-	const both = "91, 92"
-	g := serve(t, &rules{allow: anything})
-	g.ask(t, "create table late (id int references items deferrable initially deferred); grant all on late to app; delete from items where id > 2")
-	for name, k := range map[string]struct {
-		sent []string // a group is divided by |
+// TestEachOutcome: each command that was allowed has an outcome in the log, and the
+// one that it had, however the session goes on and wherever the client leaves.
+func TestEachOutcome(t *testing.T) {
+	g := serve(t, &rules{allow: func(*abi.Command) bool { return true }})
+	g.ask(t, "create table once (id int unique deferrable initially deferred); grant insert, select on once to app")
+	flush := frame('H', nil)
+	write := "update orders set note = 'o' where id = 5"
+	fails := "select 1 / (id - id) from orders" // when it runs, and not by Bind
+	run := func(text string) []byte { return join(parseMsg("", text), bindMsg("", ""), executeMsg("")) }
+	for name, c := range map[string]struct {
+		send []byte
+		read string // the kinds of what comes before the client leaves
 		want string
-		is   string // quantities of the two afterwards
 	}{
-		"back to a savepoint":                 {[]string{"begin", one, "savepoint s", two, "rollback to s", "select 1", "commit"}, "committed, committed, committed, rolled back, committed, committed, completed", "91, 3"},
-		"back twice":                          {[]string{"begin", "savepoint s", one, "savepoint s", two, "rollback to s", "release s", "rollback to s", "commit"}, "committed, committed, rolled back, rolled back, rolled back, rolled back, rolled back, committed, completed", "2, 3"},
-		"back in one text":                    {[]string{"begin; savepoint s; " + one + "; rollback to s; commit"}, "rolled back", "2, 3"},
-		"before a savepoint in one text":      {[]string{"begin; " + one + "; savepoint s; " + two + "; rollback to s; commit"}, "completed", "91, 3"},
-		"back in a group":                     {[]string{"begin|" + one + "|savepoint s|" + two + "|rollback to s|commit"}, "completed, completed, completed, rolled back, completed, completed", "91, 3"},
-		"back across groups":                  {[]string{"begin|" + one + "|savepoint s|" + two, two + "|rollback to s|commit"}, "committed, committed, committed, rolled back, rolled back, completed, completed", "91, 3"},
-		"commit behind another":               {[]string{"begin", one, two + "; commit"}, "committed, committed, completed", both},
-		"commit before another":               {[]string{"begin", one, "commit; " + two}, "committed, committed, completed", both},
-		"rollback behind another":             {[]string{"begin", one, two + "; rollback"}, "rolled back, rolled back, rolled back", "2, 3"},
-		"rollback before another":             {[]string{"begin", one, "rollback; " + two}, "rolled back, rolled back, completed", "2, 92"},
-		"all in one text, rolled back":        {[]string{"begin; " + one + "; rollback"}, "rolled back", "2, 3"},
-		"all in one text, then a select":      {[]string{"begin; " + one + "; rollback; select 1"}, "rolled back", "2, 3"},
-		"all in one text":                     {[]string{"begin; " + one + "; commit"}, "completed", "91, 3"},
-		"half of a text":                      {[]string{"begin; " + one + "; commit; begin; " + two + "; rollback"}, "completed", "91, 3"},
-		"all in one group, rolled back":       {[]string{"begin|" + one + "|rollback"}, "rolled back, rolled back, completed", "2, 3"},
-		"all in one group":                    {[]string{"begin|" + one + "|commit|" + two}, "completed, completed, completed, completed", both},
-		"a failure behind commit":             {[]string{"begin|" + one + "|commit|" + two + "|select 1/0"}, "completed, completed, completed, rolled back, failed", "91, 3"},
-		"a failure in a text behind commit":   {[]string{"begin; " + one + "; commit; select 1/0"}, "unknown", "91, 3"},
-		"a failure in a text":                 {[]string{one + "; select 1/0"}, "failed", "2, 3"},
-		"a failure in an open transaction":    {[]string{"begin", one + "|select 1/0", "commit"}, "rolled back, rolled back, failed, completed", "2, 3"},
-		"commit fails":                        {[]string{"begin", "insert into late values (999)", "commit"}, "rolled back, rolled back, failed", "2, 3"},
-		"commit fails in a group":             {[]string{"begin|insert into late values (999)|commit"}, "rolled back, rolled back, failed", "2, 3"},
-		"a group's end fails":                 {[]string{one + "|insert into late values (999)"}, "rolled back, rolled back", "2, 3"},
-		"what a name stands for, rolled back": {[]string{"prepare p as " + one, "begin; execute p; rollback"}, "rolled back", "2, 3"},
-		"commit and chain":                    {[]string{"begin", one, "commit and chain", two, "rollback"}, "committed, committed, completed, rolled back, completed", "91, 3"},
+		"committed":             {join(query("begin"), query(write), query("commit")), "CZCZCZ", "pending; pending; completed, committed 1-2"},
+		"by the extended":       {join(run("begin"), run(write), run("commit"), sync_()), "12C12C12CZ", "completed; completed; completed; completed; completed; completed"},
+		"in groups":             {join(run("begin"), sync_(), run(write), sync_(), run("commit"), sync_()), "12CZ12CZ12CZ", "completed; pending; completed; pending; completed; completed, committed 2-4"},
+		"rolled back":           {join(run("begin"), sync_(), run(write), sync_(), run("rollback"), sync_()), "12CZ12CZ12CZ", "completed; pending; completed; pending; completed; completed, rolled back 2-4"},
+		"aborted":               {join(query("begin"), query(write), query("select 1/0"), query("commit"), query("select 1")), "CZCZEZCZTDCZ", "pending; pending; failed 22012; completed, rolled back 1-2; completed"},
+		"a group that fails":    {join(run(write), run(fails), run("select 1"), sync_()), "12C12EZ", "completed; rolled back; completed; failed 22012; skipped; skipped"},
+		"one text of several":   {query(write + "; select 1/0"), "CEZ", "failed 22012"},
+		"and in a transaction":  {join(query("begin"), query(write+"; select 1/0"), query("rollback")), "CZCEZCZ", "pending; failed 22012; completed, rolled back 1-1"},
+		"committed on the way":  {query("begin; " + write + "; commit; select 1/0"), "CCCEZ", "unknown 22012"},
+		"behind another":        {join(query("begin"), query(write), query("select 1; commit")), "CZCZTDCCZ", "pending; pending; completed, committed 1-2"},
+		"and fails behind it":   {join(query("begin"), query(write), query("commit; select 1/0")), "CZCZCEZ", "pending; pending; failed 22012, committed 1-2"},
+		"what lasts of a group": {join(run("begin"), run(write), run("commit"), run(write), run(fails), sync_()), "12C12C12C12C12EZ", "completed; completed; completed; completed; completed; completed; completed; rolled back; completed; failed 22012"},
+		"the rest of one":       {join(query("begin"), query(write), run("commit"), run(write), run(fails), sync_()), "CZCZ12C12C12EZ", "pending; pending; completed; completed, committed 1-2; completed; rolled back; completed; failed 22012"},
+		"rolled back in one":    {join(run("begin"), run(write), run("rollback"), run("select 1"), sync_()), "12C12C12C12DCZ", "completed; rolled back; completed; rolled back; completed; completed; completed; completed"},
+		"to a savepoint":        {join(query("begin"), query(write), query("savepoint s"), query(write), query("rollback to s"), query("commit")), "CZCZCZCZCZCZ", "pending; pending; pending; pending; pending, rolled back 4-4; completed, committed 1-5"},
+		"by the extended to it": {join(query("begin"), query(write), query("savepoint s"), run("rollback to s"), sync_(), query("commit")), "CZCZCZ12CZCZ", "pending; pending; pending; completed; pending; completed, committed 1-5"},
+		"a COMMIT that fails":   {join(query("begin"), query("insert into once values (1)"), query("insert into once values (1)"), query("commit"), query("select 1")), "CZCZCZEZTDCZ", "pending; pending; pending; failed 23505, rolled back 1-3; completed"},
+		"in another order":      {join(query("begin"), parseMsg("", write), bindMsg("a", ""), bindMsg("b", ""), executeMsg("b"), executeMsg("a"), sync_(), query("commit")), "CZ122CCZCZ", "pending; completed; pending; pending; completed, committed 1-4"},
+		"a part, then closed":   {join(query("begin"), parseMsg("", write+" or id = 6 returning id"), bindMsg("p", ""), executeLimit("p", 1), frame('C', []byte("Pp\x00")), sync_(), query("commit")), "CZ12Ds3ZCZ", "pending; completed; pending; completed, committed 1-3"},
+		"a part, and no more":   {join(parseMsg("", write+" or id = 6 returning id"), bindMsg("p", ""), executeLimit("p", 1), sync_()), "12DsZ", "completed; completed"},
+		"a part, and no Sync":   {join(parseMsg("", write+" or id = 6 returning id"), bindMsg("p", ""), executeLimit("p", 1), frame('C', []byte("Pp\x00")), flush), "12Ds3", "unknown; unknown"},
+		"bound alone":           {join(parseMsg("", write), bindMsg("", ""), sync_()), "12Z", "completed; skipped"},
+		"bound, and no Sync":    {join(parseMsg("", write), bindMsg("", ""), flush), "12", "unknown; unknown"},
+		"bound twice":           {join(parseMsg("", write), bindMsg("", ""), bindMsg("", ""), flush), "122", "unknown; skipped; unknown"},
+		"bound and closed":      {join(parseMsg("", write), bindMsg("p", ""), frame('C', []byte("Pp\x00")), flush), "123", "unknown; skipped"},
+		"run, and no Sync":      {join(run(write), flush), "12C", "unknown; unknown"},
+		"failed, and no Sync":   {join(run(fails), bindMsg("", ""), flush), "12E", "unknown; failed 22012; skipped"},
+		"in a transaction":      {join(query("begin"), query(write)), "CZCZ", "pending; pending"},
+		"what is not one":       {join(query("selct"), parseMsg("", "selct"), sync_()), "EZEZ", "failed; failed"},
+		"bound, what is gone":   {join(parseMsg("p", "select 1"), sync_(), query("deallocate p"), bindMsg("", "p"), sync_()), "1ZCZEZ", "completed; completed"},
+		"while it takes data":   {join(query("copy items from stdin"), frame('d', []byte("1"))), "G", "unknown 08006"},
+		"a COPY that it ends":   {join(query("copy items from stdin"), frame('f', []byte("no\x00"))), "GEZ", "failed 57014"},
+		"a portal in its parts": {join(query("begin"), parseMsg("", "select id from orders"), bindMsg("p", ""), executeLimit("p", 2), executeLimit("p", 2), sync_()), "CZ12DDsDDsZ", "pending; completed; unknown"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			g.ask(t, "update items set quantity = id + 1")
-			g.log.mu.Lock()
-			g.log.events = nil
-			g.log.mu.Unlock()
-			c := g.in(t)
-			for _, s := range k.sent {
-				b := query(s)
-				if strings.Contains(s, "|") {
-					b = nil
-					for one := range strings.SplitSeq(s, "|") {
-						b = join(b, parseMsg("", one), bindMsg("", ""), executeMsg(""))
-					}
-					b = join(b, sync_())
-				}
-				send(t, c, b)
-				kinds(t, c, 1)
+		nc := g.in(t)
+		session := g.Sessions()[0].ID()
+		send(t, nc, c.send)
+		got := ""
+		for len(got) < len(c.read) {
+			kind, _, err := readMessage(nc)
+			if err != nil {
+				t.Errorf("%s: after %s: %v", name, got, err)
+				break
 			}
-			c.Close()
-			g.quiet(t)
-			if got := g.became(); got != k.want {
-				t.Errorf("\n got %s\nwant %s", got, k.want)
-			}
-			if got := g.ask(t, "select string_agg(quantity::text, ', ' order by id) from items"); got != k.is {
-				t.Errorf("the server has %s, not %s", got, k.is)
-			}
-		})
+			got += string(kind)
+		}
+		if got != c.read {
+			t.Errorf("%s: %s, want %s", name, got, c.read)
+		}
+		nc.Close()
+		g.quiet(t)
+		if got := g.log.outcomes(session); got != c.want {
+			t.Errorf("%s:\n got %s\nwant %s", name, got, c.want)
+		}
 	}
 }

@@ -303,10 +303,14 @@ func (c *conn) answer(ctx context.Context, kind byte, m []byte) error {
 			return err
 		}
 		c.mu.Lock()
-		if ex := c.pop().exchange; !c.promised(ex) {
+		ex := c.pop().exchange
+		if !c.promised(ex) {
 			ex.Rest()
 		}
 		c.mu.Unlock()
+		if !slices.Contains(c.partly, ex) {
+			c.partly = append(c.partly, ex)
+		}
 		c.compared = false
 	case kind == 'G' && (e.kind == 'E' || e.kind == 'Q') && e.exchange != nil:
 		c.mu.Lock()
@@ -569,6 +573,11 @@ func (c *conn) ready(ctx context.Context, e *entry, m []byte) error {
 	clear(c.skipped)
 	c.skipped = c.skipped[:0]
 	c.mu.Unlock()
+	for _, ex := range gone {
+		if c.ran(ex) { // though not to its end
+			c.ending = slices.Insert(c.ending, 0, ending{exchange: ex, outcome: gate.Outcome{State: gate.Completed}, open: true, wrote: true})
+		}
+	}
 	if err := c.concluded(ctx, now); err != nil {
 		return err
 	}
