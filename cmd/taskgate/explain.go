@@ -38,6 +38,7 @@ type explained struct {
 	Incomplete string       `json:"incomplete,omitempty"`
 	Error      string       `json:"error,omitempty"`
 	Decision   string       `json:"decision"`
+	Guards     []guardSaid  `json:"guards,omitempty"` // what each says
 	Reasons    []reason     `json:"reasons,omitempty"`
 	Needs      []needed     `json:"needs,omitempty"` // who has to approve what is held
 	Returned   uint64       `json:"rows_returned,omitempty"`
@@ -53,6 +54,19 @@ type masked struct {
 	Name      string `json:"name"`
 	Rule      string `json:"rule"`
 	Column    string `json:"column"`
+
+	Of []maskedColumn `json:"of,omitempty"` // where several come together: what masks each by itself
+}
+
+type maskedColumn struct {
+	Column string `json:"column"`
+	Rule   string `json:"rule"`
+}
+
+// guardSaid is what one guard says, as far as it may.
+type guardSaid struct {
+	Guard    string `json:"guard"`
+	Decision string `json:"decision"`
 }
 
 // maskedText is what is masked in each line of what a host answers.
@@ -79,6 +93,9 @@ type reason struct {
 	Closest string `json:"closest,omitempty"`
 	Hint    string `json:"hint,omitempty"`
 }
+
+// gateItself is the guard of a reason that is the gate's own.
+const gateItself = "gate"
 
 // askHint helps where a resource does not answer.
 const askHint = "what a text does depends on the tables of the resource, which has to be asked: does it run at its `address`, and is the login's password right?"
@@ -134,13 +151,7 @@ func explainCommand() *cobra.Command {
 				say("forwarded", out.Canonical)
 			}
 			say("decision", out.Decision)
-			for _, r := range out.Reasons {
-				for _, line := range []string{r.Message, r.Closest, r.Hint} {
-					if line != "" {
-						say("", line)
-					}
-				}
-			}
+			out.why()
 			for _, n := range out.Needs {
 				say("needs", n.String())
 			}
@@ -161,6 +172,32 @@ func explainCommand() *cobra.Command {
 	_ = c.RegisterFlagCompletionFunc("task", taskNames)
 	_ = c.RegisterFlagCompletionFunc("on", resourceNames)
 	return c
+}
+
+// why prints the reasons, and where there are several guards what each says.
+func (out *explained) why() {
+	guards := out.Guards
+	if len(guards) < 2 {
+		guards = []guardSaid{{}}
+	} else if slices.ContainsFunc(out.Reasons, func(r reason) bool { return r.Guard == gateItself }) {
+		guards = append(slices.Clip(guards), guardSaid{gateItself, abi.Deny.String()})
+	}
+	for _, g := range guards {
+		switch g.Guard {
+		case "":
+		case gateItself:
+			say("gateway", g.Decision)
+		default:
+			say("guard", g.Guard+": "+g.Decision)
+		}
+		for _, r := range out.Reasons {
+			for _, line := range []string{r.Message, r.Closest, r.Hint} {
+				if line != "" && (g.Guard == "" || g.Guard == r.Guard) {
+					say("", line)
+				}
+			}
+		}
+	}
 }
 
 // say prints one line of what explain says. What a database calls its things
@@ -261,7 +298,11 @@ func explain(ctx context.Context, from config.Source, task, on, text string) (*e
 			out.Reasons = append(out.Reasons, reason{guard.Name(), r.Code, r.Message, r.Closest, r.Hint})
 		}
 	}
-	out.judged(gate.Explain(st, gen.Guards, said), st)
+	judged := gate.Explain(st, gen.Guards, said)
+	for i, guard := range gen.Guards {
+		out.Guards = append(out.Guards, guardSaid{guard.Name(), judged.Said[i].String()})
+	}
+	out.judged(judged, st)
 	return out, nil
 }
 
@@ -304,7 +345,13 @@ func (out *explained) judged(e *gate.Explained, st *abi.Statement) {
 				name = o.Name
 			}
 		}
-		out.Masks = append(out.Masks, masked{m.Statement + 1, m.Index + 1, name, m.Rule.String(), m.Column})
+		shown := masked{Statement: m.Statement + 1, Output: m.Index + 1, Name: name, Rule: m.Rule.String(), Column: m.Column}
+		for _, of := range m.Of {
+			if len(m.Of) > 1 {
+				shown.Of = append(shown.Of, maskedColumn{of.Column, of.Rule.String()})
+			}
+		}
+		out.Masks = append(out.Masks, shown)
 	}
 	for _, t := range e.Texts {
 		out.Texts = append(out.Texts, maskedText{t.What, t.By})
@@ -328,7 +375,14 @@ func (out *explained) judged(e *gate.Explained, st *abi.Statement) {
 func (t maskedText) String() string { return "of each line " + t.What + ": masked by " + t.By }
 
 func (m *masked) String() string {
-	s := fmt.Sprintf("output %d %s: masked by %s because of %s", m.Output, m.Name, m.Rule, m.Column)
+	because := m.Column
+	for i, of := range m.Of { // each with its own mask
+		if because += " and "; i == 0 {
+			because = ""
+		}
+		because += of.Column + " (" + of.Rule + ")"
+	}
+	s := fmt.Sprintf("output %d %s: masked by %s because of %s", m.Output, m.Name, m.Rule, because)
 	if m.Statement > 1 {
 		s = fmt.Sprintf("statement %d, %s", m.Statement, s)
 	}
