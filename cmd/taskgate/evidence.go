@@ -21,6 +21,7 @@ import (
 	"github.com/taskgate/taskgate/core/config"
 	"github.com/taskgate/taskgate/core/gate"
 	"github.com/taskgate/taskgate/core/record"
+	"github.com/taskgate/taskgate/internal/count"
 )
 
 // dataDir gives the data directory: of the flag, else of the configuration.
@@ -78,9 +79,9 @@ func auditCommand() *cobra.Command {
 			}
 			signed := "none of them signed yet"
 			if rep.Checkpoints > 0 {
-				signed = fmt.Sprintf("signed up to %d by %s", rep.Signed, count(rep.Checkpoints, "checkpoint"))
+				signed = fmt.Sprintf("signed up to %d by %s", rep.Signed, count.Of(rep.Checkpoints, "checkpoint"))
 			}
-			fmt.Printf("%s: %d records, %s\n", word, rep.Records, signed)
+			fmt.Printf("%s: %s, %s\n", word, count.Of(rep.Records, "record"), signed)
 			return nil
 		}}
 	verify.Flags().StringVar(&key, "key", "", "file of the public key that you trust; the log's own proves nothing against whoever can replace it")
@@ -275,7 +276,7 @@ func sessionsCommand() *cobra.Command {
 				err = table(list)
 			}
 			if err == nil && bad > 0 {
-				return fmt.Errorf("%d of the recordings cannot be read", bad)
+				return fmt.Errorf("%s cannot be read", count.Of(bad, "recording"))
 			}
 			return err
 		}}

@@ -23,6 +23,7 @@ import (
 	"github.com/taskgate/taskgate/core/shell"
 	"github.com/taskgate/taskgate/core/sql"
 	"github.com/taskgate/taskgate/core/sql/parse"
+	"github.com/taskgate/taskgate/internal/count"
 )
 
 // explained is what `taskgate explain --json` prints.
@@ -133,7 +134,7 @@ func explainCommand() *cobra.Command {
 				say("blind", b)
 			}
 			for _, f := range out.Filters {
-				say("filter", fmt.Sprintf("compares %s with values, %d of them, and so tells of each whether it is right", f, out.Guesses))
+				say("filter", fmt.Sprintf("compares %s with %s, and so tells of each whether it is right", f, count.Of(out.Guesses, "value")))
 			}
 			if out.Oracle {
 				say("oracle", "a constraint may tell of a masked column, as the task accepts")
@@ -158,9 +159,9 @@ func explainCommand() *cobra.Command {
 			for _, l := range []struct {
 				rows uint64
 				what string
-			}{{out.Returned, "are shown"}, {out.Written, "are written, or it is rolled back"}} {
+			}{{out.Returned, "shows at most %s"}, {out.Written, "writes at most %s, or is rolled back"}} {
 				if l.rows > 0 {
-					say("limit", fmt.Sprintf("at most %d rows %s", l.rows, l.what))
+					say("limit", fmt.Sprintf(l.what, count.Of(l.rows, "row")))
 				}
 			}
 			return over

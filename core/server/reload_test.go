@@ -274,7 +274,7 @@ func TestReloadIssuers(t *testing.T) {
 		t.Error(got)
 	}
 	w.write("gateway.yaml", w.yaml)
-	if got := w.reload(); got != "issuer "+url+" removed\n1 sessions ended, whose task, resource or issuer is gone" {
+	if got := w.reload(); got != "issuer "+url+" removed\n1 session ended, whose task, resource or issuer is gone" {
 		t.Error(got)
 	}
 	if _, err := theirs.Exec(t.Context(), "commit"); err == nil || !strings.Contains(err.Error(), "the issuer that your login is from is no longer trusted (SQLSTATE 57P01)") {
@@ -290,7 +290,7 @@ func TestReloadIssuers(t *testing.T) {
 		t.Errorf("a session of another issuer: %q", got)
 	}
 	w.edit("client_id: taskgate", `client_id: taskgate, may_assert: ["team:*"]`)
-	if got := w.reload(); !strings.Contains(got, "changed\n1 sessions ended") {
+	if got := w.reload(); !strings.Contains(got, "changed\n1 session ended") {
 		t.Error(got)
 	}
 	if _, err := mine.Exec(t.Context(), "select 1"); err == nil || !strings.Contains(err.Error(), "no such task for you") {

@@ -32,6 +32,7 @@ import (
 	"github.com/taskgate/taskgate/core/record"
 	"github.com/taskgate/taskgate/core/store"
 	"github.com/taskgate/taskgate/core/wasm"
+	"github.com/taskgate/taskgate/internal/count"
 )
 
 // Server is one running gateway.
@@ -414,7 +415,7 @@ func (s *Server) Reload(ctx context.Context, who string) (changes []string, err 
 	if stays {
 		next.Close()
 	} else if ended := s.turnOver(c, next, seen, opened, certs, keys); ended > 0 {
-		changes = append(changes, fmt.Sprintf("%d sessions ended, whose task, resource or issuer is gone", ended))
+		changes = append(changes, count.Of(ended, "session")+" ended, whose task, resource or issuer is gone")
 	}
 	for _, missing := range Secrets(c) {
 		changes = append(changes, "warning: "+missing)
