@@ -77,7 +77,7 @@ func auditCommand() *cobra.Command {
 			if rep.Witnessed {
 				word = "complete up to the witness"
 			}
-			signed := "none of them signed yet"
+			signed := "none of them signed yet: a checkpoint is signed every minute, and when the gateway stops"
 			if rep.Checkpoints > 0 {
 				signed = fmt.Sprintf("signed up to %d by %s", rep.Signed, count.Of(rep.Checkpoints, "checkpoint"))
 			}
