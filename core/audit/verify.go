@@ -169,7 +169,7 @@ func (b *Bad) Error() string {
 }
 
 // Verify reads the whole log and holds it against its checkpoints, and against
-// a witness's copy of them where there is one. key is the public key in the
+// a witness's copy of them where one is named, which has to have some. key is the public key in the
 // form that key.pub has; empty takes the log's own, which then proves nothing
 // against whoever could replace it. The error names the first bad record.
 func Verify(dir, key, witness string) (rep Report, err error) {
@@ -193,6 +193,9 @@ func Verify(dir, key, witness string) (rep Report, err error) {
 	if witness != "" {
 		if seen, err = rep.readCheckpoints(witness, verifier); err != nil {
 			return rep, err
+		}
+		if len(seen) == 0 {
+			return rep, fmt.Errorf("audit: %s: there is no checkpoint, so that it is a witness of nothing", witness)
 		}
 		rep.Witnessed = true
 	}
