@@ -52,15 +52,17 @@ func auditCommand() *cobra.Command {
 			pub := ""
 			if key != "" {
 				b, err := os.ReadFile(key)
-				if err != nil {
-					return err
+				if pub = string(b); err == nil && !audit.IsPublicKey(pub) {
+					err = fmt.Errorf("%s is no public key of an audit log", key)
 				}
-				pub = string(b)
+				if err != nil {
+					return hinted{fmt.Errorf("--key: %w", err), "it is what stood in audit/key.pub of the data directory when you began to trust it"}
+				}
 			}
-			if err := logged(dir); err != nil && !asJSON {
-				return err
+			var rep audit.Report
+			if err = logged(dir); err == nil {
+				rep, err = audit.Verify(filepath.Join(dir, "audit"), pub, witness)
 			}
-			rep, err := audit.Verify(filepath.Join(dir, "audit"), pub, witness)
 			if asJSON {
 				return errors.Join(verified(rep, err), err)
 			}

@@ -252,13 +252,10 @@ func explain(ctx context.Context, from config.Source, task, on, text string) (*e
 	if t == nil {
 		return nil, hinted{fmt.Errorf("no task %q in %s", task, c.Catalog), "there are " + strings.Join(slices.Sorted(maps.Keys(gen.Tasks)), ", ")}
 	}
-	if on == "" && len(t.Resources) == 1 {
-		on = t.Resources[0]
+	if on, err = resourceOf(task, t.Resources, on); err != nil {
+		return nil, err
 	}
 	r := gen.Resources[on]
-	if r == nil {
-		return nil, hinted{fmt.Errorf("which resource of %s", strings.Join(t.Resources, ", ")), "name it with --on"}
-	}
 	out := &explained{Decision: abi.Deny.String()}
 	var st *abi.Statement
 	switch is := c.Resources[on]; is.Protocol {

@@ -194,7 +194,7 @@ func testPlugin(file, config string, tasks []string, asJSON bool) error {
 	var with any
 	if config != "" {
 		if err := json.Unmarshal([]byte(config), &with); err != nil {
-			return fmt.Errorf("--config: %w", err)
+			return hinted{fmt.Errorf("--config: %q is no JSON", config), `as --config '{"frozen": true}'`}
 		}
 	}
 	file, err := module(file)

@@ -168,6 +168,12 @@ func (b *Bad) Error() string {
 	return fmt.Sprintf("audit: %s: offset %d: record %d: %s", b.Segment, b.Offset, b.Seq, b.What)
 }
 
+// IsPublicKey says whether a text is a public key in the form that key.pub has.
+func IsPublicKey(text string) bool {
+	_, err := note.NewVerifier(strings.TrimSpace(text))
+	return err == nil
+}
+
 // Verify reads the whole log and holds it against its checkpoints, and against
 // a witness's copy of them where one is named, which has to have some. key is the public key in the
 // form that key.pub has; empty takes the log's own, which then proves nothing
