@@ -64,6 +64,22 @@ func TestDocsNameTests(t *testing.T) {
 	}
 }
 
+// TestReadmeNamesGo: the README names the Go that go.mod asks for.
+func TestReadmeNamesGo(t *testing.T) {
+	mod, err := os.ReadFile("../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindStringSubmatch(string(mod))
+	if m == nil || !strings.Contains(string(readme), "Go "+m[1]+",") {
+		t.Errorf("go.mod has %v", m)
+	}
+}
+
 // anchors are what the headings of a document can be linked by.
 func anchors(doc string) map[string]bool {
 	all := map[string]bool{}

@@ -22,6 +22,7 @@ import (
 	"github.com/taskgate/taskgate/core/record"
 	"github.com/taskgate/taskgate/core/server"
 	"github.com/taskgate/taskgate/core/strict"
+	"github.com/taskgate/taskgate/internal/count"
 )
 
 // bySocket is what the commands need that ask the gateway that runs.
@@ -142,7 +143,7 @@ func statusCommand() *cobra.Command {
 				fmt.Printf("guard %s %.12s\n", g.Name, g.Digest)
 			}
 			if st.Held > 0 {
-				fmt.Printf("%d commands wait for approval\n", st.Held)
+				fmt.Printf("waiting for approval: %s\n", count.Of(st.Held, "command"))
 			}
 			w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
 			fmt.Fprintln(w, "SESSION\tSUBJECT\tTASK\tRESOURCE\tFROM\tSINCE\tCOMMANDS\tDENIED")

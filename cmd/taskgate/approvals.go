@@ -23,6 +23,7 @@ import (
 	"github.com/taskgate/taskgate/core/approval"
 	"github.com/taskgate/taskgate/core/gate"
 	"github.com/taskgate/taskgate/core/server"
+	"github.com/taskgate/taskgate/internal/count"
 )
 
 // line shows a text within one line.
@@ -96,7 +97,7 @@ func showCard(w io.Writer, c *approval.Card, now time.Time) {
 		if p.Whole {
 			how = "all of it"
 		}
-		fmt.Fprintf(w, "payload   %d bytes, sha256 %s; %s\n", p.Size, line(p.Digest), how)
+		fmt.Fprintf(w, "payload   %s, sha256 %s; %s\n", count.Of(p.Size, "byte"), line(p.Digest), how)
 		if p.Head != "" {
 			block(w, p.Head)
 		}

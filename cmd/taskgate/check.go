@@ -19,6 +19,7 @@ import (
 	"github.com/taskgate/taskgate/core/server"
 	"github.com/taskgate/taskgate/core/strict"
 	"github.com/taskgate/taskgate/core/wasm"
+	"github.com/taskgate/taskgate/internal/count"
 )
 
 // checked is what `taskgate check --json` prints.
@@ -78,7 +79,7 @@ func checkCommand() *cobra.Command {
 			if len(out.Asked) > 0 {
 				fmt.Println("asked:", strings.Join(out.Asked, ", "))
 			}
-			fmt.Printf("ok: %s with %s, %s, %s\n", count(out.Tasks, "task"), count(out.Rules, "rule"), count(out.Resources, "resource"), count(out.Guards, "guard"))
+			fmt.Printf("ok: %s with %s, %s, %s\n", count.Of(out.Tasks, "task"), count.Of(out.Rules, "rule"), count.Of(out.Resources, "resource"), count.Of(out.Guards, "guard"))
 			return nil
 		}}
 	c.Flags().BoolVar(&live, "live", false, "ask the resources too")
@@ -137,13 +138,6 @@ func check(ctx context.Context, from config.Source, live, accept bool, out *chec
 	out.Catalog, out.Names, out.Warnings = c.Catalog, slices.Sorted(maps.Keys(cat.Tasks)), server.Warnings(c, cat)
 	out.Tasks, out.Resources, out.Guards = len(cat.Tasks), len(gen.Resources), len(gen.Guards)
 	return nil
-}
-
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // openModules opens the compiled modules of the gateway, or, where they are not

@@ -66,13 +66,13 @@ func compile(ctx context.Context, from config.Source, task, on, role string) (*g
 	if t == nil {
 		return nil, hinted{fmt.Errorf("no task %q in %s", task, c.Catalog), "there are " + strings.Join(slices.Sorted(maps.Keys(cat.Tasks)), ", ")}
 	}
-	if on == "" && len(t.Resources) == 1 {
-		on = t.Resources[0]
+	if on, err = resourceOf(task, t.Resources, on); err != nil {
+		return nil, err
 	}
 	r := c.Resources[on]
 	switch {
-	case r == nil || !slices.Contains(t.Resources, on):
-		return nil, hinted{fmt.Errorf("which resource of %s", strings.Join(t.Resources, ", ")), "name it with --on"}
+	case r == nil:
+		return nil, hinted{fmt.Errorf("the resource %q of the task is not in the configuration", on), "`taskgate check` names every fault"}
 	case r.Protocol != "postgres":
 		return nil, hinted{fmt.Errorf("the resource %s is a host: GRANTs are a database's", on), "`taskgate explain` says what a task for hosts allows"}
 	}

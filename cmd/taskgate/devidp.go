@@ -75,7 +75,10 @@ func devConfirmCommand() *cobra.Command {
 	c := &cobra.Command{Use: "dev-confirm URL CODE", Short: "confirm a login at the development identity provider, without its page", Annotations: map[string]string{away: "yes"},
 		Long:    "Confirms a login that waits, for scripts and machines without a browser: URL and CODE are what `taskgate login` prints behind `open` and `code`. It works with `taskgate dev-idp` alone.",
 		Example: "  taskgate dev-confirm http://127.0.0.1:5556/device BCDF-GHJK --user ada --password lovelace", Args: words, RunE: func(cmd *cobra.Command, args []string) error {
-			return devidp.Confirm(cmd.Context(), args[0], args[1], name, password)
+			if err := devidp.Confirm(cmd.Context(), args[0], args[1], name, password); err != nil {
+				return hinted{err, "URL and CODE are what `taskgate login` prints behind open and code, and --user and --password those of a user of `taskgate dev-idp`"}
+			}
+			return nil
 		}}
 	c.Flags().StringVar(&name, "user", "", "who")
 	c.Flags().StringVar(&password, "password", "", "the password")

@@ -21,6 +21,7 @@ import (
 	"github.com/taskgate/taskgate/core/config"
 	"github.com/taskgate/taskgate/core/gate"
 	"github.com/taskgate/taskgate/core/record"
+	"github.com/taskgate/taskgate/internal/count"
 )
 
 // dataDir gives the data directory: of the flag, else of the configuration.
@@ -51,15 +52,17 @@ func auditCommand() *cobra.Command {
 			pub := ""
 			if key != "" {
 				b, err := os.ReadFile(key)
-				if err != nil {
-					return err
+				if pub = string(b); err == nil && !audit.IsPublicKey(pub) {
+					err = fmt.Errorf("%s is no public key of an audit log", key)
 				}
-				pub = string(b)
+				if err != nil {
+					return hinted{fmt.Errorf("--key: %w", err), "it is what stood in audit/key.pub of the data directory when you began to trust it"}
+				}
 			}
-			if err := logged(dir); err != nil && !asJSON {
-				return err
+			var rep audit.Report
+			if err = logged(dir); err == nil {
+				rep, err = audit.Verify(filepath.Join(dir, "audit"), pub, witness)
 			}
-			rep, err := audit.Verify(filepath.Join(dir, "audit"), pub, witness)
 			if asJSON {
 				return errors.Join(verified(rep, err), err)
 			}
@@ -76,11 +79,11 @@ func auditCommand() *cobra.Command {
 			if rep.Witnessed {
 				word = "complete up to the witness"
 			}
-			signed := "none of them signed yet"
+			signed := "none of them signed yet: a checkpoint is signed every minute, and when the gateway stops"
 			if rep.Checkpoints > 0 {
-				signed = fmt.Sprintf("signed up to %d by %s", rep.Signed, count(rep.Checkpoints, "checkpoint"))
+				signed = fmt.Sprintf("signed up to %d by %s", rep.Signed, count.Of(rep.Checkpoints, "checkpoint"))
 			}
-			fmt.Printf("%s: %d records, %s\n", word, rep.Records, signed)
+			fmt.Printf("%s: %s, %s\n", word, count.Of(rep.Records, "record"), signed)
 			return nil
 		}}
 	verify.Flags().StringVar(&key, "key", "", "file of the public key that you trust; the log's own proves nothing against whoever can replace it")
@@ -275,7 +278,7 @@ func sessionsCommand() *cobra.Command {
 				err = table(list)
 			}
 			if err == nil && bad > 0 {
-				return fmt.Errorf("%d of the recordings cannot be read", bad)
+				return fmt.Errorf("%s cannot be read", count.Of(bad, "recording"))
 			}
 			return err
 		}}

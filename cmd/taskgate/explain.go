@@ -23,6 +23,7 @@ import (
 	"github.com/taskgate/taskgate/core/shell"
 	"github.com/taskgate/taskgate/core/sql"
 	"github.com/taskgate/taskgate/core/sql/parse"
+	"github.com/taskgate/taskgate/internal/count"
 )
 
 // explained is what `taskgate explain --json` prints.
@@ -38,6 +39,7 @@ type explained struct {
 	Incomplete string       `json:"incomplete,omitempty"`
 	Error      string       `json:"error,omitempty"`
 	Decision   string       `json:"decision"`
+	Guards     []guardSaid  `json:"guards,omitempty"` // what each says
 	Reasons    []reason     `json:"reasons,omitempty"`
 	Needs      []needed     `json:"needs,omitempty"` // who has to approve what is held
 	Returned   uint64       `json:"rows_returned,omitempty"`
@@ -53,6 +55,19 @@ type masked struct {
 	Name      string `json:"name"`
 	Rule      string `json:"rule"`
 	Column    string `json:"column"`
+
+	Of []maskedColumn `json:"of,omitempty"` // where several come together: what masks each by itself
+}
+
+type maskedColumn struct {
+	Column string `json:"column"`
+	Rule   string `json:"rule"`
+}
+
+// guardSaid is what one guard says, as far as it may.
+type guardSaid struct {
+	Guard    string `json:"guard"`
+	Decision string `json:"decision"`
 }
 
 // maskedText is what is masked in each line of what a host answers.
@@ -79,6 +94,9 @@ type reason struct {
 	Closest string `json:"closest,omitempty"`
 	Hint    string `json:"hint,omitempty"`
 }
+
+// gateItself is the guard of a reason that is the gate's own.
+const gateItself = "gate"
 
 // askHint helps where a resource does not answer.
 const askHint = "what a text does depends on the tables of the resource, which has to be asked: does it run at its `address`, and is the login's password right?"
@@ -116,7 +134,7 @@ func explainCommand() *cobra.Command {
 				say("blind", b)
 			}
 			for _, f := range out.Filters {
-				say("filter", fmt.Sprintf("compares %s with values, %d of them, and so tells of each whether it is right", f, out.Guesses))
+				say("filter", fmt.Sprintf("compares %s with %s, and so tells of each whether it is right", f, count.Of(out.Guesses, "value")))
 			}
 			if out.Oracle {
 				say("oracle", "a constraint may tell of a masked column, as the task accepts")
@@ -134,22 +152,16 @@ func explainCommand() *cobra.Command {
 				say("forwarded", out.Canonical)
 			}
 			say("decision", out.Decision)
-			for _, r := range out.Reasons {
-				for _, line := range []string{r.Message, r.Closest, r.Hint} {
-					if line != "" {
-						say("", line)
-					}
-				}
-			}
+			out.why()
 			for _, n := range out.Needs {
 				say("needs", n.String())
 			}
 			for _, l := range []struct {
 				rows uint64
 				what string
-			}{{out.Returned, "are shown"}, {out.Written, "are written, or it is rolled back"}} {
+			}{{out.Returned, "shows at most %s"}, {out.Written, "writes at most %s, or is rolled back"}} {
 				if l.rows > 0 {
-					say("limit", fmt.Sprintf("at most %d rows %s", l.rows, l.what))
+					say("limit", fmt.Sprintf(l.what, count.Of(l.rows, "row")))
 				}
 			}
 			return over
@@ -161,6 +173,32 @@ func explainCommand() *cobra.Command {
 	_ = c.RegisterFlagCompletionFunc("task", taskNames)
 	_ = c.RegisterFlagCompletionFunc("on", resourceNames)
 	return c
+}
+
+// why prints the reasons, and where there are several guards what each says.
+func (out *explained) why() {
+	guards := out.Guards
+	if len(guards) < 2 {
+		guards = []guardSaid{{}}
+	} else if slices.ContainsFunc(out.Reasons, func(r reason) bool { return r.Guard == gateItself }) {
+		guards = append(slices.Clip(guards), guardSaid{gateItself, abi.Deny.String()})
+	}
+	for _, g := range guards {
+		switch g.Guard {
+		case "":
+		case gateItself:
+			say("gateway", g.Decision)
+		default:
+			say("guard", g.Guard+": "+g.Decision)
+		}
+		for _, r := range out.Reasons {
+			for _, line := range []string{r.Message, r.Closest, r.Hint} {
+				if line != "" && (g.Guard == "" || g.Guard == r.Guard) {
+					say("", line)
+				}
+			}
+		}
+	}
 }
 
 // say prints one line of what explain says. What a database calls its things
@@ -214,13 +252,10 @@ func explain(ctx context.Context, from config.Source, task, on, text string) (*e
 	if t == nil {
 		return nil, hinted{fmt.Errorf("no task %q in %s", task, c.Catalog), "there are " + strings.Join(slices.Sorted(maps.Keys(gen.Tasks)), ", ")}
 	}
-	if on == "" && len(t.Resources) == 1 {
-		on = t.Resources[0]
+	if on, err = resourceOf(task, t.Resources, on); err != nil {
+		return nil, err
 	}
 	r := gen.Resources[on]
-	if r == nil {
-		return nil, hinted{fmt.Errorf("which resource of %s", strings.Join(t.Resources, ", ")), "name it with --on"}
-	}
 	out := &explained{Decision: abi.Deny.String()}
 	var st *abi.Statement
 	switch is := c.Resources[on]; is.Protocol {
@@ -261,7 +296,11 @@ func explain(ctx context.Context, from config.Source, task, on, text string) (*e
 			out.Reasons = append(out.Reasons, reason{guard.Name(), r.Code, r.Message, r.Closest, r.Hint})
 		}
 	}
-	out.judged(gate.Explain(st, gen.Guards, said), st)
+	judged := gate.Explain(st, gen.Guards, said)
+	for i, guard := range gen.Guards {
+		out.Guards = append(out.Guards, guardSaid{guard.Name(), judged.Said[i].String()})
+	}
+	out.judged(judged, st)
 	return out, nil
 }
 
@@ -304,7 +343,13 @@ func (out *explained) judged(e *gate.Explained, st *abi.Statement) {
 				name = o.Name
 			}
 		}
-		out.Masks = append(out.Masks, masked{m.Statement + 1, m.Index + 1, name, m.Rule.String(), m.Column})
+		shown := masked{Statement: m.Statement + 1, Output: m.Index + 1, Name: name, Rule: m.Rule.String(), Column: m.Column}
+		for _, of := range m.Of {
+			if len(m.Of) > 1 {
+				shown.Of = append(shown.Of, maskedColumn{of.Column, of.Rule.String()})
+			}
+		}
+		out.Masks = append(out.Masks, shown)
 	}
 	for _, t := range e.Texts {
 		out.Texts = append(out.Texts, maskedText{t.What, t.By})
@@ -328,7 +373,14 @@ func (out *explained) judged(e *gate.Explained, st *abi.Statement) {
 func (t maskedText) String() string { return "of each line " + t.What + ": masked by " + t.By }
 
 func (m *masked) String() string {
-	s := fmt.Sprintf("output %d %s: masked by %s because of %s", m.Output, m.Name, m.Rule, m.Column)
+	because := m.Column
+	for i, of := range m.Of { // each with its own mask
+		if because += " and "; i == 0 {
+			because = ""
+		}
+		because += of.Column + " (" + of.Rule + ")"
+	}
+	s := fmt.Sprintf("output %d %s: masked by %s because of %s", m.Output, m.Name, m.Rule, because)
 	if m.Statement > 1 {
 		s = fmt.Sprintf("statement %d, %s", m.Statement, s)
 	}

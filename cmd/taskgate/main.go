@@ -41,6 +41,7 @@ func rootCommand() *cobra.Command {
 		sessionsCommand(), replayCommand(), auditCommand(), pluginCommand(),
 		loginCommand(), whoamiCommand(), tokenCommand(), psqlCommand(), sshCommand(), sshConfigCommand(), sshCertificateCommand(), logoutCommand(), devIDPCommand(), devConfirmCommand(),
 		&cobra.Command{Use: "version", Short: "the version of this program", Args: words, Annotations: map[string]string{away: "yes"}, Run: func(*cobra.Command, []string) { fmt.Println("taskgate version " + version) }})
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagFault(err) })
 	complete(root)
 	hideAway(root)
 	return root
@@ -48,7 +49,11 @@ func rootCommand() *cobra.Command {
 
 func main() {
 	root := rootCommand()
-	called, err := root.ExecuteC()
+	root.InitDefaultCompletionCmd()
+	called, err := root, stranger(root, os.Args[1:])
+	if err == nil {
+		called, err = root.ExecuteC()
+	}
 	if errors.Is(err, errQuiet) {
 		os.Exit(1)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/taskgate/taskgate/core/record"
 	"github.com/taskgate/taskgate/core/wasm"
 	"github.com/taskgate/taskgate/core/wasm/build"
+	"github.com/taskgate/taskgate/internal/count"
 	"github.com/taskgate/taskgate/sdk/guardtest"
 )
 
@@ -91,7 +92,7 @@ func compiled(dir, out string) (m compiledModule, err error) {
 func buildPlugin(dir, out string) error {
 	m, err := compiled(dir, out)
 	if err == nil {
-		fmt.Printf("%s: %d bytes, sha256 %s\n", m.File, m.Bytes, m.SHA256)
+		fmt.Printf("%s: %s, sha256 %s\n", m.File, count.Of(m.Bytes, "byte"), m.SHA256)
 	}
 	return err
 }
@@ -193,7 +194,7 @@ func testPlugin(file, config string, tasks []string, asJSON bool) error {
 	var with any
 	if config != "" {
 		if err := json.Unmarshal([]byte(config), &with); err != nil {
-			return fmt.Errorf("--config: %w", err)
+			return hinted{fmt.Errorf("--config: %q is no JSON", config), `as --config '{"frozen": true}'`}
 		}
 	}
 	file, err := module(file)

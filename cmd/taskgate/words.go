@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -43,6 +45,59 @@ func oneOf(cmd *cobra.Command, args []string) error {
 		return hinted{fmt.Errorf("%q is not known here", args[0]), "one of " + strings.Join(cmd.ValidArgs, ", ")}
 	}
 	return nil
+}
+
+// stranger is a fault where a command that only has others is given a word that
+// is none of them: cobra would print its help, as if all were well.
+func stranger(root *cobra.Command, args []string) error {
+	c, rest, err := root.Find(args)
+	if err != nil || c == root || c.Runnable() || slices.Contains(rest, "--help") || slices.Contains(rest, "-h") {
+		return nil
+	}
+	if c.ParseFlags(rest) != nil || c.Flags().NArg() == 0 {
+		return nil
+	}
+	word, names := c.Flags().Arg(0), []string{}
+	for _, s := range c.Commands() {
+		if s.IsAvailableCommand() {
+			names = append(names, s.Name())
+		}
+	}
+	return hinted{fmt.Errorf("unknown command %q for %q", word, c.CommandPath()), "one of " + strings.Join(names, ", ")}
+}
+
+// flagFault says what a flag takes, in words of its own.
+func flagFault(err error) error {
+	_, of, ok := strings.Cut(err.Error(), "invalid argument ")
+	value, of, ok2 := strings.Cut(of, " for ")
+	flag, why, ok3 := strings.Cut(of, " flag: ")
+	if !ok || !ok2 || !ok3 {
+		return err
+	}
+	num := (*strconv.NumError)(nil)
+	switch {
+	case errors.As(err, &num) && num.Func == "ParseBool":
+		why = "true or false is expected"
+	case errors.As(err, &num):
+		why = "a number is expected"
+	case strings.HasPrefix(why, "time: "):
+		why = "a time is expected, as 10s, 5m or 24h"
+	}
+	return fmt.Errorf("%s: %s, not %s", strings.Trim(flag, `"`), why, value)
+}
+
+// resourceOf gives which of a task's resources is meant: the one that is named,
+// or the only one.
+func resourceOf(task string, resources []string, on string) (string, error) {
+	switch {
+	case slices.Contains(resources, on):
+		return on, nil
+	case on != "":
+		return "", hinted{fmt.Errorf("task %q does not cover the resource %q", task, on), "it covers " + strings.Join(resources, ", ")}
+	case len(resources) == 1:
+		return resources[0], nil
+	}
+	return "", hinted{fmt.Errorf("which resource of %s", strings.Join(resources, ", ")), "name it with --on"}
 }
 
 // complete sees that files are offered where files are meant, and nowhere else.

@@ -25,6 +25,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/taskgate/taskgate/core/gate"
+	"github.com/taskgate/taskgate/internal/count"
 )
 
 // Sync says when a record has to be on disk.
@@ -104,7 +105,7 @@ type Torn struct {
 }
 
 func (t *Torn) String() string {
-	return fmt.Sprintf("%s: %d bytes at offset %d are no whole record; the last good one is %d", t.Segment, t.Bytes, t.Offset, t.After)
+	return fmt.Sprintf("%s: at offset %d no whole record follows, but %s; the last good one is %d", t.Segment, t.Offset, count.Of(t.Bytes, "byte"), t.After)
 }
 
 // ErrClosed is what a closed log answers.

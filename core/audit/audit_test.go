@@ -242,6 +242,14 @@ func TestRC20Rewritten(t *testing.T) {
 	if _, err := Verify(shorter, "", witness); err == nil {
 		t.Error("the witness was not heard")
 	}
+	// One that is not there, or empty, has seen nothing.
+	empty := filepath.Join(t.TempDir(), "empty")
+	for range 2 {
+		if rep, err := Verify(shorter, "", empty); err == nil || rep.Witnessed || !strings.Contains(err.Error(), "empty: there is no checkpoint") {
+			t.Errorf("a witness of nothing: %v %v", rep.Witnessed, err)
+		}
+		_ = os.WriteFile(empty, nil, 0o600)
+	}
 }
 
 func TestTornTail(t *testing.T) {

@@ -168,8 +168,14 @@ func (b *Bad) Error() string {
 	return fmt.Sprintf("audit: %s: offset %d: record %d: %s", b.Segment, b.Offset, b.Seq, b.What)
 }
 
+// IsPublicKey says whether a text is a public key in the form that key.pub has.
+func IsPublicKey(text string) bool {
+	_, err := note.NewVerifier(strings.TrimSpace(text))
+	return err == nil
+}
+
 // Verify reads the whole log and holds it against its checkpoints, and against
-// a witness's copy of them where there is one. key is the public key in the
+// a witness's copy of them where one is named, which has to have some. key is the public key in the
 // form that key.pub has; empty takes the log's own, which then proves nothing
 // against whoever could replace it. The error names the first bad record.
 func Verify(dir, key, witness string) (rep Report, err error) {
@@ -193,6 +199,9 @@ func Verify(dir, key, witness string) (rep Report, err error) {
 	if witness != "" {
 		if seen, err = rep.readCheckpoints(witness, verifier); err != nil {
 			return rep, err
+		}
+		if len(seen) == 0 {
+			return rep, fmt.Errorf("audit: %s: there is no checkpoint, so that it is a witness of nothing", witness)
 		}
 		rep.Witnessed = true
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/mask"
+	"github.com/taskgate/taskgate/internal/count"
 )
 
 // Exchange is one allowed command and its answer. Only Submit makes one.
@@ -193,10 +194,10 @@ func (e *Exchange) result(r *abi.Result) error {
 	e.bytes += uint64(len(r.Frames))
 	if v := e.verdict; v != nil {
 		if n := v.Terms.RowsReturned; n > 0 && e.past.rows+e.rows > n {
-			return &Denied{Decision: abi.Deny, Guard: "gate", Reason: abi.Reason{Code: "gate.rows", Message: fmt.Sprintf("the answer has more than the %d rows that the task allows", n), Hint: "narrow the condition or add a LIMIT"}}
+			return &Denied{Decision: abi.Deny, Guard: "gate", Reason: abi.Reason{Code: "gate.rows", Message: "the answer has more than the " + count.Of(n, "row") + " that the task allows", Hint: "narrow the condition or add a LIMIT"}}
 		}
 		if n := v.Limits.Bytes; n > 0 && e.past.bytes+e.bytes > n {
-			return &Denied{Decision: abi.Deny, Guard: "gate", Reason: abi.Reason{Code: "gate.bytes", Message: fmt.Sprintf("the answer is larger than the %d bytes that the task allows", n), Hint: "narrow the condition or add a LIMIT"}}
+			return &Denied{Decision: abi.Deny, Guard: "gate", Reason: abi.Reason{Code: "gate.bytes", Message: "the answer is larger than the " + count.Of(n, "byte") + " that the task allows", Hint: "narrow the condition or add a LIMIT"}}
 		}
 	}
 	return e.keep(EventResult, &e.kept, r.Frames)

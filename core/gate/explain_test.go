@@ -1,6 +1,8 @@
 package gate
 
 import (
+	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/taskgate/taskgate/abi"
@@ -29,8 +31,18 @@ func TestExplain(t *testing.T) {
 	if len(e.Masks) != 1 || e.Masks[0].Index != 1 || e.Masks[0].Column != "public.c.email" || e.Masks[0].Rule.String() != "keep(1, 1)" {
 		t.Errorf("%+v", e.Masks)
 	}
+	if len(e.Masks[0].Of) != 1 || !slices.Equal(e.Said, []abi.Decision{abi.Allow, abi.Review}) {
+		t.Errorf("%+v %v", e.Masks, e.Said)
+	}
 	if review.Review.Within != 0 {
 		t.Error("a guard's answer is changed")
+	}
+
+	both := *st
+	both.Outputs = []abi.Output{{Name: "mail", Copies: []abi.Source{{Relation: []string{"public", "c"}, Column: "email"}, {Relation: []string{"public", "c"}, Column: "card"}, {Relation: []string{"public", "c"}, Column: "email"}, {Relation: []string{"public", "c"}, Column: "id"}}}}
+	e = Explain(&both, []Guard{tasks}, []*abi.Verdict{{Decision: abi.Allow, Protect: append(slices.Clip(email), abi.Protect{Relation: []string{"public", "c"}, Column: "card", Kind: abi.MaskKeep, Arg: "0,4"})}})
+	if got := fmt.Sprint(e.Masks); got != "[{0 0 public.c.email null [{public.c.email keep(1, 1)} {public.c.card keep(0, 4)}]}]" {
+		t.Errorf("two masks in one output: %s", got)
 	}
 
 	computed := *st
@@ -46,6 +58,9 @@ func TestExplain(t *testing.T) {
 	}
 	incomplete := *st
 	incomplete.Incomplete = "?"
+	if e := Explain(st, []Guard{tasks, second}, []*abi.Verdict{{Decision: abi.Abstain}, {Decision: abi.Allow}}); !slices.Equal(e.Said, []abi.Decision{abi.Abstain, abi.Abstain}) {
+		t.Errorf("what a guard may not say counts: %v", e.Said)
+	}
 	for name, e := range map[string]*Explained{
 		"a guard that denies": Explain(st, []Guard{tasks, second}, []*abi.Verdict{allow, {Decision: abi.Deny}}),
 		"allow without grant": Explain(st, []Guard{second}, []*abi.Verdict{allow}),

@@ -13,6 +13,7 @@ import (
 	"github.com/taskgate/taskgate/core/catalog"
 	"github.com/taskgate/taskgate/core/sql"
 	"github.com/taskgate/taskgate/core/sql/schema"
+	"github.com/taskgate/taskgate/internal/count"
 	"github.com/taskgate/taskgate/plugins/tasks/policy"
 )
 
@@ -61,7 +62,7 @@ func Of(t *catalog.Task, resource, role string, s *sql.Context) *Grants {
 		c.open("the mask of %s with %s: the role reads the column as it is", m.Name(), m.Rule)
 	}
 	if t.Rows > 0 {
-		c.open("at most %d rows are shown", t.Rows)
+		c.open("an answer has at most %s", count.Of(t.Rows, "row"))
 	}
 	if t.Timeout > 0 {
 		c.open("a statement takes at most %s", t.Timeout)
@@ -122,7 +123,7 @@ func (c *compiler) rule(r *policy.Rule) {
 		c.open("%s: where: %s", why, r.Where)
 	}
 	if r.Rows > 0 {
-		c.open("%s: at most %d rows are written", why, r.Rows)
+		c.open("%s: writes at most %s", why, count.Of(r.Rows, "row"))
 	}
 	if r.Review != nil {
 		c.open("%s: only after the approval of %d of %s", why, r.Review.People, strings.Join(r.Review.Groups, " or "))

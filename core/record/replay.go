@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/taskgate/taskgate/core/gate"
+	"github.com/taskgate/taskgate/internal/count"
 )
 
 // Escape makes text safe to print on a terminal, so that what it was can still
@@ -96,11 +97,11 @@ func (p *player) head() {
 	if s.State == "ended" {
 		p.printf(", ended after %s", s.Ended.Sub(s.Began).Round(time.Millisecond))
 	}
-	p.printf("\n%s%d commands: %s; ", indent, s.Commands, s.Outcomes)
+	p.printf("\n%s%s: %s; ", indent, count.Of(s.Commands, "command"), s.Outcomes)
 	if p.hosts == nil {
-		p.printf("%d rows, ", s.Rows)
+		p.printf("%s, ", count.Of(s.Rows, "row"))
 	}
-	p.printf("%d bytes\n", s.Bytes)
+	p.printf("%s\n", count.Of(s.Bytes, "byte"))
 	for _, m := range s.Modules {
 		p.printf("%sjudged by %s, sha256 %s\n", indent, Escape(m.Name), Escape(m.Digest))
 	}
@@ -148,7 +149,7 @@ func (p *player) event(e *gate.Event) {
 	case gate.EventSettled:
 		p.settled(at, e)
 	case gate.EventClose:
-		p.printf("%s  closed after %d commands %s\n", at, e.Command, Escape(e.Why))
+		p.printf("%s\n", strings.TrimRight(at+"  closed after "+count.Of(e.Command, "command")+" "+Escape(e.Why), " "))
 	default:
 		p.printf("%s  %s\n", at, e.Name)
 	}
@@ -198,7 +199,7 @@ func (p *player) params(e *gate.Event) {
 }
 
 func (p *player) verdict(v *gate.GuardVerdict) {
-	p.printf("%s%s: %s %s\n", indent, Escape(v.Guard), v.Decision, Escape(v.Message))
+	p.printf("%s\n", strings.TrimRight(indent+Escape(v.Guard)+": "+v.Decision+" "+Escape(v.Message), " "))
 	for _, more := range []string{v.Closest, v.Hint, v.Detail} {
 		if more != "" {
 			p.printf("%s  %s\n", indent, Escape(more))
@@ -222,7 +223,7 @@ func (p *player) answered(at string, e *gate.Event) {
 	kept := p.kept[e.Command]
 	delete(p.kept, e.Command)
 	if cut := p.runs.end(e.Command); kept < e.Bytes {
-		p.printf("%s… (%d of %d bytes were kept)\n", indent, kept, e.Bytes)
+		p.printf("%s… (%d of %s were kept)\n", indent, kept, count.Of(e.Bytes, "byte"))
 	} else if cut {
 		p.printf("%s… (the rest was not kept)\n", indent)
 	}
@@ -233,7 +234,7 @@ func (p *player) answered(at string, e *gate.Event) {
 	if e.Code != "" {
 		p.printf(" SQLSTATE %s", Escape(e.Code))
 	}
-	p.printf(" (%d rows, %d bytes, %s)\n", e.Rows, e.Bytes, took(e))
+	p.printf(" (%s, %s, %s)\n", count.Of(e.Rows, "row"), count.Of(e.Bytes, "byte"), took(e))
 }
 
 func took(e *gate.Event) time.Duration { return e.Took.Round(time.Microsecond) }

@@ -172,6 +172,31 @@ func TestRC19Outcomes(t *testing.T) {
 	}
 }
 
+// willing is a guard that allows everything.
+type willing struct{ guard }
+
+func (willing) Name() string { return "willing" }
+func (willing) Command(context.Context, *abi.Command) (*abi.Verdict, error) {
+	return &abi.Verdict{Decision: abi.Allow}, nil
+}
+
+// TestReplayOne: one of something is one, and no line ends with a blank.
+func TestReplayOne(t *testing.T) {
+	p := start(t, 1000)
+	p.g.Swap(&gate.Generation{Number: 2, Guards: []gate.Guard{guard{}, willing{}}, Tasks: p.g.Current().Tasks, Resources: p.g.Current().Resources})
+	p.run("drop it")
+	p.close()
+	out := p.replay()
+	for _, want := range []string{" 1 command: 1 refused; 0 rows, 0 bytes\n", "judge: deny not that\n", "willing: allow\n", "  closed after 1 command"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is missing in\n%s", want, out)
+		}
+	}
+	if strings.Contains(out, " \n") {
+		t.Errorf("a line ends with a blank:\n%q", out)
+	}
+}
+
 // TestRC10Fidelity: what replay prints is what the client saw, wherever it was
 // cut, and nothing looks like what it is not.
 func TestRC10Fidelity(t *testing.T) {

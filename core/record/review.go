@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/taskgate/taskgate/core/gate"
+	"github.com/taskgate/taskgate/internal/count"
 )
 
 // Review is a request for approval, as a recording has it: who approved which
@@ -66,13 +67,13 @@ func (p *player) request(at string, e *gate.Event) {
 	}
 	var facts []string
 	if e.Estimated != nil {
-		facts = append(facts, fmt.Sprintf("about %d rows by the planner", *e.Estimated))
+		facts = append(facts, "about "+count.Of(*e.Estimated, "row")+" by the planner")
 	}
 	if e.Counted != nil {
-		facts = append(facts, fmt.Sprintf("%d rows counted", *e.Counted))
+		facts = append(facts, count.Of(*e.Counted, "row")+" counted")
 	}
 	if e.Payload != nil {
-		facts = append(facts, fmt.Sprintf("payload of %d bytes, sha256 %s", e.Payload.Size, e.Payload.Digest))
+		facts = append(facts, fmt.Sprintf("payload of %s, sha256 %s", count.Of(e.Payload.Size, "byte"), e.Payload.Digest))
 	}
 	for _, f := range append(facts, "bound to sha256 "+e.Binding) {
 		p.printf("%s%s\n", indent, Escape(f))
@@ -110,7 +111,7 @@ func (p *player) settled(at string, e *gate.Event) {
 func (p *player) spent(e *gate.Event) {
 	for i := range e.Masked {
 		m := &e.Masked[i]
-		p.printf("%smasked %s by %s, %d cells\n", indent, Escape(m.Column), Escape(m.Rule), m.Cells)
+		p.printf("%smasked %s by %s, %s\n", indent, Escape(m.Column), Escape(m.Rule), count.Of(m.Cells, "cell"))
 	}
 	if c := p.sum.ends[e.Command]; e.Request != "" && c != nil {
 		p.printf("%srequest %s was used, and what it approved was %s\n", indent, Escape(e.Request), fate(c.outcome))

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/taskgate/taskgate/core/gate"
+	"github.com/taskgate/taskgate/internal/count"
 )
 
 const (
@@ -151,7 +152,7 @@ func (p *player) ended(at string, e *gate.Event) {
 	own := e.Bytes - min(framing, e.Bytes)
 	if cut := h.streams.end(e.Command); kept < e.Bytes {
 		p.whose(at, e.Command)
-		p.printf("%s… (%d of about %d bytes were kept)\n", indent, kept-min(framing, kept), own)
+		p.printf("%s… (%d of about %s were kept)\n", indent, kept-min(framing, kept), count.Of(own, "byte"))
 	} else if cut {
 		p.whose(at, e.Command)
 		p.printf("%s… (the rest was not kept)\n", indent)
@@ -163,7 +164,7 @@ func (p *player) ended(at string, e *gate.Event) {
 		}
 	}
 	if own > 0 {
-		p.printf(" (%d bytes, %s)\n", own, took(e))
+		p.printf(" (%s, %s)\n", count.Of(own, "byte"), took(e))
 	} else { // what was written to a file says so itself
 		p.printf(" (%s)\n", took(e))
 	}

@@ -32,6 +32,7 @@ import (
 	"github.com/taskgate/taskgate/core/record"
 	"github.com/taskgate/taskgate/core/strict"
 	"github.com/taskgate/taskgate/core/wasm"
+	"github.com/taskgate/taskgate/internal/count"
 )
 
 // Build makes a generation of a configuration: it reads the catalog, loads the
@@ -143,7 +144,7 @@ func plan(c *config.Config) (*gate.Generation, *catalog.Catalog, error) {
 func Changes(old, next *gate.Generation) []string {
 	var out []string
 	if old == nil {
-		return []string{fmt.Sprintf("%d tasks, %d resources, %d guards", len(next.Tasks), len(next.Resources), len(next.Guards))}
+		return []string{count.Of(len(next.Tasks), "task") + ", " + count.Of(len(next.Resources), "resource") + ", " + count.Of(len(next.Guards), "guard")}
 	}
 	guards := map[string]string{}
 	for _, g := range old.Guards {

@@ -94,7 +94,7 @@ func (s *Server) open(c *config.Config) (map[string]*front, error) {
 
 // listenerChanges says in words what turn is going to change.
 func (s *Server) listenerChanges(c *config.Config, opened map[string]*front, certs map[string]*tls.Config) (changes []string) {
-	all := c.Listeners.All()
+	all, before := c.Listeners.All(), s.config.Listeners.All()
 	for name, was := range s.fronts {
 		switch d := difference(was.tls.Load(), certs[name]); {
 		case all[name] == nil:
@@ -103,6 +103,8 @@ func (s *Server) listenerChanges(c *config.Config, opened map[string]*front, cer
 			changes = append(changes, fmt.Sprintf("listener %s moved from %s to %s", name, was.Addr(), opened[name].Addr()))
 		case d != "":
 			changes = append(changes, "listener "+name+": "+d)
+		case *all[name] != *before[name]:
+			changes = append(changes, "listener "+name+" changed")
 		}
 	}
 	for name, f := range opened {

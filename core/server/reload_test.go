@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/taskgate/taskgate/core/catalog"
 	"github.com/taskgate/taskgate/core/devidp"
 )
 
@@ -61,7 +62,7 @@ func TestReloadListeners(t *testing.T) {
 	if got := code(second, "select id from orders"); got != "" {
 		t.Error(got)
 	}
-	if got := w.reload(); got != "nothing changed" {
+	if got := w.reload(); got != "nothing has changed" {
 		t.Error(got)
 	}
 	w.edit(pgLine, fmt.Sprintf("postgres: {address: %q", next))
@@ -80,6 +81,87 @@ func TestReloadListeners(t *testing.T) {
 	w.edit("resources:", "audit: {sync: always}\nrecord: {results: none}\nresources:", pgLine, fmt.Sprintf("postgres: {address: %q", next))
 	if got := w.reload(); got != "audit differs: that counts after a restart\nrecord differs: that counts after a restart" {
 		t.Error(got)
+	}
+}
+
+// TestReloadNothing: where every file is what it was the generation stays; any
+// byte of one that a reload reads makes the next, and is named.
+func TestReloadNothing(t *testing.T) {
+	w := newWorld(t, nil)
+	generation := uint64(1)
+	said := func(what, want string) {
+		t.Helper()
+		if got := strings.ReplaceAll(w.reload(), w.dir+"/", ""); got != want && (!strings.HasSuffix(want, "…") || !strings.HasPrefix(got, strings.TrimSuffix(want, "…"))) {
+			t.Errorf("%s: %q, not %q", what, got, want)
+		}
+		if n := w.s.gate.Current().Number; n != generation {
+			t.Errorf("%s: generation %d, not %d", what, n, generation)
+		}
+	}
+	stays := func(what string) {
+		t.Helper()
+		said(what, "nothing has changed")
+	}
+	changes := func(what, want string) {
+		t.Helper()
+		generation++
+		said(what, want)
+		stays("after " + what)
+	}
+	stays("at first")
+	read := func(path string) string {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	ca, module := read(shared.pg.CA), read(shared.guard)
+	w.write("ca.pem", ca)
+	w.write("tasks.wasm", module)
+	w.certificate("cert.pem", "key.pem")
+	w.yaml = strings.NewReplacer(shared.pg.CA, "ca.pem", shared.guard, "tasks.wasm", "plain: true}\n", "tls: {cert: \"file:cert.pem\", key: \"file:key.pem\"}}\n").Replace(w.yaml)
+	w.write("gateway.yaml", w.yaml)
+	changes("paths", "resource shop changed\nlistener api: TLS from now on\nlistener postgres: TLS from now on")
+
+	w.write("ca.pem", "more\n"+ca)
+	changes("an authority", "ca.pem changed")
+	w.write("tasks.wasm", module+"\x00\x02\x01x")
+	changes("a module", "guard tasks changed")
+	w.write("tasks/"+catalog.LockFile, "shop: {relations: {public.orders: {id: bigint}}}\n")
+	changes("the lock", "tasks/"+catalog.LockFile+" changed")
+	w.write("tasks/look.yaml", lookTask+"# more\n")
+	changes("a task's remark", "tasks/look.yaml changed")
+	w.write("tasks/look.yaml", strings.Replace(lookTask, "[id, status]", "[id]", 1))
+	changes("a task", "task look changed")
+	w.write("cert.pem", "more\n"+read(filepath.Join(w.dir, "cert.pem")))
+	changes("what stands beside a certificate", "cert.pem changed")
+	w.edit("cert: ", `cert:  `)
+	changes("gateway.yaml's blanks", "gateway.yaml changed")
+	w.edit("postgres: {", `postgres: {public: "db.example:6432", `)
+	changes("where clients come", "listener postgres changed")
+	w.yaml = read(filepath.Join(w.dir, "gateway.yaml"))
+	w.edit("  api: {", "  ssh: {address: \"127.0.0.1:0\"}\n  api: {")
+	changes("SSH", "listener ssh opened at 127.0.0.1:…")
+
+	// Files that no reload reads, and secrets, which are read when they are needed.
+	w.write("tasks/.look.yaml.swp", "x")
+	w.write("tasks/.hidden.yaml", "x")
+	w.write("password", shared.pg.Password+"\n")
+	stays("others")
+	// A key that is gone is made anew.
+	if err := os.Remove(filepath.Join(w.dir, "data/keys/ssh-host")); err != nil {
+		t.Fatal(err)
+	}
+	changes("a host key", "listener ssh: another host key, SHA256:…")
+	// What was refused changes nothing, and is not taken for what runs.
+	good := read(filepath.Join(w.dir, "tasks/look.yaml"))
+	w.write("tasks/look.yaml", "task: look\n")
+	w.refused()
+	w.write("tasks/look.yaml", good)
+	stays("after a refusal")
+	if !strings.Contains(w.log.String(), `"changes":["nothing has changed"],"generation":1,`) {
+		t.Error(w.log.String())
 	}
 }
 
@@ -142,7 +224,7 @@ func TestX08CertificateRotation(t *testing.T) {
 		t.Errorf("after a bad reload: %s", got)
 	}
 	w.write("cert.pem", string(good))
-	if got := w.reload(); got != "nothing changed" {
+	if got := w.reload(); got != "nothing has changed" {
 		t.Error(got)
 	}
 
@@ -192,7 +274,7 @@ func TestReloadIssuers(t *testing.T) {
 		t.Error(got)
 	}
 	w.write("gateway.yaml", w.yaml)
-	if got := w.reload(); got != "issuer "+url+" removed\n1 sessions ended, whose task, resource or issuer is gone" {
+	if got := w.reload(); got != "issuer "+url+" removed\n1 session ended, whose task, resource or issuer is gone" {
 		t.Error(got)
 	}
 	if _, err := theirs.Exec(t.Context(), "commit"); err == nil || !strings.Contains(err.Error(), "the issuer that your login is from is no longer trusted (SQLSTATE 57P01)") {
@@ -208,7 +290,7 @@ func TestReloadIssuers(t *testing.T) {
 		t.Errorf("a session of another issuer: %q", got)
 	}
 	w.edit("client_id: taskgate", `client_id: taskgate, may_assert: ["team:*"]`)
-	if got := w.reload(); !strings.Contains(got, "changed\n1 sessions ended") {
+	if got := w.reload(); !strings.Contains(got, "changed\n1 session ended") {
 		t.Error(got)
 	}
 	if _, err := mine.Exec(t.Context(), "select 1"); err == nil || !strings.Contains(err.Error(), "no such task for you") {

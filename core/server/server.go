@@ -32,6 +32,7 @@ import (
 	"github.com/taskgate/taskgate/core/record"
 	"github.com/taskgate/taskgate/core/store"
 	"github.com/taskgate/taskgate/core/wasm"
+	"github.com/taskgate/taskgate/internal/count"
 )
 
 // Server is one running gateway.
@@ -66,6 +67,7 @@ type Server struct {
 
 	mu       sync.Mutex // one reload at a time; guards what follows
 	config   *config.Config
+	seen     *reading // what it and its generation were read from
 	fronts   map[string]*front
 	stopping bool
 }
@@ -75,10 +77,12 @@ const headBytes = 64 << 10
 
 // Run serves until ctx is done, then lets sessions end, and returns.
 func (s *Server) Run(ctx context.Context) (err error) {
+	seen := look(s.Config.Path)
 	c, err := config.Load(s.Config)
 	if err != nil {
 		return err
 	}
+	seen.of(c)
 	if _, _, err := plan(c); err != nil { // before anything is made
 		return err
 	}
@@ -112,6 +116,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 			gen.Close()
 		}
 	}()
+	seen = seen.still(s.Config.Path, c)
 	s.metrics = s.newMetrics()
 	var found audit.Recovery
 	if s.audit, found, err = audit.Open(filepath.Join(c.Data, "audit"), audit.Options{Sync: audit.Sync(c.Audit.Sync), Witness: c.Audit.Witness,
@@ -203,7 +208,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	s.top, failed = errgroup.WithContext(below)
 	s.top.Go(func() error { return s.serveHTTP(s.listening, admin, s.steady(s.admin())) })
 	s.mu.Lock()
-	s.config, s.fronts = c, map[string]*front{}
+	s.config, s.seen, s.fronts = c, seen, map[string]*front{}
 	s.turn(c, opened, certs, keys)
 	addresses := map[string]string{}
 	for name, f := range s.fronts {
@@ -367,7 +372,8 @@ func (s *Server) note(who, what string) error {
 
 // Reload makes what the files say now count: it builds the next generation,
 // reads the certificates and opens what is to listen, all beside what runs, and
-// then turns everything over. A fault changes nothing.
+// then turns everything over. A fault changes nothing, and where every file is
+// what it was the generation stays, with what its guards remember.
 func (s *Server) Reload(ctx context.Context, who string) (changes []string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -380,15 +386,25 @@ func (s *Server) Reload(ctx context.Context, who string) (changes []string, err 
 	if s.stopping {
 		return nil, errors.New("the gateway is shutting down")
 	}
+	seen := look(s.Config.Path)
 	c, err := config.Load(s.Config)
 	if err != nil {
 		return nil, err
 	}
+	seen.of(c)
 	next, certs, opened, keys, err := s.prepare(ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	changes = slices.Concat(Changes(s.gate.Current(), next), issuerChanges(s.config, c), webhookChanges(s.config, c), s.listenerChanges(c, opened, certs), s.keyChanges(keys), needRestart(s.config, c))
+	seen = seen.still(s.Config.Path, c)
+	stays := seen.same(s.seen) && len(changes) == 0 && len(opened) == 0
+	switch {
+	case stays:
+		changes = []string{"nothing has changed"}
+	case len(changes) == 0:
+		changes = s.seen.changes(seen)
+	}
 	if err := s.note(who, fmt.Sprintf("reload: %v", changes)); err != nil {
 		for _, f := range opened {
 			f.Close()
@@ -396,30 +412,33 @@ func (s *Server) Reload(ctx context.Context, who string) (changes []string, err 
 		next.Close()
 		return nil, err
 	}
-	before := s.gate.Sessions()
-	s.logins.SetIssuers(issuers(c))
-	s.gate.Swap(next)
-	s.endForeign()
-	s.config = c
-	s.turn(c, opened, certs, keys)
-	ended := 0
-	for _, x := range before {
-		if x.Context().Err() != nil {
-			ended++
-		}
-	}
-	if ended > 0 {
-		changes = append(changes, fmt.Sprintf("%d sessions ended, whose task, resource or issuer is gone", ended))
-	}
-	if len(changes) == 0 {
-		changes = []string{"nothing changed"}
+	if stays {
+		next.Close()
+	} else if ended := s.turnOver(c, next, seen, opened, certs, keys); ended > 0 {
+		changes = append(changes, count.Of(ended, "session")+" ended, whose task, resource or issuer is gone")
 	}
 	for _, missing := range Secrets(c) {
 		changes = append(changes, "warning: "+missing)
 	}
 	s.metrics.reloads.WithLabelValues("done").Inc()
-	s.Log.Info().Str("by", who).Strs("changes", changes).Uint64("generation", next.Number).Msg("reloaded")
+	s.Log.Info().Str("by", who).Strs("changes", changes).Uint64("generation", s.gate.Current().Number).Msg("reloaded")
 	return changes, nil
+}
+
+// turnOver makes what was prepared count, and gives how many sessions that ended.
+func (s *Server) turnOver(c *config.Config, next *gate.Generation, seen *reading, opened map[string]*front, certs map[string]*tls.Config, keys *sshKeys) (ended int) {
+	before := s.gate.Sessions()
+	s.logins.SetIssuers(issuers(c))
+	s.gate.Swap(next)
+	s.endForeign()
+	s.config, s.seen = c, seen
+	s.turn(c, opened, certs, keys)
+	for _, x := range before {
+		if x.Context().Err() != nil {
+			ended++
+		}
+	}
+	return ended
 }
 
 // prepare builds what a reload needs. All its faults come together, and then

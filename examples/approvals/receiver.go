@@ -197,10 +197,10 @@ func show(kind string, c *card) string {
 		fmt.Fprintf(&b, "\n  after %s", plain(e))
 	}
 	if c.Estimated != nil {
-		fmt.Fprintf(&b, "\n  about %d rows (an estimate)", *c.Estimated)
+		fmt.Fprintf(&b, "\n  rows: about %d (an estimate)", *c.Estimated)
 	}
 	if c.Counted != nil {
-		fmt.Fprintf(&b, "\n  %d rows when it was asked", *c.Counted)
+		fmt.Fprintf(&b, "\n  rows: %d when it was asked", *c.Counted)
 	}
 	if p := c.Payload; p != nil && p.Unseen {
 		b.WriteString("\n  nobody can see what will be sent into it")

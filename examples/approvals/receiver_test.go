@@ -85,7 +85,7 @@ func TestReceiver(t *testing.T) {
 			t.Fatal(err)
 		}
 		asked := <-chat
-		for _, want := range []string{"asked " + id + ": ada for fix on shop\n  needs 1 of dba until ", "\n  delete from orders\n  where id = $1 -- <U+202E>\n", "$1 = '7'", "does delete public.orders", "about 3 rows", "1 rows when", "careful: it has U+202E", "code c0de"} {
+		for _, want := range []string{"asked " + id + ": ada for fix on shop\n  needs 1 of dba until ", "\n  delete from orders\n  where id = $1 -- <U+202E>\n", "$1 = '7'", "does delete public.orders", "rows: about 3 (", "rows: 1 when", "careful: it has U+202E", "code c0de"} {
 			if !strings.Contains(asked, want) {
 				t.Errorf("%q is missing in\n%s", want, asked)
 			}

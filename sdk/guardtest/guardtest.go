@@ -6,6 +6,7 @@ package guardtest
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,7 +50,7 @@ func Open(file, cache string, config any) (g gate.Guard, end func(), err error) 
 	}
 	m, err := wasm.ReadManifest(b)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("%s: %w", file, err)
 	}
 	for _, c := range m.Capabilities {
 		src.Capabilities = append(src.Capabilities, c.Name)

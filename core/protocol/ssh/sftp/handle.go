@@ -3,12 +3,12 @@ package sftp
 import (
 	"context"
 	"crypto/rand"
-	"fmt"
 	"strings"
 	"sync"
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/gate"
+	"github.com/taskgate/taskgate/internal/count"
 )
 
 // maxHandles bounds the open handles of one channel.
@@ -71,7 +71,7 @@ func (h *handle) outcome(state gate.State) gate.Outcome {
 	o := gate.Outcome{State: state}
 	var tags []string
 	if h.dir {
-		tags = append(tags, fmt.Sprintf("listed %d entries", h.entries))
+		tags = append(tags, "listed "+count.Of(h.entries, "entry"))
 	}
 	if h.reads && (!h.writes || h.read.bytes > 0) {
 		tags = append(tags, "read "+h.read.String())
@@ -83,7 +83,7 @@ func (h *handle) outcome(state gate.State) gate.Outcome {
 		tags = append(tags, "set its size")
 	}
 	if h.failed > 0 {
-		tags = append(tags, fmt.Sprintf("%d writes failed", h.failed))
+		tags = append(tags, count.Of(h.failed, "write")+" failed")
 		o.State, o.Code = gate.Failed, codes[codeFailure]
 	}
 	if h.unclean != codeOK {
