@@ -6,8 +6,10 @@
 //	frame.go     whole messages out of what was read
 //	client.go    message -> command -> Submit -> upstream
 //	extended.go  the same for Parse, Bind, Describe, Execute, Close
+//	script.go    the same for a Query whose statements are judged one by one
 //	queue.go     what the client has been promised, in order
 //	server.go    answer -> Result -> client
+//	outcome.go   what became of a command, once its transaction has ended
 //	mask.go, copymask.go   rows and copy data, with what is masked rewritten
 //	drift.go     answers held against the schema, tasks that are closed
 //	refuse.go    refusals, errors and notices in PostgreSQL's words

@@ -61,18 +61,20 @@ func (c *conn) partOf(e *entry) *sql.Part {
 // says it at the end of the group: the next of the group is judged by that. It comes
 // before the promise is kept, for which that one waits.
 func (c *conn) stood(e *entry, tag string) {
-	p := c.partOf(e)
-	if p == nil {
+	var status byte
+	switch p := c.partOf(e); {
+	case p == nil:
+		return
+	case p.Kind == sql.Begin, p.Kind == sql.RollbackTo, p.Kind == sql.CommitChain:
+		status = 'T'
+	case tag == "COMMIT", tag == "ROLLBACK":
+		status = 'I'
+	default:
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch {
-	case p.Kind == sql.Begin, p.Kind == sql.RollbackTo, p.Kind == sql.CommitChain:
-		c.status = 'T'
-	case tag == "COMMIT", tag == "ROLLBACK":
-		c.status = 'I'
-	}
+	c.status = status
 }
 
 // endsPart is ends for one statement of a text.
