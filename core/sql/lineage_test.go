@@ -277,6 +277,34 @@ func TestPM29ComputedAnew(t *testing.T) {
 	}
 }
 
+// TestPM33TableOID: in which part of a table a row lies tells of the columns that
+// say so.
+func TestPM33TableOID(t *testing.T) {
+	c := newer(t, database(t, "tableoid", anew))
+	for text, want := range map[string]string{
+		"select tableoid from routed":                                     "routed.code computed, routed.note computed, routed.region computed, routed.tableoid computed",
+		"select id from routed r where r.tableoid = 5":                    "routed.code condition, routed.id copied, routed.note condition, routed.region condition, routed.tableoid condition",
+		"select id from figured order by tableoid::regclass":              "figured.id copied, figured.tableoid order, figured.x order, figured.y order",
+		"select tableoid from routed_1":                                   "routed_1.note computed, routed_1.tableoid computed",
+		"select tableoid from routed_1_a":                                 "routed_1_a.tableoid computed",
+		"select ctid from routed":                                         "routed.ctid computed",
+		"delete from routed returning tableoid":                           "routed.code computed, routed.note computed, routed.region computed, routed.tableoid computed",
+		"select x from (select tableoid as x from routed_1) y order by x": "routed_1.note computed order, routed_1.tableoid computed order",
+	} {
+		a, err := sql.Analyze(c, text)
+		if err != nil || a.Statement.Incomplete != "" {
+			t.Errorf("%s: %s", text, render(a, err))
+			continue
+		}
+		if got := strings.Join(uses(a.Statement), ", "); got != want {
+			t.Errorf("%s: %s, not %s", text, got, want)
+		}
+		if k := len(a.Statement.Outputs); k == 1 && strings.HasPrefix(text, "select tableoid from routed") && text != "select tableoid from routed_1_a" && len(a.Statement.Outputs[0].Computed) < 2 {
+			t.Errorf("%s: %+v", text, a.Statement.Outputs)
+		}
+	}
+}
+
 // TestKin: who shares columns by inheritance, in both directions.
 func TestKin(t *testing.T) {
 	c := database(t, "kin", layered)

@@ -194,6 +194,9 @@ func (a *analyzer) lookup(s *scope, n int32, names []string) column {
 			a.fail("42702", n, "column reference %q is ambiguous", col)
 		case found == 1:
 			c := where.at(index, col)
+			if index < 0 && col == "tableoid" {
+				c.computed = union(c.computed, a.routes(where.relation, where.via, nil))
+			}
 			switch a.unqualify(n, where, len(names)); {
 			case a.stranger(where, col), where.sifted && systemColumns[col]:
 				a.refuse("the system column %s of %s, which this task is not told", col, where.alias)
@@ -224,6 +227,33 @@ func (a *analyzer) lookup(s *scope, n int32, names []string) column {
 	}
 	a.fail("42P01", n, "missing FROM-clause entry for table %q", qualifier)
 	return column{}
+}
+
+// routes gives the columns of a partitioned table that say in which of its parts
+// a row lies, which tableoid tells.
+func (a *analyzer) routes(r *schema.Relation, via string, list []source) []source {
+	if r.Kind != 'p' {
+		return list
+	}
+	names := a.plainly(r, r.PartitionExprs)
+	for _, num := range r.PartitionKey {
+		if c := r.ColumnAt(num); c != nil {
+			names = append(names, c.Name)
+		}
+	}
+	for _, name := range names {
+		list = append(list, source{relation: r, column: name, via: via})
+	}
+	for _, oid := range r.Children {
+		part := a.c.Schema.Relations[oid]
+		if part == nil {
+			a.refuse("a partition of %s that is not known", r.Name.Name)
+		}
+		for _, s := range a.routes(part, via, nil) {
+			list = append(list, source{relation: r, column: s.column, via: via})
+		}
+	}
+	return list
 }
 
 // certain refuses a name that would mean something else if a function has no
