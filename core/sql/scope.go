@@ -338,8 +338,8 @@ func (a *analyzer) mark(s source, u abi.Use) {
 }
 
 // computable refuses to compute with a value of a type that users have made:
-// its operators, casts and functions could run anything. Enumerations and
-// domains have none of their own.
+// its operators, casts and functions could run anything. Enumerations have none
+// of their own, domains only those of their conditions.
 func (a *analyzer) computable(s source) {
 	typ := s.picked
 	if c := s.relation.Column(s.column); typ == 0 && c != nil {
@@ -349,6 +349,45 @@ func (a *analyzer) computable(s source) {
 		a.refuse("computing with %s, whose type is made by users", s.column)
 	}
 	a.casts(typ)
+	a.checks(typ)
+}
+
+// checks adds the functions that a domain's conditions call: beside a value of it
+// a constant is taken for one (lag(d, 1, 'x'), array_append(array_agg(d), 'x')), and
+// so given to them.
+func (a *analyzer) checks(oid schema.OID) {
+	for range 8 {
+		t := a.c.Schema.Types[oid]
+		switch {
+		case t == nil || t.OID < firstUser:
+			return
+		case t.Kind == 'd':
+			for _, c := range t.Checks {
+				a.domainCheck(c)
+			}
+			oid = t.Base
+		default:
+			oid = t.Element
+		}
+	}
+}
+
+// domainCheck adds what a domain's condition calls.
+func (a *analyzer) domainCheck(c schema.Check) {
+	text := strings.TrimSuffix(strings.TrimPrefix(c.Text, "CHECK "), " NOT VALID")
+	a.spend(callCost)
+	t, err := a.g.Parse("SELECT " + text)
+	if err != nil {
+		a.refuse("the condition %s of a domain is not understood", c.Name)
+	}
+	in := a.within_(t, a.via)
+	in.quiet = true
+	in.expr(&scope{origins: []*origin{{columns: []column{{name: "value", other: true}}}}}, in.kid(in.find(t.Root, "target_el"), "a_expr"), abi.UseComputed)
+	for _, o := range in.ops.list {
+		if o.Kind == abi.KindFunction {
+			a.other(o.Operation)
+		}
+	}
 }
 
 // casts adds the functions that users have made to cast from or to a type: a
