@@ -233,6 +233,18 @@ func (a *analyzer) loses(op *operation, r *schema.Relation, columns ...string) {
 	}
 }
 
+// gives marks columns of a relation as given values, by a default or as another
+// table's rows: by what mask they are shown, others can be compared with them.
+// None is all. why is what gives them.
+func (a *analyzer) gives(r *schema.Relation, why string, columns ...string) {
+	op := a.touch("alter_table", r, why+" "+r.Name.Namespace+"."+r.Name.Name, abi.EffectWrite)
+	for _, c := range r.Columns {
+		if len(columns) == 0 || slices.Contains(columns, c.Name) {
+			a.add(op, c.Name, abi.UseWritten)
+		}
+	}
+}
+
 // columnType judges the type of a column: the server's own, an enumeration, a
 // domain, what an accepted extension has, and arrays of them. serial says that
 // a sequence is made beside it.

@@ -320,6 +320,7 @@ func (a *analyzer) partitionCommand(t *table, n int32) {
 	a.alters("alter_table", child)
 	a.takes(child)
 	if a.kid(n, "ATTACH") != 0 {
+		a.gives(t.is, "rows")
 		a.keyOf(t.is)
 		a.bounds(a.kid(n, "PartitionBoundSpec"))
 	}
@@ -362,6 +363,7 @@ func (a *analyzer) alterCommand(t *table, n int32) {
 		case rest == "alter_column_default":
 			if e := a.find(n, "a_expr"); e != 0 {
 				a.defaultOf(e)
+				a.gives(r, "default", named)
 			}
 			return
 		case rest == "SET NOT NULL_P":
@@ -395,8 +397,12 @@ func (a *analyzer) alterCommand(t *table, n int32) {
 		return
 	case "INHERIT", "NO":
 		if q := a.kid(n, "qualified_name"); q != 0 {
-			a.alters("alter_table", a.relation(q))
+			parent := a.relation(q)
+			a.alters("alter_table", parent)
 			a.takes(r)
+			if verb == "INHERIT" {
+				a.gives(parent, "rows")
+			}
 			return
 		}
 	case "CLUSTER":

@@ -99,10 +99,18 @@ func (a *analyzer) alterDomain(n int32) {
 	form := strings.TrimPrefix(a.form(n), "ALTER DOMAIN_P any_name ")
 	switch {
 	case form == "alter_column_default":
-		if e := a.find(n, "a_expr"); e != 0 {
+		e := a.find(n, "a_expr")
+		if e != 0 {
 			a.defaultOf(e)
 		}
-		a.columnsOf(d, func(r *schema.Relation, _ []int16) { a.alters("alter_table", r) }) // which have no default of their own
+		a.columnsOf(d, func(r *schema.Relation, nums []int16) {
+			a.alters("alter_table", r)
+			for _, num := range nums { // which have no default of their own
+				if c := r.ColumnAt(num); c != nil && e != 0 {
+					a.gives(r, "default", c.Name)
+				}
+			}
+		})
 	case form == "DROP NOT NULL_P", strings.HasPrefix(form, "DROP CONSTRAINT"):
 	case form == "SET NOT NULL_P", strings.HasPrefix(form, "VALIDATE"):
 		a.testDomain(d)

@@ -283,6 +283,9 @@ func (a *analyzer) candidates(n int32, parts []string, args int, accept func(*sc
 		}
 		for _, ns := range schemas {
 			if t := a.c.Schema.TypeByName[schema.Name{Namespace: ns, Name: name}]; t != nil && ns != "pg_catalog" && t.Kind != 'c' {
+				if a.typeByName(t.Name) == nil && !slices.ContainsFunc(a.c.Schema.FunctionsNamed[name], func(f *schema.Function) bool { return reached(f.Name.Namespace) && a.callable(f) }) {
+					continue // it is to the task as one that is not there
+				}
 				a.refuse("%s, which is a type that users have made", name)
 			}
 		}

@@ -205,6 +205,106 @@ func TestPM29ConstraintOracles(t *testing.T) {
 	}
 }
 
+// anew are tables with what the server computes of several columns at once.
+const anew = `
+CREATE DOMAIN few AS text CHECK (length(VALUE) < 9);
+CREATE TABLE contact (id int, phone text, mail text, here text NOT NULL, whole text GENERATED ALWAYS AS (coalesce(phone, mail)) STORED NOT NULL);
+CREATE TABLE ratio (id int, q int, pin int, share int GENERATED ALWAYS AS (100 / (q - pin)) STORED, half int GENERATED ALWAYS AS (q / 2) STORED);
+CREATE TABLE joined (id int, first text, last varchar(9), at timestamptz, body tsvector GENERATED ALWAYS AS (to_tsvector('simple', first || ' ' || coalesce(last, ''))) STORED,
+    both_ text GENERATED ALWAYS AS (lower(first) || CASE WHEN at IS NULL THEN last ELSE 'x' END) STORED, big boolean GENERATED ALWAYS AS (first > last AND at IS NOT NULL) STORED);
+CREATE TABLE tight (id int, a text, b text, c text, d text, fits varchar(4) GENERATED ALWAYS AS (a || b) STORED, dom few GENERATED ALWAYS AS (c || d) STORED);
+CREATE TABLE firm (id int, a text, b text NOT NULL, all_ text GENERATED ALWAYS AS (coalesce(a, b)) STORED NOT NULL, none text GENERATED ALWAYS AS (nullif(a, 'x')) STORED NOT NULL, pick text GENERATED ALWAYS AS (CASE WHEN b = 'x' THEN a ELSE b END) STORED NOT NULL);
+CREATE TABLE keyless (id int, q int, pin int, n int, a text, b text, at timestamptz);
+CREATE INDEX keyless_expr ON keyless ((100 / (q - pin)));
+CREATE INDEX keyless_pred ON keyless (id) WHERE 100 / (n - pin) > 0;
+CREATE INDEX keyless_total ON keyless ((a || b)) WHERE at IS NULL AND a = 'x' AND b <> 'y'::text;
+CREATE INDEX keyless_plain ON keyless (a, b);
+CREATE TABLE routed (id int, region int, code int, note text) PARTITION BY RANGE (region, code);
+CREATE TABLE routed_1 PARTITION OF routed FOR VALUES FROM (1, 0) TO (1, 100) PARTITION BY LIST (note);
+CREATE TABLE routed_1_a PARTITION OF routed_1 FOR VALUES IN ('a');
+CREATE TABLE figured (id int, x int, y int, note text) PARTITION BY RANGE ((100 / (x - y)));
+CREATE TABLE figured_1 PARTITION OF figured DEFAULT;
+CREATE TABLE lone (id int, region int DEFAULT 1, code int) PARTITION BY RANGE (region, code);`
+
+// TestPM29ComputedAnew: what a write tells by whether the server can compute
+// what it makes of the row: of what is not written.
+func TestPM29ComputedAnew(t *testing.T) {
+	c := newer(t, database(t, "anew", anew))
+	for text, want := range map[string]string{
+		"update contact set phone = null":               "contact.mail",
+		"update contact set mail = null":                "contact.phone",
+		"update contact set phone = null, mail = 'x'":   "",
+		"update contact set here = 'x'":                 "",
+		"insert into contact (id, here) values (1, '')": "",
+		"update ratio set q = 3":                        "ratio.pin",
+		"update ratio set id = 3":                       "",
+		"insert into ratio (q) values (3)":              "",
+		"update joined set first = 'x'":                 "",
+		"update joined set at = now()":                  "",
+		"update tight set a = 'x'":                      "tight.b",
+		"update tight set c = 'x'":                      "tight.d tight.dom",
+		"update firm set b = 'x'":                       "firm.a",
+		"update firm set a = 'x'":                       "firm.b",
+		"update keyless set q = 3":                      "keyless.pin",
+		"update keyless set n = 3":                      "keyless.pin",
+		"update keyless set a = 'x', at = null":         "",
+		"update routed set region = 2":                  "routed.code routed_1.code routed_1_a.code",
+		"update routed set note = 'b'":                  "",
+		"update routed_1_a set region = 2":              "routed_1_a.code",
+		"update routed set region = 2, code = 3":        "",
+		"update figured set x = 2":                      "figured.y figured_1.y",
+		"update figured set note = 'x'":                 "",
+		"insert into lone (code) values (1)":            "lone.region",
+		"insert into lone (id) values (1)":              "",
+		"merge into ratio using contact on ratio.id = contact.id when matched then update set q = 3": "ratio.pin",
+		"with w as (update ratio set q = 3 where id = 1 returning id) select id from w":              "ratio.pin",
+		"copy ratio (q, pin) from stdin": "",
+	} {
+		a, err := sql.Analyze(c, text)
+		if err != nil || a.Statement.Incomplete != "" {
+			t.Errorf("%s: %s", text, render(a, err))
+			continue
+		}
+		var got []string
+		for _, u := range uses(a.Statement) {
+			if name, how, _ := strings.Cut(u, " "); strings.Contains(how, "tested") {
+				got = append(got, name)
+			}
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: %v, not %s\n%s", text, got, want, render(a, nil))
+		}
+	}
+}
+
+// TestPM33TableOID: in which part of a table a row lies tells of the columns that
+// say so.
+func TestPM33TableOID(t *testing.T) {
+	c := newer(t, database(t, "tableoid", anew))
+	for text, want := range map[string]string{
+		"select tableoid from routed":                                     "routed.code computed, routed.note computed, routed.region computed, routed.tableoid computed",
+		"select id from routed r where r.tableoid = 5":                    "routed.code condition, routed.id copied, routed.note condition, routed.region condition, routed.tableoid condition",
+		"select id from figured order by tableoid::regclass":              "figured.id copied, figured.tableoid order, figured.x order, figured.y order",
+		"select tableoid from routed_1":                                   "routed_1.note computed, routed_1.tableoid computed",
+		"select tableoid from routed_1_a":                                 "routed_1_a.tableoid computed",
+		"select ctid from routed":                                         "routed.ctid computed",
+		"delete from routed returning tableoid":                           "routed.code computed, routed.note computed, routed.region computed, routed.tableoid computed",
+		"select x from (select tableoid as x from routed_1) y order by x": "routed_1.note computed order, routed_1.tableoid computed order",
+	} {
+		a, err := sql.Analyze(c, text)
+		if err != nil || a.Statement.Incomplete != "" {
+			t.Errorf("%s: %s", text, render(a, err))
+			continue
+		}
+		if got := strings.Join(uses(a.Statement), ", "); got != want {
+			t.Errorf("%s: %s, not %s", text, got, want)
+		}
+		if k := len(a.Statement.Outputs); k == 1 && strings.HasPrefix(text, "select tableoid from routed") && text != "select tableoid from routed_1_a" && len(a.Statement.Outputs[0].Computed) < 2 {
+			t.Errorf("%s: %+v", text, a.Statement.Outputs)
+		}
+	}
+}
+
 // TestKin: who shares columns by inheritance, in both directions.
 func TestKin(t *testing.T) {
 	c := database(t, "kin", layered)

@@ -265,6 +265,14 @@ func TestListedIsMissing(t *testing.T) {
 	if allowed < 100 {
 		t.Errorf("only %d answers were the server's", allowed)
 	}
+	for _, hides := range []string{"zz_grade", "zz_domain", "zz_pair"} { // types
+		none := strings.Replace(hides, "zz_", "qq_", 1)
+		for _, text := range []string{"select $('x')", "select public.$('x')", "select 'x'::$", "select public.$ 'x'", "select $(1, 2)", "select '$'::regtype", "select to_regtype('$')"} {
+			if there := strings.ReplaceAll(answer(strings.ReplaceAll(text, "$", hides)), hides, none); there != answer(strings.ReplaceAll(text, "$", none)) {
+				t.Errorf("%s of %s says %s", text, hides, there)
+			}
+		}
+	}
 }
 
 var ofNothing = []string{

@@ -1,10 +1,14 @@
 package sql_test
 
 import (
+	"context"
+
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/sql"
@@ -83,6 +87,40 @@ func TestPS09Casts(t *testing.T) {
 		"select m || 'x' from t": "public.said", "select f || 'x' from t": "public.said", "select f from t union select 'x' from t": "public.said", "select array_agg(n) || 'x' from t": "public.sung", "select array[n]::text from t": "public.sung", "select t from t": "public.s",
 	})
 	allowed(t, c, wide(c), "select id, m, f, n from t")
+}
+
+// TestPS09Domains: what a domain's condition calls is called too where a value of
+// it is computed with: constants beside it are taken for values of the domain.
+func TestPS09Domains(t *testing.T) {
+	c := database(t, "domains", `CREATE TABLE seen (v text); CREATE FUNCTION note(v text) RETURNS bool LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN INSERT INTO public.seen VALUES (v); RETURN true; END $$;
+		CREATE DOMAIN noted AS text CHECK (note(VALUE)); CREATE DOMAIN over AS noted CHECK (VALUE <> ''); CREATE DOMAIN fine AS text CHECK (upper(VALUE) <> 'X'); CREATE TABLE t (id int, d noted, o over, f fine); GRANT SELECT ON t TO app`)
+	calls := []string{"select lag(d, 1, 'x') over () from t", "select array_append(array_agg(o), 'x') from t", "select array_position(array_agg(d), 'x') from t", "select lag(t, 1, '(1,x,x,)') over () from t", "select array_append(array_agg(d), $1) from t"}
+	want := map[string]string{}
+	for _, text := range calls {
+		want[text] = "public.note"
+	}
+	denied(t, c, wide(c), want)
+	allowed(t, c, wide(c), "select id, d, o, f from t", "select lag(f, 1, 'y') over () from t")
+	conn, err := pgx.Connect(t.Context(), server.URL("postgres", "domains"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if _, err := conn.Exec(t.Context(), "insert into t (id) values (1)"); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range calls { // that they are calls
+		if _, err := conn.Exec(t.Context(), "truncate seen"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Exec(t.Context(), strings.ReplaceAll(text, "$1", "'x'")); err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		if err := conn.QueryRow(t.Context(), "select count(*) from seen").Scan(&n); err != nil || n == 0 {
+			t.Errorf("%s: %d %v", text, n, err)
+		}
+	}
 }
 
 // TestPS11Shadows: a name means what the server makes of it, and is forwarded

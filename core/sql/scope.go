@@ -194,6 +194,9 @@ func (a *analyzer) lookup(s *scope, n int32, names []string) column {
 			a.fail("42702", n, "column reference %q is ambiguous", col)
 		case found == 1:
 			c := where.at(index, col)
+			if index < 0 && col == "tableoid" {
+				c.computed = union(c.computed, a.routes(where.relation, where.via, nil))
+			}
 			switch a.unqualify(n, where, len(names)); {
 			case a.stranger(where, col), where.sifted && systemColumns[col]:
 				a.refuse("the system column %s of %s, which this task is not told", col, where.alias)
@@ -224,6 +227,33 @@ func (a *analyzer) lookup(s *scope, n int32, names []string) column {
 	}
 	a.fail("42P01", n, "missing FROM-clause entry for table %q", qualifier)
 	return column{}
+}
+
+// routes gives the columns of a partitioned table that say in which of its parts
+// a row lies, which tableoid tells.
+func (a *analyzer) routes(r *schema.Relation, via string, list []source) []source {
+	if r.Kind != 'p' {
+		return list
+	}
+	names := a.plainly(r, r.PartitionExprs)
+	for _, num := range r.PartitionKey {
+		if c := r.ColumnAt(num); c != nil {
+			names = append(names, c.Name)
+		}
+	}
+	for _, name := range names {
+		list = append(list, source{relation: r, column: name, via: via})
+	}
+	for _, oid := range r.Children {
+		part := a.c.Schema.Relations[oid]
+		if part == nil {
+			a.refuse("a partition of %s that is not known", r.Name.Name)
+		}
+		for _, s := range a.routes(part, via, nil) {
+			list = append(list, source{relation: r, column: s.column, via: via})
+		}
+	}
+	return list
 }
 
 // certain refuses a name that would mean something else if a function has no
@@ -308,8 +338,8 @@ func (a *analyzer) mark(s source, u abi.Use) {
 }
 
 // computable refuses to compute with a value of a type that users have made:
-// its operators, casts and functions could run anything. Enumerations and
-// domains have none of their own.
+// its operators, casts and functions could run anything. Enumerations have none
+// of their own, domains only those of their conditions.
 func (a *analyzer) computable(s source) {
 	typ := s.picked
 	if c := s.relation.Column(s.column); typ == 0 && c != nil {
@@ -319,6 +349,45 @@ func (a *analyzer) computable(s source) {
 		a.refuse("computing with %s, whose type is made by users", s.column)
 	}
 	a.casts(typ)
+	a.checks(typ)
+}
+
+// checks adds the functions that a domain's conditions call: beside a value of it
+// a constant is taken for one (lag(d, 1, 'x'), array_append(array_agg(d), 'x')), and
+// so given to them.
+func (a *analyzer) checks(oid schema.OID) {
+	for range 8 {
+		t := a.c.Schema.Types[oid]
+		switch {
+		case t == nil || t.OID < firstUser:
+			return
+		case t.Kind == 'd':
+			for _, c := range t.Checks {
+				a.domainCheck(c)
+			}
+			oid = t.Base
+		default:
+			oid = t.Element
+		}
+	}
+}
+
+// domainCheck adds what a domain's condition calls.
+func (a *analyzer) domainCheck(c schema.Check) {
+	text := strings.TrimSuffix(strings.TrimPrefix(c.Text, "CHECK "), " NOT VALID")
+	a.spend(callCost)
+	t, err := a.g.Parse("SELECT " + text)
+	if err != nil {
+		a.refuse("the condition %s of a domain is not understood", c.Name)
+	}
+	in := a.within_(t, a.via)
+	in.quiet = true
+	in.expr(&scope{origins: []*origin{{columns: []column{{name: "value", other: true}}}}}, in.kid(in.find(t.Root, "target_el"), "a_expr"), abi.UseComputed)
+	for _, o := range in.ops.list {
+		if o.Kind == abi.KindFunction {
+			a.other(o.Operation)
+		}
+	}
 }
 
 // casts adds the functions that users have made to cast from or to a type: a

@@ -20,3 +20,13 @@ func TestPM34Digits(t *testing.T) {
 		}
 	}
 }
+
+// TestPM13Plans holds that a text does not choose which index is read: rows that
+// nothing sorts come in the order of its key, of which a column may be masked.
+func TestPM13Plans(t *testing.T) {
+	for _, name := range []string{"enable_seqscan", "enable_indexscan", "enable_indexonlyscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "enable_nestloop", "enable_sort", "random_page_cost", "cursor_tuple_fraction"} {
+		if sql.Setting(name, "off") {
+			t.Errorf("%s may be set", name)
+		}
+	}
+}

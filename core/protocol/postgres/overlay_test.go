@@ -159,9 +159,11 @@ type stage struct{ text, want string }
 // what is there at its place, and nothing comes out that the task may not read.
 func TestOverlay(t *testing.T) {
 	task := func() policy.Task {
-		return policy.Task{Masks: masks(abi.MaskNull, "", "people.ssn"), ShowErrors: false, Rules: []policy.Rule{
+		return policy.Task{Masks: append(masks(abi.MaskNull, "", "people.ssn"), masks(abi.MaskHash, "", "keyed.hs", "keyed.few", "keyparts.hs")...), ShowErrors: false, Rules: []policy.Rule{
 			ddl("public.*", tableVerbs...),
 			{At: "x.yaml:2", Verbs: []string{"select"}, Tables: []string{"public.people"}, Columns: []string{"id", "name", "ssn"}},
+			{At: "x.yaml:3", Verbs: []string{"select"}, Tables: []string{"public.keyed", "public.keyparts"}, Columns: []string{"id", "hs"}},
+			{At: "x.yaml:4", Verbs: []string{"insert"}, Tables: []string{"public.keyed"}, Columns: []string{"id"}},
 			all("select", "public.orders", "public.later"),
 		}}
 	}
@@ -170,6 +172,7 @@ func TestOverlay(t *testing.T) {
 		INSERT INTO people VALUES (1, 'Ada', '123-45', 'hidden', 'north');
 		CREATE TABLE parts (id int, secret text, region text) PARTITION BY LIST (region); CREATE TABLE parts_n PARTITION OF parts FOR VALUES IN ('n');
 		INSERT INTO parts VALUES (1, 'hidden', 'n');
+		CREATE DOMAIN few AS text; CREATE TABLE keyed (id int, hs text, few few); INSERT INTO keyed VALUES (1, 'guess', 'guess'); CREATE TABLE keyparts (id int, hs text) PARTITION BY LIST (id);
 		CREATE VIEW shown AS SELECT id, ssn FROM people; GRANT SELECT ON ALL TABLES IN SCHEMA public TO app`); err != nil {
 		t.Fatal(out, err)
 	}
@@ -182,7 +185,12 @@ func TestOverlay(t *testing.T) {
 		"a statement that fails":         {{"begin", ""}, {"create table a1 (id int)", ""}, {"savepoint s", ""}, {"alter table a1 add column id int", "42701"}, {"select id from a1", "25P02"}, {"rollback to s", ""}, {"select id from a1", "="}, {"rollback", ""}},
 		"if not exists makes nothing":    {{"begin", ""}, {"create table if not exists people (id int)", ""}, {"select secret from people", "42501"}, {"rollback", ""}},
 		"a masked column keeps its name": {{"alter table people rename ssn to number", "mask"}, {"alter table people drop column ssn", "out of its mask"}, {"drop table people", "out of its mask"}, {"alter table people alter ssn type varchar", "mask"}, {"alter table people rename to persons", "42501"}, {"alter table people set schema public", "42501"}},
-		"a masked column is not copied":  {{"create table copy as select ssn from people", "masked"}, {"create view copy as select ssn from people", "masked"}, {"create view copy as select * from shown", "42501"}, {"begin", ""}, {"create table copy (v text)", ""}, {"insert into copy select ssn from people", "masked"}, {"rollback", ""}, {"alter table people add copied text generated always as (ssn) stored", "masked"}, {"create index on people (lower(ssn))", "masked"}, {"alter table people add check (ssn <> '1')", "masked"}, {"create unique index on people (ssn)", "tells"}, {"alter table people alter ssn set not null", "tells"}},
+		"a value is not put beside a hash": {{"alter table keyed alter hs set default 'guess'", "compared with what others have"}, {"alter domain few set default 'guess'", "compared with what others have"}, {"alter table keyed alter hs drop default", ""}, {"alter table keyed alter id set default 7", ""},
+			{"insert into keyed default values", ""}, {"alter table keyed alter id drop default", ""}, {"alter table people alter ssn set default 'x'", ""}, {"alter table people alter ssn drop default", ""},
+			{"begin", ""}, {"create table mine (id int, hs text, few few)", ""}, {"insert into mine values (9, 'guess', null)", ""}, {"alter table mine inherit keyed", "compared with what others have"}, {"rollback", ""},
+			{"begin", ""}, {"create table mine (id int, hs text)", ""}, {"insert into mine values (9, 'guess')", ""}, {"alter table keyparts attach partition mine default", "compared with what others have"}, {"rollback", ""},
+			{"begin", ""}, {"create table mine (id int, hs text, few few)", ""}, {"create table yours (id int, hs text, few few)", ""}, {"insert into mine values (9, 'mine', null)", ""}, {"alter table mine inherit yours", ""}, {"select hs from yours", "=mine"}, {"rollback", ""}},
+		"a masked column is not copied": {{"create table copy as select ssn from people", "masked"}, {"create view copy as select ssn from people", "masked"}, {"create view copy as select * from shown", "42501"}, {"begin", ""}, {"create table copy (v text)", ""}, {"insert into copy select ssn from people", "masked"}, {"rollback", ""}, {"alter table people add copied text generated always as (ssn) stored", "masked"}, {"create index on people (lower(ssn))", "masked"}, {"alter table people add check (ssn <> '1')", "masked"}, {"create unique index on people (ssn)", "tells"}, {"alter table people alter ssn set not null", "tells"}},
 		"an unlisted column stays so": {{"alter table people rename secret to name2", "42501"}, {"create table copy as select secret from people", "42501"}, {"begin", ""}, {"alter table people drop column name", ""}, {"alter table people rename secret to name", "42501"}, {"rollback", ""}, {"alter table people rename to orders2", "42501"},
 			{"begin", ""}, {"create view v as select id, name from people", ""}, {"select name from v", "=Ada"}, {"select secret from people", "42501"}, {"rollback", ""}},
 		"what follows a rollback in one text":  {{"begin", ""}, {"alter table people rename name to called", ""}, {"rollback; select called from people", "42703"}, {"rollback", ""}, {"select name from people", "=Ada"}, {"begin; alter table people rename name to called; rollback; select name from people", ""}, {"select name from people", "=Ada"}},

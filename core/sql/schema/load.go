@@ -220,9 +220,10 @@ func (l *loader) views() error {
 func (l *loader) inheritance() error {
 	var child, parent OID
 	var key []int16
-	if err := l.rows(`SELECT partrelid, partattrs::int2[] FROM pg_partitioned_table WHERE`+l.new("partrelid"), []any{&parent, &key}, func() {
+	var exprs string
+	if err := l.rows(`SELECT partrelid, partattrs::int2[], coalesce(pg_get_expr(partexprs, partrelid), '') FROM pg_partitioned_table WHERE`+l.new("partrelid"), []any{&parent, &key, &exprs}, func() {
 		if p := l.s.Relations[parent]; p != nil {
-			p.PartitionKey = slices.Clone(key)
+			p.PartitionKey, p.PartitionExprs = slices.Clone(key), exprs
 		}
 	}); err != nil {
 		return err

@@ -67,30 +67,31 @@ func (r *Role) Privileged() string {
 
 // Relation is a row of pg_class that a FROM clause can name.
 type Relation struct {
-	OID          OID
-	Name         Name
-	Kind         byte // relkind: r table, p partitioned, v view, m materialised view, f foreign, S sequence, c composite type (by OID alone)
-	Owner        OID
-	Columns      []Column // by attnum, dropped ones left out
-	View         string   // pg_get_viewdef under an empty search_path, of a materialised one too, else empty
-	Parents      []OID    // what it inherits from or is a partition of
-	Children     []OID
-	PartitionKey []int16 // of a partitioned table; 0 stands for an expression
-	Checks       []Check
-	Indexes      []Index
-	References   []ForeignKey // from this relation
-	Referenced   []ForeignKey // to this relation
-	Triggers     []Trigger
-	Rules        []Rule // other than a view's own
-	RowLevel     bool   // row-level security is on
-	Policies     []Policy
-	Persistent   bool // neither temporary nor unlogged
-	System       bool // in pg_catalog or information_schema
-	RowType      OID
-	Extension    string // that it belongs to
-	Invoker      bool   // a view whose reader needs rights on what is beneath it
-	Views        []OID  // that depend on it
-	Needed       bool   // something else depends on it than views, foreign keys and what is its own
+	OID            OID
+	Name           Name
+	Kind           byte // relkind: r table, p partitioned, v view, m materialised view, f foreign, S sequence, c composite type (by OID alone)
+	Owner          OID
+	Columns        []Column // by attnum, dropped ones left out
+	View           string   // pg_get_viewdef under an empty search_path, of a materialised one too, else empty
+	Parents        []OID    // what it inherits from or is a partition of
+	Children       []OID
+	PartitionKey   []int16 // of a partitioned table; 0 stands for an expression
+	PartitionExprs string  // those among the key, with commas between
+	Checks         []Check
+	Indexes        []Index
+	References     []ForeignKey // from this relation
+	Referenced     []ForeignKey // to this relation
+	Triggers       []Trigger
+	Rules          []Rule // other than a view's own
+	RowLevel       bool   // row-level security is on
+	Policies       []Policy
+	Persistent     bool // neither temporary nor unlogged
+	System         bool // in pg_catalog or information_schema
+	RowType        OID
+	Extension      string // that it belongs to
+	Invoker        bool   // a view whose reader needs rights on what is beneath it
+	Views          []OID  // that depend on it
+	Needed         bool   // something else depends on it than views, foreign keys and what is its own
 }
 
 // Family gives the relations that share columns with one, by inheritance or as

@@ -501,6 +501,8 @@ func (t *Task) effect(o *abi.Operation, used []*Rule) string {
 		return ""
 	case (how == "view" || how == "generated" || how == "policy") && o.Effect == abi.EffectRead, how == "parent":
 		return "" // whoever lists a view, generated column or parent lists what is behind it, and what its rows depend on
+	case (how == "default" || how == "rows") && o.Verb == "alter_table":
+		return "" // the rule for the table that is altered has it; that values are given is for the core
 	case o.Verb == "test" && o.Kind == abi.KindRelation && o.Effect == abi.EffectRead:
 		return "" // as GRANT INSERT would let it: what it may tell of, the core decides
 	case beneath[how] != "" && o.Kind == abi.KindRelation:
