@@ -452,6 +452,66 @@ func TestAP07OneSession(t *testing.T) {
 	want(t, two, 1, "C ZI")
 }
 
+// TestAP05Meaning: the same bytes are another act, with another binding, once
+// anything has changed that their meaning hangs on, and the same act until then.
+func TestAP05Meaning(t *testing.T) {
+	g, p := review(t, &holds{holds: func(c *abi.Command) bool {
+		return c.Phase == abi.Execute && (deletes(c) || strings.HasPrefix(c.Statement.Text, "fetch"))
+	}})
+	g.ask(t, "create schema other; grant usage on schema other to app")
+	if err := serverSees(g); err != nil {
+		t.Fatal(err)
+	}
+	nc := g.in(t)
+	_ = nc.SetDeadline(time.Now().Add(time.Minute))
+	seen := map[[32]byte]string{}
+	for _, c := range []struct {
+		text, first string // what comes before it, a Query each
+		want        string // the answers to that
+		same        bool   // it is the act that was asked before
+	}{
+		{heldText, "", "", false},
+		{heldText, "", "", true},
+		{heldText, "select 1", "T D C ZI ", true},
+		{heldText, "set timezone to 'Asia/Tokyo'", "C ZI ", false},
+		{heldText, "set search_path to public, other", "C ZI ", false},
+		{heldText, "set search_path to other, public", "C ZI ", false},
+		{heldText, "begin", "C ZT ", false},
+		{"execute p", "rollback; prepare p as delete from items where id = 2", "C ZI C ZI ", false},
+		{"execute p", "", "", true},
+		{"execute p", "deallocate p; prepare p as delete from items where id = 3", "C ZI C ZI ", false},
+		{"fetch c", "begin; declare c cursor for select id from items", "C ZT C ZT ", false},
+		{"fetch c", "rollback; begin; declare c cursor for select id from items", "C ZI C ZT C ZT ", true},
+		{"fetch c", "rollback; begin; declare c cursor for select sku from items", "C ZI C ZT C ZT ", false},
+		{heldText, "rollback", "C ZI ", true},
+		{heldText, "alter", "", false},
+	} {
+		status := "ZI"
+		switch {
+		case c.first == "alter": // by another session
+			g.ask(t, "alter table customers add column more int")
+			if err := serverSees(g); err != nil {
+				t.Fatal(err)
+			}
+		case c.first != "":
+			for one := range strings.SplitSeq(c.first, "; ") {
+				send(t, nc, query(one))
+			}
+		}
+		if strings.HasSuffix(c.want, "ZT ") {
+			status = "ZE"
+		}
+		send(t, nc, query(c.text))
+		r := p.next(t)
+		if before, ok := seen[r.Binding]; ok != c.same {
+			t.Errorf("%s, after %q: the same act is %t, as after %q", c.text, c.first, ok, before)
+		}
+		seen[r.Binding] = c.first
+		p.decide(r, gate.Decided{State: gate.Refused})
+		want(t, nc, 1+strings.Count(c.want, "Z"), c.want+"E42501 "+status)
+	}
+}
+
 // serverSees has the gateway look at the schema now.
 func serverSees(g *gateway) (err error) {
 	g.protocol.schemas.Range(func(_, v any) bool {

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"bytes"
+	"io"
 	"net"
 	"strings"
 	"sync"
@@ -78,6 +79,12 @@ func TestPW25PortalJudgedAgain(t *testing.T) {
 			if got := kinds(t, nc, 2); got != "C ZT 1 2 ZT" {
 				t.Fatal(got)
 			}
+			if _, err := nc.Write(query("select '" + strings.Repeat("8", 300) + "'")); err != nil { // where Bind was read into
+				t.Fatal(err)
+			}
+			if got := kinds(t, nc, 1); got != "T D C ZT" {
+				t.Fatal(got)
+			}
 			for i, after := range c.after {
 				g.Swap(generation(after))
 				if _, err := nc.Write(join(executeLimit("x", 2), sync_())); err != nil {
@@ -94,6 +101,44 @@ func TestPW25PortalJudgedAgain(t *testing.T) {
 	defer mu.Unlock()
 	if strings.Join(seen, "") != "777" {
 		t.Errorf("the guards saw %q", seen)
+	}
+}
+
+// TestPW25PolicyWhileRunning: what runs when the policy changes, and is not
+// allowed any more, ends with its session. What is only bound waits for Execute.
+func TestPW25PolicyWhileRunning(t *testing.T) {
+	for name, c := range map[string]struct{ send, run []byte }{
+		"by Query":   {query("begin"), query("select pg_sleep(60)")},
+		"a portal":   {join(query("begin"), parseMsg("", "select pg_sleep(60)"), bindMsg("", "")), join(executeMsg(""), sync_())},
+		"at once":    {query("begin"), join(parseMsg("", "select pg_sleep(60)"), bindMsg("", ""), executeMsg(""), sync_())},
+		"once more":  {join(query("begin"), parseMsg("", "select id, pg_sleep(id * 30) from (values (0), (2)) v (id)"), bindMsg("", ""), executeLimit("", 1), frame('H', nil)), join(executeMsg(""), sync_())},
+		"bound only": {join(query("begin"), parseMsg("", "select pg_sleep(60)"), bindMsg("", ""), sync_()), nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := serve(t, &rules{allow: anything})
+			nc := g.in(t)
+			_ = nc.SetDeadline(time.Now().Add(20 * time.Second))
+			send(t, nc, c.send, c.run)
+			at := "idle in transaction"
+			if c.run != nil {
+				at = "active"
+			}
+			for end := time.Now().Add(10 * time.Second); g.ask(t, "select count(*) from pg_stat_activity where usename = 'app' and datname = current_database() and state = '"+at+"' and query like '%pg_sleep%'") == "0"; {
+				if time.Now().After(end) {
+					t.Fatal("it does not run")
+				}
+			}
+			g.Swap(generation(&rules{allow: func(c *abi.Command) bool { return !strings.Contains(c.Statement.Text, "pg_sleep") }}))
+			if c.run == nil {
+				send(t, nc, query("select 1"), query("rollback"))
+				want(t, nc, 4, "C ZT 1 2 ZT T D C ZT C ZI")
+				return
+			}
+			all, err := io.ReadAll(nc)
+			if err != nil || !bytes.Contains(all, []byte("what was running is not allowed as it was")) {
+				t.Errorf("%q %v", all, err)
+			}
+		})
 	}
 }
 

@@ -56,6 +56,7 @@ func TestPM07PM08PM09PM10PM30PM31PM33Said(t *testing.T) {
 		{"begin; select ssn from people; select 'abc' || note, 'x'::int from logged; rollback", "22P02", false},
 		{"begin; insert into logged values (77, 'x'); select 1; commit", "42501", false},
 		{"begin; insert into logged values (78, 'x'); commit", "P0001", false},
+		{"begin; insert into logged values (78, 'x'); select 1", "P0001", false},
 		{"begin; declare c cursor with hold for select id, name from people where id / 0 = 1; commit", "22012", false},
 	} {
 		for name, way := range ways {
@@ -74,7 +75,7 @@ func TestPM07PM08PM09PM10PM30PM31PM33Said(t *testing.T) {
 			}
 			var e *pgconn.PgError
 			if !errors.As(err, &e) && conn.TxStatus() != 'I' { // it failed before the end
-				_, err = conn.Exec(t.Context(), "commit").ReadAll()
+				_, err = conn.Exec(t.Context(), "select 1 from badges; commit").ReadAll() // with a name that RAISE has given
 			}
 			if !errors.As(err, &e) {
 				t.Errorf("%s: %s: %v", name, c.text, err)

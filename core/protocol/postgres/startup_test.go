@@ -133,8 +133,19 @@ func TestRefusedAtConnect(t *testing.T) {
 	if err != nil || one(t, c, "show work_mem") != "5MB" {
 		t.Errorf("a setting of the task's: %v", err)
 	}
+	if _, _, err := g.dial(t, map[string]string{"work_mem": "a lot"}); code(err) != "22023" {
+		t.Errorf("a setting that the server does not take: %v", err)
+	}
 	g.log.mu.Lock()
 	defer g.log.mu.Unlock()
+	for value, state := range map[string]string{"5MB": "completed", "a lot": "failed"} {
+		i := slices.IndexFunc(g.log.events, func(e *gate.Event) bool { return e.Text == "SET work_mem TO '"+value+"'" })
+		if i < 0 || !slices.ContainsFunc(g.log.events[i:], func(e *gate.Event) bool {
+			return e.Kind == gate.EventDone && e.Session == g.log.events[i].Session && e.Command == 1 && e.State == state
+		}) {
+			t.Errorf("the log does not say that %s has %s", value, state)
+		}
+	}
 	if !slices.ContainsFunc(g.log.events, func(e *gate.Event) bool {
 		return strings.Contains(e.Text, "SET work_mem TO '5MB'")
 	}) {
