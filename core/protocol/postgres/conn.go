@@ -110,6 +110,7 @@ type conn struct {
 	tag     string // that was completed with last
 	rowLeft int    // bytes of a large row that are still to come
 	ending  []ending
+	parts   []*gate.Exchange // of portals that have run in part
 	writes  span
 	failure bool     // something in this group has failed at the server
 	wrote   bool     // something in this group has written, and no transaction is open
@@ -137,6 +138,8 @@ type closing struct {
 type ending struct {
 	exchange *gate.Exchange
 	outcome  gate.Outcome
+	end      string // COMMIT or ROLLBACK, where it ended a transaction
+	parse    bool   // it is of a Parse, which no ROLLBACK undoes
 }
 
 // span are the commands of an open transaction.
@@ -258,6 +261,12 @@ func (c *conn) abandon(ctx context.Context) {
 		if p.exchange != nil {
 			_ = p.exchange.Done(ctx, gate.Outcome{State: gate.Lost})
 		}
+	}
+	for _, ex := range c.parts {
+		_ = ex.Done(ctx, gate.Outcome{State: gate.Lost})
+	}
+	for _, cl := range c.closing { // one that is not done by now was never executed
+		_ = cl.exchange.Done(ctx, gate.Outcome{State: gate.Skipped})
 	}
 }
 

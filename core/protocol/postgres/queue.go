@@ -157,7 +157,7 @@ func (c *conn) skipOne(e entry, o gate.Outcome) {
 		if e.portal != nil {
 			e.portal.ended = true
 		}
-		c.skipped = append(c.skipped, ending{e.exchange, o})
+		c.skipped = append(c.skipped, ending{exchange: e.exchange, outcome: o})
 	}
 }
 

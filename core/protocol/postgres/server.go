@@ -13,6 +13,7 @@ import (
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/gate"
+	"github.com/taskgate/taskgate/core/sql"
 )
 
 // fromServer reads the server's answers, holds each against what the client
@@ -303,10 +304,14 @@ func (c *conn) answer(ctx context.Context, kind byte, m []byte) error {
 			return err
 		}
 		c.mu.Lock()
-		if ex := c.pop().exchange; !c.promised(ex) {
+		ex := c.pop().exchange
+		if !c.promised(ex) {
 			ex.Rest()
 		}
 		c.mu.Unlock()
+		if !slices.Contains(c.parts, ex) {
+			c.parts = append(c.parts, ex)
+		}
 		c.compared = false
 	case kind == 'G' && (e.kind == 'E' || e.kind == 'Q') && e.exchange != nil:
 		c.mu.Lock()
@@ -366,6 +371,7 @@ func (c *conn) completed(ctx context.Context, e *entry, m []byte) error {
 	}
 	c.shaped, c.compared = 0, false
 	tag := c.tagged(m[5:])
+	end := c.ends(e, tag)
 	if err := c.learn(e, tag); err != nil {
 		return err
 	}
@@ -386,15 +392,58 @@ func (c *conn) completed(ctx context.Context, e *entry, m []byte) error {
 	c.mu.Lock()
 	c.copying, c.strays.sent = false, 0
 	c.mu.Unlock()
+	if end != "" {
+		c.settled(end, &outcome)
+	}
 	if e.kind == 'E' {
 		c.finish(ctx, outcome)
+		c.ending[len(c.ending)-1].end = end
 		return nil
 	}
-	if tag == "COMMIT" || tag == "ROLLBACK" {
-		c.settled(tag, &outcome)
-	}
-	c.ending = append(c.ending, ending{e.exchange, outcome})
+	c.ended(ending{exchange: e.exchange, outcome: outcome, end: end})
 	return nil
+}
+
+// ends says which end of a transaction a tag tells of. ROLLBACK TO a savepoint
+// has the tag of one, and ends none.
+func (c *conn) ends(e *entry, tag string) string {
+	if tag != "COMMIT" && tag != "ROLLBACK" {
+		return ""
+	}
+	i := 0
+	if e.kind == 'Q' {
+		i = c.part
+	}
+	if e.analysis != nil && i < len(e.analysis.Parts) && e.analysis.Parts[i].Kind == sql.RollbackTo {
+		return ""
+	}
+	return tag
+}
+
+// ended notes how a statement of a Query has ended. A text has one outcome: its
+// first tag, its failure, and what ended a transaction in it.
+func (c *conn) ended(e ending) {
+	n := len(c.ending)
+	if n == 0 || c.ending[n-1].exchange != e.exchange {
+		c.ending = append(c.ending, e)
+		return
+	}
+	text := &c.ending[n-1]
+	o := &text.outcome
+	if e.end != "" {
+		text.end = e.end
+	}
+	if e.outcome.Settles != 0 {
+		o.Settles, o.First, o.Last = e.outcome.Settles, e.outcome.First, e.outcome.Last
+	}
+	if e.outcome.State == gate.Failed {
+		o.State, o.Code = gate.Failed, e.outcome.Code
+		if text.end == "COMMIT" { // and what came before that lasts
+			if o.Last = e.exchange.Number(); o.Settles != gate.Committed {
+				o.Settles, o.First = gate.Committed, o.Last
+			}
+		}
+	}
 }
 
 // overLimit ends an answer whose rows were over a limit.
@@ -439,15 +488,22 @@ func (c *conn) finish(_ context.Context, o gate.Outcome) {
 	switch e.kind {
 	case 'P':
 		if e.exchange != nil && e.count == nil {
-			c.ending = append(c.ending, ending{e.exchange, o})
+			c.ending = append(c.ending, ending{exchange: e.exchange, outcome: o, parse: true})
 		}
 	case 'E':
 		e.exchange.Rest()
-		if o.Tag == "COMMIT" || o.Tag == "ROLLBACK" {
-			c.settled(o.Tag, &o)
-		}
-		c.ending = append(c.ending, ending{e.exchange, o})
+		c.ending = append(c.ending, ending{exchange: e.exchange, outcome: o})
 	}
+}
+
+// whole says whether an exchange had run in part, which it has no longer.
+func (c *conn) whole(ex *gate.Exchange) bool {
+	i := slices.Index(c.parts, ex)
+	if i < 0 {
+		return false
+	}
+	c.parts = slices.Delete(c.parts, i, i+1)
+	return true
 }
 
 // settled fills in what the end of a transaction has decided.
@@ -524,7 +580,7 @@ func (c *conn) failed(ctx context.Context, e *entry, m []byte) error {
 	}
 	if e.kind == 'Q' {
 		if e.exchange != nil {
-			c.ending = append(c.ending, ending{e.exchange, gate.Outcome{State: gate.Failed, Code: code}})
+			c.ended(ending{exchange: e.exchange, outcome: gate.Outcome{State: gate.Failed, Code: code}})
 		}
 		return nil
 	}
@@ -562,7 +618,6 @@ func (c *conn) ready(ctx context.Context, e *entry, m []byte) error {
 		c.closing = append(c.closing, closing{e.exchange, e.group})
 	}
 	group, own := e.group, e.own
-	before := c.status
 	c.status = now
 	if c.learning && now == 'I' {
 		c.learned = append(c.learned, learned{rolledBack: c.failure})
@@ -585,23 +640,13 @@ func (c *conn) ready(ctx context.Context, e *entry, m []byte) error {
 	clear(c.skipped)
 	c.skipped = c.skipped[:0]
 	c.mu.Unlock()
-	for _, end := range c.ending {
-		o := end.outcome
-		if o.State == gate.Completed {
-			switch {
-			case now != 'I':
-				o.State = gate.Open
-				c.writes.last = end.exchange.Number()
-				if c.writes.first == 0 {
-					c.writes.first = c.writes.last
-				}
-			case before == 'I' && c.failure:
-				o.State = gate.RolledBack
-			}
+	for _, ex := range gone {
+		if c.whole(ex) { // it ran, though not to its end
+			c.ending = slices.Insert(c.ending, 0, ending{exchange: ex, outcome: gate.Outcome{State: gate.Completed}})
 		}
-		if err := end.exchange.Done(ctx, o); err != nil {
-			return err
-		}
+	}
+	if err := c.settleAll(ctx, now); err != nil {
+		return err
 	}
 	clear(c.ending)
 	c.ending, c.failure, c.wrote = c.ending[:0], false, false
@@ -615,6 +660,42 @@ func (c *conn) ready(ctx context.Context, e *entry, m []byte) error {
 	}
 	if !own {
 		c.in = append(c.in, m...)
+	}
+	return nil
+}
+
+// settleAll writes down how the commands of a group have ended, by where the
+// transaction stands behind it. What one of them has committed a later failure
+// does not undo.
+func (c *conn) settleAll(ctx context.Context, now byte) error {
+	end := ""
+	for i := len(c.ending) - 1; i >= 0; i-- {
+		e := &c.ending[i]
+		o := &e.outcome
+		switch {
+		case o.State == gate.Failed && now == 'I' && c.writes.first != 0: // as a COMMIT does whose constraints are deferred
+			c.settled("ROLLBACK", o)
+		case o.State != gate.Completed || end == "COMMIT":
+		case end == "" && now != 'I':
+			o.State = gate.Open
+		case end == "ROLLBACK" && !e.parse, end == "" && c.failure && e.end == "":
+			o.State = gate.RolledBack
+		}
+		if e.end != "" {
+			end = e.end
+		}
+	}
+	for _, e := range c.ending {
+		c.whole(e.exchange)
+		if e.outcome.State == gate.Open { // in the order of their ends, not of their numbers
+			n := e.exchange.Number()
+			if c.writes.last = max(c.writes.last, n); c.writes.first == 0 || n < c.writes.first {
+				c.writes.first = n
+			}
+		}
+		if err := e.exchange.Done(ctx, e.outcome); err != nil {
+			return err
+		}
 	}
 	return nil
 }
