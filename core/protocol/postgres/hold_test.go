@@ -222,7 +222,7 @@ delete from items where id = 2;
 delete from items where id = 3;
 `, func(psql *psql) {
 		p.approve(p.next(t))
-		p.decide(p.next(t), gate.Decided{State: gate.Refused, Reason: "not \x1b[2Jtoday", Voices: []abi.Voice{{Subject: "bob"}}})
+		p.decide(p.next(t), gate.Decided{State: gate.Refused, Reason: "not \x1b[2J\u009b2Jto\x7fday", Voices: []abi.Voice{{Subject: "bob"}}})
 		r := p.next(t)
 		psql.told(t, "HINT:  who may approve it runs: taskgate approve "+r.ID)
 		_ = psql.Process.Signal(os.Interrupt) // ctrl-C
@@ -231,7 +231,7 @@ delete from items where id = 3;
 		}
 	})
 	inOrder(t, out, "before", "NOTICE:  waiting for approval: request ", ": removes orders", "DETAIL:  It needs 1 of dba, until 2", "HINT:  who may approve it runs: taskgate approve ", "DELETE 1",
-		"NOTICE:", "ERROR:  denied by bob: not ?[2Jtoday (request ", "NOTICE:", "ERROR:  canceling statement due to user request")
+		"NOTICE:", "ERROR:  denied by bob: not ?[2J?2Jto?day (request ", "NOTICE:", "ERROR:  canceling statement due to user request")
 	if out := g.asPsql(t, heldText+";\n", func(psql *psql) {
 		r := p.next(t)
 		_ = psql.Process.Kill()
@@ -420,6 +420,49 @@ func TestAP05Changed(t *testing.T) {
 	}
 	p.approve(r)
 	want(t, nc, 1, "E42501 ZI")
+	// So it is by the extended protocol, whose Parse locks what it reads until the Sync.
+	for name, change := range map[string]string{
+		"renamed": "alter table one rename to three; create table one (like two including all); insert into one values (1); grant all on one to app",
+		"ruled":   "create rule r as on delete to one do also delete from two",
+	} {
+		send(t, nc, parseMsg(name, "delete from one where id = 1"), sync_(), bindMsg("", name), executeMsg(""), sync_())
+		want(t, nc, 1, "1 ZI")
+		r = p.next(t)
+		g.ask(t, change)
+		if err := serverSees(g); err != nil {
+			t.Fatal(err)
+		}
+		p.approve(r)
+		want(t, nc, 1, "E42501 ZI")
+	}
+}
+
+// TestAP09CancelledLater: a cancel reaches what runs once it is approved.
+func TestAP09CancelledLater(t *testing.T) {
+	g, p := review(t, &holds{})
+	c := g.connect(t)
+	done := make(chan error, 1)
+	go func() {
+		_, err := c.PgConn().Exec(context.Background(), "delete from items where id = 1 and pg_sleep(60) is not null").ReadAll()
+		done <- err
+	}()
+	p.approve(p.next(t))
+	for end := time.Now().Add(20 * time.Second); g.ask(t, "select count(*) from pg_stat_activity where datname = current_database() and usename = 'app' and state = 'active' and query like 'delete%pg_sleep%'") == "0"; {
+		if time.Now().After(end) {
+			t.Fatal("it does not run")
+		}
+	}
+	if err := c.PgConn().CancelRequest(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-done:
+		if code(err) != "57014" {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("it runs on")
+	}
 }
 
 // TestAP07OneSession: what is approved for one session runs in no other of the

@@ -205,6 +205,9 @@ func TestPW31JudgedAtFetch(t *testing.T) {
 	if _, err := tx.Exec(ctx, "declare c cursor for select id from orders where id < $1 order by id", pgx.QueryExecModeExec, 4); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := tx.Exec(ctx, "select '"+strings.Repeat("8", 500)+"'"); err != nil { // where Bind was read into
+		t.Fatal(err)
+	}
 	var id int
 	if err := tx.QueryRow(ctx, "fetch c", pgx.QueryExecModeExec).Scan(&id); err != nil || id != 1 {
 		t.Fatal(id, err)
