@@ -66,6 +66,7 @@ func TestLimitTransparent(t *testing.T) {
 // TestAP22RowsWritten: a write over its limit is refused, and has not happened.
 func TestAP22RowsWritten(t *testing.T) {
 	g := serve(t, &holds{holds: nobody, terms: abi.Terms{RowsWritten: 2}})
+	g.ask(t, "create function bump() returns int language sql as $$ update items set sku = 'over' where id < 5; select 1 $$")
 	nc := g.in(t)
 	_ = nc.SetDeadline(time.Now().Add(time.Minute))
 	three := "update items set sku = 'over' where id in (1, 2, 3)"
@@ -89,6 +90,7 @@ func TestAP22RowsWritten(t *testing.T) {
 		{"and commit", query("begin; " + two + "; commit"), 1, "E42501 ZI"},
 		{"a WITH", query("with d as (update items set sku = 'over' where id = 1 returning id) select * from d"), 1, "E42501 ZI"},
 		{"truncate", query("truncate items"), 1, "E42501 ZI"},
+		{"a function", query("select bump()"), 1, "E42501 ZI"},
 		{"copy", join(query("copy items (order_id, sku, quantity, price) from stdin"), frame('d', []byte("1\tover\t1\t1\n1\tover\t1\t1\n1\tover\t1\t1\n")), frame('c', nil), query("select 1")), 2, "G E42501 ZI T D C ZI"},
 		{"a copy by the extended protocol", join(bound("copy items (order_id, sku, quantity, price) from stdin"), frame('d', []byte("1\tover\t1\t1\n1\tover\t1\t1\n1\tover\t1\t1\n")), frame('c', nil), sync_()), 1, "1 2 G E42501 ZI"},
 		{"execute", join(query("prepare p as "+three), query("execute p"), query("deallocate p")), 3, "C ZI E42501 ZI C ZI"},

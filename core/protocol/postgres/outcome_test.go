@@ -81,6 +81,7 @@ func TestOutcomes(t *testing.T) {
 		"in a transaction":      {join(query("begin"), query(write)), "CZCZ", "pending; pending"},
 		"what is not one":       {join(query("selct"), parseMsg("", "selct"), sync_()), "EZEZ", "failed; failed"},
 		"bound, what is gone":   {join(parseMsg("p", "select 1"), sync_(), query("deallocate p"), bindMsg("", "p"), sync_()), "1ZCZEZ", "completed; completed"},
+		"a name that is gone":   {join(query("prepare q as select 1"), parseMsg("x", "execute q"), sync_(), query("deallocate q"), bindMsg("", "x"), sync_()), "CZ1ZCZEZ", "completed; completed; completed; failed"},
 		"while it takes data":   {join(query("copy items from stdin"), frame('d', []byte("1"))), "G", "unknown 08006"},
 		"a COPY that it ends":   {join(query("copy items from stdin"), frame('f', []byte("no\x00"))), "GEZ", "failed 57014"},
 		"a portal in its parts": {join(query("begin"), parseMsg("", "select id from orders"), bindMsg("p", ""), executeLimit("p", 2), executeLimit("p", 2), sync_()), "CZ12DDsDDsZ", "pending; pending; unknown"},
