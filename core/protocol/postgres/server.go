@@ -675,7 +675,7 @@ func (c *conn) settleAll(ctx context.Context, now byte) error {
 		switch {
 		case o.State == gate.Failed && now == 'I' && c.writes.first != 0: // as a COMMIT does whose constraints are deferred
 			c.settled("ROLLBACK", o)
-		case o.State != gate.Completed || end == "COMMIT":
+		case o.State != gate.Completed:
 		case end == "" && now != 'I':
 			o.State = gate.Open
 		case end == "ROLLBACK" && !e.parse, end == "" && c.failure && e.end == "":
@@ -689,7 +689,7 @@ func (c *conn) settleAll(ctx context.Context, now byte) error {
 		c.whole(e.exchange)
 		if e.outcome.State == gate.Open { // in the order of their ends, not of their numbers
 			n := e.exchange.Number()
-			if c.writes.last = max(c.writes.last, n); c.writes.first == 0 || n < c.writes.first {
+			if c.writes.last = max(c.writes.last, n); c.writes.first == 0 { // the BEGIN, or its Parse
 				c.writes.first = n
 			}
 		}

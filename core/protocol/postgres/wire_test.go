@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/binary"
@@ -627,5 +628,21 @@ func TestX19Names(t *testing.T) {
 		if kind, body, err := readMessage(nc); err != nil || kind != 'E' {
 			t.Errorf("%q is let in: %c %q %v", database, kind, body, err)
 		}
+	}
+}
+
+// TestHalfARow: a client that has half of a row is told nothing more: it would
+// read it as the rest.
+func TestHalfARow(t *testing.T) {
+	g := serve(t, &rules{allow: anything})
+	nc := g.in(t)
+	send(t, nc, query("select repeat('x', 60000000)"))
+	if _, err := io.ReadFull(nc, make([]byte, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	g.Kill("enough", func(*gate.Session) bool { return true })
+	all, _ := io.ReadAll(nc)
+	if len(all) > 60_000_000 || bytes.Contains(all, []byte("enough")) {
+		t.Errorf("%d bytes, and %q", len(all), all[max(0, len(all)-100):])
 	}
 }
