@@ -222,7 +222,7 @@ delete from items where id = 2;
 delete from items where id = 3;
 `, func(psql *psql) {
 		p.approve(p.next(t))
-		p.decide(p.next(t), gate.Decided{State: gate.Refused, Reason: "not \x1b[2Jtoday", Voices: []abi.Voice{{Subject: "bob"}}})
+		p.decide(p.next(t), gate.Decided{State: gate.Refused, Reason: "not \x1b[2J\u009b2Jto\x7fday", Voices: []abi.Voice{{Subject: "bob"}}})
 		r := p.next(t)
 		psql.told(t, "HINT:  who may approve it runs: taskgate approve "+r.ID)
 		_ = psql.Process.Signal(os.Interrupt) // ctrl-C
@@ -231,7 +231,7 @@ delete from items where id = 3;
 		}
 	})
 	inOrder(t, out, "before", "NOTICE:  waiting for approval: request ", ": removes orders", "DETAIL:  It needs 1 of dba, until 2", "HINT:  who may approve it runs: taskgate approve ", "DELETE 1",
-		"NOTICE:", "ERROR:  denied by bob: not ?[2Jtoday (request ", "NOTICE:", "ERROR:  canceling statement due to user request")
+		"NOTICE:", "ERROR:  denied by bob: not ?[2J?2Jto?day (request ", "NOTICE:", "ERROR:  canceling statement due to user request")
 	if out := g.asPsql(t, heldText+";\n", func(psql *psql) {
 		r := p.next(t)
 		_ = psql.Process.Kill()
@@ -420,6 +420,49 @@ func TestAP05Changed(t *testing.T) {
 	}
 	p.approve(r)
 	want(t, nc, 1, "E42501 ZI")
+	// So it is by the extended protocol, whose Parse locks what it reads until the Sync.
+	for name, change := range map[string]string{
+		"renamed": "alter table one rename to three; create table one (like two including all); insert into one values (1); grant all on one to app",
+		"ruled":   "create rule r as on delete to one do also delete from two",
+	} {
+		send(t, nc, parseMsg(name, "delete from one where id = 1"), sync_(), bindMsg("", name), executeMsg(""), sync_())
+		want(t, nc, 1, "1 ZI")
+		r = p.next(t)
+		g.ask(t, change)
+		if err := serverSees(g); err != nil {
+			t.Fatal(err)
+		}
+		p.approve(r)
+		want(t, nc, 1, "E42501 ZI")
+	}
+}
+
+// TestAP09CancelledLater: a cancel reaches what runs once it is approved.
+func TestAP09CancelledLater(t *testing.T) {
+	g, p := review(t, &holds{})
+	c := g.connect(t)
+	done := make(chan error, 1)
+	go func() {
+		_, err := c.PgConn().Exec(context.Background(), "delete from items where id = 1 and pg_sleep(60) is not null").ReadAll()
+		done <- err
+	}()
+	p.approve(p.next(t))
+	for end := time.Now().Add(20 * time.Second); g.ask(t, "select count(*) from pg_stat_activity where datname = current_database() and usename = 'app' and state = 'active' and query like 'delete%pg_sleep%'") == "0"; {
+		if time.Now().After(end) {
+			t.Fatal("it does not run")
+		}
+	}
+	if err := c.PgConn().CancelRequest(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-done:
+		if code(err) != "57014" {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("it runs on")
+	}
 }
 
 // TestAP07OneSession: what is approved for one session runs in no other of the
@@ -450,6 +493,66 @@ func TestAP07OneSession(t *testing.T) {
 	}
 	p.approve(third)
 	want(t, two, 1, "C ZI")
+}
+
+// TestAP05Meaning: the same bytes are another act, with another binding, once
+// anything has changed that their meaning hangs on, and the same act until then.
+func TestAP05Meaning(t *testing.T) {
+	g, p := review(t, &holds{holds: func(c *abi.Command) bool {
+		return c.Phase == abi.Execute && (deletes(c) || strings.HasPrefix(c.Statement.Text, "fetch"))
+	}})
+	g.ask(t, "create schema other; grant usage on schema other to app")
+	if err := serverSees(g); err != nil {
+		t.Fatal(err)
+	}
+	nc := g.in(t)
+	_ = nc.SetDeadline(time.Now().Add(time.Minute))
+	seen := map[[32]byte]string{}
+	for _, c := range []struct {
+		text, first string // what comes before it, a Query each
+		want        string // the answers to that
+		same        bool   // it is the act that was asked before
+	}{
+		{heldText, "", "", false},
+		{heldText, "", "", true},
+		{heldText, "select 1", "T D C ZI ", true},
+		{heldText, "set timezone to 'Asia/Tokyo'", "C ZI ", false},
+		{heldText, "set search_path to public, other", "C ZI ", false},
+		{heldText, "set search_path to other, public", "C ZI ", false},
+		{heldText, "begin", "C ZT ", false},
+		{"execute p", "rollback; prepare p as delete from items where id = 2", "C ZI C ZI ", false},
+		{"execute p", "", "", true},
+		{"execute p", "deallocate p; prepare p as delete from items where id = 3", "C ZI C ZI ", false},
+		{"fetch c", "begin; declare c cursor for select id from items", "C ZT C ZT ", false},
+		{"fetch c", "rollback; begin; declare c cursor for select id from items", "C ZI C ZT C ZT ", true},
+		{"fetch c", "rollback; begin; declare c cursor for select sku from items", "C ZI C ZT C ZT ", false},
+		{heldText, "rollback", "C ZI ", true},
+		{heldText, "alter", "", false},
+	} {
+		status := "ZI"
+		switch {
+		case c.first == "alter": // by another session
+			g.ask(t, "alter table customers add column more int")
+			if err := serverSees(g); err != nil {
+				t.Fatal(err)
+			}
+		case c.first != "":
+			for one := range strings.SplitSeq(c.first, "; ") {
+				send(t, nc, query(one))
+			}
+		}
+		if strings.HasSuffix(c.want, "ZT ") {
+			status = "ZE"
+		}
+		send(t, nc, query(c.text))
+		r := p.next(t)
+		if before, ok := seen[r.Binding]; ok != c.same {
+			t.Errorf("%s, after %q: the same act is %t, as after %q", c.text, c.first, ok, before)
+		}
+		seen[r.Binding] = c.first
+		p.decide(r, gate.Decided{State: gate.Refused})
+		want(t, nc, 1+strings.Count(c.want, "Z"), c.want+"E42501 "+status)
+	}
 }
 
 // serverSees has the gateway look at the schema now.

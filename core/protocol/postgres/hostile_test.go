@@ -107,6 +107,7 @@ func TestPW05PlaintextUpstream(t *testing.T) {
 		"Kerberos":                  {nil, authentication(7, "")},
 		"let in without a proof":    {nil, join(authentication(0, ""), frame('K', make([]byte, 8)), frame('Z', []byte("I")))},
 		"ready without a word":      {nil, frame('Z', []byte("I"))},
+		"an error of a setting":     {nil, frame('E', []byte("SERROR\x00VERROR\x00C22023\x00Mlook here\x00\x00"))},
 		"a parameter before it":     {nil, frame('S', []byte("server_version\x0018\x00"))},
 		"another mechanism":         {nil, authentication(10, "SCRAM-SHA-1\x00\x00")},
 		"only channel binding":      {nil, authentication(10, "SCRAM-SHA-256-PLUS\x00\x00")},

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/gate"
 )
 
 func nobody(*abi.Command) bool { return false }
@@ -64,6 +66,7 @@ func TestLimitTransparent(t *testing.T) {
 // TestAP22RowsWritten: a write over its limit is refused, and has not happened.
 func TestAP22RowsWritten(t *testing.T) {
 	g := serve(t, &holds{holds: nobody, terms: abi.Terms{RowsWritten: 2}})
+	g.ask(t, "create function bump() returns int language sql as $$ update items set sku = 'over' where id < 5; select 1 $$")
 	nc := g.in(t)
 	_ = nc.SetDeadline(time.Now().Add(time.Minute))
 	three := "update items set sku = 'over' where id in (1, 2, 3)"
@@ -87,6 +90,7 @@ func TestAP22RowsWritten(t *testing.T) {
 		{"and commit", query("begin; " + two + "; commit"), 1, "E42501 ZI"},
 		{"a WITH", query("with d as (update items set sku = 'over' where id = 1 returning id) select * from d"), 1, "E42501 ZI"},
 		{"truncate", query("truncate items"), 1, "E42501 ZI"},
+		{"a function", query("select bump()"), 1, "E42501 ZI"},
 		{"copy", join(query("copy items (order_id, sku, quantity, price) from stdin"), frame('d', []byte("1\tover\t1\t1\n1\tover\t1\t1\n1\tover\t1\t1\n")), frame('c', nil), query("select 1")), 2, "G E42501 ZI T D C ZI"},
 		{"a copy by the extended protocol", join(bound("copy items (order_id, sku, quantity, price) from stdin"), frame('d', []byte("1\tover\t1\t1\n1\tover\t1\t1\n1\tover\t1\t1\n")), frame('c', nil), sync_()), 1, "1 2 G E42501 ZI"},
 		{"execute", join(query("prepare p as "+three), query("execute p"), query("deallocate p")), 3, "C ZI E42501 ZI C ZI"},
@@ -127,4 +131,46 @@ func TestAP22RowsReturned(t *testing.T) {
 	if n := g.ask(t, "select count(*) from items where sku like 'over%'"); n != "0" {
 		t.Errorf("%s rows are written", n)
 	}
+}
+
+// TestAP22BytesReturned: so is one that returns more bytes than the task shows,
+// and one whose rows cannot be masked.
+func TestAP22BytesReturned(t *testing.T) {
+	guard := &protector{protect: masks(abi.MaskCustom, "", "people.ssn")}
+	guard.batch = func(*abi.Batch) (*abi.Batch, error) { return nil, errOver }
+	g := serve(t, guard)
+	g.people(t, 3)
+	few := &bytesShown{rules{allow: anything}}
+	nc := g.in(t)
+	for _, c := range []struct {
+		guard      gate.Guard
+		text, want string
+	}{
+		{guard, "update people set note = 'over' where id = 1 returning ssn", "E42501 ZI"},
+		{guard, "update people set note = 'fine' where id = 2 returning id", "T D C ZI"},
+		{few, "update people set note = 'over' where id < 3 returning repeat('x', 100)", "E42501 ZI"},
+		{few, "update people set note = 'fine' where id = 3 returning 1", "T D C ZI"},
+	} {
+		g.Swap(generation(c.guard))
+		for _, b := range [][]byte{query(c.text), join(parseMsg("", c.text), bindMsg("", ""), frame('D', []byte("P\x00")), executeMsg(""), sync_())} {
+			send(t, nc, b)
+			if got := strings.TrimPrefix(kinds(t, nc, 1), "1 2 "); got != c.want && got != "T "+c.want {
+				t.Errorf("%s:\n got %s\nwant %s", c.text, got, c.want)
+			}
+		}
+	}
+	if n := g.ask(t, "select count(*) filter (where note = 'over'), count(*) filter (where note = 'fine') from people"); n != "0|2" {
+		t.Error(n)
+	}
+}
+
+// bytesShown is a guard that shows a few bytes of each answer.
+type bytesShown struct{ rules }
+
+func (b *bytesShown) Command(ctx context.Context, c *abi.Command) (*abi.Verdict, error) {
+	v, err := b.rules.Command(ctx, c)
+	if err == nil {
+		v.Limits.Bytes = 100
+	}
+	return v, err
 }

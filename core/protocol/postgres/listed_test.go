@@ -198,6 +198,16 @@ func TestListedRefusals(t *testing.T) {
 			t.Errorf("%s tells %s:\n%q", text, tells(got), got)
 		}
 	}
+	if pgtest.Major() >= 15 { // a view that reads as who asks says whom it may not read
+		g.ask(t, "alter view shown set (security_invoker = true); revoke all on zz_vault from app")
+		if err := serverSees(g); err != nil {
+			t.Fatal(err)
+		}
+		_, err := c.Exec(ctx, "select id from shown")
+		if got := w.take(); code(err) != "42501" || tells(got) != "" {
+			t.Errorf("%v tells %s:\n%q", err, tells(got), got)
+		}
+	}
 	for _, typ := range []uint32{2205, 2210, 2206, 2211, 2202, 24} { // regclass and its like, as the type of a parameter
 		if _, err := c.PgConn().Prepare(ctx, "", "select $1", []uint32{typ}); code(err) != "42501" {
 			t.Errorf("a parameter of type %d: %v", typ, err)

@@ -345,6 +345,7 @@ func TestPM34ToldApart(t *testing.T) {
 	c, _ := g.tapped(t, g.url())
 	for _, text := range []string{
 		"copy people (ssn) to stdout (null 'guess')", "copy people (ssn) to stdout (null '')", "copy people (id, ssn) to stdout with null 'x'",
+		"copy people (id, ssn) to stdout (encoding 'latin1')", "copy people (id, ssn) to stdout (format csv, encoding 'sjis')",
 	} {
 		var e *pgconn.PgError
 		if _, err := c.Exec(t.Context(), text).ReadAll(); !errors.As(err, &e) || e.Code != "42501" {

@@ -142,20 +142,24 @@ func TestPathTricks(t *testing.T) {
 // committed.
 func TestLimitInAPipeline(t *testing.T) {
 	g := serve(t, &rules{allow: noDelete, limit: 10})
-	nc := g.in(t)
-	if _, err := nc.Write(join(parseMsg("a", "update orders set status = 'zz' where id = 9"), bindMsg("", "a"), executeMsg(""), parseMsg("", "select id from orders"), bindMsg("", ""), executeMsg(""), sync_())); err != nil {
-		t.Fatal(err)
-	}
-	fatal := false
-	for {
-		kind, body, err := readMessage(nc)
-		if err != nil {
-			break
+	over := join(parseMsg("", "select id from orders"), bindMsg("", ""), executeMsg(""))
+	for name, b := range map[string][]byte{
+		"the update before lasts": join(parseMsg("a", "update orders set status = 'zz' where id = 9"), bindMsg("", "a"), executeMsg(""), over, sync_()),
+		"what follows is run":     join(over, parseMsg("", "select 1"), bindMsg("", ""), executeMsg(""), sync_()),
+	} {
+		nc := g.in(t)
+		send(t, nc, b)
+		fatal := false
+		for {
+			kind, body, err := readMessage(nc)
+			if err != nil {
+				break
+			}
+			fatal = fatal || kind == 'E' && bytes.Contains(body, []byte("FATAL"))
 		}
-		fatal = fatal || kind == 'E' && bytes.Contains(body, []byte("FATAL"))
-	}
-	if !fatal {
-		t.Error("the client is told of an error, and the update lasts")
+		if !fatal {
+			t.Errorf("the client is told of an error, and %s", name)
+		}
 	}
 	g.quiet(t)
 	g.log.mu.Lock()
@@ -180,6 +184,10 @@ func TestPW31FetchIsOneAnswer(t *testing.T) {
 	if strings.Contains(out, "more than the 10 rows") {
 		t.Error(out)
 	}
+	nc := g.in(t)
+	fetch := join(parseMsg("", "fetch 6 from c"), bindMsg("", ""), executeMsg(""), sync_())
+	send(t, nc, query("begin"), query("declare c cursor for select id from orders"), fetch, fetch)
+	want(t, nc, 4, "C ZT C ZT 1 2 D D D D D D C ZT 1 2 E42501 ZT")
 }
 
 // TestPW31JudgedAtFetch: a policy that changes under an open cursor, and the
@@ -203,6 +211,9 @@ func TestPW31JudgedAtFetch(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := tx.Exec(ctx, "declare c cursor for select id from orders where id < $1 order by id", pgx.QueryExecModeExec, 4); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(ctx, "select '"+strings.Repeat("8", 500)+"'"); err != nil { // where Bind was read into
 		t.Fatal(err)
 	}
 	var id int

@@ -1,8 +1,10 @@
 package postgres
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/taskgate/taskgate/abi"
@@ -79,6 +81,7 @@ func TestEachOutcome(t *testing.T) {
 		"in a transaction":      {join(query("begin"), query(write)), "CZCZ", "pending; pending"},
 		"what is not one":       {join(query("selct"), parseMsg("", "selct"), sync_()), "EZEZ", "failed; failed"},
 		"bound, what is gone":   {join(parseMsg("p", "select 1"), sync_(), query("deallocate p"), bindMsg("", "p"), sync_()), "1ZCZEZ", "completed; completed"},
+		"a name that is gone":   {join(query("prepare q as select 1"), parseMsg("x", "execute q"), sync_(), query("deallocate q"), bindMsg("", "x"), sync_()), "CZ1ZCZEZ", "completed; completed; completed; failed"},
 		"while it takes data":   {join(query("copy items from stdin"), frame('d', []byte("1"))), "G", "unknown 08006"},
 		"a COPY that it ends":   {join(query("copy items from stdin"), frame('f', []byte("no\x00"))), "GEZ", "failed 57014"},
 		"a portal in its parts": {join(query("begin"), parseMsg("", "select id from orders"), bindMsg("p", ""), executeLimit("p", 2), executeLimit("p", 2), sync_()), "CZ12DDsDDsZ", "pending; completed; unknown"},
@@ -102,6 +105,53 @@ func TestEachOutcome(t *testing.T) {
 		g.quiet(t)
 		if got := g.log.outcomes(session); got != c.want {
 			t.Errorf("%s:\n got %s\nwant %s", name, got, c.want)
+		}
+	}
+}
+
+// tapes keeps what recordings are given.
+type tapes struct {
+	mu  sync.Mutex
+	all bytes.Buffer
+}
+
+func (k *tapes) Record(string) (gate.Recording, error) { return k, nil }
+func (k *tapes) Append(b []byte) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	_, err := k.all.Write(b)
+	return err
+}
+func (k *tapes) Head() int    { return 1 << 16 }
+func (k *tapes) Close() error { return nil }
+
+// has says whether something of that is kept.
+func (k *tapes) has(what string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return bytes.Contains(k.all.Bytes(), []byte(what))
+}
+
+// TestCopyIsRecorded: the recording has the data that a COPY takes, at once or
+// once it is approved, and all that one shows, its header too.
+func TestCopyIsRecorded(t *testing.T) {
+	guard := &protector{protect: masks(abi.MaskNull, "", "people.ssn")}
+	g, p := review(t, &holds{holds: func(c *abi.Command) bool { return strings.HasSuffix(c.Statement.Text, " csv") }})
+	k := &tapes{}
+	g.Recorder = k
+	g.people(t, 2)
+	nc := g.in(t)
+	send(t, nc, query("copy items (order_id, sku, quantity, price) from stdin"), frame('d', []byte("1\tstreamed\t1\t1\n")), frame('c', nil))
+	want(t, nc, 1, "G C ZI")
+	send(t, nc, query("copy items (order_id, sku, quantity, price) from stdin csv"), frame('d', []byte("1,approved,1,1\n")), frame('c', nil))
+	p.approve(p.next(t))
+	want(t, nc, 1, "G C ZI")
+	g.Swap(generation(guard))
+	send(t, nc, query("copy people (id, name, ssn) to stdout (format csv, header)"))
+	want(t, nc, 1, "H d d d c C ZI")
+	for _, what := range []string{"streamed", "approved", "id,name,ssn", "2,n2,"} {
+		if !k.has(what) {
+			t.Errorf("%q is not in the recording", what)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"bytes"
+	"io"
 	"net"
 	"strings"
 	"sync"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/gate"
 	"github.com/taskgate/taskgate/core/sql/schema"
 )
 
@@ -61,6 +63,8 @@ func TestPW25PortalJudgedAgain(t *testing.T) {
 		"the same again":         {"select id from orders where id > $1", &rules{allow: noDelete}, []*rules{{allow: noDelete}, {allow: noDelete}}, []string{"D D s ZT", "D D s ZT"}, false},
 		"no longer":              {"select id from orders where id > $1", &rules{allow: noDelete}, []*rules{{allow: noDelete}, {allow: func(*abi.Command) bool { return false }}}, []string{"D D s ZT", "E34000 ZE"}, true},
 		"a limit that counts on": {"select id from orders where id > $1", &rules{allow: noDelete}, []*rules{{allow: noDelete}, {allow: noDelete, limit: 3}}, []string{"D D s ZT", "E42501 ZT"}, false},
+		"now by its values":      {"select id from orders where id > $1", &rules{allow: noDelete}, []*rules{{allow: noDelete}, params(noDelete)}, []string{"D D s ZT", "E34000 ZE"}, true},
+		"now by its columns":     {"select id from orders where id > $1", &rules{allow: noDelete, plan: &abi.MaskPlan{}}, []*rules{{allow: noDelete, plan: &abi.MaskPlan{}}, {allow: noDelete, plan: &abi.MaskPlan{}}}, []string{"D D s ZT", "D D s ZT"}, false},
 		"COPY, the same again":   {"copy (select id from orders where id < 3) to stdout", &rules{allow: noDelete}, []*rules{{allow: noDelete}}, []string{"H d d c C ZT"}, false},
 		"COPY, no longer":        {"copy (select id from orders) to stdout", &rules{allow: noDelete}, []*rules{{allow: func(*abi.Command) bool { return false }}}, []string{"E34000 ZE"}, true},
 		"its parameters":         {"select id from orders where id > $1", params(noDelete), []*rules{params(noDelete), params(func(c *abi.Command) bool { return len(c.Params) == 1 && string(c.Params[0].Value) != "7" })}, []string{"D D s ZT", "E34000 ZE"}, true},
@@ -68,6 +72,7 @@ func TestPW25PortalJudgedAgain(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			g.Swap(generation(c.before))
 			nc := g.in(t)
+			session := g.Sessions()[0].ID()
 			var values []string
 			if strings.Contains(c.text, "$1") {
 				values = []string{"7"}
@@ -78,12 +83,25 @@ func TestPW25PortalJudgedAgain(t *testing.T) {
 			if got := kinds(t, nc, 2); got != "C ZT 1 2 ZT" {
 				t.Fatal(got)
 			}
+			if _, err := nc.Write(query("select '" + strings.Repeat("8", 300) + "'")); err != nil { // where Bind was read into
+				t.Fatal(err)
+			}
+			if got := kinds(t, nc, 1); got != "T D C ZT" {
+				t.Fatal(got)
+			}
 			for i, after := range c.after {
 				g.Swap(generation(after))
 				if _, err := nc.Write(join(executeLimit("x", 2), sync_())); err != nil {
 					t.Fatal(err)
 				}
 				got, hint := answer(t, nc)
+				if i == len(c.after)-1 {
+					nc.Close()
+					g.quiet(t)
+					if all := g.log.outcomes(session); strings.Contains(all, "none") {
+						t.Errorf("a command without an outcome: %s", all)
+					}
+				}
 				if got != c.want[i] || c.hint && i == len(c.after)-1 && !strings.Contains(hint, "bind it again") {
 					t.Errorf("%d: %s, want %s; hint %q", i, got, c.want[i], hint)
 				}
@@ -94,6 +112,55 @@ func TestPW25PortalJudgedAgain(t *testing.T) {
 	defer mu.Unlock()
 	if strings.Join(seen, "") != "777" {
 		t.Errorf("the guards saw %q", seen)
+	}
+}
+
+// TestPW25PolicyWhileRunning: what runs when the policy changes, and is not
+// allowed any more, ends with its session. What is only bound waits for Execute.
+func TestPW25PolicyWhileRunning(t *testing.T) {
+	for name, c := range map[string]struct{ send, run []byte }{
+		"by Query":              {query("begin"), query("select pg_sleep(60)")},
+		"a portal":              {join(query("begin"), parseMsg("", "select pg_sleep(60)"), bindMsg("", "")), join(executeMsg(""), sync_())},
+		"at once":               {query("begin"), join(parseMsg("", "select pg_sleep(60)"), bindMsg("", ""), executeMsg(""), sync_())},
+		"once more":             {join(query("begin"), parseMsg("", "select id, pg_sleep(id * 30) from (values (0), (2)) v (id)"), bindMsg("", ""), executeLimit("", 1), frame('H', nil)), join(executeMsg(""), sync_())},
+		"killed, another waits": {query("begin"), join(query("set local search_path to public; select pg_sleep(60)"), query("select 1"))},
+		"bound only":            {join(query("begin"), parseMsg("", "select pg_sleep(60)"), bindMsg("", ""), sync_()), nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := serve(t, &rules{allow: anything})
+			nc := g.in(t)
+			session := g.Sessions()[0].ID()
+			_ = nc.SetDeadline(time.Now().Add(20 * time.Second))
+			send(t, nc, c.send, c.run)
+			at := "idle in transaction"
+			if c.run != nil {
+				at = "active"
+			}
+			for end := time.Now().Add(10 * time.Second); g.ask(t, "select count(*) from pg_stat_activity where usename = 'app' and datname = current_database() and state = '"+at+"' and query like '%pg_sleep%'") == "0"; {
+				if time.Now().After(end) {
+					t.Fatal("it does not run")
+				}
+			}
+			if name != "killed, another waits" {
+				g.Swap(generation(&rules{allow: func(c *abi.Command) bool { return !strings.Contains(c.Statement.Text, "pg_sleep") }}))
+			}
+			if name == "killed, another waits" {
+				g.Kill("enough", func(*gate.Session) bool { return true })
+			}
+			if c.run == nil {
+				send(t, nc, query("select 1"), query("rollback"))
+				want(t, nc, 4, "C ZT 1 2 ZT T D C ZT C ZI")
+				return
+			}
+			all, err := io.ReadAll(nc)
+			if err != nil || !bytes.Contains(all, []byte("what was running is not allowed as it was")) && !bytes.Contains(all, []byte("enough")) {
+				t.Errorf("%q %v", all, err)
+			}
+			g.quiet(t)
+			if all := g.log.outcomes(session); !strings.HasSuffix(all, "unknown") || strings.Contains(all, "none") {
+				t.Errorf("nobody knows what became of it, and the log says %s", all)
+			}
+		})
 	}
 }
 

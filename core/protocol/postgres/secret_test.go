@@ -23,6 +23,8 @@ const leaks = `
 	CREATE TRIGGER tells AFTER INSERT ON badges FOR EACH ROW EXECUTE FUNCTION tell();
 	CREATE CONSTRAINT TRIGGER later AFTER INSERT ON logged DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION tell();
 	CREATE FUNCTION loud(text) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN $1::int; END $$;
+	CREATE FUNCTION louder(text) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RAISE EXCEPTION 'ssn %', $1 USING ERRCODE = '42501'; END $$;
+	ALTER TABLE people ADD CONSTRAINT louder CHECK (name <> 'loud' OR louder(ssn)), ADD CONSTRAINT lately UNIQUE (dom) DEFERRABLE INITIALLY DEFERRED;
 	CREATE VIEW parsed AS SELECT id, name FROM people WHERE note::text <> '' OR loud(ssn) > 0;
 	GRANT SELECT, INSERT, UPDATE, DELETE ON logged TO app; GRANT SELECT ON parsed TO app;`
 
@@ -47,6 +49,8 @@ func TestPM07PM08PM09PM10PM30PM31PM33Said(t *testing.T) {
 		{"update people set id = null where id = 1", "23502", false},
 		{"update people set name = '" + taken + "' where id = 1", "23000", false},
 		{"insert into people (id, ssn, name) values (50, '" + taken + "', 'x')", "23000", false},
+		{"begin; insert into people (id, name, dom) values (60, 'x', 'same'), (61, 'y', 'same'); commit", "23000", false}, // when it is committed
+		{"update people set name = 'loud' where id = 1", "42501", false},
 		{"insert into badges values (1, 1, 'a', null)", "23502", false},
 		{"insert into badges values (77, 1, 'a', 'b')", "42501", false},
 		{"insert into badges values (78, 1, 'a', 'b')", "P0001", false},
@@ -56,6 +60,7 @@ func TestPM07PM08PM09PM10PM30PM31PM33Said(t *testing.T) {
 		{"begin; select ssn from people; select 'abc' || note, 'x'::int from logged; rollback", "22P02", false},
 		{"begin; insert into logged values (77, 'x'); select 1; commit", "42501", false},
 		{"begin; insert into logged values (78, 'x'); commit", "P0001", false},
+		{"begin; insert into logged values (78, 'x'); select 1", "P0001", false},
 		{"begin; declare c cursor with hold for select id, name from people where id / 0 = 1; commit", "22012", false},
 	} {
 		for name, way := range ways {
@@ -74,13 +79,13 @@ func TestPM07PM08PM09PM10PM30PM31PM33Said(t *testing.T) {
 			}
 			var e *pgconn.PgError
 			if !errors.As(err, &e) && conn.TxStatus() != 'I' { // it failed before the end
-				_, err = conn.Exec(t.Context(), "commit").ReadAll()
+				_, err = conn.Exec(t.Context(), "select 1 from badges; commit").ReadAll() // with a name that RAISE has given
 			}
 			if !errors.As(err, &e) {
 				t.Errorf("%s: %s: %v", name, c.text, err)
 				continue
 			}
-			if e.Code != c.code || e.Detail != "" || e.Where != "" || c.show != strings.Contains(e.Message, "ssn_") {
+			if e.Code != c.code || e.Detail != "" || e.Where != "" || c.show != strings.Contains(e.Message, "ssn_") || !c.show && e.Position != 0 {
 				t.Errorf("%s: %s: %+v", name, c.text, e)
 			}
 			if c.code == "23000" && (e.ConstraintName != "" || e.TableName != "" || e.ColumnName != "" || e.Message != classes["23"]) {

@@ -424,10 +424,30 @@ func TestErrorsAreCut(t *testing.T) {
 	if !errors.As(err, &e) || e.Code != "23502" || e.Detail != "" || strings.Contains(fmt.Sprintf("%+v", e), "4111") {
 		t.Errorf("the whole row came out: %+v", e)
 	}
+	// A table that the statement does not name is not named to its client, though another schema has one of that name.
+	g.ask(t, `create schema hidden; create table hidden.orders (customer int constraint hidden_key references customers); insert into customers (id, name, email) values (5001, 'x', 'x1'), (5002, 'y', 'y1'); insert into hidden.orders values (5001);
+		create table inner_ones (customer int constraint inner_key references customers); insert into inner_ones values (5002)`)
+	g.Swap(generation(&rules{allow: anything}))
+	for _, text := range []string{"delete from customers where id = 5001 and not exists (select from orders where customer_id = 5001)", "delete from customers where id = 5002"} {
+		_, err = c.Exec(context.Background(), text)
+		if !errors.As(err, &e) || e.Code != "23503" || e.SchemaName+e.TableName+e.ConstraintName != "" || e.Message != sentences["23503"] {
+			t.Errorf("%s: %+v", text, e)
+		}
+	}
 	g = serve(t, &rules{allow: noDelete, errors: true})
 	_, err = g.connect(t).Exec(context.Background(), "insert into customers (name, email) values ('x', 'c1@example.com')")
 	if !errors.As(err, &e) || e.Detail == "" {
 		t.Errorf("shown errors are cut: %+v", e)
+	}
+	// Where in a function it was, and in which of its texts, is not shown even then.
+	g.Swap(generation(&rules{allow: anything, errors: true}))
+	g.ask(t, "create function broken() returns int language plpgsql as $$ begin execute 'selct 1'; return 1; end $$")
+	if err := serverSees(g); err != nil {
+		t.Fatal(err)
+	}
+	_, err = g.connect(t).Exec(context.Background(), "select broken()")
+	if !errors.As(err, &e) || e.Code != "42601" || !strings.Contains(e.Message, "selct") || e.Where+e.InternalQuery+e.File+e.Routine != "" || e.InternalPosition != 0 {
+		t.Errorf("of a function: %+v", e)
 	}
 }
 
@@ -443,10 +463,16 @@ func TestRowLimit(t *testing.T) {
 	if err == nil {
 		err = rows.Err()
 	}
-	if code(err) != "42501" || n > 10 {
-		t.Errorf("%d rows, %v", n, err)
+	if all := g.log.outcomes(g.Sessions()[0].ID()); code(err) != "42501" || n > 10 || !strings.HasSuffix(all, "failed 42501") {
+		t.Errorf("%d rows, %v: %s", n, err, all)
 	}
 	var one int
+	if err := c.QueryRow(ctx, "select 1").Scan(&one); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Exec(ctx, "select 1 / (50 - n) from generate_series(1, 100) n"); code(err) != "22012" { // over the limit, and fails then
+		t.Error(err)
+	}
 	if err := c.QueryRow(ctx, "select 1").Scan(&one); err != nil {
 		t.Error(err)
 	}

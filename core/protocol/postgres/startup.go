@@ -177,7 +177,7 @@ func (p *Protocol) serve(ctx context.Context, nc net.Conn, g *gate.Gate) (bool, 
 		c.detach()
 	}
 	var f *fatal
-	if errors.As(err, &f) && c.client != nil {
+	if errors.As(err, &f) && c.client != nil && !c.torn.Load() { // else it would be read as the rest of a message
 		_ = c.client.SetWriteDeadline(time.Now().Add(time.Second))
 		_, _ = c.client.Write(encode(&pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: f.code, Message: f.message, Hint: f.hint}))
 	}

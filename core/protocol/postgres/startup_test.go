@@ -1,7 +1,9 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"maps"
 	"slices"
@@ -121,6 +123,7 @@ func TestRefusedAtConnect(t *testing.T) {
 		{"TimeZone", "Nowhere/Land"}:                               "22023",
 		{"statement_timeout", "soon"}:                              "22023",
 		{"replication", "database"}:                                "0A000",
+		{"application_name", strings.Repeat("x", 1025)}:            "42501",
 	} {
 		if _, _, err := g.dial(t, map[string]string{params[0]: params[1]}); code(err) != want {
 			t.Errorf("%s: %v", params, err)
@@ -133,8 +136,19 @@ func TestRefusedAtConnect(t *testing.T) {
 	if err != nil || one(t, c, "show work_mem") != "5MB" {
 		t.Errorf("a setting of the task's: %v", err)
 	}
+	if _, _, err := g.dial(t, map[string]string{"work_mem": "a lot"}); code(err) != "22023" {
+		t.Errorf("a setting that the server does not take: %v", err)
+	}
 	g.log.mu.Lock()
 	defer g.log.mu.Unlock()
+	for value, state := range map[string]string{"5MB": "completed", "a lot": "failed"} {
+		i := slices.IndexFunc(g.log.events, func(e *gate.Event) bool { return e.Text == "SET work_mem TO '"+value+"'" })
+		if i < 0 || !slices.ContainsFunc(g.log.events[i:], func(e *gate.Event) bool {
+			return e.Kind == gate.EventDone && e.Session == g.log.events[i].Session && e.Command == 1 && e.State == state
+		}) {
+			t.Errorf("the log does not say that %s has %s", value, state)
+		}
+	}
 	if !slices.ContainsFunc(g.log.events, func(e *gate.Event) bool {
 		return strings.Contains(e.Text, "SET work_mem TO '5MB'")
 	}) {
@@ -233,5 +247,20 @@ func TestStatementTimeout(t *testing.T) {
 	var e *pgconn.PgError
 	if _, _, err := g.dial(t, map[string]string{"statement_timeout": "1e9"}); !errors.As(err, &e) || e.Code != "22023" {
 		t.Errorf("at connect: %v", err)
+	}
+}
+
+// TestPasswordOfAnySize: who is not known yet gets no room for more than a password.
+func TestPasswordOfAnySize(t *testing.T) {
+	g := serve(t, &rules{allow: noDelete})
+	for _, size := range []uint32{0, 4, maxPassword + 1, 1 << 30, 1<<32 - 1} {
+		nc := g.raw(t, join(packet(v30+"user\x00x\x00database\x00shop\x00\x00"), binary.BigEndian.AppendUint32([]byte{'p'}, size)))
+		for kind := byte('R'); kind == 'R'; {
+			var body []byte
+			var err error
+			if kind, body, err = readMessage(nc); err != nil || kind != 'R' && !bytes.Contains(body, []byte("C08P01")) {
+				t.Fatalf("%d: %c %q %v", size, kind, body, err)
+			}
+		}
 	}
 }

@@ -424,6 +424,11 @@ func TestPW39NothingStays(t *testing.T) {
 	}
 	beside := g.connect(t)
 	_ = before.Close(t.Context())
+	for end := time.Now().Add(10 * time.Second); len(g.protocol.conns()) > 1; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("its cancel key is kept")
+		}
+	}
 	after := g.connect(t)
 	for name, c := range map[string]*pgx.Conn{"beside": beside, "after": after} {
 		for text, want := range map[string]string{"execute p": "26000", "fetch c": "34000", "select pg_advisory_unlock_shared(42)": "f"} {

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/binary"
@@ -151,6 +152,7 @@ var conversations = map[string]conversation{
 	"the reserved name":                {join(parseMsg(placeholderName, "select 1"), sync_()), 1, "E42P05 ZI"},
 	"PS32 words of the server":         {join(query("selct"), query("select * from nowhere"), query("select nothing from orders"), query("select nofunc()")), 4, "E42601 ZI E42P01 ZI E42703 ZI E42883 ZI"},
 	"a batch that fails does not last": {join(parseMsg("", "update orders set status = 'zz' where id = 9"), bindMsg("", ""), executeMsg(""), parseMsg("", "delete from orders"), sync_(), query("select 1 from orders where status = 'zz'")), 2, "1 2 C E42501 ZI T C ZI"},
+	"aborted, then what is refused":    {join(query("begin"), query("select 1/0"), query("select * from nowhere"), query("selct"), query("delete from orders"), query("rollback")), 6, "C ZT E22012 ZE E25P02 ZE E42601 ZE E42501 ZE C ZI"},
 	"an error at the server":           {join(query("begin"), query("select 1/0"), query("rollback")), 3, "C ZT E22012 ZE C ZI"},
 }
 
@@ -626,5 +628,21 @@ func TestX19Names(t *testing.T) {
 		if kind, body, err := readMessage(nc); err != nil || kind != 'E' {
 			t.Errorf("%q is let in: %c %q %v", database, kind, body, err)
 		}
+	}
+}
+
+// TestHalfARow: a client that has half of a row is told nothing more: it would
+// read it as the rest.
+func TestHalfARow(t *testing.T) {
+	g := serve(t, &rules{allow: anything})
+	nc := g.in(t)
+	send(t, nc, query("select repeat('x', 60000000)"))
+	if _, err := io.ReadFull(nc, make([]byte, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	g.Kill("enough", func(*gate.Session) bool { return true })
+	all, _ := io.ReadAll(nc)
+	if len(all) > 60_000_000 || bytes.Contains(all, []byte("enough")) {
+		t.Errorf("%d bytes, and %q", len(all), all[max(0, len(all)-100):])
 	}
 }
