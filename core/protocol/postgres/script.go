@@ -38,6 +38,9 @@ func (c *conn) script(ctx context.Context, text string, pieces []sql.Piece) erro
 		c.refuseQuery(&refusal{late: true, code: "0A000", message: "a Query whose statements are judged one by one, behind messages without a Sync", hint: "send Sync first"})
 		return nil
 	}
+	if done, err := c.refusedBefore(ctx, text, pieces); done || err != nil {
+		return err
+	}
 	for name := range c.portals {
 		if name == "" || !c.open {
 			c.drop(name)
@@ -56,6 +59,48 @@ func (c *conn) script(ctx context.Context, text string, pieces []sql.Piece) erro
 	c.endGroup(entry{kind: 'S'})
 	c.out = append(c.out, frame('S', nil)...)
 	return nil
+}
+
+// refusedBefore refuses the text whole where one of the statements is refused that
+// are known before any of them has run: those up to the first after which names can
+// stand for something else. They are asked about as prepared ones are.
+func (c *conn) refusedBefore(ctx context.Context, text string, pieces []sql.Piece) (bool, error) {
+	for _, p := range pieces {
+		a, ex, _, err := c.judge(ctx, p.Text, abi.Prepare)
+		if err == nil {
+			if err := ex.Done(ctx, gate.Outcome{State: gate.Completed}); err != nil {
+				return false, err
+			}
+			if called(a.Statement) || c.unsettles(a) {
+				return false, nil
+			}
+			continue
+		}
+		r, ok := refuse(p.Text, err)
+		if !ok {
+			return false, err
+		}
+		if r.position > 0 {
+			r.position += utf8.RuneCountInString(text[:p.Offset])
+		}
+		c.refuseQuery(r)
+		return true, nil
+	}
+	return false, nil
+}
+
+// unsettles says whether what follows a statement may be read otherwise once it has
+// run.
+func (c *conn) unsettles(a *sql.Analysis) bool {
+	return slices.ContainsFunc(a.Parts, func(p sql.Part) bool {
+		switch p.Kind {
+		case sql.Query, sql.Write, sql.Begin, sql.Savepoint, sql.Release, sql.Set, sql.Show, sql.ExplainPlan, sql.ExplainAnalyze, sql.CopyOut:
+			return false
+		case sql.Commit, sql.Rollback, sql.RollbackTo:
+			return c.inside.active() || c.names.moved
+		}
+		return true
+	})
 }
 
 // piece carries out one of them, and says whether the next may follow.

@@ -125,6 +125,10 @@ func TestScriptsAreJudged(t *testing.T) {
 		{"create table fresh (v text); grant select on people to app", "CE", "42501"},
 		{"begin; alter table people drop column name; alter table people rename secret to name; select name from people; commit", "CCE", "42501"},
 		{"rollback", "C", ""},
+		{"begin", "C", ""}, // what is known to be refused is, before anything runs
+		{"commit; select 1; drop table people; select 2", "E", "42501"},
+		{"rollback", "C", ""},
+		{"set search_path = public; select secret from people; create table fresh (v text)", "CE", "42501"},
 		{"begin; create table fresh (v text); commit; select v from fresh", "CCCE", "42501"},
 		{"drop table fresh", "C", ""},
 		{"begin isolation level repeatable read; create table fresh (v text); commit", "CE", "42501"},
