@@ -90,7 +90,8 @@ type conn struct {
 	naming    int                     // promises that make names
 	learned   []learned               // what the server has done, for the client's side
 	learning  bool                    // something of this transaction was
-	status    byte                    // of the transaction, as the last ReadyForQuery had it
+	status    byte                    // of the transaction, as the server has said last
+	undecided bool                    // it has changed tables
 	copying   bool                    // the server takes COPY data
 	copyInto  *gate.Exchange          // and for which command
 	strays    strays                  // Syncs among the data

@@ -61,20 +61,28 @@ func (c *conn) partOf(e *entry) *sql.Part {
 // says it at the end of the group: the next of the group is judged by that. It comes
 // before the promise is kept, for which that one waits.
 func (c *conn) stood(e *entry, tag string) {
+	p := c.partOf(e)
+	if p == nil {
+		return
+	}
 	var status byte
-	switch p := c.partOf(e); {
-	case p == nil:
+	ended := p.Kind != sql.RollbackTo && (tag == "COMMIT" || tag == "ROLLBACK")
+	switch {
+	case p.Kind == sql.Define:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.undecided = true
 		return
 	case p.Kind == sql.Begin, p.Kind == sql.RollbackTo, p.Kind == sql.CommitChain:
 		status = 'T'
-	case tag == "COMMIT", tag == "ROLLBACK":
+	case ended:
 		status = 'I'
 	default:
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.status = status
+	c.status, c.undecided = status, c.undecided && !ended
 }
 
 // endsPart is ends for one statement of a text.

@@ -75,7 +75,7 @@ func (c *conn) piece(ctx context.Context, text string, p sql.Piece, last bool) (
 		case err != nil:
 		case copies(a) > 0:
 			err = copyInScript
-		case a.Params > 0 && a.Parts[0].Kind != sql.Execute:
+		case a.Params > 0 && a.Parts[0].Kind != sql.Execute && a.Parts[0].Kind != sql.Prepare:
 			err = c.noParam(p.Text)
 		}
 		if err != nil {

@@ -50,6 +50,10 @@ func TestScripts(t *testing.T) {
 		{"create table a1 (id int); begin; begin; commit; commit"},
 		{"create table a1 (id int); copy a1 to stdout", "select 1"},
 		{"create table a1 (id int); explain (costs off) select * from a1; select $1"},
+		{"begin; create table a1 (id int)", "commit; begin isolation level serializable; select 1 as x; commit"},
+		{"begin; create table a1 (id int); commit; begin; set transaction isolation level repeatable read; select id from a1; commit"},
+		{"begin; create table a1 (id int); savepoint s; drop table a1; rollback to s; select id from a1; rollback; begin; select 1 from a1"},
+		{"create table a1 (id int); prepare p as select $1::int; execute p(4)"},
 		{";; create table a1 (id int);; ; select 3;;"},
 	} {
 		var steps []step

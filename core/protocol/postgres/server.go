@@ -551,7 +551,7 @@ func (c *conn) ready(ctx context.Context, e *entry, m []byte) error {
 		c.closing = append(c.closing, closing{e.exchange, e.group})
 	}
 	group, own := e.group, e.own
-	c.status = now
+	c.status, c.undecided = now, c.undecided && now != 'I'
 	if c.learning && now == 'I' {
 		c.learned = append(c.learned, learned{rolledBack: c.failure})
 		c.learning = false
