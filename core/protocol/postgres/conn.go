@@ -107,18 +107,19 @@ type conn struct {
 	skipped   []ending // exchanges that failed or were skipped
 
 	// Of the server's side.
-	in      []byte // for the client, not yet sent
-	part    int    // of the first promise's text: how many are answered
-	tag     string // that was completed with last
-	rowLeft int    // bytes of a large row that are still to come
-	ending  []ending
-	partly  []*gate.Exchange // of portals that have run in part
-	writes  span
-	marks   []mark
-	unsaid  []byte   // the CommandComplete of the last statement of several, until all are committed
-	failure bool     // something in this group has failed at the server
-	wrote   bool     // something in this group has written, and no transaction is open
-	stopped *refusal // the first promise's rows may not be shown: the rest is dropped, and this ends it
+	in       []byte // for the client, not yet sent
+	part     int    // of the first promise's text: how many are answered
+	tag      string // that was completed with last
+	rowLeft  int    // bytes of a large row that are still to come
+	ending   []ending
+	partly   []*gate.Exchange // of portals that have run in part
+	writes   span
+	marks    []mark
+	unmarked span     // of writes, what came before the first of them
+	unsaid   []byte   // the CommandComplete of the last statement of several, until all are committed
+	failure  bool     // something in this group has failed at the server
+	wrote    bool     // something in this group has written, and no transaction is open
+	stopped  *refusal // the first promise's rows may not be shown: the rest is dropped, and this ends it
 
 	rewrite  dataRows
 	copied   copyRows

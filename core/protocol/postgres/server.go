@@ -576,6 +576,11 @@ func (c *conn) ready(ctx context.Context, e *entry, m []byte) error {
 	for _, ex := range gone {
 		if c.ran(ex) { // though not to its end
 			c.ending = slices.Insert(c.ending, 0, ending{exchange: ex, outcome: gate.Outcome{State: gate.Completed}, open: true, wrote: true})
+			for i := range c.marks {
+				if c.marks[i].at >= 0 {
+					c.marks[i].at++
+				}
+			}
 		}
 	}
 	if err := c.concluded(ctx, now); err != nil {
