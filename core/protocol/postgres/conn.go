@@ -92,6 +92,8 @@ type conn struct {
 	learning  bool                    // something of this transaction was
 	status    byte                    // of the transaction, as the server has said last
 	undecided bool                    // it has changed tables
+	stepping  bool                    // a Query is carried out one statement at a time
+	stopping  bool                    // and a cancel has come: the next may not run
 	copying   bool                    // the server takes COPY data
 	copyInto  *gate.Exchange          // and for which command
 	strays    strays                  // Syncs among the data

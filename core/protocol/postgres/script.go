@@ -45,7 +45,11 @@ func (c *conn) script(ctx context.Context, text string, pieces []sql.Piece) erro
 	}
 	delete(c.prepared, "")
 	c.scripted = true
-	defer func() { c.scripted = false }()
+	c.steps(true)
+	defer func() {
+		c.scripted = false
+		c.steps(false)
+	}()
 	for i, p := range pieces {
 		if goesOn, err := c.piece(ctx, text, p, i == len(pieces)-1); err != nil {
 			return err
@@ -58,12 +62,26 @@ func (c *conn) script(ctx context.Context, text string, pieces []sql.Piece) erro
 	return nil
 }
 
+func (c *conn) steps(on bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stepping, c.stopping = on, false
+}
+
 // piece carries out one of them, and says whether the next may follow.
 func (c *conn) piece(ctx context.Context, text string, p sql.Piece, last bool) (goesOn bool, err error) {
 	if c.called {
 		if err := c.readBack(); err != nil {
 			return false, err
 		}
+	}
+	c.mu.Lock()
+	stopping := c.stopping
+	c.mu.Unlock()
+	if stopping {
+		c.push(entry{kind: 'P', refusal: &refusal{code: "57014", message: "canceling statement due to user request"}})
+		c.failingParse()
+		return false, nil
 	}
 	a, ex, cmd, err := c.judge(ctx, p.Text, abi.Execute)
 	if errors.Is(err, errSpool) {
