@@ -76,6 +76,9 @@ func (c *conn) cancel() {
 	if c.callOff(gate.ErrCancelled) {
 		return
 	}
+	c.mu.Lock()
+	c.stopping = c.stepping // between two statements the server has nothing to cancel
+	c.mu.Unlock()
 	if !c.cancelling.TryLock() {
 		return // one is on its way
 	}

@@ -336,6 +336,9 @@ func (c *conn) judge(ctx context.Context, text string, phase abi.Phase) (*sql.An
 // unjudged writes down a text that is refused before the guards can judge it,
 // and gives back why.
 func (c *conn) unjudged(ctx context.Context, text string, phase abi.Phase, why error) error {
+	if errors.Is(why, errOver) { // the session has ended under it
+		return why
+	}
 	st := &abi.Statement{Protocol: "postgres", Text: text, Incomplete: why.Error()}
 	ex, err := c.session.Submit(ctx, &abi.Command{Phase: phase, Statement: st, Open: c.open}, nil)
 	if err == nil {

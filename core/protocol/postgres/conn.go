@@ -90,7 +90,10 @@ type conn struct {
 	naming    int                     // promises that make names
 	learned   []learned               // what the server has done, for the client's side
 	learning  bool                    // something of this transaction was
-	status    byte                    // of the transaction, as the last ReadyForQuery had it
+	status    byte                    // of the transaction, as the server has said last
+	undecided bool                    // it has changed tables
+	stepping  bool                    // a Query is carried out one statement at a time
+	stopping  bool                    // and a cancel has come: the next may not run
 	copying   bool                    // the server takes COPY data
 	copyInto  *gate.Exchange          // and for which command
 	strays    strays                  // Syncs among the data
@@ -106,18 +109,19 @@ type conn struct {
 	skipped   []ending // exchanges that failed or were skipped
 
 	// Of the server's side.
-	in      []byte // for the client, not yet sent
-	part    int    // of the first promise's text: how many are answered
-	tag     string // that was completed with last
-	rowLeft int    // bytes of a large row that are still to come
-	ending  []ending
-	partly  []*gate.Exchange // of portals that have run in part
-	writes  span
-	marks   []mark
-	unsaid  []byte   // the CommandComplete of the last statement of several, until all are committed
-	failure bool     // something in this group has failed at the server
-	wrote   bool     // something in this group has written, and no transaction is open
-	stopped *refusal // the first promise's rows may not be shown: the rest is dropped, and this ends it
+	in       []byte // for the client, not yet sent
+	part     int    // of the first promise's text: how many are answered
+	tag      string // that was completed with last
+	rowLeft  int    // bytes of a large row that are still to come
+	ending   []ending
+	partly   []*gate.Exchange // of portals that have run in part
+	writes   span
+	marks    []mark
+	unmarked span     // of writes, what came before the first of them
+	unsaid   []byte   // the CommandComplete of the last statement of several, until all are committed
+	failure  bool     // something in this group has failed at the server
+	wrote    bool     // something in this group has written, and no transaction is open
+	stopped  *refusal // the first promise's rows may not be shown: the rest is dropped, and this ends it
 
 	rewrite  dataRows
 	copied   copyRows

@@ -24,14 +24,26 @@ type ending struct {
 	undone   bool // something of it was rolled back
 }
 
-// span are the commands of an open transaction, from before the group.
+// span are the commands of an open transaction, from before the group, by the
+// least and the greatest of their numbers: they run in the order of Execute, and
+// are numbered in that of Bind.
 type span struct{ first, last uint64 }
+
+func (s *span) add(o span) {
+	if o.first == 0 {
+		return
+	}
+	if s.last = max(s.last, o.last); s.first == 0 || o.first < s.first {
+		s.first = o.first
+	}
+}
 
 // mark is a savepoint that stands.
 type mark struct {
-	name   string
-	number uint64 // of the command that set it
-	wrote  bool   // and that had changed something by then
+	name  string
+	at    int  // the command that set it, in ending; -1 is before the group
+	wrote bool // and that had changed something by then
+	since span // what was carried out from it to the next
 }
 
 // ends notes how a command has ended, or a part of its text: what came of the
@@ -61,20 +73,28 @@ func (c *conn) partOf(e *entry) *sql.Part {
 // says it at the end of the group: the next of the group is judged by that. It comes
 // before the promise is kept, for which that one waits.
 func (c *conn) stood(e *entry, tag string) {
+	p := c.partOf(e)
+	if p == nil {
+		return
+	}
 	var status byte
-	switch p := c.partOf(e); {
-	case p == nil:
+	ended := p.Kind != sql.RollbackTo && (tag == "COMMIT" || tag == "ROLLBACK")
+	switch {
+	case p.Kind == sql.Define:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.undecided = true
 		return
 	case p.Kind == sql.Begin, p.Kind == sql.RollbackTo, p.Kind == sql.CommitChain:
 		status = 'T'
-	case tag == "COMMIT", tag == "ROLLBACK":
+	case ended:
 		status = 'I'
 	default:
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.status = status
+	c.status, c.undecided = status, c.undecided && !ended
 }
 
 // endsPart is ends for one statement of a text.
@@ -83,7 +103,7 @@ func (c *conn) endsPart(e *entry, o gate.Outcome) {
 	switch {
 	case p == nil:
 	case p.Kind == sql.RollbackTo:
-		c.backTo(p.Name, e.exchange, &o)
+		c.backTo(p.Name, &o)
 	case o.Tag == "COMMIT" || o.Tag == "ROLLBACK": // COMMIT of what has failed says ROLLBACK
 		c.decide(o.Tag == "COMMIT", &o)
 	}
@@ -95,9 +115,12 @@ func (c *conn) endsPart(e *entry, o gate.Outcome) {
 	end.wrote = end.wrote || p.Writes || len(e.analysis.Parts) == 1
 	switch p.Kind {
 	case sql.Savepoint:
-		c.marks = append(c.marks, mark{strings.Clone(p.Name), e.exchange.Number(), end.wrote})
+		c.marks = append(c.marks, mark{strings.Clone(p.Name), len(c.ending) - 1, end.wrote, span{}})
 	case sql.Release:
 		if i := c.marked(p.Name); i >= 0 {
+			for _, m := range c.marks[i:] {
+				c.behind(i - 1).add(m.since)
+			}
 			c.marks = c.marks[:i]
 		}
 	}
@@ -117,7 +140,18 @@ func (c *conn) decide(committed bool, o *gate.Outcome) {
 			o.Settles = gate.Committed
 		}
 	}
-	c.writes, c.marks = span{}, c.marks[:0]
+	c.unmark()
+}
+
+func (c *conn) unmark() { c.writes, c.unmarked, c.marks = span{}, span{}, c.marks[:0] }
+
+// behind gives what was carried out behind a savepoint, and before the first
+// where there is none.
+func (c *conn) behind(mark int) *span {
+	if mark < 0 {
+		return &c.unmarked
+	}
+	return &c.marks[mark].since
 }
 
 func (e *ending) decide(committed bool) {
@@ -139,25 +173,36 @@ func (c *conn) marked(name string) int {
 
 // backTo undoes what came behind a savepoint, in the group and before it. The
 // savepoint stays.
-func (c *conn) backTo(name string, ex *gate.Exchange, o *gate.Outcome) {
+func (c *conn) backTo(name string, o *gate.Outcome) {
 	i := c.marked(name)
 	if i < 0 {
 		return
 	}
-	m := c.marks[i]
+	var undone span
+	for j := i; j < len(c.marks); j++ {
+		undone.add(c.marks[j].since)
+	}
 	c.marks = c.marks[:i+1]
-	for i := range c.ending {
+	m := &c.marks[i]
+	m.since = span{}
+	for i := max(m.at, 0); i < len(c.ending); i++ {
 		switch e := &c.ending[i]; {
-		case !e.open || e.exchange.Number() < m.number:
-		case e.exchange.Number() == m.number:
+		case !e.open:
+		case i == m.at:
 			e.undone = e.undone || e.wrote && !m.wrote
 			e.wrote = m.wrote
 		default:
 			e.undone, e.wrote = e.undone || e.wrote, false
 		}
 	}
-	if m.number < c.writes.last {
-		o.First, o.Last, o.Settles = m.number+1, c.writes.last, gate.RolledBack
+	if undone.first == 0 {
+		return
+	}
+	o.First, o.Last, o.Settles = undone.first, undone.last, gate.RolledBack
+	for j := -1; j < i; j++ {
+		if s := c.behind(j); s.first != 0 && s.first < undone.last && s.last > undone.first { // these are not told apart by numbers
+			o.Settles = gate.Lost
+		}
 	}
 }
 
@@ -172,7 +217,8 @@ func (c *conn) ran(ex *gate.Exchange) bool {
 
 // outcome says what became of a command, once the server has said where the
 // transaction stands.
-func (c *conn) outcome(e *ending, now byte) gate.Outcome {
+func (c *conn) outcome(i int, now byte) gate.Outcome {
+	e := &c.ending[i]
 	o := e.outcome
 	switch {
 	case o.State == gate.Failed && e.kept: // after a COMMIT in its text
@@ -180,10 +226,15 @@ func (c *conn) outcome(e *ending, now byte) gate.Outcome {
 	case o.State != gate.Completed:
 	case e.open && e.wrote && now != 'I':
 		o.State = gate.Open
-		n := e.exchange.Number() // in the order of their ends, not of their numbers
-		if c.writes.last = max(c.writes.last, n); c.writes.first == 0 || n < c.writes.first {
-			c.writes.first = n
-		}
+		one := span{e.exchange.Number(), e.exchange.Number()}
+		c.writes.add(one)
+		n, _ := slices.BinarySearchFunc(c.marks, i, func(m mark, i int) int {
+			if m.at < i || m.at == i && !m.wrote {
+				return -1
+			}
+			return 1
+		})
+		c.behind(n - 1).add(one)
 	case e.open && now == 'I':
 		e.decide(!c.failure)
 	}
@@ -206,14 +257,17 @@ func (c *conn) concluded(ctx context.Context, now byte) error {
 	for i := range c.ending {
 		e := &c.ending[i]
 		c.ran(e.exchange)
-		if err := e.exchange.Done(ctx, c.outcome(e, now)); err != nil {
+		if err := e.exchange.Done(ctx, c.outcome(i, now)); err != nil {
 			return err
 		}
 	}
 	clear(c.ending)
 	c.ending = c.ending[:0]
+	for i := range c.marks {
+		c.marks[i].at = -1
+	}
 	if now == 'I' {
-		c.writes, c.marks = span{}, c.marks[:0]
+		c.unmark()
 	}
 	return nil
 }

@@ -39,6 +39,52 @@ func (g *gateway) became() string {
 	return strings.Join(list, ", ")
 }
 
+// TestOutcomesByExecute: what a savepoint is set before, and what behind it, is in
+// the order of Execute, whatever was bound first.
+func TestOutcomesByExecute(t *testing.T) {
+	g := serve(t, &rules{allow: anything})
+	run := func(texts ...string) (b []byte) {
+		for _, text := range texts {
+			b = join(b, parseMsg("", text), bindMsg("", ""), executeMsg(""))
+		}
+		return b
+	}
+	save := join(parseMsg("", "savepoint s"), bindMsg("save", ""))
+	write := join(parseMsg("", "update items set quantity = 91 where id = 1"), bindMsg("write", ""))
+	before := join(save, write, executeMsg("write"), executeMsg("save"))
+	behind := join(write, save, executeMsg("save"), executeMsg("write"))
+	for name, k := range map[string]struct {
+		sent     [][]byte
+		want, is string
+	}{
+		"before it":               {[][]byte{query("begin"), join(before, sync_()), query("rollback to s"), query("commit")}, "committed, committed, committed, committed, completed", "91"},
+		"before it, in one group": {[][]byte{join(run("begin"), before, run("rollback to s", "commit"), sync_())}, "completed, completed, completed, completed, completed", "91"},
+		"behind it":               {[][]byte{query("begin"), join(behind, sync_()), query("rollback to s"), query("commit")}, "committed, unknown, committed, committed, completed", "2"},
+		"behind it, in one group": {[][]byte{join(run("begin"), behind, run("rollback to s", "commit"), sync_())}, "completed, rolled back, completed, completed, completed", "2"},
+		"behind what is released": {[][]byte{query("begin"), query("savepoint r"), join(before, sync_()), join(run("release s"), run("rollback to r", "commit"), sync_())}, "committed, committed, rolled back, rolled back, rolled back, completed, completed", "2"},
+		"both":                    {[][]byte{query("begin"), join(save, write, parseMsg("", "update items set quantity = 92 where id = 2"), bindMsg("other", ""), executeMsg("other"), executeMsg("save"), executeMsg("write"), sync_()), query("rollback to s"), query("commit")}, "committed, committed, unknown, committed, committed, completed", "2"},
+		"not written before it":   {[][]byte{query("begin"), query("savepoint s; update items set quantity = 91 where id = 1"), query("rollback to s"), query("commit")}, "committed, rolled back, committed, completed", "2"},
+	} {
+		g.ask(t, "update items set quantity = id + 1")
+		g.log.mu.Lock()
+		g.log.events = nil
+		g.log.mu.Unlock()
+		c := g.in(t)
+		for _, b := range k.sent {
+			send(t, c, b)
+			kinds(t, c, 1)
+		}
+		c.Close()
+		g.quiet(t)
+		if got := g.became(); got != k.want {
+			t.Errorf("%s:\n got %s\nwant %s", name, got, k.want)
+		}
+		if got := g.ask(t, "select quantity from items where id = 1"); got != k.is {
+			t.Errorf("%s: the server has %s, not %s", name, got, k.is)
+		}
+	}
+}
+
 // TestOutcomes: the log says of each command what became of it, wherever in a
 // text or group its transaction ends.
 func TestOutcomes(t *testing.T) {

@@ -93,12 +93,12 @@ func (c *conn) within(ctx context.Context) (*schema.Schema, error) {
 	}
 	c.catchUp()
 	c.mu.Lock()
-	status, skipping := c.status, c.skipping
+	status, skipping, undecided := c.status, c.skipping, c.undecided
 	c.mu.Unlock()
 	switch {
 	case skipping || status == 'E': // nothing can run before what makes it be read anew
 		return o.schema, nil
-	case status == 'I' && !c.unsynced: // it is over, and whatever became of it is there for everybody
+	case !undecided: // it is over, and whatever became of it is there for everybody
 		c.inside = overlay{}
 		c.seen.Store(nil)
 		return nil, c.state.since(ctx, time.Now())

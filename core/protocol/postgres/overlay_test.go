@@ -353,6 +353,45 @@ func TestRolledBackInAPipeline(t *testing.T) {
 	}
 }
 
+// TestLevelBehindACommit: what a transaction at another level sees of the catalog
+// judges nothing, and no look at it locks what the transaction has not touched, also
+// where it follows, in one text or group, one that has changed
+// tables.
+func TestLevelBehindACommit(t *testing.T) {
+	g := migrate(t, policy.Task{Masks: masks(abi.MaskNull, "", "people.secret"), Rules: []policy.Rule{ddl("public.*", tableVerbs...), all("select", "public.people", "public.v")}})
+	g.askOf(t, g.db, `SET ROLE owner; CREATE TABLE people (id int PRIMARY KEY, name text, secret text); INSERT INTO people VALUES (1, 'Ada', 'hidden')`)
+	var group []byte
+	for _, text := range []string{"commit", "begin", "select 1"} {
+		group = join(group, parseMsg("", text), bindMsg("", ""), executeMsg(""))
+	}
+	for name, behind := range map[string][]byte{"a text": query("commit; begin; select 1"), "a group": join(group, sync_())} {
+		g.askOf(t, g.db, "SET ROLE owner; create or replace view v as select id, name as x from people")
+		c := g.in(t)
+		send(t, c, query("set default_transaction_isolation = 'repeatable read'"), query("begin isolation level read committed; create table a1 (id int)"), behind)
+		if got := kinds(t, c, 3); !strings.HasSuffix(got, "C ZT") {
+			t.Fatal(name, got)
+		}
+		g.askOf(t, g.db, "SET ROLE owner; SET lock_timeout = 5000; create or replace view v as select id, secret as x from people")
+		time.Sleep(poll + poll/2)
+		send(t, c, query("select x from v"))
+		for {
+			kind, body, err := readMessage(c)
+			if err != nil {
+				t.Fatal(name, err)
+			}
+			if bytes.Contains(body, []byte("hidden")) || kind == 'E' {
+				t.Errorf("%s: %q", name, body)
+			}
+			if kind == 'Z' {
+				break
+			}
+		}
+		c.Close()
+		g.quiet(t)
+		g.askOf(t, g.db, "drop table a1")
+	}
+}
+
 func hintOf(err error) string {
 	var e *pgconn.PgError
 	if errors.As(err, &e) {

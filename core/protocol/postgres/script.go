@@ -38,6 +38,8 @@ func (c *conn) script(ctx context.Context, text string, pieces []sql.Piece) erro
 		c.refuseQuery(&refusal{late: true, code: "0A000", message: "a Query whose statements are judged one by one, behind messages without a Sync", hint: "send Sync first"})
 		return nil
 	}
+	c.steps(true)
+	defer c.steps(false)
 	if done, err := c.refusedBefore(ctx, text, pieces); done || err != nil {
 		return err
 	}
@@ -103,12 +105,27 @@ func (c *conn) unsettles(a *sql.Analysis) bool {
 	})
 }
 
+// steps begins or ends what a cancel ends before its next statement.
+func (c *conn) steps(on bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stepping, c.stopping = on, false
+}
+
 // piece carries out one of them, and says whether the next may follow.
 func (c *conn) piece(ctx context.Context, text string, p sql.Piece, last bool) (goesOn bool, err error) {
 	if c.called {
 		if err := c.readBack(); err != nil {
 			return false, err
 		}
+	}
+	c.mu.Lock()
+	stopping := c.stopping
+	c.mu.Unlock()
+	if stopping {
+		c.push(entry{kind: 'P', refusal: &refusal{code: "57014", message: "canceling statement due to user request"}})
+		c.failingParse()
+		return false, nil
 	}
 	a, ex, cmd, err := c.judge(ctx, p.Text, abi.Execute)
 	if errors.Is(err, errSpool) {
@@ -120,7 +137,7 @@ func (c *conn) piece(ctx context.Context, text string, p sql.Piece, last bool) (
 		case err != nil:
 		case copies(a) > 0:
 			err = copyInScript
-		case a.Params > 0 && a.Parts[0].Kind != sql.Execute:
+		case a.Params > 0 && a.Parts[0].Kind != sql.Execute && a.Parts[0].Kind != sql.Prepare:
 			err = c.noParam(p.Text)
 		}
 		if err != nil {

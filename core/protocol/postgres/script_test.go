@@ -1,9 +1,11 @@
 package postgres
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -50,6 +52,10 @@ func TestScripts(t *testing.T) {
 		{"create table a1 (id int); begin; begin; commit; commit"},
 		{"create table a1 (id int); copy a1 to stdout", "select 1"},
 		{"create table a1 (id int); explain (costs off) select * from a1; select $1"},
+		{"begin; create table a1 (id int)", "commit; begin isolation level serializable; select 1 as x; commit"},
+		{"begin; create table a1 (id int); commit; begin; set transaction isolation level repeatable read; select id from a1; commit"},
+		{"begin; create table a1 (id int); savepoint s; drop table a1; rollback to s; select id from a1; rollback; begin; select 1 from a1"},
+		{"create table a1 (id int); prepare p as select $1::int; execute p(4)"},
 		{";; create table a1 (id int);; ; select 3;;"},
 	} {
 		var steps []step
@@ -204,6 +210,28 @@ func TestScriptsWait(t *testing.T) {
 		}
 		if got := g.ask(t, "select count(*) from items where id = 1"); got != k.has {
 			t.Errorf("%s of the row", got)
+		}
+	}
+}
+
+// TestScriptsAreCancelled: a cancel ends such a text wherever it comes, also while
+// the gateway looks at the catalog between two statements, and nothing behind it.
+func TestScriptsAreCancelled(t *testing.T) {
+	g := migrate(t, policy.Task{Rules: []policy.Rule{ddl("public.*", tableVerbs...)}})
+	c := g.connect(t).PgConn()
+	text := strings.Repeat("create table a1 (id int); drop table a1; ", 100)
+	for i := range 5 {
+		sent := make(chan error, 1)
+		time.AfterFunc(time.Duration(200+7*i)*time.Millisecond, func() { sent <- c.CancelRequest(t.Context()) })
+		_, err := c.Exec(t.Context(), text).ReadAll()
+		if e := (*pgconn.PgError)(nil); !errors.As(err, &e) || e.Code != "57014" {
+			t.Error(err)
+		}
+		if err := <-sent; err != nil {
+			t.Error(err)
+		}
+		if _, err := c.Exec(t.Context(), "select 1").ReadAll(); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -551,7 +551,7 @@ func (c *conn) ready(ctx context.Context, e *entry, m []byte) error {
 		c.closing = append(c.closing, closing{e.exchange, e.group})
 	}
 	group, own := e.group, e.own
-	c.status = now
+	c.status, c.undecided = now, c.undecided && now != 'I'
 	if c.learning && now == 'I' {
 		c.learned = append(c.learned, learned{rolledBack: c.failure})
 		c.learning = false
@@ -576,6 +576,11 @@ func (c *conn) ready(ctx context.Context, e *entry, m []byte) error {
 	for _, ex := range gone {
 		if c.ran(ex) { // though not to its end
 			c.ending = slices.Insert(c.ending, 0, ending{exchange: ex, outcome: gate.Outcome{State: gate.Completed}, open: true, wrote: true})
+			for i := range c.marks {
+				if c.marks[i].at >= 0 {
+					c.marks[i].at++
+				}
+			}
 		}
 	}
 	if err := c.concluded(ctx, now); err != nil {
