@@ -188,14 +188,8 @@ func TestPM29ConstraintOracles(t *testing.T) {
 			t.Errorf("%s: %s", text, render(a, err))
 			continue
 		}
-		var got []string
-		for _, u := range uses(a.Statement) {
-			if name, how, _ := strings.Cut(u, " "); strings.Contains(how, "tested") {
-				got = append(got, name)
-			}
-		}
-		if strings.Join(got, " ") != want {
-			t.Errorf("%s: %v, not %s\n%s", text, got, want, render(a, nil))
+		if got := tested(a.Statement); got != want {
+			t.Errorf("%s: %s, not %s\n%s", text, got, want, render(a, nil))
 		}
 		for _, o := range a.Statement.Operations {
 			if o.Verb == "test" && (o.Effect != abi.EffectRead || o.Kind != abi.KindRelation || !strings.HasPrefix(o.Via, "fk public.")) {
@@ -203,6 +197,17 @@ func TestPM29ConstraintOracles(t *testing.T) {
 			}
 		}
 	}
+}
+
+// tested names the columns of which a statement tells by whether it succeeds.
+func tested(st *abi.Statement) string {
+	var list []string
+	for _, u := range uses(st) {
+		if name, how, _ := strings.Cut(u, " "); strings.Contains(how, "tested") {
+			list = append(list, name)
+		}
+	}
+	return strings.Join(list, " ")
 }
 
 // anew are tables with what the server computes of several columns at once.
@@ -265,14 +270,8 @@ func TestPM29ComputedAnew(t *testing.T) {
 			t.Errorf("%s: %s", text, render(a, err))
 			continue
 		}
-		var got []string
-		for _, u := range uses(a.Statement) {
-			if name, how, _ := strings.Cut(u, " "); strings.Contains(how, "tested") {
-				got = append(got, name)
-			}
-		}
-		if strings.Join(got, " ") != want {
-			t.Errorf("%s: %v, not %s\n%s", text, got, want, render(a, nil))
+		if got := tested(a.Statement); got != want {
+			t.Errorf("%s: %s, not %s\n%s", text, got, want, render(a, nil))
 		}
 	}
 }

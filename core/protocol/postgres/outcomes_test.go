@@ -39,6 +39,9 @@ func (g *gateway) became() string {
 	return strings.Join(list, ", ")
 }
 
+// forget drops the events so far.
+func (m *memory) forget() { m.mu.Lock(); defer m.mu.Unlock(); m.events = nil }
+
 // TestOutcomesByExecute: what a savepoint is set before, and what behind it, is in
 // the order of Execute, whatever was bound first.
 func TestOutcomesByExecute(t *testing.T) {
@@ -66,9 +69,7 @@ func TestOutcomesByExecute(t *testing.T) {
 		"not written before it":   {[][]byte{query("begin"), query("savepoint s; update items set quantity = 91 where id = 1"), query("rollback to s"), query("commit")}, "committed, rolled back, committed, completed", "2"},
 	} {
 		g.ask(t, "update items set quantity = id + 1")
-		g.log.mu.Lock()
-		g.log.events = nil
-		g.log.mu.Unlock()
+		g.log.forget()
 		c := g.in(t)
 		for _, b := range k.sent {
 			send(t, c, b)
@@ -125,9 +126,7 @@ func TestOutcomes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			g.ask(t, "update items set quantity = id + 1")
-			g.log.mu.Lock()
-			g.log.events = nil
-			g.log.mu.Unlock()
+			g.log.forget()
 			c := g.in(t)
 			for _, s := range k.sent {
 				b := query(s)

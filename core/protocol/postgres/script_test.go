@@ -195,9 +195,7 @@ func TestScriptsWait(t *testing.T) {
 		{gate.Decided{State: gate.Approved}, "C C C ZI", "completed, completed, completed", "0"},
 	} {
 		c := g.in(t)
-		g.log.mu.Lock()
-		g.log.events = nil
-		g.log.mu.Unlock()
+		g.log.forget()
 		send(t, c, query("create table fresh (id int); delete from items where id = 1; drop table fresh"))
 		p.decide(p.next(t), k.decide)
 		if got := kinds(t, c, 1); got != k.want {
