@@ -76,7 +76,7 @@ func names(in strict.Node, verbs []string) {
 			} else {
 				v.Fault("%q: a name, or all of a schema as in public.*, is expected", s)
 			}
-		case schema == "information_schema" || strings.HasPrefix(schema, "pg_"):
+		case schema == "information_schema" || strings.HasPrefix(schema, "pg_") && schema != "pg_temp":
 			v.Fault("%q: what is the server's own cannot be changed", s)
 		case schemas && !others && qualified:
 			v.Fault("%q: the name of a schema is expected", s)

@@ -54,6 +54,7 @@ type analyzer struct {
 	guessed    []abi.Guess    // and where they stand
 	unasked    int            // how many of them wait for an EXECUTE
 	keeping    bool           // what is read is kept, or its text is
+	into       int32          // the INTO of a SELECT that makes a table, 0 for none
 	printing   map[int32]bool // expressions that are printed, under a listing
 }
 
@@ -304,6 +305,10 @@ func (a *analyzer) top(n int32) Part {
 	switch a.name(n) {
 	case "SelectStmt":
 		if p, ok := a.movesPath(n); ok {
+			return p
+		}
+		if a.into = a.intoOf(n); a.into != 0 {
+			p, _ := a.define(n)
 			return p
 		}
 		a.printed(n)

@@ -19,6 +19,8 @@ import (
 // by themselves, owners and rights, and what the database's owner sets up.
 func (a *analyzer) define(n int32) (p Part, ok bool) {
 	p.Kind = Define
+	before := len(a.ops.list)
+	defer func() { p.Temporary = ok && a.temporary(a.ops.list[before:]) }()
 	switch name, form := a.name(n), a.form(n); {
 	case form == "ALTER INDEX qualified_name index_partition_cmd":
 		a.attachIndex(n)
@@ -32,6 +34,8 @@ func (a *analyzer) define(n int32) (p Part, ok bool) {
 		p.Makes = a.createTable(n)
 	case "CreateAsStmt":
 		p.Makes = a.createTableAs(n)
+	case "SelectStmt":
+		p.Makes = a.selectInto(n)
 	case "AlterTableStmt":
 		a.alterTable(n)
 	case "RenameStmt":
@@ -153,7 +157,7 @@ func (a *analyzer) there(n int32, maybe bool, find func(schema.Name) bool) (sche
 	if star || !plain || len(names) > 2 {
 		a.refuse("a name of that form")
 	}
-	where := append([]string{"pg_catalog"}, a.path...)
+	where := a.places()
 	if len(names) == 2 {
 		where = names[:1]
 	}
@@ -283,7 +287,7 @@ func (a *analyzer) columnType(n int32, column bool) {
 func (a *analyzer) typeAt(parts []string) *schema.Type {
 	switch len(parts) {
 	case 1:
-		for _, ns := range append([]string{"pg_catalog"}, a.path...) {
+		for _, ns := range a.places() {
 			if t := a.c.Schema.TypeByName[schema.Name{Namespace: ns, Name: parts[0]}]; t != nil {
 				return t
 			}

@@ -70,17 +70,23 @@ func TestDefinitionsAtTheServer(t *testing.T) {
 		if _, err := tx.Exec(ctx, "SELECT set_config('search_path', '', true)"); err != nil {
 			t.Fatal(err)
 		}
-		after, err := schema.Within(before, func(query string, into []any, f func()) error {
+		rows := func(query string, into []any, f func()) error {
 			r, err := tx.Query(ctx, query)
 			if err != nil {
 				return err
 			}
 			_, err = pgx.ForEachRow(r, into, func() error { f(); return nil })
 			return err
-		})
+		}
+		after, err := schema.Within(before, rows)
 		if err != nil {
 			t.Fatal(err)
 		}
+		own, err := schema.Own(before, rows)
+		if err != nil {
+			t.Fatal(err)
+		}
+		after = schema.Over(after, own)
 		if err := tx.Rollback(ctx); err != nil {
 			t.Fatal(err)
 		}
@@ -158,7 +164,8 @@ func textless(columns []schema.Column) []schema.Column {
 func owned(s *schema.Schema, seq *schema.Relation) bool {
 	for _, r := range s.Relations {
 		for _, c := range r.Columns {
-			if c.Identity != 0 && r.Name.Name+"_"+c.Name+"_seq" == seq.Name.Name || strings.Contains(c.Default, "nextval('"+seq.Name.Namespace+"."+seq.Name.Name+"'") {
+			if c.Identity != 0 && r.Name.Name+"_"+c.Name+"_seq" == seq.Name.Name || strings.Contains(c.Default, "nextval('"+seq.Name.Namespace+"."+seq.Name.Name+"'") ||
+				seq.Name.Namespace == schema.Temporary && strings.Contains(c.Default, "nextval('"+seq.Name.Name+"'") {
 				return true
 			}
 		}

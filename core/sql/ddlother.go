@@ -127,6 +127,7 @@ func (a *analyzer) rename(n int32) {
 		default:
 			a.takes(r)
 			a.loses(op, r)
+			a.renamed(r.Name.Namespace, a.newName(n))
 			a.on("alter_table", abi.KindRelation, []string{r.Name.Namespace, a.newName(n)}, "")
 		}
 	case "ALTER INDEX qualified_name RENAME TO name":
@@ -140,6 +141,7 @@ func (a *analyzer) rename(n int32) {
 		if r != nil && r.Kind != 'S' {
 			a.refuse("ALTER SEQUENCE of %s, which is no sequence", r.Name.Name)
 		}
+		a.renamed(name.Namespace, a.newName(n))
 		a.on("alter_sequence", abi.KindRelation, name.Parts(), "")
 		a.on("alter_sequence", abi.KindRelation, []string{name.Namespace, a.newName(n)}, "")
 	case "ALTER VIEW qualified_name RENAME TO name", "ALTER VIEW qualified_name RENAME opt_column name TO name",
@@ -186,10 +188,7 @@ func (a *analyzer) setSchema(n int32) {
 }
 
 func (a *analyzer) createSequence(n int32) []schema.Name {
-	if o := a.kid(n, "OptTemp"); !a.empty(o) && a.kid(o, "UNLOGGED") == 0 {
-		a.makesTable(n)
-	}
-	name := a.creation(a.kid(n, "qualified_name"))
+	name := a.makes(n, a.kid(n, "qualified_name"))
 	a.on("create_sequence", abi.KindRelation, name.Parts(), "")
 	a.sequenceOptions(a.find(a.kid(n, "OptSeqOptList"), "SeqOptList"))
 	return []schema.Name{name}
@@ -238,7 +237,7 @@ func (a *analyzer) ownedBy(n int32) {
 
 // tableOf finds the relation of a column's name, nil where there is none.
 func (a *analyzer) tableOf(parts []string) *schema.Relation {
-	where := a.path
+	where := a.places()
 	if len(parts) == 3 {
 		where = parts[:1]
 	}

@@ -26,16 +26,13 @@ func (t *table) has(name string) {
 
 // createTable takes CREATE TABLE.
 func (a *analyzer) createTable(n int32) []schema.Name {
-	if o := a.kid(n, "OptTemp"); !a.empty(o) && a.kid(o, "UNLOGGED") == 0 {
-		a.makesTable(n)
-	}
 	if a.kid(n, "OF") != 0 && a.kid(n, "PARTITION") == 0 {
 		a.refuse("CREATE TABLE … OF a type")
 	}
-	a.only(n, "CREATE TABLE", "OptTemp", "qualified_name", "OptTableElementList", "OptInherit", "OptPartitionSpec", "OptWith", "PartitionBoundSpec")
+	a.only(n, "CREATE TABLE", "OptTemp", "qualified_name", "OptTableElementList", "OptInherit", "OptPartitionSpec", "OptWith", "OnCommitOption", "PartitionBoundSpec")
 	var parent int32
 	q := a.kid(n, "qualified_name")
-	t := &table{name: a.creation(q), new: &origin{}}
+	t := &table{name: a.makes(n, q), new: &origin{}}
 	if a.kid(n, "PARTITION") != 0 && a.kid(n, "PartitionBoundSpec") != 0 {
 		for c := a.t.Nodes[q].Next; c != 0; c = a.t.Nodes[c].Next {
 			if a.name(c) == "qualified_name" {
@@ -52,6 +49,9 @@ func (a *analyzer) createTable(n int32) []schema.Name {
 	}
 	for _, q := range parents {
 		p := a.relation(q)
+		if t.name.Namespace == schema.Temporary && p.Name.Namespace != schema.Temporary {
+			a.refuse("a temporary table that is part of %s, which is none", p.Name.Name)
+		}
 		a.alters("alter_table", p)
 		for _, c := range p.Columns {
 			t.has(c.Name)
@@ -73,8 +73,10 @@ func (a *analyzer) createTable(n int32) []schema.Name {
 			a.columnDef(t, k)
 		case "TableConstraint":
 			a.constraint(t, k)
+		case "TableLikeClause":
+			a.like(t, k)
 		default:
-			a.refuse("CREATE TABLE (LIKE …): write the columns out")
+			a.refuse("%s in CREATE TABLE", strings.ToLower(a.text(k)))
 		}
 	}
 	if spec := a.find(a.kid(n, "OptPartitionSpec"), "PartitionSpec"); spec != 0 {
@@ -86,6 +88,40 @@ func (a *analyzer) createTable(n int32) []schema.Name {
 		}
 	}
 	return []schema.Name{t.name}
+}
+
+// like takes LIKE, which copies how a table is made. What the copy would compute
+// with its rows is refused, since nobody has written it there to be judged.
+func (a *analyzer) like(t *table, n int32) {
+	r := a.queried(a.kid(n, "qualified_name"))
+	if r.Kind != 'r' && r.Kind != 'p' {
+		a.refuse("CREATE TABLE (LIKE %s), which is no table", r.Name.Name)
+	}
+	a.touch("select", r, "", abi.EffectRead)
+	for _, c := range r.Columns {
+		if t.has(c.Name); !a.plainType(c.Type) {
+			a.refuse("CREATE TABLE (LIKE %s): the type of its column %s is made by users", r.Name.Name, c.Name)
+		}
+		a.casts(c.Type)
+		if c.Generated != 0 && a.kid(n, "TableLikeOptionList") != 0 {
+			a.unlikely(n, r, "all", "generated")
+		}
+	}
+	if len(r.Checks) > 0 {
+		a.unlikely(n, r, "all", "constraints")
+	}
+	if slices.ContainsFunc(r.Indexes, func(x schema.Index) bool { return x.Exprs != "" || x.Predicate != "" }) {
+		a.unlikely(n, r, "all", "indexes")
+	}
+}
+
+// unlikely refuses the options by which LIKE would copy what computes.
+func (a *analyzer) unlikely(n int32, r *schema.Relation, options ...string) {
+	for i := a.t.Nodes[n].From; i < a.t.Nodes[n].To; i++ {
+		if w := strings.ToLower(a.t.Tokens[i].Value); slices.Contains(options, w) {
+			a.refuse("CREATE TABLE (LIKE %s INCLUDING %s), whose rows compute something: write it out", r.Name.Name, strings.ToUpper(w))
+		}
+	}
 }
 
 // bounds reads the constants of FOR VALUES.
@@ -120,12 +156,9 @@ func (a *analyzer) keyOf(r *schema.Relation) {
 // createTableAs takes CREATE TABLE … AS: what is copied into a table is no
 // longer what a mask is for.
 func (a *analyzer) createTableAs(n int32) []schema.Name {
-	if o := a.kid(n, "OptTemp"); !a.empty(o) && a.kid(o, "UNLOGGED") == 0 {
-		a.makesTable(n)
-	}
 	target := a.kid(n, "create_as_target")
-	a.only(target, "CREATE TABLE … AS", "qualified_name", "opt_column_list", "OptWith")
-	name := a.creation(a.kid(target, "qualified_name"))
+	a.only(target, "CREATE TABLE … AS", "qualified_name", "opt_column_list", "OptWith", "OnCommitOption")
+	name := a.makes(n, a.kid(target, "qualified_name"))
 	a.on("create_table", abi.KindRelation, name.Parts(), "")
 	a.keep(a.kid(n, "SelectStmt"))
 	return []schema.Name{name}
@@ -159,6 +192,9 @@ func (a *analyzer) columnDef(t *table, n int32) (writes bool) {
 	a.only(n, "a column", "ColId", "Typename", "opt_column_compression", "opt_column_storage", "ColQualList")
 	a.columnType(a.kid(n, "Typename"), true)
 	name := a.ident(a.kid(n, "ColId"))
+	if t.name.Namespace == schema.Temporary { // what a column that numbers itself would have
+		a.unlike(t.name.Name + "_" + name + "_seq")
+	}
 	for _, c := range a.list(a.kid(n, "ColQualList"), "ColConstraint") {
 		e := a.kid(c, "ColConstraintElem")
 		if e == 0 {

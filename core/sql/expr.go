@@ -458,7 +458,7 @@ func (a *analyzer) typeOf(n, from, to int32) {
 	var t *schema.Type
 	switch len(parts) {
 	case 1:
-		for _, ns := range append([]string{"pg_catalog"}, a.path...) {
+		for _, ns := range a.places() {
 			if t = a.typeByName(schema.Name{Namespace: ns, Name: parts[0]}); t != nil {
 				break
 			}

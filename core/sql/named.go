@@ -36,7 +36,7 @@ func (a *analyzer) named(n int32) (Part, bool) {
 		return Part{Kind: Declare, Name: a.cursorName(n), Hold: !a.empty(hold) && a.kid(hold, "WITH") != 0, Inner: a.inner(a.kid(n, "SelectStmt"))}, true
 	case "ExecuteStmt":
 		if a.rule(n)[1] != "EXECUTE" {
-			a.makesTable(n)
+			a.refuse("CREATE TABLE … AS EXECUTE")
 		}
 		return Part{Kind: Execute, Name: a.ident(a.kid(n, "name")), Rows: true, Args: a.constants(a.kid(n, "execute_param_clause"))}, true
 	case "FetchStmt":

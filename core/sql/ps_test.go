@@ -167,9 +167,9 @@ func TestPS06Forms(t *testing.T) {
 	c := loaded(t)
 	denied(t, c, reader, map[string]string{
 		"table customers": "public.customers", "table only customers": "public.customers", "values ((select card from customers limit 1))": "public.customers", "(table customers) limit 1": "public.customers",
-		"select * into x from orders": "a temporary table", "select * into temp x from orders": "a temporary table", "create table x as select * from orders": "create_table of public.x", "create table x as table orders": "create_table of public.x",
-		"create temp table x as select 1": "a temporary table", "create materialized view x as select * from orders": "create_view of public.x",
-		"create table x as execute p": "", "with w as (select 1) select * into x from w": "a temporary table", "create table x (like orders)": "CREATE TABLE (LIKE", "select id from orders union table customers": "",
+		"select * into x from orders": "create_table of public.x", "select * into temp x from orders": "create_table of pg_temp.x", "create table x as select * from orders": "create_table of public.x", "create table x as table orders": "create_table of public.x",
+		"create temp table x as select 1": "create_table of pg_temp.x", "create materialized view x as select * from orders": "create_view of public.x",
+		"create table x as execute p": "", "with w as (select 1) select * into x from w": "create_table of public.x", "create table x (like orders)": "create_table of public.x", "select id from orders union table customers": "",
 		"select 1 where exists (table customers)": "public.customers", "select * from (table customers) c": "public.customers", "insert into orders table orders": "insert on public.orders",
 	})
 	allowed(t, c, reader, "table orders", "table only orders order by note limit 2", "values (1), (2)", "values ((select note from orders limit 1))", "(select 1) union (values (2))")

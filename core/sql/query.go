@@ -359,8 +359,8 @@ func itoa(i int) string {
 
 func (a *analyzer) selectList(parent *scope, n int32) ([]column, *scope) {
 	s := a.scope(parent)
-	if into := a.kid(n, "into_clause"); !a.empty(into) {
-		a.makesTable(into)
+	if into := a.kid(n, "into_clause"); !a.empty(into) && into != a.into {
+		a.refuse("SELECT INTO within another statement")
 	}
 	if f := a.kid(n, "from_clause"); !a.empty(f) {
 		a.from(s, a.kid(f, "from_list"))

@@ -627,7 +627,12 @@ func (a *analyzer) byName(n int32) (r *schema.Relation, missing string) {
 	if len(names) == 2 {
 		r = a.relationByName(schema.Name{Namespace: names[0], Name: names[1]})
 	} else {
-		r = a.relationByName(schema.Name{Namespace: "pg_catalog", Name: names[0]})
+		if a.c.Schema.HasTemporary {
+			r = a.relationByName(schema.Name{Namespace: schema.Temporary, Name: names[0]})
+		}
+		if r == nil {
+			r = a.relationByName(schema.Name{Namespace: "pg_catalog", Name: names[0]})
+		}
 		for i := 0; i < len(a.path) && r == nil; i++ {
 			r = a.relationByName(schema.Name{Namespace: a.path[i], Name: names[0]})
 		}

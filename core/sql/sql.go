@@ -78,10 +78,11 @@ type Part struct {
 	// forwarded; else it is empty.
 	Body string
 
-	Makes []schema.Name // relations that a Define makes, or would
-	Path  []string      // what the search path is set to; nil is what the session began with
-	Args  []abi.Param   // of EXECUTE
-	Inner *Analysis     // what PREPARE and DECLARE give a name to, as a text of its own
+	Makes     []schema.Name // relations that a Define makes, or would
+	Temporary bool          // a Define of nothing but the session's own temporary relations
+	Path      []string      // what the search path is set to; nil is what the session began with
+	Args      []abi.Param   // of EXECUTE
+	Inner     *Analysis     // what PREPARE and DECLARE give a name to, as a text of its own
 }
 
 // Kind is what a protocol distinguishes. The zero value is refused.

@@ -41,7 +41,7 @@ type conn struct {
 	state          *resourceState
 	known          reading // what the last text was read under
 	closed         closedTask
-	seen           atomic.Pointer[schema.Schema] // the catalog as the open transaction has changed it, nil where it has not
+	seen           atomic.Pointer[schema.Schema] // the catalog as this session alone sees it, nil where it is as for all
 	strict         bool                          // drift of the schema is looked for at each answer
 	probes         bool                          // the server is asked what a text reads
 
@@ -52,6 +52,7 @@ type conn struct {
 	portals  map[string]*portal
 	names    names
 	inside   overlay
+	temp     temporary
 	kept     keeping        // behind names
 	looks    uint64         // counts the schemas that were read within a transaction
 	since    int            // messages without a Sync

@@ -52,8 +52,13 @@ func (c *conn) judging() *schema.Schema {
 func (c *conn) defines(a *sql.Analysis, group bool) bool {
 	o, waits := &c.inside, false
 	for i := range a.Parts {
-		switch p := &a.Parts[i]; p.Kind {
+		p := &a.Parts[i]
+		waits = c.temp.defines(p) || waits
+		switch p.Kind {
 		case sql.Define:
+			if p.Temporary {
+				continue
+			}
 			if o.before == nil {
 				o.before = c.judging()
 			}
@@ -74,11 +79,14 @@ func (c *conn) defines(a *sql.Analysis, group bool) bool {
 // groupEnds notes that the implicit transaction ends in which something was
 // changed.
 func (c *conn) groupEnds(group bool) bool {
-	if !group || c.open || !c.inside.active() {
+	if !group || c.open {
 		return false
 	}
-	c.inside.again, c.inside.made = true, nil
-	return true
+	waits := c.temp.groupEnds()
+	if c.inside.active() {
+		c.inside.again, c.inside.made, waits = true, nil, true
+	}
+	return waits
 }
 
 // within gives the schema as the open transaction sees it; nil where it has
@@ -131,31 +139,16 @@ func (c *conn) readCatalog() (s *schema.Schema, locked map[schema.OID]bool, err 
 	if known == nil {
 		return nil, nil, errors.New("nothing is known of the database")
 	}
-	synced, named := !c.unsynced, c.named
-	var path string
-	if err = c.rowsOf("SELECT pg_catalog.current_setting('search_path')", []any{&path}, func() {}); err != nil {
-		return nil, nil, err
-	}
-	setPath := func(to string) error {
-		var set string
-		return c.rowsOf("SELECT pg_catalog.set_config('search_path', "+quoteLiteral(to)+", true)", []any{&set}, func() {})
-	}
-	if err = setPath(""); err != nil {
-		return nil, nil, err
-	}
-	if s, err = schema.Within(known, c.rowsOf); err != nil {
-		return nil, nil, err
-	}
 	locked = map[schema.OID]bool{}
-	var oid schema.OID
-	if err = c.rowsOf(`SELECT relation FROM pg_locks WHERE locktype = 'relation' AND pid = pg_backend_pid() AND mode = 'AccessExclusiveLock' AND granted
-		AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`, []any{&oid}, func() { locked[oid] = true }); err != nil {
-		return nil, nil, err
-	}
-	if err = setPath(path); err != nil {
-		return nil, nil, err
-	}
-	return s, locked, c.endOwn(synced, named)
+	err = c.reading(func() (err error) {
+		if s, err = schema.Within(known, c.rowsOf); err != nil {
+			return err
+		}
+		var oid schema.OID
+		return c.rowsOf(`SELECT relation FROM pg_locks WHERE locktype = 'relation' AND pid = pg_backend_pid() AND mode = 'AccessExclusiveLock' AND granted
+		AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`, []any{&oid}, func() { locked[oid] = true })
+	})
+	return s, locked, err
 }
 
 // endOwn ends what the gateway has asked by itself: what the client has not
@@ -265,6 +258,15 @@ func (c *conn) mayDefine(a *sql.Analysis, runs bool) error {
 	if c.strict {
 		return noDefinition("the resource says drift: strict, which a session's own changes cannot keep", "your operator lists a resource without it for migrations")
 	}
+	if !slices.ContainsFunc(a.Parts, func(p sql.Part) bool { return p.Kind == sql.Define && !p.Temporary }) {
+		if c.probes {
+			return noDefinition("the resource says probe: on, and nobody but this session sees its temporary tables", "your operator lists a resource without it for this task")
+		}
+		if !runs {
+			return nil
+		}
+		return c.before()
+	}
 	resource, task := c.session.Resource()
 	owns := false
 	if resource != nil {
@@ -285,15 +287,8 @@ func (c *conn) mayDefine(a *sql.Analysis, runs bool) error {
 		return nil
 	}
 	synced, named := !c.unsynced, c.named
-	if err := c.await(func() bool { return len(c.queue) == 0 }); err != nil {
+	if failed, err := c.quieten(); err != nil || failed { // it cannot run
 		return err
-	}
-	c.catchUp()
-	c.mu.Lock()
-	failed := c.skipping || c.status == 'E'
-	c.mu.Unlock()
-	if failed { // it cannot run
-		return nil
 	}
 	level := ""
 	err := c.rowsOf("SELECT pg_catalog.current_setting('transaction_isolation')", []any{&level}, func() {})

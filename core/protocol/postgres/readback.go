@@ -68,6 +68,7 @@ func (c *conn) readBack() error {
 		return &fatal{code: "57P01", message: "terminating connection: a function has changed the session's role or settings", cause: errors.New("the pinned settings are not as at login")}
 	}
 	c.called = false
+	c.temp.again = c.temp.again || c.temp.own != nil // it can have changed that too
 	return nil
 }
 

@@ -24,7 +24,7 @@ var errScript = errors.New("statements that are judged one by one")
 // apart says whether the statements of a text have to be judged one by one: they
 // change tables, or follow the end of a transaction that has.
 func (c *conn) apart(a *sql.Analysis) bool {
-	if !c.inside.active() || len(a.Parts) < 2 {
+	if !c.inside.active() && !c.temp.open || len(a.Parts) < 2 {
 		return a.Apart
 	}
 	return slices.ContainsFunc(a.Parts[:len(a.Parts)-1], func(p sql.Part) bool {
@@ -99,7 +99,7 @@ func (c *conn) unsettles(a *sql.Analysis) bool {
 		case sql.Query, sql.Write, sql.Begin, sql.Savepoint, sql.Release, sql.Set, sql.Show, sql.ExplainPlan, sql.ExplainAnalyze, sql.CopyOut:
 			return false
 		case sql.Commit, sql.Rollback, sql.RollbackTo:
-			return c.inside.active() || c.names.moved
+			return c.inside.active() || c.temp.open || c.names.moved
 		}
 		return true
 	})

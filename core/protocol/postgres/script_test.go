@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"errors"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -58,35 +59,11 @@ func TestScripts(t *testing.T) {
 		{"create table a1 (id int); prepare p as select $1::int; execute p(4)"},
 		{";; create table a1 (id int);; ; select 3;;"},
 	} {
-		var steps []step
-		for _, text := range texts {
-			steps = append(steps, step{text, query(text)})
-		}
 		var out [2][]string
 		var left [2]string
 		for i, db := range []string{direct, g.db} {
 			g.askOf(t, db, "drop table if exists a1, a2, kept; drop view if exists a1")
-			nc := g.in(t)
-			if i == 0 {
-				p, err := pgconn.Connect(t.Context(), server.URL("owner", direct))
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := p.SyncConn(t.Context()); err != nil {
-					t.Fatal(err)
-				}
-				h, err := p.Hijack()
-				if err != nil {
-					t.Fatal(err)
-				}
-				nc.Close()
-				nc = h.Conn
-			}
-			var err error
-			if out[i], err = transcript(nc, steps, 1<<20); err != nil {
-				t.Errorf("%q: %v", texts, err)
-			}
-			nc.Close()
+			out[i] = g.says(t, texts, "owner", []string{direct, ""}[i])
 			g.quiet(t)
 			left[i] = remains(t, db)
 			g.askOf(t, db, "alter table notes drop column if exists x; drop index if exists notes_v; drop table if exists a1, a2; drop type if exists mood; truncate late; comment on table notes is null")
@@ -98,6 +75,39 @@ func TestScripts(t *testing.T) {
 			t.Errorf("%q leaves something else", texts)
 		}
 	}
+}
+
+// says gives what each of some texts is answered with, through the gateway or, where
+// a database is named, by the server itself.
+func (g *gateway) says(t *testing.T, texts []string, user, direct string) []string {
+	t.Helper()
+	var steps []step
+	for _, text := range texts {
+		steps = append(steps, step{text, query(text)})
+	}
+	var nc net.Conn
+	if direct == "" {
+		nc = g.in(t)
+	} else {
+		p, err := pgconn.Connect(t.Context(), server.URL(user, direct))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.SyncConn(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		h, err := p.Hijack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		nc = h.Conn
+	}
+	defer nc.Close()
+	out, err := transcript(nc, steps, 1<<20)
+	if err != nil {
+		t.Errorf("%q: %v", texts, err)
+	}
+	return out
 }
 
 // askOf asks the server about a database.

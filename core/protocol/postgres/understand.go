@@ -126,7 +126,7 @@ func (c *conn) context(path []string, s *schema.Schema) (*sql.Context, error) {
 	}
 	_, task := c.session.Resource()
 	o := reads(task)
-	return &sql.Context{Schema: s, Grammar: g, SearchPath: path, Login: c.names.login, Anywhere: c.names.moved, Made: c.inside.made, Introspect: o.Introspect, Extensions: c.extensions(), StatementTimeout: o.StatementTimeout, Blind: o.Blind, Filter: o.Filter, Listed: o.Listed, Definitions: o.Definitions}, nil
+	return &sql.Context{Schema: s, Grammar: g, SearchPath: path, Login: c.names.login, Anywhere: c.names.moved, Made: c.made(), Introspect: o.Introspect, Extensions: c.extensions(), StatementTimeout: o.StatementTimeout, Blind: o.Blind, Filter: o.Filter, Listed: o.Listed, Definitions: o.Definitions}, nil
 }
 
 // extensions are those that the resource accepts.
@@ -142,6 +142,9 @@ func (c *conn) extensions() []string {
 // schema gives the resource's schema, reading it where it is not known or Run
 // has not been able to look at it for too long.
 func (c *conn) schema(ctx context.Context) (s *schema.Schema, err error) {
+	if err := c.temporaries(); err != nil {
+		return nil, err
+	}
 	if c.inside.active() {
 		if s, err = c.within(ctx); err != nil {
 			return nil, err
@@ -156,6 +159,7 @@ func (c *conn) schema(ctx context.Context) (s *schema.Schema, err error) {
 		}
 		s = c.state.fresh(0)
 	}
+	s = c.withOwn(s)
 	if s.Role.Privileged() != "" {
 		r, _ := c.session.Resource()
 		if err := Fit(s, r, c.session.About().Login); err != nil {

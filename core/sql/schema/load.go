@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -78,6 +79,29 @@ func Within(known *Schema, rows Rows) (*Schema, error) {
 	return l.load()
 }
 
+// Own reads the temporary relations that a session has, through its own
+// connection, for Over. They are of a server of the major version that known is of.
+func Own(known *Schema, rows Rows) (*Schema, error) {
+	l := &loader{s: empty(), rows: rows, temp: true}
+	l.s.Major = known.Major
+	own, err := l.do(l.related())
+	l.s.HasTemporary = len(l.s.Relations) > 0
+	return own, err
+}
+
+// Over gives a snapshot with a session's own temporary relations added, as Own
+// gave them. Both stay as they are.
+func Over(s, own *Schema) *Schema {
+	out := *s
+	out.Relations, out.RelationByName, out.Types, out.TypeByName = maps.Clone(s.Relations), maps.Clone(s.RelationByName), maps.Clone(s.Types), maps.Clone(s.TypeByName)
+	maps.Copy(out.Relations, own.Relations)
+	maps.Copy(out.RelationByName, own.RelationByName)
+	maps.Copy(out.Types, own.Types)
+	maps.Copy(out.TypeByName, own.TypeByName)
+	out.HasTemporary = own.HasTemporary
+	return &out
+}
+
 // firstUser is the first OID that the server gives to what users make.
 const firstUser = 16384
 
@@ -87,16 +111,25 @@ func empty() *Schema {
 		FunctionsNamed: map[string][]*Function{}, OperatorsNamed: map[string][]*Operator{}}
 }
 
+type step struct {
+	what string
+	read func() error
+}
+
 func (l *loader) load() (*Schema, error) {
-	for _, step := range []struct {
-		what string
-		read func() error
-	}{
-		{"session", l.session}, {"relations", l.relations}, {"columns", l.columns}, {"views", l.views}, {"inheritance", l.inheritance},
-		{"indexes", l.indexes}, {"foreign keys", l.foreignKeys}, {"checks", l.checks}, {"triggers", l.triggers}, {"rules", l.rules}, {"policies", l.policies},
-		{"functions", l.functions}, {"operators", l.operators}, {"types", l.types}, {"casts", l.casts}, {"extensions", l.extensions},
-		{"event triggers", l.eventTriggers}, {"dependents", l.dependents},
-	} {
+	steps := append([]step{{"session", l.session}}, l.related()...)
+	return l.do(append(steps, step{"functions", l.functions}, step{"operators", l.operators}, step{"casts", l.casts}, step{"extensions", l.extensions},
+		step{"event triggers", l.eventTriggers}))
+}
+
+// related are relations, and what each of them has.
+func (l *loader) related() []step {
+	return []step{{"relations", l.relations}, {"columns", l.columns}, {"views", l.views}, {"inheritance", l.inheritance}, {"indexes", l.indexes},
+		{"foreign keys", l.foreignKeys}, {"checks", l.checks}, {"triggers", l.triggers}, {"rules", l.rules}, {"policies", l.policies}, {"types", l.types}, {"dependents", l.dependents}}
+}
+
+func (l *loader) do(steps []step) (*Schema, error) {
+	for _, step := range steps {
 		if err := step.read(); err != nil {
 			return nil, fmt.Errorf("schema: %s: %w", step.what, err)
 		}
@@ -117,11 +150,40 @@ func (u Unsupported) Error() string {
 type loader struct {
 	rows Rows
 	s    *Schema
-	from OID // what has a lower one is known
+	from OID  // what has a lower one is known
+	temp bool // only the session's own temporary relations are asked for
 }
 
-// new adds to a query that it asks for what is not known alone.
-func (l *loader) new(oid string) string { return fmt.Sprintf(" %s >= %d ", oid, l.from) }
+// Temporary is the schema that a session's own temporary relations are in, by
+// the name that it has in texts. At the server it is pg_temp_3 or some such.
+const Temporary = "pg_temp"
+
+// What is in a schema n has that one's name; of those that are some session's own
+// nothing is told that all see.
+const (
+	namespace = `CASE WHEN n.oid = pg_my_temp_schema() THEN 'pg_temp' ELSE n.nspname::text END`
+	shared    = ` n.nspname !~ '^pg_(toast|temp)' AND`
+)
+
+// new adds to a query that it asks for what is not known alone, by the relation
+// that it is of.
+func (l *loader) new(relation string) string {
+	if l.temp {
+		return " " + relation + " IN (SELECT c.oid FROM pg_class c WHERE c.relnamespace = pg_my_temp_schema()) "
+	}
+	return l.later(relation)
+}
+
+// reached is for what is in a schema n.
+func (l *loader) reached() string {
+	if l.temp {
+		return " n.oid = pg_my_temp_schema() AND"
+	}
+	return shared
+}
+
+// later is new for what is of no relation.
+func (l *loader) later(oid string) string { return fmt.Sprintf(" %s >= %d ", oid, l.from) }
 
 func (l *loader) session() error {
 	var version int
@@ -142,7 +204,7 @@ func (l *loader) session() error {
 	}
 	var oid OID
 	var name string
-	if err := l.rows(`SELECT oid, nspname::text FROM pg_namespace`, []any{&oid, &name}, func() { l.s.Namespaces[name] = oid }); err != nil {
+	if err := l.rows(`SELECT oid, nspname::text FROM pg_namespace WHERE nspname !~ '^pg_(toast_)?temp'`, []any{&oid, &name}, func() { l.s.Namespaces[name] = oid }); err != nil {
 		return err
 	}
 	for p := range strings.SplitSeq(path, ",") {
@@ -162,13 +224,13 @@ func (l *loader) relations() error {
 	var r Relation
 	var kind string
 	var owned bool
-	return l.rows(`SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relowner, c.relrowsecurity, c.relpersistence = 'p', c.reltype,
+	return l.rows(`SELECT c.oid, `+namespace+`, c.relname::text, c.relkind::text, c.relowner, c.relrowsecurity, c.relpersistence = 'p', c.reltype,
 			n.nspname IN ('pg_catalog', 'information_schema', 'pg_toast'),
 			coalesce((SELECT e.extname::text FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
 				WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e' LIMIT 1), ''),
 			pg_has_role(c.relowner, 'USAGE'), c.relkind = 'v' AND EXISTS (SELECT FROM pg_options_to_table(c.reloptions) WHERE option_name = 'security_invoker' AND option_value::boolean)
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-		WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c') AND n.nspname !~ '^pg_(toast|temp)' AND`+l.new("c.oid")+`ORDER BY n.nspname, c.relname`,
+		WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c') AND`+l.reached()+l.new("c.oid")+`ORDER BY n.nspname, c.relname`,
 		[]any{&r.OID, &r.Name.Namespace, &r.Name.Name, &kind, &r.Owner, &r.RowLevel, &r.Persistent, &r.RowType, &r.System, &r.Extension, &owned, &r.Invoker}, func() {
 			n := r
 			n.Kind = kind[0]
@@ -228,7 +290,7 @@ func (l *loader) inheritance() error {
 	}); err != nil {
 		return err
 	}
-	return l.rows(`SELECT inhrelid, inhparent FROM pg_inherits ORDER BY 1, 2`, []any{&child, &parent}, func() {
+	return l.rows(`SELECT inhrelid, inhparent FROM pg_inherits WHERE`+l.new("inhrelid")+`ORDER BY 1, 2`, []any{&child, &parent}, func() {
 		if c, p := l.s.Relations[child], l.s.Relations[parent]; c != nil && p != nil {
 			c.Parents, p.Children = append(c.Parents, parent), append(p.Children, child)
 		}
@@ -266,7 +328,7 @@ func (l *loader) foreignKeys() error {
 	var f ForeignKey
 	var up, del string
 	return l.rows(`SELECT c.conname::text, c.conrelid, c.confrelid, c.conkey, c.confkey, c.confupdtype::text, c.confdeltype::text, p.oid IS NOT NULL
-		FROM pg_constraint c LEFT JOIN pg_constraint p ON p.oid = c.conparentid AND p.confrelid = c.confrelid WHERE c.contype = 'f' ORDER BY c.conname`,
+		FROM pg_constraint c LEFT JOIN pg_constraint p ON p.oid = c.conparentid AND p.confrelid = c.confrelid WHERE c.contype = 'f' AND`+l.new("c.conrelid")+`ORDER BY c.conname`,
 		[]any{&f.Name, &f.From, &f.To, &f.FromColumns, &f.ToColumns, &up, &del, &f.Partition}, func() {
 			n := f
 			n.FromColumns, n.ToColumns, n.OnUpdate, n.OnDelete = slices.Clone(f.FromColumns), slices.Clone(f.ToColumns), first(up), first(del)
@@ -283,7 +345,7 @@ func (l *loader) checks() error {
 	var rel OID
 	var c Check
 	return l.rows(`SELECT conrelid, conname::text, coalesce(conkey, '{}'), pg_get_constraintdef(oid) FROM pg_constraint
-		WHERE contype = 'c' AND conrelid <> 0 ORDER BY conname`, []any{&rel, &c.Name, &c.Columns, &c.Text}, func() {
+		WHERE contype = 'c' AND conrelid <> 0 AND`+l.new("conrelid")+`ORDER BY conname`, []any{&rel, &c.Name, &c.Columns, &c.Text}, func() {
 		if r := l.s.Relations[rel]; r != nil {
 			n := c
 			n.Columns = slices.Clone(c.Columns)
@@ -300,7 +362,7 @@ func (l *loader) triggers() error {
 	var kind int16
 	var source string
 	return l.rows(`SELECT t.tgrelid, t.tgname::text, t.tgfoid, t.tgtype, t.tgattr::int2[], t.tgconstraint <> 0, t.tgparentid <> 0, p.prosrc
-		FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid WHERE t.tgenabled <> 'D' AND (NOT t.tgisinternal OR
+		FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid WHERE t.tgenabled <> 'D' AND`+l.new("t.tgrelid")+`AND (NOT t.tgisinternal OR
 			t.tgparentid <> 0 AND (p.oid >= 16384 OR p.proname !~ '^(RI_FKey_|unique_key_recheck)')) ORDER BY t.tgname`,
 		[]any{&rel, &t.Name, &t.Function, &kind, &t.Columns, &t.Constraint, &t.Clone, &source}, func() {
 			if r := l.s.Relations[rel]; r != nil {
@@ -321,7 +383,7 @@ func (l *loader) rules() error {
 	var x Rule
 	var event string
 	return l.rows(`SELECT ev_class, rulename::text, ev_type::text, is_instead, pg_get_ruledef(oid) FROM pg_rewrite
-		WHERE rulename <> '_RETURN' AND oid >= 16384 AND ev_enabled IN ('O', 'A') ORDER BY rulename`, []any{&rel, &x.Name, &event, &x.Instead, &x.Text}, func() {
+		WHERE rulename <> '_RETURN' AND oid >= 16384 AND ev_enabled IN ('O', 'A') AND`+l.new("ev_class")+`ORDER BY rulename`, []any{&rel, &x.Name, &event, &x.Instead, &x.Text}, func() {
 		if r := l.s.Relations[rel]; r != nil {
 			n := x
 			n.Event = first(event) - '0'
@@ -333,7 +395,7 @@ func (l *loader) rules() error {
 func (l *loader) policies() error {
 	var rel OID
 	var p Policy
-	return l.rows(`SELECT polrelid, polname::text, coalesce(pg_get_expr(polqual, polrelid), ''), coalesce(pg_get_expr(polwithcheck, polrelid), '') FROM pg_policy ORDER BY polname`,
+	return l.rows(`SELECT polrelid, polname::text, coalesce(pg_get_expr(polqual, polrelid), ''), coalesce(pg_get_expr(polwithcheck, polrelid), '') FROM pg_policy WHERE`+l.new("polrelid")+`ORDER BY polname`,
 		[]any{&rel, &p.Name, &p.Using, &p.Check}, func() {
 			if r := l.s.Relations[rel]; r != nil {
 				r.Policies = append(r.Policies, p)
@@ -352,7 +414,7 @@ func (l *loader) functions() error {
 			coalesce((SELECT array_agg(p.proallargtypes[i] ORDER BY i) FROM generate_subscripts(p.proargmodes, 1) i WHERE p.proargmodes[i] IN ('o', 'b', 't')), '{}'),
 			coalesce((SELECT e.extname::text FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
 				WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e' LIMIT 1), '')
-		FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language g ON g.oid = p.prolang WHERE`+l.new("p.oid"),
+		FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language g ON g.oid = p.prolang WHERE`+l.later("p.oid"),
 		[]any{&f.OID, &f.Name.Namespace, &f.Name.Name, &f.Args, &f.Defaults, &f.Variadic, &f.Result, &f.ReturnsSet, &kind, &volatility, &f.Definer, &f.Owner, &f.Language, &source, &f.System, &out, &types, &f.Extension}, func() {
 			n := f
 			n.Args, n.Out, n.OutTypes, n.Kind, n.Volatility = slices.Clone(f.Args), slices.Clone(out), slices.Clone(types), first(kind), first(volatility)
@@ -369,7 +431,7 @@ func (l *loader) operators() error {
 	return l.rows(`SELECT o.oid, n.nspname::text, o.oprname::text, o.oprleft, o.oprright, o.oprresult, o.oprcode::oid,
 			coalesce((SELECT e.extname::text FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
 				WHERE d.classid = 'pg_operator'::regclass AND d.objid = o.oid AND d.deptype = 'e' LIMIT 1), '')
-		FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace WHERE`+l.new("o.oid"),
+		FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace WHERE`+l.later("o.oid"),
 		[]any{&o.OID, &o.Name.Namespace, &o.Name.Name, &o.Left, &o.Right, &o.Result, &o.Function, &o.Extension}, func() {
 			n := o
 			if l.s.Operators[n.OID] = &n; n.Name.Namespace != "pg_catalog" {
@@ -381,10 +443,10 @@ func (l *loader) operators() error {
 func (l *loader) types() error {
 	var t Type
 	var kind, category string
-	if err := l.rows(`SELECT t.oid, n.nspname::text, t.typname::text, t.typtype::text, t.typcategory::text, t.typelem, t.typarray, t.typbasetype, t.typrelid, t.typinput::oid, t.typoutput::oid,
+	if err := l.rows(`SELECT t.oid, `+namespace+`, t.typname::text, t.typtype::text, t.typcategory::text, t.typelem, t.typarray, t.typbasetype, t.typrelid, t.typinput::oid, t.typoutput::oid,
 			coalesce((SELECT e.extname::text FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
 				WHERE d.classid = 'pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e' LIMIT 1), '')
-		FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace WHERE`+l.new("t.oid"),
+		FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace WHERE`+l.reached()+l.later("t.oid"),
 		[]any{&t.OID, &t.Name.Namespace, &t.Name.Name, &kind, &category, &t.Element, &t.Array, &t.Base, &t.Relation, &t.Input, &t.Output, &t.Extension}, func() {
 			n := t
 			n.Kind, n.Category = first(kind), first(category)

@@ -1,0 +1,202 @@
+package postgres
+
+import (
+	"fmt"
+	"maps"
+
+	"github.com/taskgate/taskgate/core/sql"
+	"github.com/taskgate/taskgate/core/sql/schema"
+)
+
+// Temporary relations are one session's own, in the catalog that all share. So
+// what a session has of them is read through its own connection, once something
+// has been sent that may have changed it, and texts are judged by the resource's
+// schema with that added.
+
+// temporary is what the session has of its own. It belongs to the client's side.
+type temporary struct {
+	own   *schema.Schema      // nil where it has none
+	made  map[schema.OID]bool // those that its own statements have made: what a function has put into others nobody has judged
+	makes []schema.Name       // what is sent makes, or would
+	there map[schema.OID]bool // what was there before that, nil where nobody has looked
+	again bool                // something has been sent that may have changed it
+	open  bool                // the open transaction has changed it
+
+	base, over *schema.Schema // what others see, and that with them
+}
+
+// defines notes what a part may change of it, and says whether later texts have to
+// wait for its answer.
+func (t *temporary) defines(p *sql.Part) bool {
+	switch p.Kind {
+	case sql.Define:
+		if !p.Temporary && t.own == nil {
+			return false
+		}
+		t.makes = append(t.makes, p.Makes...)
+		t.open = true
+	case sql.Discard:
+		if t.own == nil && !t.open {
+			return false
+		}
+	case sql.Commit, sql.Rollback, sql.CommitChain, sql.TwoPhase:
+		if !t.open {
+			return false
+		}
+		t.open = false
+	case sql.RollbackTo:
+		if !t.open {
+			return false
+		}
+	default:
+		return false
+	}
+	t.again = true
+	return true
+}
+
+// groupEnds notes that the implicit transaction ends in which something was changed.
+func (t *temporary) groupEnds() bool {
+	if !t.open {
+		return false
+	}
+	t.open, t.again = false, true
+	return true
+}
+
+// temporaries reads what the session has of its own, where that may have changed.
+// While nothing can run it stays as it was.
+func (c *conn) temporaries() error {
+	t := &c.temp
+	if !t.again {
+		return nil
+	}
+	if failed, err := c.quieten(); err != nil || failed {
+		return err
+	}
+	known := c.judging()
+	var own *schema.Schema
+	err := c.reading(func() (err error) {
+		own, err = schema.Own(known, c.rowsOf)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("postgres: temporary relations: %w", err)
+	}
+	for oid := range t.made {
+		if own.Relations[oid] == nil {
+			delete(t.made, oid)
+		}
+	}
+	for _, name := range t.makes {
+		if r := own.RelationByName[name]; r != nil && t.there != nil && !t.there[r.OID] {
+			t.makesOwn(r.OID)
+		}
+	}
+	for oid, r := range own.Relations {
+		if r.Kind == 'S' { // of a column that numbers itself: it holds a number
+			t.makesOwn(oid)
+		}
+	}
+	if !own.HasTemporary {
+		own = nil
+	}
+	t.own, t.makes, t.there, t.again, t.base = own, nil, nil, false, nil
+	return nil
+}
+
+// before notes what the session has of its own before something is made: what a
+// function has made is not the session's own work, and how often functions run
+// nobody can tell.
+func (c *conn) before() error {
+	t := &c.temp
+	if failed, err := c.quieten(); err != nil || failed {
+		return err
+	}
+	synced, named, there := !c.unsynced, c.named, map[schema.OID]bool{}
+	var oid schema.OID
+	err := c.rowsOf("SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()", []any{&oid}, func() { there[oid] = true })
+	if err != nil {
+		return fmt.Errorf("postgres: temporary relations: %w", err)
+	}
+	t.there = there
+	return c.endOwn(synced, named)
+}
+
+// quieten waits until all that was sent is answered, and says whether nothing can
+// run before a transaction or a group has ended.
+func (c *conn) quieten() (failed bool, err error) {
+	if err := c.await(func() bool { return len(c.queue) == 0 }); err != nil {
+		return false, err
+	}
+	c.catchUp()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.skipping || c.status == 'E', nil
+}
+
+func (t *temporary) makesOwn(oid schema.OID) {
+	if t.made == nil {
+		t.made = map[schema.OID]bool{}
+	}
+	t.made[oid] = true
+}
+
+// withOwn gives a schema with what the session has of its own.
+func (c *conn) withOwn(s *schema.Schema) *schema.Schema {
+	t := &c.temp
+	if t.own == nil {
+		if t.over != nil { // it had
+			t.base, t.over = nil, nil
+			c.seen.Store(c.inside.schema)
+		}
+		return s
+	}
+	if t.base != s {
+		t.base, t.over = s, schema.Over(s, t.own)
+		c.looks++
+		t.over.Version = 1<<63 | c.looks
+	}
+	if c.seen.Load() != t.over {
+		c.seen.Store(t.over)
+	}
+	return t.over
+}
+
+// made are the relations that count as listed: those of the open transaction, and
+// of the session.
+func (c *conn) made() map[schema.OID]bool {
+	if len(c.temp.made) == 0 {
+		return c.inside.made
+	}
+	if len(c.inside.made) == 0 {
+		return c.temp.made
+	}
+	all := maps.Clone(c.temp.made)
+	maps.Copy(all, c.inside.made)
+	return all
+}
+
+// reading asks queries of the gateway's own through the session's connection, in
+// which nothing hides the server's catalog: temporary relations come last.
+func (c *conn) reading(ask func() error) error {
+	synced, named := !c.unsynced, c.named
+	var path string
+	if err := c.rowsOf("SELECT pg_catalog.current_setting('search_path')", []any{&path}, func() {}); err != nil {
+		return err
+	}
+	setPath := func(to string) error {
+		var set string
+		return c.rowsOf("SELECT pg_catalog.set_config('search_path', "+quoteLiteral(to)+", true)", []any{&set}, func() {})
+	}
+	if err := setPath("pg_catalog, pg_temp"); err != nil {
+		return err
+	}
+	if err := ask(); err != nil {
+		return err
+	}
+	if err := setPath(path); err != nil {
+		return err
+	}
+	return c.endOwn(synced, named)
+}

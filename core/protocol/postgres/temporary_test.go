@@ -1,0 +1,136 @@
+package postgres
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/plugins/tasks/policy"
+)
+
+// TestTemporary: what a session makes for itself is answered as the server answers
+// it, for as long as it has it, and by a login that owns no tables.
+func TestTemporary(t *testing.T) {
+	guard := &rules{allow: understood}
+	g := serve(t, guard)
+	direct := shop(t)
+	for _, db := range []string{g.db, direct} {
+		g.askOf(t, db, "create table notes (id int primary key, v text); insert into notes values (1, 'a'), (2, 'b'); grant all on notes to app")
+	}
+	for _, texts := range [][]string{
+		{"create temp table a1 (id int)", "insert into a1 values (1), (2)", "select * from a1", "update a1 set id = id + 1 returning id", "delete from a1 where id = 2", "select id from pg_temp.a1", "drop table a1", "select 1 from a1"},
+		{"create temp table a1 (id serial primary key, v text default 'x' unique, check (v <> 'y'))", "insert into a1 default values", "insert into a1 (v) values ('x')", "insert into a1 (v) values ('y')", "select * from a1"},
+		{"create local temporary table if not exists a1 as select id, v from notes", "create temp table if not exists a1 (id int)", "select * from a1 order by id", "truncate a1", "select count(*) from a1"},
+		{"begin", "create temp table a1 (id int) on commit drop", "insert into a1 values (1)", "select * from a1", "commit", "select * from a1"},
+		{"create temp table a1 (id int) on commit delete rows; insert into a1 values (1); select * from a1", "select * from a1", "begin; insert into a1 values (2); select * from a1; commit", "select * from a1"},
+		{"begin", "create temp table a1 (id int)", "rollback", "select * from a1"},
+		{"begin; savepoint s; create temp table a1 (id int); rollback to s; select 1 from a1", "rollback", "select 1 from a1"},
+		{"create temp table a1 (id int)", "begin; drop table a1; rollback", "select * from a1", "begin; savepoint s", "alter table a1 add v text", "select v from a1", "rollback to s", "select v from a1", "rollback", "select * from a1"},
+		{"create temp table a1 (id int)", "select 1/0", "insert into a1 values (3); select 1/0", "select * from a1", "begin", "insert into a1 values (3)", "select nothing from a1", "rollback", "select * from a1"},
+		{"select id, v into temp a1 from notes where id < 2 union select 7, 'c' order by 1", "select * from a1 order by id", "with n as (select id from notes) select n.* into temporary table a2 from n order by id limit 1", "select * from a2"},
+		{"begin isolation level serializable", "create temp table a1 (id int)", "insert into a1 select id from notes", "select sum(id) from a1", "commit", "select sum(id) from a1"},
+		{"create temp table a1 (id int)", "prepare p as select id from a1", "insert into a1 values (4)", "execute p", "drop table a1", "create temp table a1 (id int)", "insert into a1 values (5)", "execute p", "deallocate p"},
+		{"create temp table a1 (id int); insert into a1 values (1), (2); create index on a1 (id); analyze a1", "create index a1_id on a1 (id)", "explain (costs off) select * from a1", "drop index a1_id", "copy a1 to stdout", "copy a1 from stdin"},
+		{"create temp table a1 (id int)", "discard temp", "select * from a1", "create temp table a1 (id int, v text)", "select * from a1", "discard all", "select * from a1"},
+		{"create temp table a1 (like notes including all, more int)", "insert into a1 values (1, 'x', 2)", "insert into a1 values (1, 'x', 2)", "select * from a1", "alter table a1 rename to a3", "select * from a3", "select * from a1", "alter table a3 rename column more to less", "select less from a3"},
+		{"create temp sequence s1", "select nextval('s1'), currval('s1')", "drop sequence s1"},
+		{"begin; declare k cursor for select 1; create temp table a1 (id int); fetch k; commit"},
+		{"create temp table a1 (id int) inherits (a2)", "create temp table a1 (id int, id int)", "drop table if exists pg_temp.a1"},
+		{"create temp table a1 (id int primary key)", "create temp table a2 (id int references a1)", "insert into a2 values (1)", "insert into a1 values (1); insert into a2 values (1)", "select * from a1 join a2 using (id)", "drop table a1", "drop table a1 cascade", "insert into a2 values (9); select * from a2 order by 1"},
+		{"set search_path = pg_catalog", "create temp table a1 (id int)", "insert into a1 values (1)", "select * from a1", "reset search_path", "select * from a1"},
+	} {
+		out := [][]string{g.says(t, texts, "app", direct), g.says(t, texts, "app", "")}
+		if !slices.Equal(out[0], out[1]) {
+			t.Errorf("%q:\n the server: %q\nthe gateway: %q", texts, out[0], out[1])
+		}
+	}
+}
+
+// TestTemporaryIsJudged: a session's own table gives nobody more than was listed
+// when it was filled, is taken for no other, and is nobody else's.
+func TestTemporaryIsJudged(t *testing.T) {
+	task := policy.Task{Masks: masks(abi.MaskNull, "", "people.ssn"), Rules: []policy.Rule{
+		ddl("pg_temp.*", "create_table", "drop_table", "alter_table", "create_index"),
+		{At: "x.yaml:2", Verbs: []string{"select"}, Tables: []string{"public.people"}, Columns: []string{"id", "name", "ssn"}},
+		{At: "x.yaml:3", Verbs: []string{"call"}, Functions: []string{"public.makes", "public.drops"}},
+	}}
+	guard := &judge{config: policy.Config{Tasks: map[string]*policy.Task{"x": &task}}}
+	g := serve(t, guard)
+	options := TaskOptions{Introspect: true, Masked: []abi.Source{{Relation: []string{"public", "people"}, Column: "ssn"}}}
+	g.options(guard, options, ResourceOptions{}, "app")
+	g.askOf(t, g.db, `CREATE TABLE people (id int PRIMARY KEY, name text, ssn text, secret text); INSERT INTO people VALUES (1, 'Ada', '123-45', 'hidden');
+		CREATE TABLE audit (what text); GRANT SELECT ON people, audit TO app;
+		CREATE FUNCTION makes() RETURNS void LANGUAGE plpgsql SECURITY INVOKER AS 'begin create temp table if not exists spoils as select secret from people; end';
+		CREATE FUNCTION drops() RETURNS void LANGUAGE plpgsql AS 'begin drop table if exists mine; create temp table mine as select secret as v from people; end'`)
+	for _, session := range [][]struct{ text, want, code string }{
+		{
+			{"create temp table mine as select id, name from people", "C", ""},
+			{"select * from mine", "TDC", ""},
+			{"create temp table more as select ssn from people", "E", "42501"},
+			{"create temp table more as select secret from people", "E", "42501"},
+			{"select secret into temp more from people", "E", "42501"},
+			{"insert into mine select 2, secret from people", "E", "42501"},
+			{"insert into mine select 2, ssn from people", "E", "42501"},
+			{"insert into mine select 2, name from people", "C", ""},
+			{"update mine set name = (select secret from people)", "E", "42501"},
+			{"create temp table people (id int)", "E", "42501"},
+			{"create temp table audit (what text)", "E", "42501"},
+			{"create temp table pg_class (oid oid)", "E", "42501"},
+			{"create temp table int4 (v text)", "E", "42501"},
+			{"alter table mine rename to audit", "E", "42501"},
+			{"alter table mine rename to its", "C", ""},
+			{"select ssn, name from people", "TDC", ""},
+			{"create temp view seen as select name from people", "E", "42501"},
+			{"create table public.lasting (id int)", "E", "42501"},
+			{"select secret from people", "E", "42501"},
+			{"create temp sequence s", "E", "42501"},
+		},
+		{
+			{"select name from mine", "E", "42P01"}, // another session's
+			{"select makes()", "TDC", ""},
+			{"select * from spoils", "E", ""},
+			{"create temp table if not exists spoils (secret text)", "E", "42P07"},
+			{"select * from spoils", "E", ""},
+			{"create temp table mine (v text)", "C", ""},
+			{"select * from mine", "TC", ""},
+			{"select drops()", "TDC", ""},
+			{"select * from mine", "E", "42501"},
+			{"insert into mine values ('x')", "E", "42501"},
+			{"drop table mine", "C", ""}, // that it may drop_table
+			{"create temp table mine (v text); insert into mine values ('x'); select * from mine", "CCTDC", ""},
+		},
+	} {
+		c := g.in(t)
+		for _, k := range session {
+			send(t, c, query(k.text))
+			var got, code string
+			for {
+				kind, body, err := readMessage(c)
+				if err != nil {
+					t.Fatal(k.text, err)
+				}
+				if b := string(body); strings.Contains(b, "hidden") || strings.Contains(b, "123-45") {
+					t.Errorf("%s shows %q", k.text, b)
+				}
+				if kind == 'Z' {
+					break
+				}
+				if got += string(rune(kind)); kind == 'E' {
+					_, code, _ = strings.Cut("\x00"+string(body), "\x00C")
+					code = code[:5]
+				}
+			}
+			if got != k.want || k.code != "" && code != k.code {
+				t.Errorf("%s: %s %s, not %s %s", k.text, got, code, k.want, k.code)
+			}
+		}
+		c.Close()
+	}
+	for _, o := range []ResourceOptions{{DriftStrict: true}, {Probe: true}} {
+		g.options(guard, options, o, "app")
+		if out := g.psql(t, "create temp table mine (id int)"); !strings.Contains(out, "the resource says") {
+			t.Error(out)
+		}
+	}
+}
