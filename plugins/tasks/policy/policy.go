@@ -561,5 +561,8 @@ func (t *Task) hint(name string, o *abi.Operation) string {
 	if o != nil && o.Kind == abi.KindRelation && o.Verb == "select" && len(o.Columns) == 0 && len(here) == 0 { // as who locks a table to dump it
 		out = "leave " + table(o) + " out (pg_dump -T " + table(o) + "), or name what the task lists (pg_dump -t): "
 	}
+	if o != nil && o.Verb == "create_table" && len(o.Object) == 2 && o.Object[0] == "pg_temp" {
+		out = "name what comes between by WITH … AS MATERIALIZED, keep a result open with DECLARE … WITH HOLD, or take it away with COPY (SELECT …) TO STDOUT: "
+	}
 	return out + "task " + name + " allows: " + strings.Join(all, "; ") + ". For more, ask for another task or a change of its file"
 }
