@@ -26,7 +26,7 @@ func (a *analyzer) define(n int32) (p Part, ok bool) {
 		a.attachIndex(n)
 		a.eventTriggers()
 		return p, true
-	case name == "AlterTableStmt" && (!strings.HasPrefix(form, "ALTER TABLE") || strings.Contains(form, "ALL IN_P")), name == "DefineStmt" && a.kid(n, "ENUM_P") == 0:
+	case name == "AlterTableStmt" && (!strings.HasPrefix(form, "ALTER TABLE") || strings.Contains(form, "ALL IN_P")), name == "DefineStmt" && a.kid(n, "ENUM_P") == 0 && a.kid(n, "OptTableFuncElementList") == 0:
 		return p, false
 	}
 	switch a.name(n) {
@@ -448,7 +448,15 @@ func (a *analyzer) drop(n int32) {
 	}
 }
 
-// ownType finds a type that users have made, an enumeration or a domain.
+// composed says whether a type was made by CREATE TYPE … AS (…), and is no
+// table's.
+func (a *analyzer) composed(t *schema.Type) bool {
+	r := a.c.Schema.Relations[t.Relation]
+	return t.Kind == 'c' && r != nil && r.Kind == 'c'
+}
+
+// ownType finds a type that users have made, an enumeration, a domain or a
+// composite one.
 func (a *analyzer) ownType(n int32, missing bool) schema.Name {
 	if g := a.find(n, "GenericType"); g != 0 {
 		if m := a.kid(g, "opt_type_modifiers"); m != 0 && !a.empty(m) || a.t.Nodes[g].To != a.t.Nodes[n].To {
@@ -480,8 +488,8 @@ func (a *analyzer) ownType(n int32, missing bool) schema.Name {
 		return name
 	case t.OID < firstUser:
 		a.refuse("changing a type that is the server's own")
-	case t.Kind != 'e' && t.Kind != 'd':
-		a.refuse("changing the type %s, which is neither an enumeration nor a domain", t.Name.Name)
+	case t.Kind != 'e' && t.Kind != 'd' && !a.composed(t):
+		a.refuse("changing the type %s, which is neither an enumeration nor a domain nor composite", t.Name.Name)
 	}
 	a.spellOut(n, t.Name)
 	return t.Name

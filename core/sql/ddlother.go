@@ -260,9 +260,12 @@ func (a *analyzer) createSchema(n int32) {
 	a.on("create_schema", abi.KindSchema, []string{name}, "")
 }
 
-// createType takes CREATE TYPE … AS ENUM.
+// createType takes CREATE TYPE … AS ENUM, and of columns.
 func (a *analyzer) createType(n int32) {
 	a.on("create_type", abi.KindType, a.creation(a.kid(n, "any_name")).Parts(), "")
+	for _, e := range a.list(a.find(a.kid(n, "OptTableFuncElementList"), "TableFuncElementList"), "TableFuncElement") {
+		a.columnType(a.kid(e, "Typename"), false)
+	}
 }
 
 func (a *analyzer) createDomain(n int32) {

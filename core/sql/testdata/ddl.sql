@@ -24,3 +24,4 @@ CREATE TABLE halves_1 PARTITION OF halves FOR VALUES FROM (1) TO (9);
 CREATE INDEX halves_id ON ONLY halves (id);
 CREATE INDEX halves_1_id ON halves_1 (id);
 CREATE SEQUENCE of_two_parts_seq;
+CREATE TYPE two AS (a int, b text);
