@@ -92,6 +92,7 @@ type Grammar struct {
 	gotos   []target // by non-terminal
 	actions []action
 	rules   []production // by a Node's Rule
+	climbs  *climbs
 
 	symbols  map[string]Symbol
 	keywords map[string]keyword
@@ -110,6 +111,7 @@ type Grammar struct {
 type state struct {
 	base, reduce int32
 	shifts       bool // it has actions
+	climbs       bool // a rule of one symbol is among them
 }
 
 // target likewise says to which state a non-terminal leads.
@@ -218,7 +220,7 @@ func unpack(major int, packed []byte) (*Grammar, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parse: table %d: %w", major, err)
 	}
-	g := &Grammar{Major: major, symbols: map[string]Symbol{}, keywords: map[string]keyword{}}
+	g := &Grammar{Major: major, symbols: map[string]Symbol{}, keywords: map[string]keyword{}, climbs: new(climbs)}
 	var sizes, pact, defact, pgoto, defgoto, table, check, left, length []int32
 	for i, into := range []*[]int32{&sizes, &pact, &defact, &pgoto, &defgoto, &table, &check, &left, &length} {
 		bits := 32
@@ -237,7 +239,7 @@ func unpack(major int, packed []byte) (*Grammar, error) {
 		return nil, errTable
 	}
 	for i := range pact {
-		g.states = append(g.states, state{pact[i], defact[i], pact[i] != pactNone})
+		g.states = append(g.states, state{base: pact[i], reduce: defact[i], shifts: pact[i] != pactNone})
 	}
 	for i := range pgoto {
 		g.gotos = append(g.gotos, target{pgoto[i], defgoto[i]})
@@ -247,6 +249,9 @@ func unpack(major int, packed []byte) (*Grammar, error) {
 	}
 	for i := range left {
 		g.rules = append(g.rules, production{Symbol(left[i]), Symbol(length[i])})
+	}
+	for i := range g.states {
+		g.states[i].climbs = g.climbing(&g.states[i])
 	}
 	var text struct {
 		Names    []string

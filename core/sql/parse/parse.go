@@ -128,12 +128,14 @@ func (t *Tree) build() error {
 						t.Root = stack[len(stack)-1].value
 						return nil
 					}
-					stack = append(stack, entry{state: a, value: int32(len(nodes))})
+					made := entry{state: a, value: int32(len(nodes))}
 					nodes = append(nodes, Node{})
 					node := &nodes[len(nodes)-1]
 					node.Sym, node.From, node.To = Symbol(kind), int32(pos), int32(pos+1)
 					pos++
 					kind = t.kind(pos)
+					made, nodes = g.climb(nodes, stack[len(stack)-1].state, made, kind)
+					stack = append(stack, made)
 					continue
 				}
 				rule = -a
@@ -175,13 +177,19 @@ func (t *Tree) build() error {
 			return deep(t.offset(pos))
 		}
 		top := stack[base-1].state
-		next := &g.gotos[int32(sym)-g.terminals]
-		made.state = next.usual
-		if i := next.base + top; i >= 0 && i < int32(len(g.actions)) && int32(g.actions[i].check) == top {
-			made.state = int32(g.actions[i].to)
-		}
+		made.state = g.follow(top, sym)
+		made, nodes = g.climb(nodes, top, made, kind)
 		stack = append(stack[:base], made)
 	}
+}
+
+// follow gives the state behind a non-terminal.
+func (g *Grammar) follow(top int32, sym Symbol) int32 {
+	next := &g.gotos[int32(sym)-g.terminals]
+	if i := next.base + top; i >= 0 && i < int32(len(g.actions)) && int32(g.actions[i].check) == top {
+		return int32(g.actions[i].to)
+	}
+	return next.usual
 }
 
 // kind gives the terminal at a place, 0 at the end.
