@@ -122,7 +122,8 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 	if a.foreignCast() {
 		a.refuse("this database has casts of its own between the server's types, which could run anywhere")
 	}
-	if t.Statements() > 1 {
+	several := t.Statements() > 1
+	if several {
 		an.Pieces = a.apart()
 	}
 	var whole []string
@@ -140,7 +141,7 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 		a.edits, a.notice, a.beyond, a.nested, a.inside = a.edits[:0], "", false, false, 0
 		before := len(a.ops.list)
 		part := a.top(inner)
-		if part.Kind == Define && t.Statements() > 1 {
+		if part.Kind == Define && several {
 			an.Apart = true
 			a.refuse("%s among other statements, each of which is judged once those before have run: ask about one at a time", a.words(inner))
 		}

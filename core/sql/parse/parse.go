@@ -221,8 +221,9 @@ func (t *Tree) fault(pos int) error {
 
 // Statements counts the statements of a text; empty ones do not count.
 func (t *Tree) Statements() (n int) {
+	top := t.Grammar.symbols["toplevel_stmt"]
 	for i := 1; i < len(t.Nodes); i++ {
-		if t.Grammar.Names[t.Nodes[i].Sym] == "toplevel_stmt" && t.Nodes[i].From < t.Nodes[i].To {
+		if k := &t.Nodes[i]; k.Sym == top && k.From < k.To {
 			n++
 		}
 	}
