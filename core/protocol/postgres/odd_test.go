@@ -148,6 +148,9 @@ var oddities = map[string][]string{
 	"notified":                          {"x listen x", "S", "x notify x", "x select 1", "S", "Q notify x; select 1", "x begin", "x notify x, 'said'", "S", "x commit", "S"},
 	"warned":                            {"x begin", "x begin", "S", "x commit", "x commit", "S", "Q commit; begin; begin; select 1; commit"},
 	"several, prepared":                 {"P :select 1; select 2", "S", "P :select 1;", "B :", "E :", "S", "P :;;", "B :", "E :", "S"},
+	"a cursor, prepared before it is made":     {"P f:fetch 2 from c", "D Sf", "P m:move 1 in c", "S", "Q begin", "x declare c cursor for select id, v from t order by id", "B :f", "D P", "E :", "B :m", "D P", "E :", "B :f", "D P", "E :", "D Sf", "S", "Q close c", "x declare c cursor for select n from t order by id", "S", "B :f", "D P", "E :", "S", "Q commit"},
+	"a statement, prepared before it is made":  {"P e:execute p(1)", "D Se", "P x:explain (costs off) execute p(1)", "S", "Q prepare p as select id, v from t where id = $1", "B :e", "D P", "E :", "B :x", "D P", "E :", "S", "Q deallocate p", "Q prepare p as insert into t values ($1 + 50, 'p', 1)", "B :e", "D P", "E :", "S"},
+	"a cursor, prepared where nothing can run": {"Q begin", "Q select 1/0", "P f:fetch 2 from c", "S", "Q rollback"},
 	"places of errors":                  {"Q select nothing from t", "Q select id,\n  nofunc( id ) from t", "Q   select id from nowhere", "Q select 'é', \"nö\" from t", "Q select id from t where v = 1", "Q select id from t group by v", "x select nothing from t", "S", "Q insert into t (id, nothing) values (1, 2)", "Q select 'x'::int, id from t", "Q select id from t order by 7", "Q selct", "Q select 'a", "Q select 1 +", "Q update t set nothing = 1", "Q select t.id from t x", "Q select id from t, u", "Q select N'a', nothing from t"},
 }
 
