@@ -567,10 +567,14 @@ func (c *conn) ready(ctx context.Context, e *entry, m []byte) error {
 			rest = append(rest, cl)
 		}
 	}
-	clear(c.closing[len(rest):])
+	if clear(c.closing[len(rest):]); len(rest) == 0 && cap(rest) > 4096 { // of a group like no other
+		rest = nil
+	}
 	c.closing = rest
 	c.ending = append(c.ending, c.skipped...)
-	clear(c.skipped)
+	if clear(c.skipped); cap(c.skipped) > 4096 {
+		c.skipped = nil
+	}
 	c.skipped = c.skipped[:0]
 	c.mu.Unlock()
 	for _, ex := range gone {
