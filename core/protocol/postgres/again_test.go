@@ -1,10 +1,12 @@
 package postgres
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // TestLookedUpAgain: what others have just made is there for the next text that
@@ -32,6 +34,26 @@ func TestLookedUpAgain(t *testing.T) {
 		}
 	}
 	if _, err := c.Exec(t.Context(), "select 1 from nowhere"); code(err) != "42P01" {
+		t.Error(err)
+	}
+}
+
+// TestLongErrors: an error or a notice that holds a large value is told like any
+// other.
+func TestLongErrors(t *testing.T) {
+	g := serve(t, &rules{allow: understood, errors: true})
+	if out, err := server.Psql(g.db, "CREATE FUNCTION tell(text) RETURNS int LANGUAGE plpgsql AS 'begin raise notice ''%'', $1; return 1; end'"); err != nil {
+		t.Fatal(out, err)
+	}
+	c := g.connect(t)
+	for text, want := range map[string]string{"select repeat('x', 3000000)::int": "22P02", "select tell(repeat('x', 12000000))": "<nil>"} {
+		var e *pgconn.PgError
+		_, err := c.Exec(t.Context(), text)
+		if errors.As(err, &e); code(err) != want || err != nil && len(e.Message) < 3_000_000 {
+			t.Errorf("%s: %.80v", text, err)
+		}
+	}
+	if _, err := c.Exec(t.Context(), "select 1"); err != nil {
 		t.Error(err)
 	}
 }

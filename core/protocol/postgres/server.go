@@ -64,10 +64,15 @@ func (c *conn) answers(ctx context.Context, f *frames) error {
 			}
 			continue
 		}
-		if size > maxMessage {
+		if said := kind == 'E' || kind == 'N'; size > maxMessage && !said || size > maxSaid {
 			return fmt.Errorf("a message %q of %d bytes", kind, size)
 		}
 		if f.have() < size {
+			if size > maxMessage {
+				if err := f.wait(); err != nil {
+					return err
+				}
+			}
 			return nil
 		}
 		if err := c.answer(ctx, kind, f.take(size)); err != nil {
