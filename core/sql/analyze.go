@@ -72,7 +72,7 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 	if err != nil {
 		var syntax *parse.SyntaxError
 		if errors.As(err, &syntax) {
-			return nil, &Error{Code: "42601", Message: syntax.Message, Offset: syntax.Offset}
+			return nil, &Error{Code: "42601", Message: syntax.Message, Near: syntax.Near, Offset: syntax.Offset}
 		}
 		return nil, &Error{Code: "54001", Message: err.Error(), Offset: -1}
 	}

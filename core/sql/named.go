@@ -185,6 +185,21 @@ func (a *analyzer) constantArray(n int32) (text string, ok bool) {
 // in what they stand for: whoever forgets to call it runs nothing.
 const unresolved = "a name of this session that has not been looked up"
 
+// Later gives a text of one statement that uses a name as it may be prepared
+// where the name stands for nothing yet: the server looks it up when it carries
+// the statement out. It tells nothing of what that will do: whoever carries it out
+// has Resolve say it. nil is a text that has to wait for its name.
+func (an *Analysis) Later() *Analysis {
+	if len(an.Parts) != 1 || an.Parts[0].Kind != Execute && an.Parts[0].Kind != Fetch {
+		return nil
+	}
+	st := *an.Statement
+	if st.Incomplete == unresolved {
+		st.Incomplete = ""
+	}
+	return &Analysis{Statement: &st, Parts: an.Parts, Params: an.Params, Beneath: an.Beneath}
+}
+
 func (p *Part) usesNames() bool {
 	switch p.Kind {
 	case Prepare, Declare, Execute, Fetch, Deallocate, CloseCursor:

@@ -77,6 +77,9 @@ func (a *analyzer) set(name, value string, at int32, local bool) Part {
 	name = strings.ToLower(name)
 	_, known := settings[name]
 	ok := Setting(name, value) || known && value == "default" || a.c.Settings != nil && a.c.Settings(name)
+	if !ok && (name == "client_encoding" || name == "standard_conforming_strings") {
+		a.refuse("%s set to %s, under which the server would read other texts than the gateway", name, strings.Trim(value, "'"))
+	}
 	if name == "statement_timeout" && ok {
 		var set, notice string
 		if set, notice, ok = Timeout(value, a.c.StatementTimeout); notice != "" {

@@ -135,6 +135,7 @@ const (
 type Error struct {
 	Code    string // SQLSTATE: 42601, 42P01, 42703, 42883, 54001, 0A000 …
 	Message string
+	Near    string // the word at fault, which only the client is told
 	Hint    string
 	Offset  int // bytes into the text, -1 where none
 }

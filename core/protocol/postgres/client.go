@@ -303,7 +303,9 @@ func (c *conn) judge(ctx context.Context, text string, phase abi.Phase) (*sql.An
 		err = c.room(true, raw.Size())
 	}
 	if err == nil {
-		a, err = c.resolve(raw)
+		if a, err = c.resolve(raw); phase == abi.Prepare && nameless(err) && raw.Later() != nil {
+			a, err = raw.Later(), nil // Bind looks again, and fails if it still stands for nothing
+		}
 	}
 	if err != nil {
 		return nil, nil, nil, c.unjudged(ctx, text, phase, err)

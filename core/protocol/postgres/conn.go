@@ -55,8 +55,7 @@ type conn struct {
 	temp     temporary
 	kept     keeping        // behind names
 	looks    uint64         // counts the schemas that were read within a transaction
-	since    int            // messages without a Sync
-	text     int            // bytes of their texts
+	grown    group          // since the last Sync
 	crowded  bool           // too much is in flight
 	called   bool           // a function that may do anything has been, and the settings were not read back since
 	unsynced bool           // messages of the extended protocol have come since the last Sync
@@ -148,6 +147,8 @@ func (c *conn) run() error {
 	defer c.p.unregister(c)
 	c.kept.holding = c.holds()
 	defer c.kept.drop()
+	c.grown.held = c.holds()
+	defer c.grown.held.drop()
 	ctx := c.session.Context()
 	c.moved = sync.NewCond(&c.mu)
 	c.adopt()

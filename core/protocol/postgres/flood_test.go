@@ -102,15 +102,33 @@ func TestX02WithoutEnd(t *testing.T) {
 	if _, err := nc.Write(parseMsg("s", "select 1")); err != nil {
 		t.Fatal(err)
 	}
-	step := join(bindMsg("", "s"), executeMsg(""), frame('H', nil))
-	for range 2 * maxGroup {
-		if _, err := nc.Write(step); err != nil {
+	steps := append(bytes.Repeat(join(bindMsg("", "s"), executeMsg("")), 100), frame('H', nil)...)
+	for range 2 * maxGrouped / (perCommand + perExecute) / 100 {
+		if _, err := nc.Write(steps); err != nil {
 			break
 		}
 	}
 	if !<-told {
 		t.Error("a group without a Sync has no bound")
 	}
+	g.quiet(t)
+	// Who reads only when all is sent hears of it all the same.
+	g.secured(t)
+	g.protocol.Plain = true
+	for _, tls := range []bool{false, true} {
+		for _, loop := range []bool{false, true} {
+			g.protocol.Loop(loop)
+			g.overTLS = tls
+			nc := g.in(t)
+			_ = nc.SetDeadline(time.Now().Add(60 * time.Second))
+			_, err := nc.Write(frame('Q', make([]byte, 8<<20)))
+			if b, _ := io.ReadAll(nc); err != nil || !bytes.Contains(b, []byte("54000")) {
+				t.Errorf("tls %t, loop %t: a message that is too large is answered with %q, %v", tls, loop, b, err)
+			}
+			nc.Close()
+		}
+	}
+	g.overTLS = false
 	g.quiet(t)
 	// Names.
 	for name, make := range map[string]func(i int) []byte{

@@ -204,7 +204,8 @@ func (c *conn) conclude(n *tally) error {
 		return nil
 	}
 	if synced {
-		c.since, c.text, c.unsynced = 0, 0, false
+		c.grows(&entry{kind: 'S'})
+		c.unsynced = false
 	} else {
 		c.push(entry{kind: 'S', exchange: ex, command: n.entry.command, analysis: n.entry.analysis, count: n, changes: n.entry.changes})
 		c.out = append(c.out, frame('S', nil)...)

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -299,6 +300,12 @@ func (c *conn) resolve(a *sql.Analysis) (*sql.Analysis, error) {
 	c.names.found += size
 	c.names.resolved[key] = out
 	return out, nil
+}
+
+// nameless says whether a text uses a name that stands for nothing.
+func nameless(err error) bool {
+	var e *sql.Error
+	return errors.As(err, &e) && (e.Code == "26000" || e.Code == "34000")
 }
 
 // sameNames gives a refusal where the names in a portal's text no longer stand

@@ -190,6 +190,48 @@ func TestPW31FetchIsOneAnswer(t *testing.T) {
 	want(t, nc, 4, "C ZT C ZT 1 2 D D D D D D C ZT 1 2 E42501 ZT")
 }
 
+// TestPW31PreparedBefore: a FETCH that is prepared before its cursor is there is
+// judged and masked by what the cursor turns out to be, each time it is bound.
+func TestPW31PreparedBefore(t *testing.T) {
+	guard := &protector{protect: masks(abi.MaskHash, "", "people.ssn")}
+	g := serve(t, guard)
+	p := g.people(t, 3)
+	for _, format := range []byte{0, 1} {
+		nc := g.in(t)
+		bind := frame('B', []byte{0, 'f', 0, 0, 0, 0, 0, 0, 1, 0, format})
+		send(t, nc, parseMsg("f", "fetch all from c"), parseMsg("e", "execute p"), frame('D', []byte("Sf\x00")), sync_(), bind, executeMsg(""), sync_(), query("begin"))
+		want(t, nc, 3, "1 1 t n ZI E34000 ZI C ZT")
+		fetch := join(bind, executeMsg(""), sync_())
+		send(t, nc, query("declare c cursor for select name from people"), fetch, query("close c; declare c cursor for select ssn from people"), fetch)
+		want(t, nc, 3, "C ZT 2 D D D C ZT C C ZT")
+		shown := 0
+		for kind := byte(0); kind != 'Z'; {
+			var body []byte
+			var err error
+			if kind, body, err = readMessage(nc); err != nil {
+				t.Fatal(err)
+			}
+			for _, n := range p.needles {
+				if bytes.Contains(body, n) {
+					t.Errorf("format %d: %q came out", format, body)
+				}
+			}
+			if kind == 'D' {
+				shown++
+			}
+		}
+		if shown != 3 {
+			t.Errorf("format %d: %d rows", format, shown)
+		}
+		nc.Close()
+	}
+	// Nothing is carried out that was not allowed when it was bound.
+	g.Swap(generation(&rules{allow: noDelete}))
+	nc := g.in(t)
+	send(t, nc, parseMsg("e", "execute p"), sync_(), parseMsg("p", "delete from people"), sync_(), bindMsg("", "e"), executeMsg(""), sync_(), query("select count(*) from people"))
+	want(t, nc, 4, "1 ZI E42501 ZI E26000 ZI T D C ZI")
+}
+
 // TestPW31JudgedAtFetch: a policy that changes under an open cursor, and the
 // parameters that a guard sees.
 func TestPW31JudgedAtFetch(t *testing.T) {

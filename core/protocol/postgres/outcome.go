@@ -261,7 +261,9 @@ func (c *conn) concluded(ctx context.Context, now byte) error {
 			return err
 		}
 	}
-	clear(c.ending)
+	if clear(c.ending); cap(c.ending) > 4096 { // of a group like no other
+		c.ending = nil
+	}
 	c.ending = c.ending[:0]
 	for i := range c.marks {
 		c.marks[i].at = -1

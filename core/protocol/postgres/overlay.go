@@ -109,6 +109,7 @@ func (c *conn) within(ctx context.Context) (*schema.Schema, error) {
 	case !undecided: // it is over, and whatever became of it is there for everybody
 		c.inside = overlay{}
 		c.seen.Store(nil)
+		c.leaveLoop()
 		return nil, c.state.since(ctx, time.Now())
 	}
 	began := time.Now()

@@ -125,10 +125,7 @@ func (c *conn) push(e entry) {
 	case e.kind == 'Q' && e.analysis != nil:
 		e.size = e.analysis.Size()
 	}
-	c.since, c.text = c.since+1, c.text+e.size
-	if e.kind == 'S' || e.kind == 'Q' {
-		c.since, c.text = 0, 0
-	}
+	c.grows(&e)
 	c.unsynced = e.kind != 'S' && e.kind != 'Q'
 	c.written = c.written && c.unsynced
 	c.mu.Lock()
@@ -146,6 +143,32 @@ func (c *conn) push(e entry) {
 	}
 	if e.naming {
 		c.naming++
+	}
+}
+
+// grows counts what a promise has the gateway keep until the next Sync or Query.
+func (c *conn) grows(e *entry) {
+	g := &c.grown
+	switch e.kind {
+	case 'S', 'Q':
+		if g.counted > 0 {
+			g.held.drop()
+		}
+		g.bytes, g.counted, g.texts = 0, 0, nil
+		return
+	case 'P', 'B':
+		g.bytes += perCommand
+	case 'E':
+		g.bytes += perExecute
+	}
+	if e.size == 0 || g.texts[e.after.analysis] {
+		return
+	}
+	if g.bytes += e.size; g.bytes > grain { // from here on no text counts twice
+		if g.texts == nil {
+			g.texts = map[*sql.Analysis]bool{}
+		}
+		g.texts[e.after.analysis] = true
 	}
 }
 
@@ -213,20 +236,38 @@ func (c *conn) settle() error {
 
 // The bounds of what a session makes the gateway remember.
 const (
-	maxQueue    = 4096     // promises, before the next message is looked at
-	maxGroup    = 100_000  // messages without a Sync
-	maxGrouped  = 64 << 20 // bytes of their texts
-	maxPromised = 16 << 20 // bytes of texts, before the next message is looked at
-	maxNames    = 10_000   // statements, portals, cursors and savepoints
+	maxQueue    = 4096      // promises, before the next message is looked at
+	maxGrouped  = 128 << 20 // bytes that are kept until a Sync
+	maxPromised = 16 << 20  // bytes of texts, before the next message is looked at
+	maxNames    = 10_000    // statements, portals, cursors and savepoints
 )
+
+// What becomes of a command is known at the Sync, and until then it is kept: some
+// 330 bytes of a Parse, 260 of a Bind and 90 more of its Execute, and a Bind's
+// masks. Other messages leave nothing behind once they are answered.
+const (
+	perCommand = 448
+	perExecute = 128
+)
+
+// group is what a session keeps until the next Sync.
+type group struct {
+	bytes   int
+	counted int                    // of them in held
+	texts   map[*sql.Analysis]bool // that are counted in bytes, once there are many
+	held    holding
+}
 
 // bound holds a client to what may be in flight.
 func (c *conn) bound() error {
-	if c.since > maxGroup {
-		return &fatal{code: "54000", message: fmt.Sprintf("more than %d messages without a Sync", maxGroup)}
-	}
-	if c.text > maxGrouped {
-		return &fatal{code: "54000", message: fmt.Sprintf("more than %d MB of statements without a Sync", maxGrouped>>20)}
+	if g := &c.grown; g.bytes-g.counted >= grain {
+		if g.bytes > maxGrouped {
+			return &fatal{code: "54000", message: fmt.Sprintf("more than %d MB of commands without a Sync", maxGrouped>>20), hint: "send Sync now and then"}
+		}
+		g.counted = g.bytes
+		if err := g.held.take(g.bytes, nil); err != nil {
+			return &fatal{code: "53200", message: err.Error(), hint: "try again later, with Sync now and then"}
+		}
 	}
 	if !c.crowded {
 		return nil

@@ -41,6 +41,9 @@ func refuse(text string, err error) (r *refusal, ok bool) {
 		return &refusal{code: "42501", message: readable(d.Error()), detail: readable(d.Reason.Closest), hint: readable(d.Reason.Hint)}, true
 	case errors.As(err, &e):
 		r := &refusal{code: e.Code, message: e.Message, hint: e.Hint, late: e.Code != "42601"}
+		if e.Near != "" {
+			r.message += ` at or near "` + e.Near + `"`
+		}
 		if e.Offset >= 0 && e.Offset <= len(text) {
 			r.position = len([]rune(text[:e.Offset])) + 1
 		}

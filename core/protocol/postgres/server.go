@@ -64,10 +64,15 @@ func (c *conn) answers(ctx context.Context, f *frames) error {
 			}
 			continue
 		}
-		if size > maxMessage {
+		if said := kind == 'E' || kind == 'N'; size > maxMessage && !said || size > maxSaid {
 			return fmt.Errorf("a message %q of %d bytes", kind, size)
 		}
 		if f.have() < size {
+			if size > maxMessage {
+				if err := f.wait(); err != nil {
+					return err
+				}
+			}
 			return nil
 		}
 		if err := c.answer(ctx, kind, f.take(size)); err != nil {
@@ -567,10 +572,14 @@ func (c *conn) ready(ctx context.Context, e *entry, m []byte) error {
 			rest = append(rest, cl)
 		}
 	}
-	clear(c.closing[len(rest):])
+	if clear(c.closing[len(rest):]); len(rest) == 0 && cap(rest) > 4096 { // of a group like no other
+		rest = nil
+	}
 	c.closing = rest
 	c.ending = append(c.ending, c.skipped...)
-	clear(c.skipped)
+	if clear(c.skipped); cap(c.skipped) > 4096 {
+		c.skipped = nil
+	}
 	c.skipped = c.skipped[:0]
 	c.mu.Unlock()
 	for _, ex := range gone {

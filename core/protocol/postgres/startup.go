@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+	"golang.org/x/sys/unix"
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/door"
@@ -186,7 +187,33 @@ func (p *Protocol) serve(ctx context.Context, nc net.Conn, g *gate.Gate) (bool, 
 			err = e
 		}
 	}
+	if f != nil && (f.code == "54000" || f.code == "53200") && c.begun.Load() {
+		linger(c.client)
+	}
 	return in, err
+}
+
+// linger reads and drops what a client is still sending that has to be told what
+// was too much: a connection that is closed over what is unread is reset, and its
+// client loses the answer.
+func linger(nc net.Conn) {
+	socket := descriptor(nc)
+	if socket == nil {
+		return
+	}
+	b := make([]byte, largeBuffer)
+	for end := time.Now().Add(lastWrite); time.Now().Before(end); {
+		var n int
+		var err error
+		if socket.Control(func(fd uintptr) { n, _, err = unix.Recvfrom(int(fd), b, unix.MSG_DONTWAIT) }) != nil {
+			return
+		}
+		if err == unix.EAGAIN {
+			time.Sleep(5 * time.Millisecond)
+		} else if err != nil || n <= 0 {
+			return
+		}
+	}
 }
 
 // login brings the connection to the point where the client may send commands.

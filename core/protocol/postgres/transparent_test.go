@@ -245,6 +245,11 @@ func said(kind byte, b []byte) string {
 			_, place, _ = strings.Cut("\x00"+string(b), "\x00M")
 			place, _, _ = strings.Cut(place, "\x00")
 		}
+		if strings.HasPrefix(code, "42601") {
+			_, message, _ := strings.Cut("\x00"+string(b), "\x00M")
+			message, _, _ = strings.Cut(message, "\x00")
+			place += " " + message
+		}
 		return strings.TrimRight(fmt.Sprintf("%c %s %.5s %s", kind, severity, code, place), " ")
 	case 'A':
 		return "A " + strings.TrimRight(string(b[4:]), "\x00")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,7 +28,9 @@ type resourceState struct {
 
 	mu     sync.Mutex
 	schema *schema.Schema
-	read   time.Time // when it was last seen to hold
+	read   time.Time     // when it was last seen to hold
+	took   time.Duration // how long it took to see that
+	failed time.Time     // when a look for a name failed last
 	texts  map[textKey]*sql.Analysis
 	meant  int // bytes of texts
 	users  int
@@ -89,6 +92,19 @@ func (c *conn) understand(text string, path []string) (*sql.Analysis, error) {
 	if err == nil {
 		a, err = c.p.analysis(context, text)
 	}
+	if unknown(err) && c.looksAgain() { // somebody may have made it since
+		now, e := c.schema(c.session.Context())
+		if e != nil {
+			return nil, e
+		}
+		if now != s {
+			s = now
+			c.known.schema = s.Version
+			if context, err = c.context(path, s); err == nil {
+				a, err = c.p.analysis(context, text)
+			}
+		}
+	}
 	if err == nil && c.probes {
 		err = c.probe(c.session.Context(), context, a)
 	}
@@ -108,6 +124,22 @@ func (c *conn) understand(text string, path []string) (*sql.Analysis, error) {
 		c.state.texts[key] = a
 	}
 	return a, nil
+}
+
+// looksAgain looks at the resource's schema for a name that is not in it; within a
+// transaction that has changed it that is read anyway.
+func (c *conn) looksAgain() bool {
+	if c.inside.active() {
+		return false
+	}
+	c.leaveLoop()
+	return c.state.again(c.session.Context(), time.Now())
+}
+
+// unknown says whether a text names what the schema does not have.
+func unknown(err error) bool {
+	var e *sql.Error
+	return errors.As(err, &e) && slices.Contains([]string{"3F000", "42P01", "42P10", "42703", "42704", "42883"}, e.Code)
 }
 
 // reads is what a task says of how texts are read.
@@ -154,6 +186,7 @@ func (c *conn) schema(ctx context.Context) (s *schema.Schema, err error) {
 		s = c.state.fresh(schemaAge)
 	}
 	if s == nil {
+		c.leaveLoop()
 		if err := c.state.refresh(ctx, schemaAge); err != nil {
 			return nil, fmt.Errorf("postgres: schema: %w", err)
 		}
@@ -338,10 +371,40 @@ func (s *resourceState) since(ctx context.Context, t time.Time) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.took = time.Since(began)
 	if s.read = began; s.schema != next {
 		s.schema, s.texts, s.meant = next, map[textKey]*sql.Analysis{}, 0
 	}
 	return nil
+}
+
+// again looks at the schema for a name that is not in it, and says whether it
+// has. Who asks for such names one after another waits: a look may be heavy, and
+// takes a quarter of the time at most. One that fails, or waits for a lock that
+// the very session may hold, is not tried for a while.
+func (s *resourceState) again(ctx context.Context, t time.Time) bool {
+	s.mu.Lock()
+	wait, failed := min(time.Until(s.read.Add(4*s.took)), poll), time.Since(s.failed) < schemaAge
+	s.mu.Unlock()
+	if failed {
+		return false
+	}
+	ctx, stop := context.WithTimeout(ctx, poll+max(wait, 0))
+	defer stop()
+	if wait > 0 {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(wait):
+		}
+	}
+	if s.since(ctx, t) == nil {
+		return true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failed = time.Now()
+	return false
 }
 
 // look reads the schema, or finds that the one that is known still holds.

@@ -76,6 +76,10 @@ func taskOptions(t *gate.Task) (*TaskOptions, bool) {
 // maxMessage bounds a message that has to be held as a whole, in bytes.
 const maxMessage = 1 << 20
 
+// maxSaid bounds an error or a notice, which may hold a value of a row, or the
+// text as the server understood it.
+const maxSaid = 16 << 20
+
 // connect dials the resource and logs in there.
 func (c *conn) connect(ctx context.Context, given map[string]string) error {
 	up, err := c.session.Dial(ctx)

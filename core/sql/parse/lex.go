@@ -2,6 +2,7 @@ package parse
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -135,6 +136,9 @@ func (l *lexer) lineComment() {
 }
 
 func (l *lexer) emit(kind Symbol, from int, value string) {
+	if n := len(l.toks); n == cap(l.toks) && n > maxKept { // the rest is mostly as what came before
+		l.toks = slices.Grow(l.toks, min(MaxTokens-n, max(n/2, n*(len(l.s)-l.i)/l.i+n/64)))
+	}
 	l.toks = append(l.toks, Token{Kind: kind, Start: int32(from), End: int32(l.i), Value: value})
 }
 

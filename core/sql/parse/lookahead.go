@@ -34,8 +34,12 @@ func (l *lexer) lookAhead() ([]Token, error) {
 		if k.Kind == is.uident || k.Kind == is.usconst {
 			escape := byte('\\')
 			if i+1 < len(l.toks) && l.toks[i+1].Kind == is.uescape {
-				if i+2 == len(l.toks) || l.toks[i+2].Kind != is.sconst {
-					return nil, l.fault(int(l.toks[i+1].Start), int(l.toks[i+1].End), "UESCAPE must be followed by a simple string literal")
+				const must = "UESCAPE must be followed by a simple string literal"
+				if i+2 == len(l.toks) {
+					return nil, l.fault(len(l.s), len(l.s), must+" at end of input")
+				}
+				if next := &l.toks[i+2]; next.Kind != is.sconst {
+					return nil, l.fault(int(next.Start), int(next.End), must)
 				}
 				v := l.toks[i+2].Value
 				if len(v) != 1 || digit(v[0]) < 16 || v[0] == '+' || v[0] == '\'' || v[0] == '"' || l.isSpace(v[0]) {

@@ -10,7 +10,7 @@ import (
 // can exhaust the stack.
 const (
 	MaxBytes  = 1 << 20
-	MaxTokens = 200_000
+	MaxTokens = 400_000
 	MaxDepth  = 5000
 )
 
@@ -112,8 +112,8 @@ func (t *Tree) build() error {
 	defer func() { t.Nodes, t.stack = nodes, stack }()
 	pos, kind := 0, t.kind(0)
 	for {
-		if large && len(nodes) == cap(nodes) { // most come to less, and none grows far beyond
-			nodes = slices.Grow(nodes, 10*len(t.Tokens))
+		if large && len(nodes) == cap(nodes) { // most go on as they began
+			nodes = slices.Grow(nodes, max(len(nodes)/2, len(nodes)*(len(t.Tokens)-pos)/max(pos, 1)+len(nodes)/64))
 		}
 		state := &g.states[stack[len(stack)-1].state]
 		rule := state.reduce

@@ -1,0 +1,59 @@
+package postgres
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// TestLookedUpAgain: what others have just made is there for the next text that
+// names it, though the schema is looked at once a second.
+func TestLookedUpAgain(t *testing.T) {
+	g := serve(t, &rules{allow: understood, errors: true})
+	c, other := g.connect(t), g.direct(t)
+	for i := range 3 {
+		for _, step := range [][2]string{
+			{"CREATE TABLE fresh%[1]d (id int); GRANT ALL ON fresh%[1]d TO app", "insert into fresh%d values (1)"},
+			{"ALTER TABLE fresh%d ADD v text", "update fresh%d set v = 'a' returning v"},
+			{"CREATE FUNCTION sum%d(int) RETURNS int LANGUAGE sql AS 'select $1'", "select sum%d(1)"},
+			{"CREATE SCHEMA s%[1]d; GRANT USAGE ON SCHEMA s%[1]d TO app; CREATE VIEW s%[1]d.v AS SELECT 1; GRANT SELECT ON s%[1]d.v TO app", "select 1 from s%d.v"},
+			{"CREATE TYPE mood%d AS ENUM ('glad')", "select 'glad'::mood%d"},
+			{"CREATE UNIQUE INDEX ON fresh%d (id)", "insert into fresh%d values (1) on conflict (id) do nothing"},
+		} {
+			make, use := fmt.Sprintf(step[0], i), fmt.Sprintf(step[1], i)
+			if _, err := other.Exec(t.Context(), make, pgx.QueryExecModeSimpleProtocol); err != nil {
+				t.Fatal(make, err)
+			}
+			mode := []pgx.QueryExecMode{pgx.QueryExecModeSimpleProtocol, pgx.QueryExecModeCacheStatement, pgx.QueryExecModeExec}[i]
+			if _, err := c.Exec(t.Context(), use, mode); err != nil {
+				t.Errorf("%s: %v", use, err)
+			}
+		}
+	}
+	if _, err := c.Exec(t.Context(), "select 1 from nowhere"); code(err) != "42P01" {
+		t.Error(err)
+	}
+}
+
+// TestLongErrors: an error or a notice that holds a large value is told like any
+// other.
+func TestLongErrors(t *testing.T) {
+	g := serve(t, &rules{allow: understood, errors: true})
+	if out, err := server.Psql(g.db, "CREATE FUNCTION tell(text) RETURNS int LANGUAGE plpgsql AS 'begin raise notice ''%'', $1; return 1; end'"); err != nil {
+		t.Fatal(out, err)
+	}
+	c := g.connect(t)
+	for text, want := range map[string]string{"select repeat('x', 3000000)::int": "22P02", "select tell(repeat('x', 12000000))": "<nil>"} {
+		var e *pgconn.PgError
+		_, err := c.Exec(t.Context(), text)
+		if errors.As(err, &e); code(err) != want || err != nil && len(e.Message) < 3_000_000 {
+			t.Errorf("%s: %.80v", text, err)
+		}
+	}
+	if _, err := c.Exec(t.Context(), "select 1"); err != nil {
+		t.Error(err)
+	}
+}
