@@ -103,13 +103,20 @@ func TestComposite(t *testing.T) {
 		{0, "select (o).s from (select o from holder union all select o from second) x", "", "not known"},
 		{0, "select 1 from users a join users b using (id) as j", "", "an alias behind USING"},
 		{0, "select composite.public.users.ssn from users", "", "a column name of more than three parts"},
-		{0, "select (outs()).p from holder", "", "not known"},
+		{0, "select (outs()).p from holder", "", "call public.outs"},
 		{0, "select (h).nums[1] from holder h", "nums=|holder.nums", ""},
 		{0, "select nums[k], nums[1:(select ssn::int from users)] from holder", "nums=|holder.nums,holder.k nums=|holder.nums,users.ssn", ""},
 		{0, "select (h).nums[(h).k], (h).nums[(select ssn::int from users)] from holder h", "nums=|holder.nums,holder.k nums=|holder.nums,users.ssn", ""},
 		{0, "select k from holder tablesample system (10) repeatable ((select 1 from all_users()))", "", "call public.all_users"},
 		{0, "select (h).nums[(select 1 from all_users())] from holder h", "", "call public.all_users"},
-		{0, "select pair '(1,x)'", "", "the type pair is made by users"},
+		{0, "select pair '(1,x)', row(1, 'x')::pair, '{}'::pair[], null::_odd", "pair=| row=| pair=| _odd=|", ""},
+		{0, "select users '(1,x)'", "", "the type users is made by users"},
+		{0, "select null::users[]", "", "the type users is made by users"},
+		{0, "select x.b from unnest('{}'::pair[]) x (a, b)", "b=|", ""},
+		{0, "select * from unnest('{}'::pair[])", "", "the server's choice"},
+		{0, "select * from unnest(array[pair '(1,x)'])", "", "the server's choice"},
+		{0, "select * from unnest('{}'::pg_class[])", "", "the server's choice"},
+		{0, "select unnest(many) is null from holder", "?column?=|holder.many", ""},
 		{0, "select treat(k as int8) from holder", "", "TREAT"},
 		{0, "select row((u).*) from users u", "", "all fields of a value, anywhere but in a list of results"},
 		{0, "select (pg_get_keywords()).word", "word=|", ""},
@@ -119,10 +126,10 @@ func TestComposite(t *testing.T) {
 		{0, "select k from holder where (u).id = 1 order by (u).ssn", "k=holder.k|", ""},
 		{0, "select (u).label from users u", "", `42703 column "label" not found`},
 		{0, "select (h.u).label from holder h", "", `42703 column "label" not found`},
-		{0, "select (o).p from holder", "", "computing with o"},
+		{0, "select (o).p from holder", "p=|holder.o", ""},
 		{0, "select ((o).p).a from holder", "", "not known"},
 		{0, "select (many[1]).a from holder", "", "not known"},
-		{0, "select u from holder where u is null", "", "computing with u"},
+		{0, "select k from holder where u is null or o = row(row(1, 'a'), 'b')::odd or many[1] is distinct from (o).p order by u", "k=holder.k|", ""},
 		{0, "select ($1).ssn", "", "not known"},
 		{0, "select (row(1, 2)).f1", "", "not known"},
 		{0, "select (all_users()).ssn", "", "call public.all_users"},
@@ -137,9 +144,10 @@ func TestComposite(t *testing.T) {
 // anything, by whatever cast.
 func TestGivenType(t *testing.T) {
 	c := database(t, "given", `CREATE TYPE mood AS ENUM ('sad'); CREATE TYPE pair AS (a int, b text); CREATE TYPE told AS ENUM ('x'); CREATE TYPE made AS ENUM ('x');
+		CREATE DOMAIN few AS int CHECK (VALUE < 10); CREATE FUNCTION asks(int) RETURNS bool LANGUAGE sql AS 'SELECT true'; CREATE DOMAIN asked AS few CHECK (asks(VALUE)); CREATE TYPE holds AS (a int, b asked); CREATE TYPE spans AS RANGE (SUBTYPE = int); CREATE TYPE span AS (s spans);
 		CREATE FUNCTION tell(told) RETURNS text LANGUAGE sql AS $$SELECT 'x'$$; CREATE CAST (told AS text) WITH FUNCTION tell AS IMPLICIT;
 		CREATE FUNCTION make(text) RETURNS made LANGUAGE sql AS $$SELECT 'x'::made$$; CREATE CAST (text AS made) WITH FUNCTION make AS IMPLICIT;`)
-	for name, want := range map[string]bool{"mood": true, "_mood": true, "pair": false, "_pair": false, "told": false, "_told": false, "made": false} {
+	for name, want := range map[string]bool{"mood": true, "_mood": true, "pair": true, "_pair": true, "few": true, "asked": false, "holds": false, "_holds": false, "spans": false, "span": false, "told": false, "_told": false, "made": false} {
 		if got := sql.GivenType(c, c.Schema.TypeByName[schema.Name{Namespace: "public", Name: name}].OID); got != want {
 			t.Errorf("%s: %v", name, got)
 		}

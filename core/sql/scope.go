@@ -337,15 +337,15 @@ func (a *analyzer) mark(s source, u abi.Use) {
 	}
 }
 
-// computable refuses to compute with a value of a type that users have made:
-// its operators, casts and functions could run anything. Enumerations have none
-// of their own, domains only those of their conditions.
+// computable refuses to compute with a value of a type that users have made, unless
+// what its operators, casts and functions are is known: of an enumeration, and of
+// what is made of other types (plainType).
 func (a *analyzer) computable(s source) {
 	typ := s.picked
 	if c := s.relation.Column(s.column); typ == 0 && c != nil {
 		typ = c.Type
 	}
-	if !a.plainType(typ) {
+	if typ != 0 && !a.plainType(typ) {
 		a.refuse("computing with %s, whose type is made by users", s.column)
 	}
 	a.casts(typ)
@@ -356,20 +356,11 @@ func (a *analyzer) computable(s source) {
 // a constant is taken for one (lag(d, 1, 'x'), array_append(array_agg(d), 'x')), and
 // so given to them.
 func (a *analyzer) checks(oid schema.OID) {
-	for range 8 {
-		t := a.c.Schema.Types[oid]
-		switch {
-		case t == nil || t.OID < firstUser:
-			return
-		case t.Kind == 'd':
-			for _, c := range t.Checks {
-				a.domainCheck(c)
-			}
-			oid = t.Base
-		default:
-			oid = t.Element
+	a.eachWithin(oid, 0, func(t *schema.Type) {
+		for _, c := range t.Checks {
+			a.domainCheck(c)
 		}
-	}
+	})
 }
 
 // domainCheck adds what a domain's condition calls.
@@ -383,6 +374,7 @@ func (a *analyzer) domainCheck(c schema.Check) {
 	in := a.within_(t, a.via)
 	in.quiet = true
 	in.expr(&scope{origins: []*origin{{columns: []column{{name: "value", other: true}}}}}, in.kid(in.find(t.Root, "target_el"), "a_expr"), abi.UseComputed)
+	a.beyond = a.beyond || in.beyond
 	for _, o := range in.ops.list {
 		if o.Kind == abi.KindFunction {
 			a.other(o.Operation)
@@ -390,13 +382,13 @@ func (a *analyzer) domainCheck(c schema.Check) {
 	}
 }
 
-// casts adds the functions that users have made to cast from or to a type: a
-// value of it can meet each of them unsaid.
+// casts adds the functions that users have made to cast from or to a type, or what
+// it is made of: a value of it can meet each of them unsaid.
 func (a *analyzer) casts(oid schema.OID) {
 	if oid < firstUser {
 		return
 	}
-	for t := a.c.Schema.Types[oid]; t != nil && t.OID >= firstUser; t = a.c.Schema.Types[t.Base] {
+	a.eachWithin(oid, 0, func(t *schema.Type) {
 		for _, k := range a.c.Schema.Casts {
 			if k.Function < firstUser || k.Source != t.OID && k.Target != t.OID && (t.Array == 0 || k.Source != t.Array && k.Target != t.Array) {
 				continue
@@ -409,7 +401,7 @@ func (a *analyzer) casts(oid schema.OID) {
 				a.other(abi.Operation{Verb: "call", Kind: abi.KindFunction, Object: f.Name.Parts(), Via: a.via, Effect: abi.EffectWrite, Value: f.SourceHash})
 			}
 		}
-	}
+	})
 }
 
 // operation is one that is being put together.
