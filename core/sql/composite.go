@@ -75,6 +75,7 @@ func (a *analyzer) picked(s *scope, n int32, els []int32) (c column) {
 				a.refuse("the field %s, which is a function's column or a call", a.ident(at))
 			}
 			c = fields[i]
+			c.apart = everyStar
 		case a.rule(el)[1] == "'.'":
 			a.refuse("all fields of a value, anywhere but in a list of results")
 		default: // an element of an array

@@ -155,7 +155,7 @@ func (a *analyzer) reference(s *scope, n int32) column {
 		a.refuse("a column name of more than three parts")
 	}
 	c := a.lookup(s, n, names)
-	c.unsure = false
+	c.unsure, c.apart = false, everyStar
 	if null, ok := a.nulledColumn(s, n, names, c); ok {
 		return null
 	}

@@ -262,7 +262,7 @@ func (a *analyzer) typeOfColumn(s source) schema.Name {
 // system relation and may hold data, they are written in its place, that one
 // as NULL.
 func (a *analyzer) spelled(n int32, cols []column) []column {
-	if a.star(cols); a.via != "" || !slices.ContainsFunc(cols, a.hidden) {
+	if cols = a.star(cols); a.via != "" || !slices.ContainsFunc(cols, a.hidden) {
 		return cols
 	}
 	text := ""

@@ -19,8 +19,19 @@ type column struct {
 	vague    bool     // the server may call it otherwise
 	fields   []column // of a composite value, where they are known
 	unsure   bool     // there may be no such column: which function runs is the server's choice
+	apart    stars    // what SEARCH or CYCLE adds
 	of       *origin  // behind whose alias it can be named, in a list of many; nil is its name alone
 }
+
+// stars says what a star makes of a column that SEARCH or CYCLE adds to a WITH
+// query: it stands for it in the query whose WITH that is, and in no query within.
+type stars int8
+
+const (
+	everyStar stars = iota
+	maybeStar
+	noStar
+)
 
 // source is a table column and the operation under which it is read.
 type source struct {
@@ -122,6 +133,7 @@ type scope struct {
 	origins []*origin
 	ctes    map[string][]column
 	later   map[string]bool // WITH queries that are named further on
+	query   int32           // the SELECT that it is of; of a WITH, the one that it is before
 	aliases []column        // of the output, for ORDER BY and GROUP BY
 }
 
@@ -132,16 +144,35 @@ func (a *analyzer) scope(parent *scope) *scope {
 	return s
 }
 
-func (a *analyzer) cte(s *scope, name string) ([]column, bool) {
+// cte finds a WITH query, and the scope that it is of.
+func (a *analyzer) cte(s *scope, name string) ([]column, *scope, bool) {
 	for ; s != nil; s = s.parent {
 		if c, ok := s.ctes[name]; ok {
-			return c, true
+			return c, s, true
 		}
 		if s.later[name] {
 			a.refuse("%s, which a recursive WITH names further on", name)
 		}
 	}
-	return nil, false
+	return nil, nil, false
+}
+
+// starred says what a star makes of the columns of a WITH query, as s names it.
+func starred(cols []column, s, with *scope) []column {
+	if !slices.ContainsFunc(cols, func(c column) bool { return c.apart != everyStar }) {
+		return cols
+	}
+	cols = slices.Clone(cols)
+	for i := range cols {
+		switch {
+		case cols[i].apart == everyStar, s.query == 0:
+		case s.query == with.query:
+			cols[i].apart = everyStar
+		default:
+			cols[i].apart = noStar
+		}
+	}
+	return cols
 }
 
 // systemColumns exist on every table.
