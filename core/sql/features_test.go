@@ -170,6 +170,25 @@ func TestJoinAlias(t *testing.T) {
 	})
 }
 
+// TestComparedAsItIs: rows are compared by a column's own type; where something else
+// stands beside it, a cast that users have made may run.
+func TestComparedAsItIs(t *testing.T) {
+	c := database(t, "as_it_is", `CREATE TYPE told AS ENUM ('x', 'y'); CREATE TYPE deaf AS ENUM ('x'); CREATE FUNCTION tell(told) RETURNS text LANGUAGE sql AS $$SELECT 'x'$$; CREATE CAST (told AS text) WITH FUNCTION tell AS IMPLICIT;
+		CREATE TABLE t (id int, e told, f told, d deaf, n text); GRANT SELECT ON t TO app; INSERT INTO t VALUES (1, 'x', 'y', 'x', 'z')`)
+	hold(t, c, "as_it_is", []feature{
+		{0, "select distinct e, id from t", "e=t.e| id=t.id|", ""},
+		{0, "select e from t union select f from t", "e=t.e,t.f|", ""},
+		{0, "select e from t union all select f from t except select e from t", "e=t.e,t.f|", ""},
+		{0, "select d from t intersect select d from t", "d=t.d|", ""},
+		{0, "select e from t union select n from t", "", "call public.tell"},
+		{0, "select e from t union all select 'x'", "", "call public.tell"},
+		{0, "select e from t union select coalesce(f, e) from t", "", "call public.tell"},
+		{0, "select distinct coalesce(e, f) from t", "", "call public.tell"},
+		{0, "select 1 from t group by e || 'x'", "", "call public.tell"},
+		{0, "select distinct on (e) id from t", "", "call public.tell"},
+	})
+}
+
 // TestCopyWhere: the condition of a COPY FROM sees what the client gives; what it
 // asks of anything else is read.
 func TestCopyWhere(t *testing.T) {

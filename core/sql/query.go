@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/sql/schema"
 )
 
 // query takes a SelectStmt or anything inside it and gives its output columns.
@@ -349,17 +350,53 @@ func (a *analyzer) combine(parent *scope, n int32, kind string) []column {
 	all := a.kid(a.kid(n, "set_quantifier"), "ALL") != 0
 	if kind != "UNION" || !all {
 		for i := range left {
-			a.use(left[i], abi.UseGroup)
-			a.use(right[i], abi.UseGroup)
+			a.comparedRows(left[i])
+			a.comparedRows(right[i])
 		}
 	}
 	out := make([]column, len(left))
 	for i := range left {
-		a.blend(left[i])
-		a.blend(right[i])
+		if !alike(left[i], right[i]) {
+			a.blend(left[i])
+			a.blend(right[i])
+		}
 		out[i] = column{name: left[i].name, copies: union(left[i].copies, right[i].copies), computed: union(left[i].computed, right[i].computed), other: left[i].other || right[i].other}
 	}
 	return out
+}
+
+// comparedRows notes that rows are compared by a column as it is: by the operators of
+// its own type, which no cast leads to.
+func (a *analyzer) comparedRows(c column) {
+	a.spend(1)
+	for _, s := range c.copies {
+		if typ := typeOfSource(s); typ != 0 && !a.plainType(typ) {
+			a.refuse("computing with %s, whose type is made by users", s.column)
+		}
+		a.shownTo(s)
+		a.mark(s, abi.UseGroup)
+	}
+	for _, s := range c.computed {
+		a.read(s, abi.UseGroup)
+	}
+}
+
+// alike says whether two columns are bare ones of one type.
+func alike(x, y column) bool {
+	typ := schema.OID(0)
+	for _, c := range []column{x, y} {
+		if c.other || len(c.computed) > 0 || len(c.copies) == 0 {
+			return false
+		}
+		for _, s := range c.copies {
+			t := typeOfSource(s)
+			if t == 0 || typ != 0 && t != typ {
+				return false
+			}
+			typ = t
+		}
+	}
+	return true
 }
 
 // blend notes that a bare column may be cast to what another one is.
@@ -461,7 +498,7 @@ func (a *analyzer) selectList(parent *scope, n int32) ([]column, *scope) {
 			}
 		} else {
 			for _, c := range cols {
-				a.use(c, abi.UseGroup)
+				a.comparedRows(c)
 			}
 		}
 	}

@@ -339,13 +339,18 @@ func (a *analyzer) read(s source, u abi.Use) {
 	if u&^abi.UseCopied != 0 {
 		a.computable(s)
 	}
+	a.shownTo(s)
+	a.mark(s, u)
+}
+
+// shownTo refuses a column of a system relation that the task is not told.
+func (a *analyzer) shownTo(s source) {
 	if a.hides(s) {
 		a.refuse("the column %s of %s may hold data", s.column, s.relation.Name.Name)
 	}
 	if a.identified(s) {
 		a.refuse("the column %s of %s, whose values are names of what the database has", s.column, s.relation.Name.Name)
 	}
-	a.mark(s, u)
 }
 
 func (a *analyzer) mark(s source, u abi.Use) {
@@ -368,14 +373,19 @@ func (a *analyzer) mark(s source, u abi.Use) {
 	}
 }
 
+// typeOfSource gives the type of what is taken, 0 for a system column.
+func typeOfSource(s source) schema.OID {
+	if c := s.relation.Column(s.column); s.picked == 0 && c != nil {
+		return c.Type
+	}
+	return s.picked
+}
+
 // computable refuses to compute with a value of a type that users have made, unless
 // what its operators, casts and functions are is known: of an enumeration, and of
 // what is made of other types (plainType).
 func (a *analyzer) computable(s source) {
-	typ := s.picked
-	if c := s.relation.Column(s.column); typ == 0 && c != nil {
-		typ = c.Type
-	}
+	typ := typeOfSource(s)
 	if typ != 0 && !a.plainType(typ) {
 		a.refuse("computing with %s, whose type is made by users", s.column)
 	}
