@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/sql/parse"
 	"github.com/taskgate/taskgate/core/sql/schema"
 )
 
@@ -74,6 +75,7 @@ func (a *analyzer) picked(s *scope, n int32, els []int32) (c column) {
 				a.refuse("the field %s, which is a function's column or a call", a.ident(at))
 			}
 			c = fields[i]
+			c.apart = everyStar
 		case a.rule(el)[1] == "'.'":
 			a.refuse("all fields of a value, anywhere but in a list of results")
 		default: // an element of an array
@@ -120,36 +122,92 @@ func (a *analyzer) fieldsOf(typ schema.OID, from source) (list []column) {
 }
 
 // plainType says whether texts may compute with values of a type: its
-// operators, casts and functions are the server's own, or accepted.
-func (a *analyzer) plainType(oid schema.OID) bool {
+// operators, casts and functions are the server's own, or accepted. What is made
+// of other types (domains, arrays, composite ones) has the functions of those.
+func (a *analyzer) plainType(oid schema.OID) bool { return a.plainWithin(oid, 0) }
+
+func (a *analyzer) plainWithin(oid schema.OID, depth int) bool {
 	if oid < firstUser {
-		return true
+		return oid != 0
 	}
 	t := a.c.Schema.Types[oid]
-	for t != nil && t.Kind == 'd' { // computed with as what it is made of
-		t = a.c.Schema.Types[t.Base]
+	if t == nil || depth > maxWithin {
+		return false
 	}
-	return t != nil && (t.OID < firstUser || t.Kind == 'e' || a.extendedType(t.OID))
+	switch {
+	case t.Kind == 'e', a.extended(t.Extension):
+		return true
+	case t.Kind == 'd':
+		return a.plainWithin(t.Base, depth+1)
+	case a.elementOf(t) != 0:
+		return a.plainWithin(t.Element, depth+1)
+	case t.Kind == 'c':
+		r := a.c.Schema.Relations[t.Relation]
+		return r != nil && !slices.ContainsFunc(r.Columns, func(c schema.Column) bool { return !a.plainWithin(c.Type, depth+1) })
+	}
+	return false
+}
+
+// maxWithin bounds types within types: one can have itself in an array.
+const maxWithin = 8
+
+// elementOf gives what an array is of, as the server makes one of each type.
+// A type that users have made with an element is none.
+func (a *analyzer) elementOf(t *schema.Type) schema.OID {
+	if e := a.c.Schema.Types[t.Element]; t.Kind == 'b' && e != nil && e.Array == t.OID {
+		return t.Element
+	}
+	return 0
+}
+
+// eachWithin calls f with a type that users have made, and those that it is made of.
+func (a *analyzer) eachWithin(oid schema.OID, depth int, f func(*schema.Type)) {
+	t := a.c.Schema.Types[oid]
+	if oid < firstUser || t == nil || depth > maxWithin {
+		return
+	}
+	a.spend(1)
+	switch f(t); {
+	case t.Kind == 'd':
+		a.eachWithin(t.Base, depth+1, f)
+	case a.elementOf(t) != 0:
+		a.eachWithin(t.Element, depth+1, f)
+	case t.Kind == 'c' && a.c.Schema.Relations[t.Relation] != nil:
+		for _, c := range a.c.Schema.Relations[t.Relation].Columns {
+			a.eachWithin(c.Type, depth+1, f)
+		}
+	}
 }
 
 // GivenType says whether a client may give a parameter a type by its number, as
 // a text may name it: one whose operators, casts and functions are known.
 func GivenType(c *Context, oid schema.OID) bool {
-	a := &analyzer{c: c}
-	t := c.Schema.Types[oid]
-	if t != nil && t.OID >= firstUser && t.Category == 'A' && t.Element != 0 {
-		oid = t.Element
-	}
-	if c.Listed != nil && (identity(c.Schema, oid, 0) || t != nil && oid >= firstUser && a.typeByName(t.Name) == nil) {
+	spent := 0
+	a := &analyzer{c: c, memory: new(memory), work: &spent, ops: new(operations)}
+	if t := c.Schema.Types[oid]; c.Listed != nil && (identity(c.Schema, oid, 0) || t != nil && oid >= firstUser && a.typeByName(t.Name) == nil) {
 		return false
 	}
 	if oid < firstUser {
 		return true
 	}
-	return a.plainType(oid) && !slices.ContainsFunc(c.Schema.Casts, func(k schema.Cast) bool {
-		f := c.Schema.Functions[k.Function]
-		return k.Function >= firstUser && (k.Source == oid || k.Target == oid) && (f == nil || !a.accepts(f))
-	})
+	g, err := parse.ForServer(c.Schema.Major)
+	if err != nil || !a.plainType(oid) {
+		return false
+	}
+	return a.runs(g, oid)
+}
+
+// runs says that neither casts nor conditions of a type run what is not accepted.
+func (a *analyzer) runs(g *parse.Grammar, oid schema.OID) (ok bool) {
+	defer func() {
+		if r := recover(); r != nil {
+			ok = false
+		}
+	}()
+	a.g, a.symbols = g, symbolsOf(g)
+	a.casts(oid)
+	a.checks(oid)
+	return len(a.ops.list) == 0
 }
 
 // outputs gives the columns that a call of the server's own returns by their

@@ -85,9 +85,6 @@ func (a *analyzer) copied(r *schema.Relation, listed []string) []string {
 }
 
 func (a *analyzer) copyIn(n, q int32, listed []string) Part {
-	if w := a.kid(n, "where_clause"); !a.empty(w) {
-		a.refuse("COPY FROM with WHERE")
-	}
 	r := a.table(q)
 	op := a.change("insert", r, a.via)
 	op.Attrs |= abi.CopyIn
@@ -97,9 +94,29 @@ func (a *analyzer) copyIn(n, q int32, listed []string) Part {
 		a.writes(op, r, name)
 		cols[i].name = name
 	}
+	if w := a.kid(n, "where_clause"); !a.empty(w) {
+		a.copiedWhere(r, a.kid(w, "a_expr"), given)
+	}
 	a.defaults(r, given, a.find(n, "DEFAULT") != 0) // the option fills in those of columns that are given
 	a.follows(op, r, 'i', given, nil)               // no rule rewrites it
 	return Part{Kind: CopyIn, Copy: a.copyFormat(n, cols)}
+}
+
+// copiedWhere takes the condition of a COPY FROM, which sees the row that comes in:
+// what is given is the client's own, and what defaults make of the rest is read.
+func (a *analyzer) copiedWhere(r *schema.Relation, e int32, given []string) {
+	if a.find(e, "select_with_parens") != 0 {
+		a.fail("0A000", e, "cannot use subquery in COPY FROM WHERE condition")
+	}
+	before, quiet := a.snapshot(), a.quiet
+	a.quiet = true
+	a.expr(&scope{origins: []*origin{a.own(r, "", a.via)}}, e, abi.UseComputed)
+	a.quiet = quiet
+	for _, s := range a.since(before) {
+		if s.relation != r || !slices.Contains(given, s.column) {
+			a.mark(s, abi.UseCondition)
+		}
+	}
 }
 
 // option is one of COPY's, by its name of today.

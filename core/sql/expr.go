@@ -155,7 +155,7 @@ func (a *analyzer) reference(s *scope, n int32) column {
 		a.refuse("a column name of more than three parts")
 	}
 	c := a.lookup(s, n, names)
-	c.unsure = false
+	c.unsure, c.apart = false, everyStar
 	if null, ok := a.nulledColumn(s, n, names, c); ok {
 		return null
 	}
@@ -272,7 +272,7 @@ func (a *analyzer) function(s *scope, n int32, within int) {
 // known to be harmless. args is the number of arguments, -1 for any.
 func (a *analyzer) candidates(n int32, parts []string, args int, accept func(*schema.Function) bool) {
 	name := parts[len(parts)-1]
-	found, exact := false, false
+	found, exact, cast := false, false, false
 	reached := func(ns string) bool { return len(parts) == 2 && ns == parts[0] || len(parts) == 1 && a.searched(ns) }
 	if args == 1 || args < 0 { // f(x) is a cast as well, where f is a type
 		schemas := a.path
@@ -286,7 +286,12 @@ func (a *analyzer) candidates(n int32, parts []string, args int, accept func(*sc
 				if a.typeByName(t.Name) == nil && !slices.ContainsFunc(a.c.Schema.FunctionsNamed[name], func(f *schema.Function) bool { return reached(f.Name.Namespace) && a.callable(f) }) {
 					continue // it is to the task as one that is not there
 				}
-				a.refuse("%s, which is a type that users have made", name)
+				if a.typeByName(t.Name) == nil || !a.plainType(t.OID) || a.rowsOf(t.OID) || a.seeing() != nil && identity(a.c.Schema, t.OID, 0) {
+					a.refuse("%s, which is a type that users have made", name)
+				}
+				a.casts(t.OID)
+				a.checks(t.OID)
+				cast = true
 			}
 		}
 	}
@@ -309,7 +314,7 @@ func (a *analyzer) candidates(n int32, parts []string, args int, accept func(*sc
 		a.other(abi.Operation{Verb: "call", Kind: abi.KindFunction, Object: f.Name.Parts(), Via: a.via, Effect: abi.EffectWrite, Value: f.SourceHash})
 	}
 	if !found || !exact {
-		if a.typeNamed(parts) { // a cast in the form of a call
+		if cast || a.typeNamed(parts) { // a cast in the form of a call
 			return
 		}
 		a.fail("42883", n, "function %s does not exist", strings.Join(parts, "."))
@@ -401,34 +406,13 @@ func (a *analyzer) judge(o *schema.Operator) {
 	}
 }
 
-// occurs says whether an expression that passes can have a value of that type:
-// of the types that users make, enumerations, rows of tables, domains over what
-// occurs and arrays of it.
+// occurs says whether an expression that passes can have a value of that type: of
+// those that users make, what texts may compute with.
 func (a *analyzer) occurs(oid schema.OID) bool {
-	for range 8 {
-		t := a.c.Schema.Types[oid]
-		switch {
-		case oid == 0:
-			return false
-		case oid < firstUser || a.extendedType(oid):
-			return true
-		case t == nil:
-			return true // not known
-		case t.Kind == 'd':
-			oid = t.Base
-		case t.Kind == 'b' && t.Category == 'A':
-			oid = t.Element
-		case t.Kind == 'c':
-			r := a.c.Schema.Relations[t.Relation]
-			return r != nil && r.Kind != 'c'
-		default:
-			return t.Kind == 'e'
-		}
-	}
-	return true
+	return oid != 0 && (a.c.Schema.Types[oid] == nil || a.plainType(oid))
 }
 
-// typeName judges a type: the server's own, or an enumeration.
+// typeName judges a type: the server's own, or one whose functions are known.
 func (a *analyzer) typeName(n int32) {
 	g := a.find(n, "GenericType")
 	if g == 0 {
@@ -474,14 +458,26 @@ func (a *analyzer) typeOf(n, from, to int32) {
 	}
 	switch {
 	case t.Name.Namespace == "pg_catalog", t.Name.Namespace == "information_schema" && t.OID < firstUser:
-	case t.Kind == 'e', a.extended(t.Extension), a.via == "default":
-		a.casts(t.OID)
+	case a.plainType(t.OID) && (a.via != "" || !a.rowsOf(t.OID)), a.via == "default":
+		if a.casts(t.OID); a.via != "default" { // whose conditions are a written value's
+			a.checks(t.OID)
+		}
 		if a.via == "" {
 			a.edits = append(a.edits, edit{from, to, qualify(t.Name)})
 		}
 	default:
 		a.refuse("the type %s is made by users, and its functions could run anything", t.Name.Name)
 	}
+}
+
+// rowsOf says whether values of a type have rows of a table in them: the name of
+// such a type would tell which columns there are.
+func (a *analyzer) rowsOf(oid schema.OID) (found bool) {
+	a.eachWithin(oid, 0, func(t *schema.Type) {
+		r := a.c.Schema.Relations[t.Relation]
+		found = found || t.Kind == 'c' && (r == nil || r.Kind != 'c')
+	})
+	return found
 }
 
 // tautology says whether a condition is known to hold for every row, or may

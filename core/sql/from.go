@@ -71,7 +71,11 @@ func (a *analyzer) tableRef(s *scope, n int32) []*origin {
 		origins := a.join(s, a.kid(n, "joined_table"))
 		if al := a.kid(n, "alias_clause"); al != 0 {
 			alias, names = a.alias(al)
-			return []*origin{{alias: alias, columns: rename(a.star(a.kept(a.visible(origins))), names), under: origins}}
+			cols := a.kept(a.visible(origins))
+			if slices.ContainsFunc(cols, func(c column) bool { return c.apart != 0 }) {
+				a.refuse("a JOIN with an alias over what SEARCH or CYCLE adds")
+			}
+			return []*origin{{alias: alias, columns: rename(a.star(cols), names), under: origins}}
 		}
 		return origins
 	}
@@ -114,7 +118,7 @@ func (a *analyzer) join(s *scope, n int32) []*origin {
 	left := a.tableRef(s, sides[0])
 	// The right side may be LATERAL: it sees the left.
 	lateral := a.scope(s.parent)
-	lateral.ctes, lateral.origins = s.ctes, a.joined(s.origins, left)
+	lateral.ctes, lateral.origins, lateral.query = s.ctes, a.joined(s.origins, left), s.query
 	right := a.tableRef(lateral, sides[1])
 	both := a.joined(left, right)
 	join := a.origins.next()
@@ -122,6 +126,7 @@ func (a *analyzer) join(s *scope, n int32) []*origin {
 	a.kept(join.columns)
 	ours, theirs := join.columns[:width(left)], join.columns[width(left):]
 	var merged []string
+	using := ""
 	if a.kid(n, "NATURAL") != 0 {
 		a.spend(len(ours) * len(theirs) / 8)
 		for _, c := range ours {
@@ -137,7 +142,7 @@ func (a *analyzer) join(s *scope, n int32) []*origin {
 			a.expr(on, e, abi.UseCondition)
 		} else {
 			if u := a.kid(q, "opt_alias_clause_for_join_using"); u != 0 && !a.empty(u) {
-				a.refuse("an alias behind USING")
+				using = a.ident(a.kid(u, "ColId"))
 			}
 			merged = a.names(q)
 		}
@@ -146,7 +151,9 @@ func (a *analyzer) join(s *scope, n int32) []*origin {
 	var first []column
 	for _, name := range merged {
 		l, r := a.common(n, ours, name), a.common(n, theirs, name)
-		a.operator("=")
+		if a.operator("="); l.apart != everyStar || r.apart != everyStar {
+			a.refuse("USING of what SEARCH or CYCLE adds")
+		}
 		first = append(first, column{name: name, copies: union(l.copies, r.copies), computed: union(l.computed, r.computed), other: l.other || r.other})
 	}
 	if len(merged) > 0 {
@@ -154,6 +161,9 @@ func (a *analyzer) join(s *scope, n int32) []*origin {
 	}
 	for _, o := range both {
 		o.joined = true
+	}
+	if using != "" { // an alias of what is merged, beside those of the sides
+		both = append(both, &origin{alias: using, columns: slices.Clone(first), joined: true})
 	}
 	return append(both, join)
 }
@@ -181,11 +191,11 @@ func (a *analyzer) rangeVar(s *scope, n int32, alias string, names []string) *or
 	q := a.find(n, "qualified_name")
 	parts, _, _ := a.parts(q)
 	if len(parts) == 1 {
-		if cols, ok := a.cte(s, parts[0]); ok {
+		if cols, at, ok := a.cte(s, parts[0]); ok {
 			if alias == "" {
 				alias = parts[0]
 			}
-			return &origin{alias: alias, columns: rename(a.kept(cols), names)}
+			return &origin{alias: alias, columns: rename(a.kept(starred(cols, s, at)), names)}
 		}
 	}
 	r := a.queried(q)

@@ -53,7 +53,7 @@ func (a *analyzer) extended(extension string) bool {
 // extension is accepted.
 func (a *analyzer) extendedType(oid schema.OID) bool {
 	t := a.c.Schema.Types[oid]
-	return t != nil && (a.extended(t.Extension) || t.Element != 0 && t.Element != oid && a.extendedType(t.Element))
+	return t != nil && (a.extended(t.Extension) || a.elementOf(t) != 0 && a.extendedType(t.Element))
 }
 
 // foreignCast finds a cast between types that texts may compute with whose

@@ -15,9 +15,9 @@ var introspection = set(`format_type pg_table_is_visible pg_type_is_visible pg_f
 	has_type_privilege has_language_privilege has_tablespace_privilege pg_has_role row_security_active aclexplode acldefault
 	pg_get_function_identity_arguments pg_get_function_result pg_my_temp_schema pg_is_other_temp_schema pg_get_serial_sequence pg_get_keywords
 	to_regclass to_regtype to_regnamespace to_regproc to_regprocedure to_regoper to_regoperator to_regrole to_regcollation
-	pg_partition_ancestors pg_partition_root pg_collation_is_visible pg_statistics_obj_is_visible
+	pg_partition_ancestors pg_partition_root pg_partition_tree pg_collation_is_visible pg_statistics_obj_is_visible
 	pg_conversion_is_visible pg_opclass_is_visible pg_opfamily_is_visible pg_ts_config_is_visible pg_ts_dict_is_visible pg_ts_parser_is_visible pg_ts_template_is_visible
-	pg_get_partkeydef pg_size_pretty pg_is_in_recovery pg_backend_pid pg_postmaster_start_time pg_typeof pg_column_is_updatable pg_relation_is_updatable`)
+	pg_get_partkeydef pg_size_pretty pg_is_in_recovery pg_backend_pid pg_postmaster_start_time pg_conf_load_time pg_jit_available pg_typeof pg_column_is_updatable pg_relation_is_updatable`)
 
 // standardFunctions are those of information_schema.
 var standardFunctions = set(`_pg_expandarray _pg_index_position _pg_truetypid _pg_truetypmod _pg_char_max_length _pg_char_octet_length
@@ -58,6 +58,7 @@ var catalogs = map[string]map[string]bool{
 	"pg_description": set("description"), "pg_shdescription": set("description"), "pg_operator": {}, "pg_opclass": {}, "pg_opfamily": {}, "pg_amop": {}, "pg_amproc": {}, "pg_cast": {}, "pg_conversion": {}, "pg_event_trigger": {},
 	"pg_ts_config": {}, "pg_ts_dict": set("dictinitoption"), "pg_ts_parser": {}, "pg_ts_template": {}, "pg_aggregate": set("agginitval aggminitval"), "pg_default_acl": set("defaclacl"), "pg_subscription": set("subconninfo"),
 	"pg_tables": {}, "pg_views": set("definition"), "pg_matviews": set("definition"), "pg_indexes": set("indexdef"), "pg_sequences": set("last_value"), "pg_policies": set("qual with_check"), "pg_rules": set("definition"),
+	"pg_available_extensions": {}, "pg_available_extension_versions": {}, "pg_ts_config_map": {}, "pg_publication_tables": set("rowfilter"),
 	"pg_timezone_names": {}, "pg_timezone_abbrevs": {}, "pg_settings": set("setting boot_val reset_val sourcefile sourceline"),
 }
 
@@ -261,7 +262,7 @@ func (a *analyzer) typeOfColumn(s source) schema.Name {
 // system relation and may hold data, they are written in its place, that one
 // as NULL.
 func (a *analyzer) spelled(n int32, cols []column) []column {
-	if a.star(cols); a.via != "" || !slices.ContainsFunc(cols, a.hidden) {
+	if cols = a.star(cols); a.via != "" || !slices.ContainsFunc(cols, a.hidden) {
 		return cols
 	}
 	text := ""

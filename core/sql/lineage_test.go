@@ -33,7 +33,7 @@ const layered = `CREATE TABLE u (id int PRIMARY KEY, name text NOT NULL, ssn tex
 	CREATE POLICY mine ON own USING (who = current_user AND EXISTS (SELECT FROM u WHERE u.mail = own.note));
 	CREATE TABLE fenced (id int, note text); ALTER TABLE fenced ENABLE ROW LEVEL SECURITY; CREATE POLICY reads ON fenced FOR SELECT USING (true);
 	CREATE POLICY adds ON fenced FOR INSERT WITH CHECK (EXISTS (SELECT FROM u WHERE u.ssn = fenced.note));
-	CREATE TABLE odd (id int, at place, note text); ALTER TABLE odd ENABLE ROW LEVEL SECURITY; CREATE POLICY odds ON odd USING (at IS DISTINCT FROM ROW('a', 'b')::place);
+	CREATE TYPE turns AS RANGE (SUBTYPE = int); CREATE TABLE odd (id int, at turns, note text); ALTER TABLE odd ENABLE ROW LEVEL SECURITY; CREATE POLICY odds ON odd USING (at IS DISTINCT FROM '[1,2)');
 	CREATE DOMAIN longer AS code; CREATE TABLE slips (id int, code longer, kind text, note text, twin text GENERATED ALWAYS AS (upper(kind)) STORED, CHECK (slips IS NOT NULL)); CREATE TABLE half (a int, b int, c int); CREATE UNIQUE INDEX ON half (a) WHERE c > 3;
 	CREATE TABLE empty (id int, v text, w text, UNIQUE NULLS NOT DISTINCT (v, w)); CREATE TABLE doubled (id int, n int, twice int GENERATED ALWAYS AS (n * 2) STORED UNIQUE);
 	CREATE TABLE whole (id int PRIMARY KEY); CREATE TABLE refers (id int, u int REFERENCES whole) PARTITION BY LIST (id); CREATE TABLE refers_1 PARTITION OF refers DEFAULT;

@@ -29,7 +29,7 @@ func TestPS09UserFunctions(t *testing.T) {
 		"select id operator(public.<) name from t": "public.<", "select count(*) from t group by vol()": "public.vol", "select 1 from t limit vol()": "public.vol", "update t set id = vol()": "public.vol", "delete from t where id = vol()": "public.vol",
 		"insert into t values (vol())": "public.vol", "insert into t values (1) returning vol()": "public.vol", "select array[vol()]": "public.vol", "select coalesce(vol(), 1)": "public.vol", "select cast(vol() as text)": "public.vol",
 		"explain select vol()": "public.vol", "explain select imm()": "public.imm", "prepare p as select imm()": "public.imm", "select * from t, lateral (select vol()) x": "public.vol", "with recursive w as (select vol() union all select 1 from w) select 1 from w": "public.vol",
-		"select lower('x')": "lower", "values (vol())": "public.vol", "select case when true then vol() end": "public.vol",
+		"select lower('x')": "lower", "select initcap('x')": "public.dom", "select 'x'::initcap": "public.dom", "select null::held": "public.dom", "select '{}'::initcap[]": "public.dom", "values (vol())": "public.vol", "select case when true then vol() end": "public.vol",
 	} {
 		if d, why := judged(c, wide(c), text); d == abi.Allow || !strings.Contains(why, want) {
 			t.Errorf("%s: %v %s", text, d, why)
@@ -48,7 +48,7 @@ func TestPS09UserFunctions(t *testing.T) {
 	allowed(t, c, wide(c), "select abs(id), upper(name), percentile_disc(0.5) within group (order by id) from t group by id, name", "select rank(1) within group (order by id) from t", "select max(id), count(*), min(name) from t", "select 1 from t where (t).name = 'x'")
 }
 
-const functionsText = `CREATE TABLE t (id int, name text, mixed int); CREATE SCHEMA other; CREATE DOMAIN lower AS text CHECK (VALUE <> '');
+const functionsText = `CREATE TABLE t (id int, name text, mixed int); CREATE SCHEMA other; CREATE TYPE lower AS RANGE (SUBTYPE = int); CREATE FUNCTION dom(text) RETURNS bool LANGUAGE sql AS 'SELECT true'; CREATE DOMAIN initcap AS text CHECK (dom(VALUE)); CREATE TYPE held AS (a int, b initcap);
 	CREATE FUNCTION vol() RETURNS int VOLATILE LANGUAGE sql AS 'SELECT 1'; CREATE FUNCTION stab() RETURNS int STABLE LANGUAGE sql AS 'SELECT 1'; CREATE FUNCTION imm() RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT 1';
 	CREATE FUNCTION def() RETURNS int SECURITY DEFINER LANGUAGE sql AS 'SELECT 1'; CREATE FUNCTION all_t() RETURNS SETOF t LANGUAGE sql AS 'SELECT * FROM t'; CREATE FUNCTION more(a int, b int DEFAULT 2) RETURNS int LANGUAGE sql AS 'SELECT 1';
 	CREATE FUNCTION many(VARIADIC int[]) RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE FUNCTION label(t) RETURNS text LANGUAGE sql AS 'SELECT $1.name'; CREATE FUNCTION other.vol() RETURNS int LANGUAGE sql AS 'SELECT 2';

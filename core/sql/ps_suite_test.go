@@ -129,6 +129,8 @@ func TestPS19Corpus(t *testing.T) {
 		statistics := regexp.MustCompile(`(?i)^create statistics\b.* on .*[^\w\s,]`) // any expression can be read there, and all but columns are refused: here as a fault of syntax
 		texts = slices.DeleteFunc(texts, func(text string) bool { return behind.MatchString(text) || statistics.MatchString(text) })
 	}
+	element := regexp.MustCompile(`(?i)^create statistics\b.*\[`) // of a table's name, which an action refuses: of others the analysis does
+	texts = slices.DeleteFunc(texts, element.MatchString)
 	both, neither, _ := held(t, c, arbitrate(t, "shop"), texts)
 	if both < 800 || neither < 800 {
 		t.Errorf("of %d texts only %d are accepted and %d refused", len(texts), both, neither)

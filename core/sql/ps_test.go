@@ -218,7 +218,7 @@ func TestPS08FunctionsOfTheServer(t *testing.T) {
 		"pg_ls_logdir()", "pg_ls_waldir()", "set_config('role', 'x', true)", "set_config(upper('x'), 'x', true)", "current_setting(upper('x'))", "pg_terminate_backend(1)", "pg_cancel_backend(1)", "pg_reload_conf()", "pg_rotate_logfile()", "pg_logical_emit_message(true, 'x', 'y')", "pg_sleep(1)",
 		"pg_sleep_for('1 s')", "nextval('s')", "setval('s', 1)", "currval('s')", "lastval()", "pg_notify('x', 'y')", "pg_advisory_lock(1)", "pg_try_advisory_lock(1)", "pg_export_snapshot()", "txid_current()",
 		"pg_current_xact_id()", "pg_stat_reset()", "pg_create_restore_point('x')", "pg_switch_wal()", "pg_promote()", "pg_import_system_collations('public')", "pg_relation_filepath('t')", "pg_get_viewdef('v')",
-		"pg_stat_get_activity(null)", "pg_show_all_settings()", "pg_prepared_xact()", "pg_cursor()", "pg_lock_status()", "brin_summarize_new_values('x')", "gin_clean_pending_list('x')", "inet_client_addr()", "setseed(0.5)",
+		"pg_stat_get_activity(null)", "pg_show_all_settings()", "pg_prepared_xact()", "pg_cursor()", "pg_lock_status()", "brin_summarize_new_values('x')", "gin_clean_pending_list('x')", "pg_current_snapshot()", "regclassin('t')", "setseed(0.5)",
 		"pg_input_is_valid('x', 'int')", "to_regclass('t')", "has_table_privilege('t', 'select')", "array_in('{}', 23, -1)", "domain_in('x', 23, -1)", "record_in('()', 2249, -1)"} {
 		off := *c
 		off.Introspect = false

@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/sql/schema"
 )
 
 // query takes a SelectStmt or anything inside it and gives its output columns.
@@ -43,12 +44,13 @@ func (a *analyzer) body(parent *scope, n int32) ([]column, *scope) {
 
 func (a *analyzer) selectNoParens(parent *scope, n int32) ([]column, *scope) {
 	s := a.scope(parent)
-	if w := a.kid(n, "with_clause"); w != 0 {
-		a.with(s, w)
-	}
 	body := a.kid(n, "simple_select")
 	if body == 0 {
 		body = a.kid(n, "select_clause")
+	}
+	if w := a.kid(n, "with_clause"); w != 0 {
+		s.query = a.bodyOf(body)
+		a.with(s, w)
 	}
 	cols, inner := a.body(s, body)
 	at := a.scope(inner.parent)
@@ -71,6 +73,37 @@ func (a *analyzer) selectNoParens(parent *scope, n int32) ([]column, *scope) {
 		}
 	})
 	return cols, inner
+}
+
+// bodyOf gives the SELECT or TABLE that a WITH stands before, whatever brackets are
+// around it, 0 where it is something else.
+func (a *analyzer) bodyOf(n int32) int32 {
+	for n != 0 {
+		switch a.name(n) {
+		case "simple_select":
+			if r := a.rule(n); r[1] == "SELECT" || r[1] == "TABLE" {
+				return n
+			}
+			return 0
+		case "select_clause":
+			n = a.t.Nodes[n].First
+		case "select_with_parens":
+			if k := a.kid(n, "select_no_parens"); k != 0 {
+				n = k
+			} else {
+				n = a.kid(n, "select_with_parens")
+			}
+		case "select_no_parens":
+			if k := a.kid(n, "simple_select"); k != 0 {
+				n = k
+			} else {
+				n = a.kid(n, "select_clause")
+			}
+		default:
+			return 0
+		}
+	}
+	return 0
 }
 
 // lock marks every relation of the query as locked: that is a write. It goes
@@ -169,15 +202,15 @@ func (a *analyzer) with(s *scope, n int32) {
 	before := a.changes
 	defer func() { a.nested = a.nested || a.via == "" && a.changes > before }()
 	for _, c := range list {
-		if a.kid(c, "opt_search_clause") != 0 && !a.empty(a.kid(c, "opt_search_clause")) || a.kid(c, "opt_cycle_clause") != 0 && !a.empty(a.kid(c, "opt_cycle_clause")) {
-			a.refuse("SEARCH or CYCLE in WITH")
-		}
 		name := a.ident(a.kid(c, "name"))
 		q := a.kid(c, "PreparableStmt")
 		delete(s.later, name)
 		if recursive {
-			a.recursive(s, name, q, a.names(a.kid(c, "opt_name_list")))
+			a.recursive(s, name, c)
 			continue
+		}
+		if a.added(c, nil) != nil {
+			a.fail("42601", c, "WITH query is not recursive")
 		}
 		cols := a.all(a.query(s, q))
 		s.ctes[name] = rename(cols, a.names(a.kid(c, "opt_name_list")))
@@ -186,14 +219,16 @@ func (a *analyzer) with(s *scope, n int32) {
 
 // recursive finds the columns of a recursive query by reading it until its
 // lineage no longer grows.
-func (a *analyzer) recursive(s *scope, name string, q int32, names []string) {
+func (a *analyzer) recursive(s *scope, name string, n int32) {
+	q, names := a.kid(n, "PreparableStmt"), a.names(a.kid(n, "opt_name_list"))
+	settled := func(cols []column) { s.ctes[name] = append(slices.Clip(cols), a.added(n, cols)...) }
 	defer func() { a.all(s.ctes[name]) }()
 	union := int32(0)
 	if a.name(a.t.Nodes[q].First) == "SelectStmt" {
 		union = a.find(q, "simple_select")
 	}
 	if union == 0 || a.kid(union, "UNION") == 0 {
-		s.ctes[name] = rename(a.query(s, q), names)
+		settled(rename(a.query(s, q), names))
 		return
 	}
 	first := a.t.Nodes[union].First
@@ -201,7 +236,7 @@ func (a *analyzer) recursive(s *scope, name string, q int32, names []string) {
 	cols := rename(a.query(s, first), names)
 	a.edits = a.edits[:edits]
 	for range 4 {
-		s.ctes[name] = cols
+		settled(cols)
 		edits := len(a.edits)
 		next := rename(a.query(s, q), names)
 		grown := len(next) != len(cols)
@@ -211,13 +246,49 @@ func (a *analyzer) recursive(s *scope, name string, q int32, names []string) {
 			}
 		}
 		cols = next
-		s.ctes[name] = cols
+		settled(cols)
 		if !grown {
 			return
 		}
 		a.edits = a.edits[:edits]
 	}
 	a.refuse("a recursive query whose lineage does not settle")
+}
+
+// added gives the columns that SEARCH and CYCLE add to those of a WITH query: each
+// is made of the columns that it names, and CYCLE compares them. cols is nil where
+// only whether there are any is asked.
+func (a *analyzer) added(n int32, cols []column) (list []column) {
+	for _, c := range []int32{a.kid(n, "opt_search_clause"), a.kid(n, "opt_cycle_clause")} {
+		if c == 0 || a.empty(c) {
+			continue
+		}
+		made := column{other: true, apart: maybeStar}
+		cycle := a.name(c) == "opt_cycle_clause"
+		for _, el := range a.list(a.kid(c, "columnList"), "columnElem") {
+			i := slices.IndexFunc(cols, func(k column) bool { return k.name == a.ident(el) })
+			if cols == nil {
+				continue
+			}
+			if i < 0 {
+				a.fail("42601", el, "column %q not in WITH query column list", a.ident(el))
+			}
+			if made.computed = union(made.computed, union(cols[i].copies, cols[i].computed)); cycle {
+				a.operator("=")
+				a.use(cols[i], abi.UseCondition)
+			}
+		}
+		a.kids(c, func(k int32) {
+			switch a.name(k) {
+			case "ColId":
+				made.name = a.ident(k)
+				list = append(list, made)
+			case "AexprConst":
+				a.expr(&scope{}, k, abi.UseComputed)
+			}
+		})
+	}
+	return list
 }
 
 func (a *analyzer) names(n int32) (out []string) {
@@ -253,12 +324,13 @@ func (a *analyzer) simple(parent *scope, n int32) ([]column, *scope) {
 		return a.values(parent, a.t.Nodes[n].First), &scope{parent: parent}
 	case "TABLE":
 		s := a.scope(parent)
+		s.query = n
 		s.origins = []*origin{a.rangeVar(s, a.kid(n, "relation_expr"), "", nil)}
 		if s.origins[0].veil != nil {
 			from := a.t.Nodes[n].From
 			a.edits = append(a.edits, edit{from, from + 1, "SELECT * FROM"})
 		}
-		return a.kept(a.fits(n, a.visible(s.origins))), s
+		return a.kept(a.fits(n, a.star(a.visible(s.origins)))), s
 	case "select_clause":
 		return a.combine(parent, n, r[2]), &scope{parent: parent}
 	}
@@ -278,17 +350,53 @@ func (a *analyzer) combine(parent *scope, n int32, kind string) []column {
 	all := a.kid(a.kid(n, "set_quantifier"), "ALL") != 0
 	if kind != "UNION" || !all {
 		for i := range left {
-			a.use(left[i], abi.UseGroup)
-			a.use(right[i], abi.UseGroup)
+			a.comparedRows(left[i])
+			a.comparedRows(right[i])
 		}
 	}
 	out := make([]column, len(left))
 	for i := range left {
-		a.blend(left[i])
-		a.blend(right[i])
+		if !alike(left[i], right[i]) {
+			a.blend(left[i])
+			a.blend(right[i])
+		}
 		out[i] = column{name: left[i].name, copies: union(left[i].copies, right[i].copies), computed: union(left[i].computed, right[i].computed), other: left[i].other || right[i].other}
 	}
 	return out
+}
+
+// comparedRows notes that rows are compared by a column as it is: by the operators of
+// its own type, which no cast leads to.
+func (a *analyzer) comparedRows(c column) {
+	a.spend(1)
+	for _, s := range c.copies {
+		if typ := typeOfSource(s); typ != 0 && !a.plainType(typ) {
+			a.refuse("computing with %s, whose type is made by users", s.column)
+		}
+		a.shownTo(s)
+		a.mark(s, abi.UseGroup)
+	}
+	for _, s := range c.computed {
+		a.read(s, abi.UseGroup)
+	}
+}
+
+// alike says whether two columns are bare ones of one type.
+func alike(x, y column) bool {
+	typ := schema.OID(0)
+	for _, c := range []column{x, y} {
+		if c.other || len(c.computed) > 0 || len(c.copies) == 0 {
+			return false
+		}
+		for _, s := range c.copies {
+			t := typeOfSource(s)
+			if t == 0 || typ != 0 && t != typ {
+				return false
+			}
+			typ = t
+		}
+	}
+	return true
 }
 
 // blend notes that a bare column may be cast to what another one is.
@@ -359,6 +467,7 @@ func itoa(i int) string {
 
 func (a *analyzer) selectList(parent *scope, n int32) ([]column, *scope) {
 	s := a.scope(parent)
+	s.query = n
 	if into := a.kid(n, "into_clause"); !a.empty(into) && into != a.into {
 		a.refuse("SELECT INTO within another statement")
 	}
@@ -389,7 +498,7 @@ func (a *analyzer) selectList(parent *scope, n int32) ([]column, *scope) {
 			}
 		} else {
 			for _, c := range cols {
-				a.use(c, abi.UseGroup)
+				a.comparedRows(c)
 			}
 		}
 	}
@@ -454,11 +563,18 @@ func (a *analyzer) targets(s *scope, list int32, lazy bool) (cols []column) {
 	return cols
 }
 
-// star refuses columns of which nobody knows how many there are: what comes
-// behind them would be taken for another.
+// star gives those of a list of columns that a star stands for, and refuses
+// columns of which nobody knows how many there are: what comes behind them would
+// be taken for another.
 func (a *analyzer) star(cols []column) []column {
 	if slices.ContainsFunc(cols, func(c column) bool { return c.unsure }) {
 		a.refuse("every column of a function whose columns are the server's choice: name them behind its alias")
+	}
+	if slices.ContainsFunc(cols, func(c column) bool { return c.apart != everyStar }) {
+		cols = slices.Clone(cols)
+		if cols = slices.DeleteFunc(cols, func(c column) bool { return c.apart == noStar }); slices.ContainsFunc(cols, func(c column) bool { return c.apart != everyStar }) {
+			a.refuse("every column of a WITH query to which SEARCH or CYCLE adds some: name them")
+		}
 	}
 	return cols
 }

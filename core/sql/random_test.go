@@ -147,6 +147,10 @@ func (g generator) join(depth int, ctes, outer, near []src) (string, []src) {
 	case k <= 2 && len(shared) > 0:
 		using = pick(g, shared...)
 		text += " using (" + using + ")"
+		if g.major >= 14 && g.odds(3) {
+			text += " as j"
+			both = with(both, src{"j", []string{using}, []string{using}})
+		}
 	case k == 3 && !g.nice:
 		text = left + " natural " + kind + " " + right
 	case k == 4:

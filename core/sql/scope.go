@@ -19,8 +19,19 @@ type column struct {
 	vague    bool     // the server may call it otherwise
 	fields   []column // of a composite value, where they are known
 	unsure   bool     // there may be no such column: which function runs is the server's choice
+	apart    stars    // what SEARCH or CYCLE adds
 	of       *origin  // behind whose alias it can be named, in a list of many; nil is its name alone
 }
+
+// stars says what a star makes of a column that SEARCH or CYCLE adds to a WITH
+// query: it stands for it in the query whose WITH that is, and in no query within.
+type stars int8
+
+const (
+	everyStar stars = iota
+	maybeStar
+	noStar
+)
 
 // source is a table column and the operation under which it is read.
 type source struct {
@@ -122,6 +133,7 @@ type scope struct {
 	origins []*origin
 	ctes    map[string][]column
 	later   map[string]bool // WITH queries that are named further on
+	query   int32           // the SELECT that it is of; of a WITH, the one that it is before
 	aliases []column        // of the output, for ORDER BY and GROUP BY
 }
 
@@ -132,16 +144,35 @@ func (a *analyzer) scope(parent *scope) *scope {
 	return s
 }
 
-func (a *analyzer) cte(s *scope, name string) ([]column, bool) {
+// cte finds a WITH query, and the scope that it is of.
+func (a *analyzer) cte(s *scope, name string) ([]column, *scope, bool) {
 	for ; s != nil; s = s.parent {
 		if c, ok := s.ctes[name]; ok {
-			return c, true
+			return c, s, true
 		}
 		if s.later[name] {
 			a.refuse("%s, which a recursive WITH names further on", name)
 		}
 	}
-	return nil, false
+	return nil, nil, false
+}
+
+// starred says what a star makes of the columns of a WITH query, as s names it.
+func starred(cols []column, s, with *scope) []column {
+	if !slices.ContainsFunc(cols, func(c column) bool { return c.apart != everyStar }) {
+		return cols
+	}
+	cols = slices.Clone(cols)
+	for i := range cols {
+		switch {
+		case cols[i].apart == everyStar, s.query == 0:
+		case s.query == with.query:
+			cols[i].apart = everyStar
+		default:
+			cols[i].apart = noStar
+		}
+	}
+	return cols
 }
 
 // systemColumns exist on every table.
@@ -308,13 +339,18 @@ func (a *analyzer) read(s source, u abi.Use) {
 	if u&^abi.UseCopied != 0 {
 		a.computable(s)
 	}
+	a.shownTo(s)
+	a.mark(s, u)
+}
+
+// shownTo refuses a column of a system relation that the task is not told.
+func (a *analyzer) shownTo(s source) {
 	if a.hides(s) {
 		a.refuse("the column %s of %s may hold data", s.column, s.relation.Name.Name)
 	}
 	if a.identified(s) {
 		a.refuse("the column %s of %s, whose values are names of what the database has", s.column, s.relation.Name.Name)
 	}
-	a.mark(s, u)
 }
 
 func (a *analyzer) mark(s source, u abi.Use) {
@@ -337,15 +373,20 @@ func (a *analyzer) mark(s source, u abi.Use) {
 	}
 }
 
-// computable refuses to compute with a value of a type that users have made:
-// its operators, casts and functions could run anything. Enumerations have none
-// of their own, domains only those of their conditions.
-func (a *analyzer) computable(s source) {
-	typ := s.picked
-	if c := s.relation.Column(s.column); typ == 0 && c != nil {
-		typ = c.Type
+// typeOfSource gives the type of what is taken, 0 for a system column.
+func typeOfSource(s source) schema.OID {
+	if c := s.relation.Column(s.column); s.picked == 0 && c != nil {
+		return c.Type
 	}
-	if !a.plainType(typ) {
+	return s.picked
+}
+
+// computable refuses to compute with a value of a type that users have made, unless
+// what its operators, casts and functions are is known: of an enumeration, and of
+// what is made of other types (plainType).
+func (a *analyzer) computable(s source) {
+	typ := typeOfSource(s)
+	if typ != 0 && !a.plainType(typ) {
 		a.refuse("computing with %s, whose type is made by users", s.column)
 	}
 	a.casts(typ)
@@ -356,20 +397,11 @@ func (a *analyzer) computable(s source) {
 // a constant is taken for one (lag(d, 1, 'x'), array_append(array_agg(d), 'x')), and
 // so given to them.
 func (a *analyzer) checks(oid schema.OID) {
-	for range 8 {
-		t := a.c.Schema.Types[oid]
-		switch {
-		case t == nil || t.OID < firstUser:
-			return
-		case t.Kind == 'd':
-			for _, c := range t.Checks {
-				a.domainCheck(c)
-			}
-			oid = t.Base
-		default:
-			oid = t.Element
+	a.eachWithin(oid, 0, func(t *schema.Type) {
+		for _, c := range t.Checks {
+			a.domainCheck(c)
 		}
-	}
+	})
 }
 
 // domainCheck adds what a domain's condition calls.
@@ -383,6 +415,7 @@ func (a *analyzer) domainCheck(c schema.Check) {
 	in := a.within_(t, a.via)
 	in.quiet = true
 	in.expr(&scope{origins: []*origin{{columns: []column{{name: "value", other: true}}}}}, in.kid(in.find(t.Root, "target_el"), "a_expr"), abi.UseComputed)
+	a.beyond = a.beyond || in.beyond
 	for _, o := range in.ops.list {
 		if o.Kind == abi.KindFunction {
 			a.other(o.Operation)
@@ -390,13 +423,13 @@ func (a *analyzer) domainCheck(c schema.Check) {
 	}
 }
 
-// casts adds the functions that users have made to cast from or to a type: a
-// value of it can meet each of them unsaid.
+// casts adds the functions that users have made to cast from or to a type, or what
+// it is made of: a value of it can meet each of them unsaid.
 func (a *analyzer) casts(oid schema.OID) {
 	if oid < firstUser {
 		return
 	}
-	for t := a.c.Schema.Types[oid]; t != nil && t.OID >= firstUser; t = a.c.Schema.Types[t.Base] {
+	a.eachWithin(oid, 0, func(t *schema.Type) {
 		for _, k := range a.c.Schema.Casts {
 			if k.Function < firstUser || k.Source != t.OID && k.Target != t.OID && (t.Array == 0 || k.Source != t.Array && k.Target != t.Array) {
 				continue
@@ -409,7 +442,7 @@ func (a *analyzer) casts(oid schema.OID) {
 				a.other(abi.Operation{Verb: "call", Kind: abi.KindFunction, Object: f.Name.Parts(), Via: a.via, Effect: abi.EffectWrite, Value: f.SourceHash})
 			}
 		}
-	}
+	})
 }
 
 // operation is one that is being put together.

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/sql/schema"
 )
 
 // funcTable takes a function, or ROWS FROM several, in FROM.
@@ -151,6 +152,9 @@ func (a *analyzer) called(s *scope, f, defs int32) []called {
 // of the server's own types, by its text or as a column is.
 func (a *analyzer) unnested(s *scope, parts []string, arg int32) [][]string {
 	leaf := a.through(arg)
+	if a.namesRow(leaf) {
+		return a.shapes(parts)
+	}
 	if a.name(leaf) == "a_expr" && a.kid(leaf, "TYPECAST") != 0 {
 		if b := a.kid(a.kid(leaf, "Typename"), "opt_array_bounds"); b != 0 && !a.empty(b) {
 			return [][]string{{only}}
@@ -163,6 +167,33 @@ func (a *analyzer) unnested(s *scope, parts []string, arg int32) [][]string {
 		return [][]string{{only}}
 	}
 	return a.shapes(parts)
+}
+
+// namesRow says whether a type that is named in an expression can be a row's,
+// whichever schema it is looked up in.
+func (a *analyzer) namesRow(n int32) bool {
+	if name := a.name(n); name == "GenericType" || name == "func_name" {
+		to := a.t.Nodes[n].To
+		if m := a.kid(n, "opt_type_modifiers"); m != 0 {
+			to = a.t.Nodes[m].From
+		}
+		for ns := range a.c.Schema.Namespaces {
+			t := a.c.Schema.TypeByName[schema.Name{Namespace: ns, Name: a.t.Tokens[to-1].Value}]
+			for depth := 0; t != nil && depth < maxWithin; depth++ {
+				switch {
+				case t.Kind == 'c', t.Kind == 'p':
+					return true
+				case t.Kind == 'd':
+					t = a.c.Schema.Types[t.Base]
+				default:
+					t = a.c.Schema.Types[a.elementOf(t)]
+				}
+			}
+		}
+	}
+	found := false
+	a.kids(n, func(c int32) { found = found || a.namesRow(c) })
+	return found
 }
 
 // plainArray says whether a column is an array of one of the server's types that

@@ -149,7 +149,12 @@ func (g *Generator) join(depth int, outer, near []source) (string, []source) {
 	case 2, 3:
 		for _, c := range ls[0].columns {
 			if i := slices.IndexFunc(rs[len(rs)-1].columns, func(d column) bool { return d.name == c.name && d.kind == c.kind }); i >= 0 && (!c.protected() || g.slip()) {
-				return fmt.Sprintf("%s %s %s USING (%s)", left, kind, right, c.name), both
+				text := fmt.Sprintf("%s %s %s USING (%s)", left, kind, right, c.name)
+				if g.major >= 14 && g.odds(3) {
+					j := g.name()
+					return text + " AS " + j, append(both, source{alias: j, columns: []column{c}})
+				}
+				return text, both
 			}
 		}
 	}
@@ -449,8 +454,24 @@ func (g *Generator) with(depth int, outer []source) string {
 			}
 			c, id := shown[g.IntN(len(shown))], shown[0].name
 			recursive = "RECURSIVE "
-			list = append(list, fmt.Sprintf("%s(n, v) AS (SELECT %s, %s FROM %s WHERE %s < 3 UNION ALL SELECT n + 10, v FROM %s WHERE n < 25)", name, id, c.name, t.name, id, name))
-			g.ctes = append(g.ctes, source{alias: name, columns: []column{{name: "n", kind: "int"}, {name: "v", kind: c.kind, mask: c.mask}}})
+			more, cols := "", []column{{name: "n", kind: "int"}, {name: "v", kind: c.kind, mask: c.mask}}
+			if g.major >= 14 && g.odds(2) {
+				by := g.pick("n", "n", "n, v", "v")
+				more = g.pick(" SEARCH DEPTH FIRST BY "+by+" SET o", " SEARCH BREADTH FIRST BY "+by+" SET o", " CYCLE "+by+" SET b USING w", " CYCLE "+by+" SET x TO 'y' DEFAULT 'n' USING w")
+				switch {
+				case strings.Contains(more, "SET b"):
+					cols = append(cols, column{name: "b", kind: "bool", mask: cols[len(cols)-1].mask})
+				case strings.Contains(more, "SET x"):
+					cols = append(cols, column{name: "x", kind: "text", mask: cols[len(cols)-1].mask})
+				}
+				if by == "n" {
+					for i := range cols[2:] {
+						cols[2+i].mask = ""
+					}
+				}
+			}
+			list = append(list, fmt.Sprintf("%s(n, v) AS (SELECT %s, %s FROM %s WHERE %s < 3 UNION ALL SELECT n + 10, v FROM %s WHERE n < 25)%s", name, id, c.name, t.name, id, name, more))
+			g.ctes = append(g.ctes, source{alias: name, columns: cols})
 		default:
 			text, cols := g.query(depth-1, outer)
 			seen := map[string]bool{}

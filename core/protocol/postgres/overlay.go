@@ -107,10 +107,13 @@ func (c *conn) within(ctx context.Context) (*schema.Schema, error) {
 	case skipping || status == 'E': // nothing can run before what makes it be read anew
 		return o.schema, nil
 	case !undecided: // it is over, and whatever became of it is there for everybody
+		c.leaveLoop()
+		if err := c.state.since(ctx, time.Now()); err != nil {
+			return nil, err
+		}
 		c.inside = overlay{}
 		c.seen.Store(nil)
-		c.leaveLoop()
-		return nil, c.state.since(ctx, time.Now())
+		return nil, nil
 	}
 	began := time.Now()
 	s, locked, err := c.readCatalog()

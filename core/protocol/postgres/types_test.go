@@ -16,13 +16,19 @@ func TestTypesOfParameters(t *testing.T) {
 create table hits (what text);
 create function pair_add(pair, pair) returns int language plpgsql security definer as $$ begin insert into hits values ('operator'); return 1; end $$;
 create operator + (function = pair_add, leftarg = pair, rightarg = pair);
+create function asks(int) returns bool language plpgsql security definer as $$ begin insert into hits values ('condition'); return true; end $$;
+create domain few as int check (value < 10);
+create domain asked as few check (asks(value));
+create type held as (a asked);
+create type spans as range (subtype = int);
 create type cast_state as enum ('new');
 create function as_int(cast_state) returns int language plpgsql security definer as $$ begin insert into hits values ('cast'); return 1; end $$;
 create cast (cast_state as int) with function as_int(cast_state)`); err != nil {
 		t.Fatal(err)
 	}
 	c := g.connect(t)
-	for _, k := range []struct{ text, typ, value, code string }{{"select $1 + $1", "pair", "(1,2)", "42501"}, {"select $1::int", "cast_state", "new", "42501"}, {"select $1", "pair[]", "{}", "42501"},
+	for _, k := range []struct{ text, typ, value, code string }{{"select $1 + $1", "pair", "(1,2)", "42501"}, {"select $1::int", "cast_state", "new", "42501"}, {"select $1", "pair[]", "{}", ""}, {"select $1[1] + $1[1]", "pair[]", "{}", "42501"},
+		{"select $1", "asked", "1", "42501"}, {"select $1", "held", "(1)", "42501"}, {"select $1", "few", "1", ""}, {"select $1", "few", "11", "23514"}, {"select $1", "spans", "[1,2)", "42501"},
 		{"select $1", "order_state", "new", ""}, {"select $1", "order_state[]", "{new}", ""}, {"select $1", "int", "1", ""}} {
 		var oid uint32
 		if _, err := fmt.Sscan(g.counted(t, "select '"+k.typ+"'::regtype::oid"), &oid); err != nil {
