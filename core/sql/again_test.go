@@ -16,7 +16,7 @@ import (
 func TestMemoryIsNotShared(t *testing.T) {
 	c := loaded(t)
 	var texts []string
-	for _, path := range []string{"testdata/analysis.txt", "testdata/psql15.sql", "testdata/tools.sql", "testdata/analytics.sql"} {
+	for _, path := range []string{"testdata/analysis.txt", "testdata/psql15.sql", "testdata/psql18.sql", "testdata/tools.sql", "testdata/analytics.sql"} {
 		raw, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)

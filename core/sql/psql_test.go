@@ -4,19 +4,31 @@ import (
 	"context"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/sql"
 )
 
-// TestPsql: what psql 15 asks for \d and its kin is understood, writes nothing, and what is forwarded in
-// its place runs on the server. The OIDs in the texts are another server's: they find nothing here.
+// withheld are what psql asks about and no task is told: by the word in its text.
+var withheld = []string{"pg_user_mappings", "pg_parameter_acl", "pg_largeobject_metadata", "pg_db_role_setting", "pg_catalog.current_setting(s.name)", "pg_describe_object"}
+
+// TestPsql: what psql 15 and 18 ask for \d and its kin is understood, writes nothing, calls nothing that a
+// task has to list, and what is forwarded in its place runs on the server. The OIDs in the texts are another
+// server's: they find nothing here.
 func TestPsql(t *testing.T) {
+	for _, file := range []string{"testdata/psql15.sql", "testdata/psql18.sql"} {
+		t.Run(file, func(t *testing.T) { asks(t, file) })
+	}
+}
+
+func asks(t *testing.T, file string) {
 	c := loaded(t)
-	raw, err := os.ReadFile("testdata/psql15.sql")
+	raw, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,11 +51,15 @@ func TestPsql(t *testing.T) {
 			t.Errorf("%v\n%s", err, text)
 			continue
 		}
-		if a.Statement.Incomplete != "" || a.Statement.Writes() {
+		refused := a.Statement.Incomplete != "" || slices.ContainsFunc(a.Statement.Operations, func(o abi.Operation) bool { return o.Kind == abi.KindFunction })
+		if refused && slices.ContainsFunc(withheld, func(what string) bool { return strings.Contains(text, what) }) {
+			continue
+		}
+		if refused || a.Statement.Writes() {
 			t.Errorf("%s\n%s", render(a, nil), text)
 			continue
 		}
-		if _, err := conn.PgConn().Exec(context.Background(), a.Statement.Canonical).ReadAll(); err != nil {
+		if _, err := conn.PgConn().Exec(context.Background(), a.Statement.Canonical).ReadAll(); err != nil && !strings.Contains(err.Error(), "permission denied") { // of pg_toast, as without the gateway
 			t.Errorf("%v\n%s", err, a.Statement.Canonical)
 		}
 	}
