@@ -234,6 +234,7 @@ func (p *pair) run(s *sqlgen.Step) (out [2]said) {
 
 var (
 	sessionID = regexp.MustCompile(`session [0-9a-zA-Z_-]+`)
+	ownSchema = regexp.MustCompile(`pg_temp_[0-9]+`)
 	hashShape = regexp.MustCompile(`\b[0-9a-f]{32}\b`)
 	tokShape  = regexp.MustCompile(`\b[A-Z][a-z]{2}-[0-9]{4}-[a-z]{3}\b`)
 	sideNames = strings.NewReplacer(sides[0], "twin", sides[1], "twin")
@@ -307,6 +308,7 @@ func (c *twinConn) run(s *sqlgen.Step) (out said) {
 func (c *twinConn) normal(body []byte) string {
 	s := sideNames.Replace(string(body))
 	s = sessionID.ReplaceAllString(s, "session ID")
+	s = ownSchema.ReplaceAllString(s, "pg_temp") // by the number of the server's process
 	for _, shape := range []*regexp.Regexp{hashShape, tokShape} {
 		s = shape.ReplaceAllStringFunc(s, func(v string) string {
 			if c.tokens[v] == "" {

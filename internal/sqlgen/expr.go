@@ -25,6 +25,7 @@ type Generator struct {
 
 	cursors, prepared []string // that the session may have by now
 	wires             []wired
+	own               int // how often it has been asked to make a table of its own
 }
 
 // New gives a generator for a server of that major and a task that is blind, or

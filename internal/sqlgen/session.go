@@ -61,6 +61,8 @@ func (g *Generator) Step(open, failed bool) *Step {
 		return g.plain("prepare", g.prepare(), true)
 	case 14:
 		return g.plain("several", g.statement()+"; "+g.statement(), true)
+	case 16:
+		return g.plain("temporary", g.temporary(), true)
 	case 15:
 		if g.odds(12) {
 			return &Step{Text: "length", Form: "function", Kind: "odd", Judged: true, Messages: []pgproto3.FrontendMessage{&pgproto3.FunctionCall{Function: 1257, ArgFormatCodes: []uint16{0}, Arguments: [][]byte{[]byte("x")}}}}
@@ -198,6 +200,21 @@ func (p param) wire(inBinary bool) ([]byte, int16) {
 		return binary.BigEndian.AppendUint32(nil, n), 1
 	}
 	return []byte(p.text), 0
+}
+
+// temporary makes tables of the session's own and uses them. Their OIDs are not the
+// same in two databases: rows are asked for as text, so that no result names them.
+func (g *Generator) temporary() string {
+	name := g.pick("own1", "own2")
+	q, _ := g.query(g.IntN(2), nil)
+	if g.own == 0 || g.odds(3) {
+		g.own++
+		return g.pick("CREATE TEMP TABLE "+name+g.pick("", "", " ON COMMIT DROP", " ON COMMIT DELETE ROWS")+" AS "+q, "CREATE TEMP TABLE IF NOT EXISTS "+name+" (id int PRIMARY KEY, v text DEFAULT 'x' CHECK (v <> 'y'), n serial)", "SELECT id, name INTO TEMP "+name+" FROM people",
+			"SELECT ssn, email INTO "+name+" FROM people", "CREATE TEMP TABLE "+name+" (LIKE people)", "CREATE TEMP TABLE "+name+" (LIKE people INCLUDING ALL)", "CREATE TEMP TABLE "+name+" (LIKE grp INCLUDING ALL)", "CREATE TEMP TABLE people (id int)", "CREATE TEMP TABLE "+name+" () INHERITS (people)")
+	}
+	return g.pick("SELECT t::text FROM "+name+" t ORDER BY 1", "SELECT t::text FROM pg_temp."+name+" t ORDER BY 1", "SELECT count(*) FROM "+name, "INSERT INTO "+name+" "+q, "INSERT INTO "+name+" VALUES (1, 'a'), (2, 'y')", "INSERT INTO "+name+" (id, v) SELECT id, ssn FROM people", "INSERT INTO "+name+" (id) SELECT id FROM people ON CONFLICT DO NOTHING",
+		"UPDATE "+name+" SET id = id + 1", "UPDATE "+name+" t SET v = p.name FROM people p WHERE p.id = t.id", "UPDATE "+name+" t SET v = p.ssn FROM people p WHERE p.id = t.id", "DELETE FROM "+name, "TRUNCATE "+name, "COPY "+name+" TO STDOUT", "CREATE UNIQUE INDEX ON "+name+" (id)", "ALTER TABLE "+name+" ADD z int DEFAULT 4", "ALTER TABLE "+name+" RENAME TO vault",
+		"SELECT p.id, t::text FROM people p JOIN "+name+" t USING (id) ORDER BY 1, 2", "SELECT p.ssn, count(t) FROM people p LEFT JOIN "+name+" t ON t.id = p.id GROUP BY p.id, p.ssn ORDER BY p.id", "DROP TABLE "+name, "DROP TABLE IF EXISTS "+name+" CASCADE", "DISCARD TEMP", "WITH d AS (DELETE FROM "+name+" RETURNING *) SELECT count(*) FROM d")
 }
 
 func (g *Generator) explain() string {
