@@ -345,6 +345,9 @@ func (c *conn) execute(ctx context.Context, m []byte, body cursor) error {
 		c.failingParse()
 		return nil
 	}
+	if err := c.anew(p.analysis); err != nil {
+		return err
+	}
 	c.countOn(p.analysis, p.exchange)
 	if p.exchange.WantsSchema() && !p.described { // the plan is fixed before the first row
 		p.described = true
