@@ -346,7 +346,13 @@ func (c *conn) execute(ctx context.Context, m []byte, body cursor) error {
 		return nil
 	}
 	if err := c.anew(p.analysis); err != nil {
-		return err
+		r, err := bindAgain(p.analysis.Statement.Text, err)
+		if err != nil {
+			return err
+		}
+		c.push(entry{kind: 'E', refusal: r})
+		c.failingParse()
+		return nil
 	}
 	c.countOn(p.analysis, p.exchange)
 	if p.exchange.WantsSchema() && !p.described { // the plan is fixed before the first row

@@ -129,10 +129,10 @@ func (c *conn) anew(a *sql.Analysis) error {
 	if err := c.temporaries(); err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(a.Parts, func(p sql.Part) bool { return p.Temporary }) {
+	if !slices.ContainsFunc(a.Parts, func(p sql.Part) bool { return p.Kind == sql.Define }) {
 		return nil
 	}
-	return c.before()
+	return c.mayDefine(a, true)
 }
 
 // quieten waits until all that was sent is answered, and says whether nothing can
