@@ -103,7 +103,7 @@ func (a *analyzer) copyIn(n, q int32, listed []string) Part {
 		a.copiedWhere(r, a.kid(w, "a_expr"), own)
 	}
 	a.defaults(r, given, filled)
-	a.follows(op, r, 'i', given, nil)               // no rule rewrites it
+	a.follows(op, r, 'i', given, nil) // no rule rewrites it
 	return Part{Kind: CopyIn, Copy: a.copyFormat(n, cols)}
 }
 
