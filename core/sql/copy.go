@@ -94,11 +94,16 @@ func (a *analyzer) copyIn(n, q int32, listed []string) Part {
 		a.writes(op, r, name)
 		cols[i].name = name
 	}
+	filled := a.find(n, "DEFAULT") != 0 // the option fills in defaults of columns that are given
 	if w := a.kid(n, "where_clause"); !a.empty(w) {
-		a.copiedWhere(r, a.kid(w, "a_expr"), given)
+		own := given
+		if filled {
+			own = nil
+		}
+		a.copiedWhere(r, a.kid(w, "a_expr"), own)
 	}
-	a.defaults(r, given, a.find(n, "DEFAULT") != 0) // the option fills in those of columns that are given
-	a.follows(op, r, 'i', given, nil)               // no rule rewrites it
+	a.defaults(r, given, filled)
+	a.follows(op, r, 'i', given, nil) // no rule rewrites it
 	return Part{Kind: CopyIn, Copy: a.copyFormat(n, cols)}
 }
 

@@ -24,6 +24,11 @@ func (a *analyzer) createIndex(n int32) {
 		a.refuse("CREATE INDEX on %s, which is no table", r.Name.Name)
 	}
 	op := a.alters("create_index", r)
+	for _, name := range []string{"opt_index_name", "opt_single_name", "name"} {
+		if k := a.kid(n, name); k != 0 && !a.empty(k) {
+			a.renamed(r.Name.Namespace, a.ident(k))
+		}
+	}
 	if a.find(rel, "ONLY") == 0 {
 		a.descend("create_index", r, abi.EffectWrite)
 	}
@@ -117,7 +122,8 @@ func (a *analyzer) rename(n int32) {
 		}
 		op := a.alters("alter_table", r)
 		switch {
-		case strings.Contains(form, "CONSTRAINT"):
+		case strings.Contains(form, "CONSTRAINT"): // its index is called as it is
+			a.renamed(r.Name.Namespace, a.newName(n))
 		case strings.Contains(form, "opt_column"):
 			first := a.kid(n, "name")
 			a.known(r, first, a.ident(first))
@@ -135,6 +141,7 @@ func (a *analyzer) rename(n int32) {
 		if r == nil {
 			a.refuse("ALTER INDEX IF EXISTS of %s, which does not exist", name.Name)
 		}
+		a.renamed(r.Name.Namespace, a.newName(n))
 		a.alters("alter_table", r)
 	case "ALTER SEQUENCE qualified_name RENAME TO name":
 		r, name := a.maybe(a.kid(n, "qualified_name"), missing)

@@ -98,13 +98,25 @@ func (a *analyzer) like(t *table, n int32) {
 		a.refuse("CREATE TABLE (LIKE %s), which is no table", r.Name.Name)
 	}
 	a.touch("select", r, "", abi.EffectRead)
+	var defaults []string
 	for _, c := range r.Columns {
 		if t.has(c.Name); !a.plainType(c.Type) {
 			a.refuse("CREATE TABLE (LIKE %s): the type of its column %s is made by users", r.Name.Name, c.Name)
 		}
 		a.casts(c.Type)
+		if c.Identity != 0 {
+			a.numbered(t, c.Name)
+		}
+		if c.Default != "" && c.Generated == 0 && !strings.HasPrefix(c.Default, "nextval(") && a.includes(n, "all", "defaults") != "" { // a row of the copy shows it
+			defaults = append(defaults, c.Name)
+		}
 		if c.Generated != 0 && a.kid(n, "TableLikeOptionList") != 0 {
 			a.unlikely(n, r, "all", "generated")
+		}
+	}
+	for _, c := range a.own(r, "", "").columns {
+		if slices.Contains(defaults, c.name) {
+			a.use(c, abi.UseComputed)
 		}
 	}
 	if len(r.Checks) > 0 {
@@ -117,11 +129,19 @@ func (a *analyzer) like(t *table, n int32) {
 
 // unlikely refuses the options by which LIKE would copy what computes.
 func (a *analyzer) unlikely(n int32, r *schema.Relation, options ...string) {
+	if w := a.includes(n, options...); w != "" {
+		a.refuse("CREATE TABLE (LIKE %s INCLUDING %s), whose rows compute something: write it out", r.Name.Name, strings.ToUpper(w))
+	}
+}
+
+// includes gives the first of some options that a LIKE names.
+func (a *analyzer) includes(n int32, options ...string) string {
 	for i := a.t.Nodes[n].From; i < a.t.Nodes[n].To; i++ {
 		if w := strings.ToLower(a.t.Tokens[i].Value); slices.Contains(options, w) {
-			a.refuse("CREATE TABLE (LIKE %s INCLUDING %s), whose rows compute something: write it out", r.Name.Name, strings.ToUpper(w))
+			return w
 		}
 	}
+	return ""
 }
 
 // bounds reads the constants of FOR VALUES.
@@ -192,11 +212,12 @@ func (a *analyzer) columnDef(t *table, n int32) (writes bool) {
 	a.only(n, "a column", "ColId", "Typename", "opt_column_compression", "opt_column_storage", "ColQualList")
 	a.columnType(a.kid(n, "Typename"), true)
 	name := a.ident(a.kid(n, "ColId"))
-	if t.name.Namespace == schema.Temporary { // what a column that numbers itself would have
-		a.unlike(t.name.Name + "_" + name + "_seq")
-	}
+	a.numbered(t, name)
 	for _, c := range a.list(a.kid(n, "ColQualList"), "ColConstraint") {
 		e := a.kid(c, "ColConstraintElem")
+		if k := a.kid(c, "name"); k != 0 && a.rule(c)[1] == "CONSTRAINT" {
+			a.renamed(t.name.Namespace, a.ident(k))
+		}
 		if e == 0 {
 			continue // COLLATE, DEFERRABLE and their like
 		}
@@ -224,9 +245,18 @@ func (a *analyzer) columnDef(t *table, n int32) (writes bool) {
 	return writes
 }
 
+// numbered refuses a temporary table the sequence of whose column, if it numbers
+// itself, would be called as something else.
+func (a *analyzer) numbered(t *table, column string) {
+	a.renamed(t.name.Namespace, t.name.Name+"_"+column+"_seq")
+}
+
 // constraint takes one that is written for a table.
 func (a *analyzer) constraint(t *table, n int32) {
 	e := a.kid(n, "ConstraintElem")
+	if k := a.kid(n, "name"); k != 0 {
+		a.renamed(t.name.Namespace, a.ident(k))
+	}
 	test := func(columns []string) {
 		if t.is == nil {
 			return
@@ -419,7 +449,11 @@ func (a *analyzer) alterCommand(t *table, n int32) {
 		case strings.HasPrefix(rest, "DROP EXPRESSION"):
 			a.takes(r, named)
 			return
-		case strings.HasPrefix(rest, "ADD_P GENERATED"), rest == "alter_identity_column_option_list":
+		case strings.HasPrefix(rest, "ADD_P GENERATED"):
+			a.numbered(t, named)
+			a.sequenceOptions(a.find(n, "SeqOptList"))
+			return
+		case rest == "alter_identity_column_option_list":
 			a.sequenceOptions(a.find(n, "SeqOptList"))
 			return
 		case rest == "DROP NOT NULL_P", strings.HasPrefix(rest, "DROP IDENTITY_P"), strings.HasPrefix(rest, "SET STATISTICS"), strings.HasPrefix(rest, "SET STORAGE"),

@@ -40,6 +40,9 @@ func (a *analyzer) unlike(name string) {
 			a.refuse("a temporary relation that is called %s, as one of the schema %s is, which functions and triggers could take it for", name, ns)
 		}
 	}
+	if a.c.Schema.Looked[name] {
+		a.refuse("a temporary relation that is called %s, by which a function of the database looks for one: give it another name", name)
+	}
 }
 
 // renamed is unlike for what gets another name.

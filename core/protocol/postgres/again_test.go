@@ -1,9 +1,11 @@
 package postgres
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -56,4 +58,51 @@ func TestLongErrors(t *testing.T) {
 	if _, err := c.Exec(t.Context(), "select 1"); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestTurn: however many ask for names that are missing, one look is taken for all
+// who wait, and between two there is a pause.
+func TestTurn(t *testing.T) {
+	now := time.Now()
+	s := &resourceState{took: 10 * time.Millisecond, read: now.Add(-time.Hour)}
+	at := func(after, want time.Duration) {
+		t.Helper()
+		if got := s.turn(now.Add(after)).Sub(now); got != want {
+			t.Errorf("asked after %s the look is at %s, not %s", after, got, want)
+		}
+	}
+	const ms = time.Millisecond
+	at(0, 0)
+	at(1*ms, 50*ms) // while the first is taken
+	at(2*ms, 50*ms)
+	at(49*ms, 50*ms)
+	at(51*ms, 100*ms)
+	s.read = now.Add(100 * ms)
+	at(150*ms, 150*ms)
+	s.took = time.Hour
+	at(160*ms, 150*ms+2*poll)
+}
+
+// TestLookOutlivesWhoAsked: a session that ends while it waits for a look takes it
+// from nobody else.
+func TestLookOutlivesWhoAsked(t *testing.T) {
+	g := serve(t, &rules{allow: understood})
+	g.connect(t)
+	g.protocol.schemas.Range(func(_, v any) bool {
+		s := v.(*resourceState)
+		ctx, stop := context.WithCancel(t.Context())
+		stop()
+		for range 10 {
+			s.mu.Lock()
+			s.read, s.next = time.Now().Add(-time.Hour), time.Time{}
+			s.mu.Unlock()
+			s.again(ctx, time.Now())
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if !s.failed.IsZero() {
+			t.Error("nobody else is looked for")
+		}
+		return true
+	})
 }

@@ -345,6 +345,15 @@ func (c *conn) execute(ctx context.Context, m []byte, body cursor) error {
 		c.failingParse()
 		return nil
 	}
+	if err := c.anew(p.analysis); err != nil {
+		r, err := bindAgain(p.analysis.Statement.Text, err)
+		if err != nil {
+			return err
+		}
+		c.push(entry{kind: 'E', refusal: r})
+		c.failingParse()
+		return nil
+	}
 	c.countOn(p.analysis, p.exchange)
 	if p.exchange.WantsSchema() && !p.described { // the plan is fixed before the first row
 		p.described = true

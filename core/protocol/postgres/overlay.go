@@ -32,6 +32,7 @@ type overlay struct {
 	again  bool                // something has been sent that may have changed it
 	before *schema.Schema      // what that was judged by
 	makes  []schema.Name       // relations that it makes, or would
+	had    map[schema.OID]bool // what the transaction had locked against everybody before that
 	made   map[schema.OID]bool // relations that the transaction has made
 }
 
@@ -121,8 +122,8 @@ func (c *conn) within(ctx context.Context) (*schema.Schema, error) {
 		return nil, fmt.Errorf("postgres: schema: %w", err)
 	}
 	for _, name := range o.makes {
-		// It was not there before, and nobody else can have made it: that locks it so.
-		if r := s.RelationByName[name]; r != nil && o.before != nil && o.before.Relations[r.OID] == nil && locked[r.OID] {
+		// It was not there before, and nobody else can have made it: that locks it so. What a function had made was locked before.
+		if r := s.RelationByName[name]; r != nil && o.before != nil && o.before.Relations[r.OID] == nil && locked[r.OID] && !o.had[r.OID] {
 			if o.made == nil {
 				o.made = map[schema.OID]bool{}
 			}
@@ -131,7 +132,7 @@ func (c *conn) within(ctx context.Context) (*schema.Schema, error) {
 	}
 	c.looks++
 	s.Version = 1<<63 | c.looks
-	o.schema, o.read, o.again, o.before, o.makes = s, began, false, nil, nil
+	o.schema, o.read, o.again, o.before, o.makes, o.had = s, began, false, nil, nil, nil
 	c.seen.Store(s)
 	return s, nil
 }
@@ -143,16 +144,23 @@ func (c *conn) readCatalog() (s *schema.Schema, locked map[schema.OID]bool, err 
 	if known == nil {
 		return nil, nil, errors.New("nothing is known of the database")
 	}
-	locked = map[schema.OID]bool{}
 	err = c.reading(func() (err error) {
-		if s, err = schema.Within(known, c.rowsOf); err != nil {
-			return err
+		if s, err = schema.Within(known, c.rowsOf); err == nil {
+			locked, err = c.locked()
 		}
-		var oid schema.OID
-		return c.rowsOf(`SELECT relation FROM pg_locks WHERE locktype = 'relation' AND pid = pg_backend_pid() AND mode = 'AccessExclusiveLock' AND granted
-		AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`, []any{&oid}, func() { locked[oid] = true })
+		return err
 	})
 	return s, locked, err
+}
+
+// locked gives the relations that the session has locked against everybody.
+func (c *conn) locked() (map[schema.OID]bool, error) {
+	var oid schema.OID
+	locked := map[schema.OID]bool{}
+	err := c.rowsOf(`SELECT l.relation FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_database d ON d.oid OPERATOR(pg_catalog.=) l.database
+		WHERE l.locktype OPERATOR(pg_catalog.=) 'relation' AND l.mode OPERATOR(pg_catalog.=) 'AccessExclusiveLock' AND l.granted
+			AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() AND d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()`, []any{&oid}, func() { locked[oid] = true })
+	return locked, err
 }
 
 // endOwn ends what the gateway has asked by itself: what the client has not
@@ -294,9 +302,13 @@ func (c *conn) mayDefine(a *sql.Analysis, runs bool) error {
 	if failed, err := c.quieten(); err != nil || failed { // it cannot run
 		return err
 	}
-	level := ""
+	level, had := "", map[schema.OID]bool(nil)
 	err := c.rowsOf("SELECT pg_catalog.current_setting('transaction_isolation')", []any{&level}, func() {})
 	if err == nil {
+		had, err = c.locked()
+	}
+	if err == nil {
+		c.inside.had = had
 		err = c.endOwn(synced, named)
 	}
 	if err != nil {

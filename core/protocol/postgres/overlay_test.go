@@ -399,3 +399,23 @@ func hintOf(err error) string {
 	}
 	return ""
 }
+
+// TestMadeByAFunction: a table that a function has made in the open transaction is
+// not the text's that would have made one of its name.
+func TestMadeByAFunction(t *testing.T) {
+	g := migrate(t, policy.Task{Rules: []policy.Rule{
+		ddl("public.*", tableVerbs...),
+		{At: "x.yaml:2", Verbs: []string{"call"}, Functions: []string{"public.makes"}},
+	}})
+	g.askOf(t, g.db, `SET ROLE owner; CREATE TABLE people (secret text); INSERT INTO people VALUES ('hidden');
+		CREATE FUNCTION makes() RETURNS void LANGUAGE plpgsql AS 'begin create table public.spoils as select secret from people; end'`)
+	for _, texts := range [][]string{
+		{"begin", "select makes()", "create table if not exists spoils (v text)", "select * from spoils"},
+		{"begin; select makes(); create table if not exists spoils (v text); select * from spoils"},
+	} {
+		out := strings.Join(g.says(t, texts, "owner", ""), "\n")
+		if strings.Contains(out, "hidden") || !strings.Contains(out, "42501") {
+			t.Errorf("%q: %s", texts, out)
+		}
+	}
+}

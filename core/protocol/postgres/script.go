@@ -22,14 +22,26 @@ import (
 var errScript = errors.New("statements that are judged one by one")
 
 // apart says whether the statements of a text have to be judged one by one: they
-// change tables, or follow the end of a transaction that has.
+// change tables, or follow the end of a transaction that has, or a function that
+// may have put others in the place of the session's own.
 func (c *conn) apart(a *sql.Analysis) bool {
+	if c.temp.own != nil && len(a.Parts) > 1 && mayCall(a) {
+		return true
+	}
 	if !c.inside.active() && !c.temp.open || len(a.Parts) < 2 {
 		return a.Apart
 	}
 	return slices.ContainsFunc(a.Parts[:len(a.Parts)-1], func(p sql.Part) bool {
 		return p.Kind == sql.Commit || p.Kind == sql.Rollback || p.Kind == sql.RollbackTo
 	})
+}
+
+// mayCall says whether a statement of a text, but the last, may call a function
+// that may do anything.
+func mayCall(a *sql.Analysis) bool {
+	last := len(a.Parts) - 1
+	return slices.ContainsFunc(a.Parts[:last], func(p sql.Part) bool { return p.Kind == sql.Execute }) ||
+		slices.ContainsFunc(a.Statement.Operations, func(o abi.Operation) bool { return o.Kind == abi.KindFunction && o.Statement < last })
 }
 
 // script carries out the statements of a Query message.

@@ -3,6 +3,7 @@ package postgres
 import (
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/taskgate/taskgate/core/sql"
 	"github.com/taskgate/taskgate/core/sql/schema"
@@ -121,6 +122,17 @@ func (c *conn) before() error {
 	}
 	t.there = there
 	return c.endOwn(synced, named)
+}
+
+// anew does before an Execute what Bind did: other portals may have run since.
+func (c *conn) anew(a *sql.Analysis) error {
+	if err := c.temporaries(); err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(a.Parts, func(p sql.Part) bool { return p.Kind == sql.Define }) {
+		return nil
+	}
+	return c.mayDefine(a, true)
 }
 
 // quieten waits until all that was sent is answered, and says whether nothing can

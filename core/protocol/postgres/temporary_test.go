@@ -59,10 +59,11 @@ func TestTemporaryIsJudged(t *testing.T) {
 	g := serve(t, guard)
 	options := TaskOptions{Introspect: true, Masked: []abi.Source{{Relation: []string{"public", "people"}, Column: "ssn"}}}
 	g.options(guard, options, ResourceOptions{}, "app")
-	g.askOf(t, g.db, `CREATE TABLE people (id int PRIMARY KEY, name text, ssn text, secret text); INSERT INTO people VALUES (1, 'Ada', '123-45', 'hidden');
+	g.askOf(t, g.db, `CREATE TABLE people (id int PRIMARY KEY, name text, ssn text, secret text DEFAULT 'hidden'); INSERT INTO people VALUES (1, 'Ada', '123-45', 'hidden');
 		CREATE TABLE audit (what text); GRANT SELECT ON people, audit TO app;
-		CREATE FUNCTION makes() RETURNS void LANGUAGE plpgsql SECURITY INVOKER AS 'begin create temp table if not exists spoils as select secret from people; end';
-		CREATE FUNCTION drops() RETURNS void LANGUAGE plpgsql AS 'begin drop table if exists mine; create temp table mine as select secret as v from people; end'`)
+		CREATE FUNCTION makes() RETURNS void LANGUAGE plpgsql SECURITY INVOKER AS 'begin execute ''create temp table if not exists spo'' || ''ils as select secret from people''; end';
+		CREATE FUNCTION drops() RETURNS void LANGUAGE plpgsql AS 'begin execute ''drop table if exists mi'' || ''ne''; execute ''create temp table mi'' || ''ne as select secret as v from people''; end';
+		CREATE FUNCTION works() RETURNS void LANGUAGE plpgsql AS 'begin create temp table if not exists work (v text); insert into work select secret from people; end'`)
 	for _, session := range [][]struct{ text, want, code string }{
 		{
 			{"create temp table mine as select id, name from people", "C", ""},
@@ -85,6 +86,16 @@ func TestTemporaryIsJudged(t *testing.T) {
 			{"create table public.lasting (id int)", "E", "42501"},
 			{"select secret from people", "E", "42501"},
 			{"create temp sequence s", "E", "42501"},
+			{"create temp table work (v text)", "E", "42501"}, // as a function calls its own
+			{"select name into temp work from people", "E", "42501"},
+			{"alter table its rename to work", "E", "42501"},
+			{"create index people on its (id)", "E", "42501"},
+			{"create temp table its2 (id int, constraint people primary key (id))", "E", "42501"},
+			{"create temp table its2 (id int constraint people unique)", "E", "42501"},
+			{"create index fine on its (id)", "C", ""},
+			{"alter index fine rename to audit", "E", "42501"},
+			{"create temp table its2 (like people including defaults)", "E", "42501"}, // of what is not listed
+			{"create temp table its2 (like people)", "C", ""},
 		},
 		{
 			{"select name from mine", "E", "42P01"}, // another session's
@@ -132,5 +143,47 @@ func TestTemporaryIsJudged(t *testing.T) {
 		if out := g.psql(t, "create temp table mine (id int)"); !strings.Contains(out, "the resource says") {
 			t.Error(out)
 		}
+	}
+}
+
+// TestTemporaryBehindFunctions: what a function makes in the place of the session's
+// own is not taken for that, whatever was bound before it ran.
+func TestTemporaryBehindFunctions(t *testing.T) {
+	task := policy.Task{Rules: []policy.Rule{
+		ddl("pg_temp.*", "create_table"),
+		{At: "x.yaml:2", Verbs: []string{"call"}, Functions: []string{"public.makes", "public.drops"}},
+	}}
+	guard := &judge{config: policy.Config{Tasks: map[string]*policy.Task{"x": &task}}}
+	g := serve(t, guard)
+	g.options(guard, TaskOptions{}, ResourceOptions{}, "app")
+	g.askOf(t, g.db, `CREATE TABLE people (secret text); INSERT INTO people VALUES ('hidden'); GRANT SELECT ON people TO app;
+		CREATE FUNCTION makes() RETURNS void LANGUAGE plpgsql AS 'begin execute ''create temp table spo'' || ''ils as select secret from people''; end';
+		CREATE FUNCTION drops() RETURNS void LANGUAGE plpgsql AS 'begin execute ''drop table if exists mi'' || ''ne''; execute ''create temp table mi'' || ''ne as select secret from people''; end'`)
+	for _, steps := range [][][]byte{
+		{query("create temp table mine (v text)"), query("select drops(); select * from mine")},
+		{query("create temp table mine (v text)"), query("prepare d as select drops()"), query("execute d; select * from mine")},
+		{query("select drops()"), query("begin"), join(parseMsg("m", "select makes()"), parseMsg("s", "savepoint s"), parseMsg("c", "create temp table spoils (v text)"), sync_()),
+			join(bindMsg("m", "m"), bindMsg("s", "s"), bindMsg("c", "c"), executeMsg("m"), executeMsg("s"), executeMsg("c"), sync_()), query("rollback to s"), query("select * from spoils")},
+		{query("select drops()"), query("begin"), join(parseMsg("m", "select makes()"), bindMsg("m", "m"), sync_()), query("savepoint s"),
+			query("create temp table spoils (v text default 1/0) partition by list (v) with (fillfactor = 1)"), query("rollback to s"), join(executeMsg("m"), sync_()), query("select * from spoils")},
+	} {
+		c := g.in(t)
+		kinds, said := "", ""
+		for _, b := range steps {
+			for send(t, c, b); ; {
+				kind, body, err := readMessage(c)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if kind == 'Z' {
+					break
+				}
+				kinds, said = kinds+string(rune(kind)), said+string(body)
+			}
+		}
+		if strings.Contains(said, "hidden") || !strings.Contains(said, "select on pg_temp.") || !strings.HasSuffix(kinds, "E") {
+			t.Errorf("%s: %q", kinds, said)
+		}
+		c.Close()
 	}
 }

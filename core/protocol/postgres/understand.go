@@ -31,6 +31,7 @@ type resourceState struct {
 	read   time.Time     // when it was last seen to hold
 	took   time.Duration // how long it took to see that
 	failed time.Time     // when a look for a name failed last
+	next   time.Time     // when the last look for a name began, or will
 	texts  map[textKey]*sql.Analysis
 	meant  int // bytes of texts
 	users  int
@@ -379,32 +380,48 @@ func (s *resourceState) since(ctx context.Context, t time.Time) error {
 }
 
 // again looks at the schema for a name that is not in it, and says whether it
-// has. Who asks for such names one after another waits: a look may be heavy, and
-// takes a quarter of the time at most. One that fails, or waits for a lock that
-// the very session may hold, is not tried for a while.
+// has. Who asks for such names one after another waits, and so do several who do:
+// a look may be heavy, and takes a fifth of the time at most. One that fails, or
+// waits for a lock that the very session may hold, is not tried for a while. The
+// session that asks may end meanwhile: others wait for the same look.
 func (s *resourceState) again(ctx context.Context, t time.Time) bool {
 	s.mu.Lock()
-	wait, failed := min(time.Until(s.read.Add(4*s.took)), poll), time.Since(s.failed) < schemaAge
+	failed, start := time.Since(s.failed) < schemaAge, s.turn(t)
 	s.mu.Unlock()
 	if failed {
 		return false
 	}
-	ctx, stop := context.WithTimeout(ctx, poll+max(wait, 0))
-	defer stop()
-	if wait > 0 {
-		select {
-		case <-ctx.Done():
-			return false
-		case <-time.After(wait):
-		}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(time.Until(start)):
 	}
-	if s.since(ctx, t) == nil {
+	look, stop := context.WithTimeout(context.WithoutCancel(ctx), poll)
+	defer stop()
+	if s.since(look, t) == nil {
 		return true
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.failed = time.Now()
 	return false
+}
+
+// turn gives when the next look for a name that is missing begins, for all who ask
+// until then. The caller holds mu.
+func (s *resourceState) turn(now time.Time) time.Time {
+	if s.next.After(now) {
+		return s.next
+	}
+	rest := min(4*s.took, poll)
+	start := now
+	for _, t := range []time.Time{s.read.Add(rest), s.next.Add(rest + min(s.took, poll))} {
+		if t.After(start) {
+			start = t
+		}
+	}
+	s.next = start
+	return start
 }
 
 // look reads the schema, or finds that the one that is known still holds.

@@ -108,7 +108,7 @@ const firstUser = 16384
 func empty() *Schema {
 	return &Schema{Namespaces: map[string]OID{}, Relations: map[OID]*Relation{}, Functions: map[OID]*Function{},
 		Operators: map[OID]*Operator{}, Types: map[OID]*Type{}, RelationByName: map[Name]*Relation{}, TypeByName: map[Name]*Type{},
-		FunctionsNamed: map[string][]*Function{}, OperatorsNamed: map[string][]*Operator{}}
+		Looked: map[string]bool{}, FunctionsNamed: map[string][]*Function{}, OperatorsNamed: map[string][]*Operator{}}
 }
 
 type step struct {
@@ -420,6 +420,9 @@ func (l *loader) functions() error {
 			n.Args, n.Out, n.OutTypes, n.Kind, n.Volatility = slices.Clone(f.Args), slices.Clone(out), slices.Clone(types), first(kind), first(volatility)
 			if source != "" {
 				n.SourceHash = hash(source)
+				if n.Language != "c" && n.Language != "internal" {
+					looked(source, l.s.Looked)
+				}
 			}
 			l.s.Functions[n.OID] = &n
 			l.s.FunctionsNamed[n.Name.Name] = append(l.s.FunctionsNamed[n.Name.Name], &n)

@@ -27,6 +27,8 @@ type Schema struct {
 
 	EventTriggers []EventTrigger // of statements that change the catalog
 
+	Looked map[string]bool // names without a schema by which the sources of functions look for relations
+
 	HasTemporary bool // the session has relations of its own, in Temporary
 
 	// By name, for resolution. A name in two namespaces is two entries.
