@@ -345,6 +345,14 @@ func (c *conn) execute(ctx context.Context, m []byte, body cursor) error {
 		c.failingParse()
 		return nil
 	}
+	if err := c.before(p.analysis); err != nil {
+		return err
+	}
+	if c.portals[name] != p {
+		c.push(entry{kind: 'E', refusal: &refusal{code: "34000", message: noPortal(name)}})
+		c.failingParse()
+		return nil
+	}
 	c.countOn(p.analysis, p.exchange)
 	if p.exchange.WantsSchema() && !p.described { // the plan is fixed before the first row
 		p.described = true

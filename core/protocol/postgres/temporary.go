@@ -3,6 +3,7 @@ package postgres
 import (
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/taskgate/taskgate/core/sql"
 	"github.com/taskgate/taskgate/core/sql/schema"
@@ -105,11 +106,18 @@ func (c *conn) temporaries() error {
 	return nil
 }
 
-// before notes what the session has of its own before something is made: what a
-// function has made is not the session's own work, and how often functions run
-// nobody can tell.
-func (c *conn) before() error {
+// before notes what the session has of its own before a text runs that makes
+// something, and reads what was made before it, for which a function that it calls
+// may put others: what a function has made is not the session's own work, and how
+// often functions run nobody can tell.
+func (c *conn) before(a *sql.Analysis) error {
 	t := &c.temp
+	if err := c.temporaries(); err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(a.Parts, func(p sql.Part) bool { return p.Kind == sql.Define && p.Temporary }) {
+		return nil
+	}
 	if failed, err := c.quieten(); err != nil || failed {
 		return err
 	}

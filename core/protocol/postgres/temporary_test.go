@@ -134,3 +134,42 @@ func TestTemporaryIsJudged(t *testing.T) {
 		}
 	}
 }
+
+// TestTemporaryOfAFunction: what a function puts in the place of a session's own
+// table, or has made before that was to be, is not the session's own work.
+func TestTemporaryOfAFunction(t *testing.T) {
+	task := policy.Task{ShowErrors: true, Rules: []policy.Rule{
+		ddl("pg_temp.*", "create_table", "drop_table"),
+		{At: "x.yaml:2", Verbs: []string{"call"}, Functions: []string{"public.makes"}},
+	}}
+	g := serve(t, &judge{config: policy.Config{Tasks: map[string]*policy.Task{"x": &task}}})
+	g.askOf(t, g.db, `CREATE TABLE people (secret text); INSERT INTO people VALUES ('hidden'); GRANT SELECT ON people TO app;
+		CREATE FUNCTION makes() RETURNS int LANGUAGE plpgsql AS 'begin drop table if exists mine; create temp table mine as select secret as v from people; return 1; end'`)
+	bound := join(query("begin"), parseMsg("c", "create temp table mine (v text)"), parseMsg("f", "select makes()"), bindMsg("c", "c"), bindMsg("f", "f"), sync_())
+	for name, session := range map[string][][]byte{
+		"while both are bound":  {bound, join(executeMsg("c"), executeMsg("f"), sync_())},
+		"one after the other":   {bound, join(executeMsg("c"), sync_()), join(executeMsg("f"), sync_())},
+		"before":                {bound, join(executeMsg("f"), sync_()), query("savepoint s"), join(executeMsg("c"), sync_()), query("rollback to s")},
+		"before, called again":  {query("select makes()"), query("create temp table other (id int)"), query("drop table mine"), bound, join(executeMsg("f"), sync_()), query("savepoint s"), join(executeMsg("c"), sync_()), query("rollback to s")},
+		"in a later statement":  {query("create temp table mine (v text)"), query("create temp table other as select makes()")},
+		"once known":            {query("select makes()"), query("create temp table other (id int)"), query("create temp table if not exists mine (v text)")},
+		"where nothing can run": {query("select makes()"), query("begin; select 1/0"), query("create temp table if not exists mine (v text)"), query("rollback")},
+	} {
+		nc := g.in(t)
+		var got []string
+		for _, b := range append(session, query("select v from mine")) {
+			if _, err := nc.Write(b); err != nil {
+				t.Fatal(err)
+			}
+			n := 1
+			if &b[0] == &bound[0] {
+				n = 2
+			}
+			got = append(got, kinds(t, nc, n))
+		}
+		nc.Close()
+		if last := got[len(got)-1]; !strings.HasPrefix(last, "E42501") {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
