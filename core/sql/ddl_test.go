@@ -187,3 +187,19 @@ func TestEventTriggers(t *testing.T) {
 		t.Errorf("%+v", ops)
 	}
 }
+
+// TestSelectInto: SELECT … INTO is forwarded as the CREATE TABLE … AS that it is.
+func TestSelectInto(t *testing.T) {
+	c := loaded(t)
+	for text, want := range map[string]string{
+		"select 1 as n into t":                `CREATE TABLE "public"."t" AS`,
+		"select 1 as n into unlogged table t": `CREATE UNLOGGED TABLE "public"."t" AS`,
+		"select 1 as n into temp t":           `CREATE TEMP TABLE "pg_temp"."t" AS`,
+		"select 1 as n into pg_temp.t":        `CREATE TEMP TABLE "pg_temp"."t" AS`,
+	} {
+		a, err := sql.Analyze(c, text)
+		if err != nil || !strings.HasPrefix(a.Statement.Canonical, want) || strings.Contains(strings.ToLower(a.Statement.Canonical), "into") {
+			t.Errorf("%s: %v %+v", text, err, a)
+		}
+	}
+}
