@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -75,6 +76,9 @@ func render(a *sql.Analysis, err error) string {
 			b.WriteString(" !")
 		}
 		b.WriteByte('\n')
+	}
+	if slices.ContainsFunc(a.Parts, func(p sql.Part) bool { return p.Temporary }) {
+		b.WriteString("temporary\n")
 	}
 	if a.Statement.Incomplete != "" {
 		b.WriteString("incomplete: " + a.Statement.Incomplete + "\n")

@@ -186,4 +186,23 @@ func TestEventTriggers(t *testing.T) {
 	if ops := a.Statement.Operations; len(ops) != 2 || ops[1].Kind != abi.KindFunction || ops[1].Via != "event trigger teller" || ops[1].Object[1] != "tell" || ops[1].Value == "" {
 		t.Errorf("%+v", ops)
 	}
+	if a, err = sql.Analyze(c, "create temp table t (id int)"); err != nil || a.Parts[0].Temporary { // what it runs may do anything
+		t.Errorf("%+v, %v", a, err)
+	}
+}
+
+// TestSelectInto: SELECT … INTO is forwarded as the CREATE TABLE … AS that it is.
+func TestSelectInto(t *testing.T) {
+	c := loaded(t)
+	for text, want := range map[string]string{
+		"select 1 as n into t":                `CREATE TABLE "public"."t" AS`,
+		"select 1 as n into unlogged table t": `CREATE UNLOGGED TABLE "public"."t" AS`,
+		"select 1 as n into temp t":           `CREATE TEMP TABLE "pg_temp"."t" AS`,
+		"select 1 as n into pg_temp.t":        `CREATE TEMP TABLE "pg_temp"."t" AS`,
+	} {
+		a, err := sql.Analyze(c, text)
+		if err != nil || !strings.HasPrefix(a.Statement.Canonical, want) || strings.Contains(strings.ToLower(a.Statement.Canonical), "into") {
+			t.Errorf("%s: %v %+v", text, err, a)
+		}
+	}
 }

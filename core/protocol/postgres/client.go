@@ -411,6 +411,10 @@ func (c *conn) carry(a *sql.Analysis, ex *gate.Exchange, cmd *abi.Command, n *ta
 	if n != nil {
 		return c.queryCounted(a, ex, cmd, n, quiet)
 	}
+	if err := c.before(a); err != nil {
+		_ = ex.Done(c.session.Context(), gate.Outcome{State: gate.Failed})
+		return err
+	}
 	c.countOn(a, ex)
 	names := c.names.makesNames(a)
 	names = c.defines(a, true) || names

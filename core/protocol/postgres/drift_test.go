@@ -93,6 +93,32 @@ func TestPM16DriftStrict(t *testing.T) {
 	}
 }
 
+// TestPM16DriftBehindAName: so it is of what a name stands for.
+func TestPM16DriftBehindAName(t *testing.T) {
+	guard := &between{protector: protector{protect: masks(abi.MaskNull, "", "people.ssn")}}
+	g := serve(t, guard)
+	g.options(guard, TaskOptions{}, ResourceOptions{DriftStrict: true}, "strict")
+	p := g.people(t, 3)
+	g.askOf(t, g.db, "CREATE VIEW pv AS SELECT id, name AS n FROM people; GRANT SELECT ON pv TO app")
+	c, got := g.tapped(t, g.url())
+	if _, err := c.Exec(t.Context(), "prepare q as select n from pv").ReadAll(); err != nil {
+		t.Fatal(err)
+	}
+	guard.mu.Lock()
+	guard.at, guard.then = abi.Execute, func() {
+		if out, err := server.Psql(g.db, "CREATE OR REPLACE VIEW pv AS SELECT id, ssn AS n FROM people"); err != nil {
+			t.Error(out, err)
+		}
+	}
+	guard.mu.Unlock()
+	if _, err := c.Exec(t.Context(), "execute q").ReadAll(); err == nil || !strings.Contains(err.Error(), "internal error, session") {
+		t.Error(err)
+	}
+	if n := p.found(got.got.Bytes()); n != "" {
+		t.Errorf("%s came through", n)
+	}
+}
+
 // TestTaskCloses: while a column that the task masks is not there, every command
 // of it is refused, others go on, and the operator hears of it once.
 func TestTaskCloses(t *testing.T) {

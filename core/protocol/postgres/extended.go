@@ -345,12 +345,20 @@ func (c *conn) execute(ctx context.Context, m []byte, body cursor) error {
 		c.failingParse()
 		return nil
 	}
-	if err := c.anew(p.analysis); err != nil {
+	if err := c.mayDefine(p.analysis, true); err != nil { // other portals may have run since Bind
 		r, err := bindAgain(p.analysis.Statement.Text, err)
 		if err != nil {
 			return err
 		}
 		c.push(entry{kind: 'E', refusal: r})
+		c.failingParse()
+		return nil
+	}
+	if err := c.before(p.analysis); err != nil {
+		return err
+	}
+	if c.portals[name] != p {
+		c.push(entry{kind: 'E', refusal: &refusal{code: "34000", message: noPortal(name)}})
 		c.failingParse()
 		return nil
 	}

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -360,5 +361,44 @@ func TestPM34ToldApart(t *testing.T) {
 	}
 	if r := c.ExecParams(t.Context(), "select ctid, xmin, ssn from people", nil, nil, nil, []int16{1}).Read(); r.Err != nil || len(r.Rows) != 3 {
 		t.Error(r.Err)
+	}
+}
+
+// TestPM05FormatsOfAPortal: what a Bind says of the form of its columns holds for
+// its rows, whatever has been read since.
+func TestPM05FormatsOfAPortal(t *testing.T) {
+	g := serve(t, &protector{protect: masks(abi.MaskFixed, `"x"`, "people.doc")})
+	g.people(t, 1)
+	for _, results := range [][]uint16{{0, 1, 1, 0}, {1, 1, 1, 1}, {1}, {0, 1, 0, 1}} {
+		var got []string
+		bind := join(parseMsg("s", "select id, doc, note, doc from people"), bindValues("x", "s", nil, nil, results), sync_())
+		for _, between := range [][]byte{nil, query("select '" + strings.Repeat("x", 20_000) + "'")} {
+			nc := g.in(t)
+			_ = nc.SetDeadline(time.Now().Add(time.Minute))
+			send(t, nc, query("begin"), bind)
+			n := 2
+			if between != nil {
+				send(t, nc, between)
+				n++
+			}
+			kinds(t, nc, n)
+			send(t, nc, executeMsg("x"), sync_())
+			for {
+				kind, body, err := readMessage(nc)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if kind == 'D' {
+					got = append(got, string(body))
+				}
+				if kind == 'Z' {
+					break
+				}
+			}
+			nc.Close()
+		}
+		if len(got) != 2 || got[0] != got[1] {
+			t.Errorf("%v: %q", results, got)
+		}
 	}
 }

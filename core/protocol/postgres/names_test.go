@@ -23,6 +23,7 @@ var namesOf = map[string]conversation{
 	"PW28 by the protocol":                        {join(query("prepare p as select 1"), bindMsg("", "p"), executeMsg(""), sync_()), 2, "C ZI 2 D C ZI"},
 	"PW28 in a pipeline":                          {join(parseMsg("", "prepare p as select 1"), bindMsg("", ""), executeMsg(""), parseMsg("", "execute p"), bindMsg("", ""), executeMsg(""), sync_()), 1, "1 2 C 1 2 D C ZI"},
 	"a name that changes under a portal":          {join(query("prepare p as select 1"), query("begin"), parseMsg("s", "execute p"), bindMsg("x", "s"), sync_(), query("deallocate p"), query("prepare p as select 2"), executeMsg("x"), sync_(), query("rollback")), 7, "C ZI C ZT 1 2 ZT C ZT C ZT E34000 ZE C ZI"},
+	"an argument that is none, of no name":        {join(parseMsg("", "execute nope(1 + 1)"), sync_(), parseMsg("", "execute nope(1)"), sync_()), 2, "E42501 ZI 1 ZI"},
 	"a prepare that fails":                        {join(query("prepare p as select 1"), query("begin"), query("select 1/0"), query("deallocate p"), query("rollback"), query("execute p")), 6, "C ZI C ZT E22012 ZE E25P02 ZE C ZI T D C ZI"},
 	"half of a text":                              {join(query("prepare p as select 1; select 1/0; deallocate p"), query("execute p")), 2, "C E22012 ZI T D C ZI"},
 	"a name twice":                                {join(query("prepare p as select 1"), query("prepare p as select 2"), parseMsg("p", "select 3"), sync_()), 3, "C ZI E42P05 ZI E42P05 ZI"},
@@ -277,5 +278,25 @@ func TestPW31JudgedAtFetch(t *testing.T) {
 	g.Swap(generation(&rules{allow: func(*abi.Command) bool { return false }}))
 	if _, err := tx.Exec(ctx, "fetch c"); code(err) != "42501" {
 		t.Error(err)
+	}
+}
+
+// TestPW28NamesOfAFunction: what a function has named without the gateway hearing
+// of it no text uses.
+func TestPW28NamesOfAFunction(t *testing.T) {
+	g := serve(t, &rules{allow: understood, errors: true})
+	g.askOf(t, g.db, `create function hides() returns int language plpgsql as $$ begin
+		execute 'prepare hidden as select 1'; execute 'declare hidden cursor with hold for select 1'; return 1; end $$`)
+	nc := g.in(t)
+	defer nc.Close()
+	send(t, nc, query("select hides()"))
+	kinds(t, nc, 1)
+	for text, want := range map[string]string{"execute hidden": "E26000 ZI", "fetch hidden": "E34000 ZI"} {
+		for b, want := range map[string]string{string(query(text)): want, string(join(parseMsg("", text), bindMsg("", ""), executeMsg(""), sync_())): "1 " + want} {
+			send(t, nc, []byte(b))
+			if got := kinds(t, nc, 1); got != want {
+				t.Errorf("%s: %s, not %s", text, got, want)
+			}
+		}
 	}
 }

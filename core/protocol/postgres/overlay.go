@@ -274,10 +274,7 @@ func (c *conn) mayDefine(a *sql.Analysis, runs bool) error {
 		if c.probes {
 			return noDefinition("the resource says probe: on, and nobody but this session sees its temporary tables", "your operator lists a resource without it for this task")
 		}
-		if !runs {
-			return nil
-		}
-		return c.before()
+		return nil
 	}
 	resource, task := c.session.Resource()
 	owns := false

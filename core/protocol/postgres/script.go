@@ -176,6 +176,10 @@ func (c *conn) piece(ctx context.Context, text string, p sql.Piece, last bool) (
 		c.push(e)
 		c.out = append(c.out, frame(kind, body)...)
 	}
+	if err := c.before(a); err != nil {
+		_ = ex.Done(ctx, gate.Outcome{State: gate.Failed})
+		return false, err
+	}
 	c.countOn(a, ex)
 	names := c.names.makesNames(a)
 	names = c.calls(a) || names

@@ -106,11 +106,18 @@ func (c *conn) temporaries() error {
 	return nil
 }
 
-// before notes what the session has of its own before something is made: what a
-// function has made is not the session's own work, and how often functions run
-// nobody can tell.
-func (c *conn) before() error {
+// before notes what the session has of its own before a text runs that makes
+// something, and reads what was made before it, for which a function that it calls
+// may put others: what a function has made is not the session's own work, and how
+// often functions run nobody can tell.
+func (c *conn) before(a *sql.Analysis) error {
 	t := &c.temp
+	if err := c.temporaries(); err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(a.Parts, func(p sql.Part) bool { return p.Kind == sql.Define && p.Temporary }) {
+		return nil
+	}
 	if failed, err := c.quieten(); err != nil || failed {
 		return err
 	}
@@ -122,17 +129,6 @@ func (c *conn) before() error {
 	}
 	t.there = there
 	return c.endOwn(synced, named)
-}
-
-// anew does before an Execute what Bind did: other portals may have run since.
-func (c *conn) anew(a *sql.Analysis) error {
-	if err := c.temporaries(); err != nil {
-		return err
-	}
-	if !slices.ContainsFunc(a.Parts, func(p sql.Part) bool { return p.Kind == sql.Define }) {
-		return nil
-	}
-	return c.mayDefine(a, true)
 }
 
 // quieten waits until all that was sent is answered, and says whether nothing can

@@ -34,6 +34,11 @@ func TestTemporary(t *testing.T) {
 		{"create temp table a1 (id int); insert into a1 values (1), (2); create index on a1 (id); analyze a1", "create index a1_id on a1 (id)", "explain (costs off) select * from a1", "drop index a1_id", "copy a1 to stdout", "copy a1 from stdin"},
 		{"create temp table a1 (id int)", "discard temp", "select * from a1", "create temp table a1 (id int, v text)", "select * from a1", "discard all", "select * from a1"},
 		{"create temp table a1 (like notes including all, more int)", "insert into a1 values (1, 'x', 2)", "insert into a1 values (1, 'x', 2)", "select * from a1", "alter table a1 rename to a3", "select * from a3", "select * from a1", "alter table a3 rename column more to less", "select less from a3"},
+		{"begin; create temp table a1 (id int) on commit drop; commit and chain", "select * from a1", "rollback"},
+		{"begin; create temp table a1 (id int)", "prepare transaction 'x'", "select * from a1"},
+		{"create temp table a1 (id int) on commit drop; insert into a1 values (1); select * from a1", "select * from a1"},
+		{"begin", "create temp table a1 as select 1/0 as id", "select 1", "create temp table a1 (id int)", "rollback", "select * from a1"},
+		{"create temp table a1 (id int, v text)", "insert into a1 values (1, 'x')", "select (a1).v, a1::text from a1", "select to_json(a) from a1 a"},
 		{"create temp sequence s1", "select nextval('s1'), currval('s1')", "drop sequence s1"},
 		{"begin; declare k cursor for select 1; create temp table a1 (id int); fetch k; commit"},
 		{"create temp table a1 (id int) inherits (a2)", "create temp table a1 (id int, id int)", "drop table if exists pg_temp.a1"},
@@ -51,9 +56,9 @@ func TestTemporary(t *testing.T) {
 // when it was filled, is taken for no other, and is nobody else's.
 func TestTemporaryIsJudged(t *testing.T) {
 	task := policy.Task{Masks: masks(abi.MaskNull, "", "people.ssn"), Rules: []policy.Rule{
-		ddl("pg_temp.*", "create_table", "drop_table", "alter_table", "create_index"),
+		ddl("pg_temp.*", "create_table", "drop_table", "alter_table", "create_index", "alter_sequence"),
 		{At: "x.yaml:2", Verbs: []string{"select"}, Tables: []string{"public.people"}, Columns: []string{"id", "name", "ssn"}},
-		{At: "x.yaml:3", Verbs: []string{"call"}, Functions: []string{"public.makes", "public.drops"}},
+		{At: "x.yaml:3", Verbs: []string{"call"}, Functions: []string{"public.makes", "public.drops", "public.hides"}},
 	}}
 	guard := &judge{config: policy.Config{Tasks: map[string]*policy.Task{"x": &task}}}
 	g := serve(t, guard)
@@ -61,6 +66,7 @@ func TestTemporaryIsJudged(t *testing.T) {
 	g.options(guard, options, ResourceOptions{}, "app")
 	g.askOf(t, g.db, `CREATE TABLE people (id int PRIMARY KEY, name text, ssn text, secret text DEFAULT 'hidden'); INSERT INTO people VALUES (1, 'Ada', '123-45', 'hidden');
 		CREATE TABLE audit (what text); GRANT SELECT ON people, audit TO app;
+		CREATE FUNCTION hides() RETURNS void LANGUAGE sql AS 'create temp table pg_class as select * from pg_catalog.pg_class limit 0';
 		CREATE FUNCTION makes() RETURNS void LANGUAGE plpgsql SECURITY INVOKER AS 'begin execute ''create temp table if not exists spo'' || ''ils as select secret from people''; end';
 		CREATE FUNCTION drops() RETURNS void LANGUAGE plpgsql AS 'begin execute ''drop table if exists mi'' || ''ne''; execute ''create temp table mi'' || ''ne as select secret as v from people''; end';
 		CREATE FUNCTION works() RETURNS void LANGUAGE plpgsql AS 'begin create temp table if not exists work (v text); insert into work select secret from people; end'`)
@@ -96,6 +102,14 @@ func TestTemporaryIsJudged(t *testing.T) {
 			{"alter index fine rename to audit", "E", "42501"},
 			{"create temp table its2 (like people including defaults)", "E", "42501"}, // of what is not listed
 			{"create temp table its2 (like people)", "C", ""},
+			{"create temp table numbered (id serial)", "C", ""},
+			{"alter sequence numbered_id_seq rename to audit", "E", "42501"},
+			{"alter sequence numbered_id_seq rename to its_number", "C", ""},
+		},
+		{
+			{"select hides()", "TDC", ""},
+			{"create temp table mine (v text)", "C", ""},
+			{"select * from mine", "TC", ""},
 		},
 		{
 			{"select name from mine", "E", "42P01"}, // another session's
@@ -185,5 +199,88 @@ func TestTemporaryBehindFunctions(t *testing.T) {
 			t.Errorf("%s: %q", kinds, said)
 		}
 		c.Close()
+	}
+}
+
+// TestTemporaryOfAFunction: what a function puts in the place of a session's own
+// table, or has made before that was to be, is not the session's own work.
+func TestTemporaryOfAFunction(t *testing.T) {
+	task := policy.Task{ShowErrors: true, Rules: []policy.Rule{
+		ddl("pg_temp.*", "create_table", "drop_table"),
+		{At: "x.yaml:2", Verbs: []string{"call"}, Functions: []string{"public.makes"}},
+	}}
+	g := serve(t, &judge{config: policy.Config{Tasks: map[string]*policy.Task{"x": &task}}})
+	g.askOf(t, g.db, `CREATE TABLE people (secret text); INSERT INTO people VALUES ('hidden'); GRANT SELECT ON people TO app;
+		CREATE FUNCTION makes() RETURNS int LANGUAGE plpgsql AS 'begin execute ''drop table if exists mi'' || ''ne''; execute ''create temp table mi'' || ''ne as select secret as v from people''; return 1; end'`)
+	bound := join(query("begin"), parseMsg("c", "create temp table mine (v text)"), parseMsg("f", "select makes()"), bindMsg("c", "c"), bindMsg("f", "f"), sync_())
+	read := query("select v from mine")
+	for name, session := range map[string][][]byte{
+		"while both are bound":  {bound, join(executeMsg("c"), executeMsg("f"), sync_()), read},
+		"one after the other":   {bound, join(executeMsg("c"), sync_()), join(executeMsg("f"), sync_()), read},
+		"before":                {bound, join(executeMsg("f"), sync_()), query("savepoint s"), join(executeMsg("c"), sync_()), query("rollback to s"), read},
+		"before, called again":  {query("select makes()"), query("create temp table other (id int)"), query("drop table mine"), bound, join(executeMsg("f"), sync_()), query("savepoint s"), join(executeMsg("c"), sync_()), query("rollback to s"), read},
+		"in a later statement":  {query("create temp table mine (v text)"), query("create temp table other as select makes()"), read},
+		"once known":            {query("select makes()"), query("create temp table other (id int)"), query("create temp table if not exists mine (v text)"), read},
+		"where nothing can run": {query("select makes()"), query("begin; select 1/0"), query("create temp table if not exists mine (v text)"), query("rollback"), read},
+		"prepared before": {query("select makes()"), query("create temp table other (id int)"), query("drop table mine"), query("create temp table mine (v text)"), join(parseMsg("p", "select v from mine"), bindMsg("", "p"), executeMsg(""), sync_()),
+			query("select makes()"), join(bindMsg("", "p"), executeMsg(""), sync_())},
+	} {
+		nc := g.in(t)
+		var got []string
+		for _, b := range session {
+			if _, err := nc.Write(b); err != nil {
+				t.Fatal(err)
+			}
+			n := 1
+			if &b[0] == &bound[0] {
+				n = 2
+			}
+			got = append(got, kinds(t, nc, n))
+		}
+		nc.Close()
+		if last := got[len(got)-1]; !strings.HasPrefix(last, "E42501") {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
+
+// TestTemporaryOfAnOwner: a statement that changes what all share may take a
+// session's own with it, and its answers are those of the server.
+func TestTemporaryOfAnOwner(t *testing.T) {
+	g := migrate(t, policy.Task{Rules: []policy.Rule{ddl("public.*", tableVerbs...), ddl("pg_temp.*", tableVerbs...), all("select", "public.mine")}})
+	g.walk(t, []stage{{"create table lasting (id int)", ""}, {"create temp table mine (id int)", ""}, {"drop table mine, lasting", ""}, {"create table mine (id int, v int)", ""}, {"select count(v) from mine", "=0"}, {"drop table mine", ""},
+		{"begin", ""}, {"create table fresh (id int)", ""}, {"create temp table mine (id int)", ""}, {"insert into mine values (1)", ""}, {"insert into fresh select id from mine", ""}, {"select * from fresh join mine using (id)", "=1"}, {"rollback", ""}})
+}
+
+// TestTemporaryInAPipeline: what the gateway asks besides ends nothing that the
+// client has not ended.
+func TestTemporaryInAPipeline(t *testing.T) {
+	g := serve(t, &rules{allow: understood, errors: true})
+	g.askOf(t, g.db, "create table notes (id int); grant all on notes to app")
+	nc := g.in(t)
+	defer nc.Close()
+	var b []byte
+	for _, text := range []string{"insert into notes values (1)", "create temp table a1 (id int) on commit drop", "insert into a1 values (1)", "select * from a1", "select 1/0"} {
+		b = join(b, parseMsg("", text), bindMsg("", ""), executeMsg(""))
+	}
+	if _, err := nc.Write(join(b, sync_(), query("select * from notes"), query("select * from a1"))); err != nil {
+		t.Fatal(err)
+	}
+	if got := kinds(t, nc, 3); got != "1 2 C 1 2 C 1 2 C 1 2 D C 1 E22012 ZI T C ZI E42P01 ZI" {
+		t.Error(got)
+	}
+}
+
+// TestTemporaryOfOthers: nobody hears of what another session has of its own.
+func TestTemporaryOfOthers(t *testing.T) {
+	g := serve(t, &rules{allow: understood, errors: true})
+	c := g.connect(t)
+	if _, err := c.Exec(t.Context(), "create temp table mine (id int)"); err != nil {
+		t.Fatal(err)
+	}
+	g.askOf(t, g.db, "create table made (id int); grant select on made to app") // and so all is read again
+	other := g.connect(t)
+	if _, err := other.Exec(t.Context(), "select id from made"); err != nil {
+		t.Error(err)
 	}
 }

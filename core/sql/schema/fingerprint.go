@@ -12,10 +12,10 @@ import (
 // transactions that wrote them, but for temporary relations, which are one
 // session's own and come and go. It costs a few milliseconds.
 func Fingerprint(ctx context.Context, conn *pgx.Conn) (string, error) {
-	query := "SELECT concat_ws(' ', current_user, current_setting('search_path'), (SELECT concat(rolsuper, rolbypassrls) FROM pg_catalog.pg_roles WHERE rolname = current_user)"
+	query := "SELECT concat_ws(' ', current_user, current_setting('search_path'), (SELECT string_agg(concat(rolname, rolsuper, rolinherit, rolbypassrls), ' ' ORDER BY oid) FROM pg_catalog.pg_roles WHERE pg_has_role(oid, 'MEMBER'))"
 	for _, c := range [][2]string{{"pg_class", "oid"}, {"pg_attribute", "attrelid"}, {"pg_attrdef", "adrelid"}, {"pg_proc"}, {"pg_constraint", "conrelid"}, {"pg_trigger", "tgrelid"},
 		{"pg_rewrite", "ev_class"}, {"pg_type"}, {"pg_namespace"}, {"pg_index", "indrelid"}, {"pg_inherits", "inhrelid"}, {"pg_policy", "polrelid"}, {"pg_operator"}, {"pg_cast"},
-		{"pg_extension"}, {"pg_event_trigger"}, {"pg_auth_members"}} {
+		{"pg_extension"}, {"pg_event_trigger"}, {"pg_auth_members"}, {"pg_depend"}} {
 		of := "true"
 		switch {
 		case c[1] != "":
@@ -24,6 +24,8 @@ func Fingerprint(ctx context.Context, conn *pgx.Conn) (string, error) {
 			of = "typnamespace NOT IN (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname ~ '^pg_(toast_)?temp')"
 		case c[0] == "pg_namespace":
 			of = "nspname !~ '^pg_(toast_)?temp'"
+		case c[0] == "pg_depend": // what is of an extension
+			of = "refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass"
 		}
 		// pg_class rows are rewritten in place by VACUUM and ANALYZE, which do not touch xmin.
 		query += fmt.Sprintf(", (SELECT count(*) || ':' || coalesce(sum((hashint8(xmin::text::bigint) # hashtid(ctid))::bigint)::text, '') FROM pg_catalog.%s WHERE %s)", c[0], of)
