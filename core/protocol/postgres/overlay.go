@@ -274,6 +274,9 @@ func (c *conn) mayDefine(a *sql.Analysis, runs bool) error {
 		if c.probes {
 			return noDefinition("the resource says probe: on, and nobody but this session sees its temporary tables", "your operator lists a resource without it for this task")
 		}
+		if makes(a) && c.temp.own != nil && len(c.temp.own.Relations) >= maxOwn {
+			return noDefinition(fmt.Sprintf("this session has %d temporary relations already", len(c.temp.own.Relations)), "drop some, or begin a session anew")
+		}
 		return nil
 	}
 	resource, task := c.session.Resource()

@@ -26,6 +26,15 @@ type temporary struct {
 	base, over *schema.Schema // what others see, and that with them
 }
 
+// maxOwn is how many of them a session may have: all are read again after each
+// change.
+const maxOwn = 1000
+
+// makes says whether a text makes relations.
+func makes(a *sql.Analysis) bool {
+	return slices.ContainsFunc(a.Parts, func(p sql.Part) bool { return len(p.Makes) > 0 })
+}
+
 // defines notes what a part may change of it, and says whether later texts have to
 // wait for its answer.
 func (t *temporary) defines(p *sql.Part) bool {

@@ -252,6 +252,16 @@ func TestTemporaryOfAnOwner(t *testing.T) {
 		{"begin", ""}, {"create table fresh (id int)", ""}, {"create temp table mine (id int)", ""}, {"insert into mine values (1)", ""}, {"insert into fresh select id from mine", ""}, {"select * from fresh join mine using (id)", "=1"}, {"rollback", ""}})
 }
 
+// TestTemporaryBound: what is read after each change is bounded.
+func TestTemporaryBound(t *testing.T) {
+	g := serve(t, &rules{allow: understood, errors: true})
+	g.askOf(t, g.db, `create function many() returns void language plpgsql as 'begin for i in 1 .. 1000 loop execute ''create temp table m'' || i || '' (id int)''; end loop; end'`)
+	out := g.psql(t, "create temp table one (id int); select many(); create temp table two (id int); drop table m1, m2; create temp table two (id int); insert into two values (7) returning id")
+	if !strings.Contains(out, "this session has 1001 temporary relations already") || !strings.HasSuffix(strings.TrimSpace(out), "7\nINSERT 0 1") {
+		t.Error(out)
+	}
+}
+
 // TestTemporaryInAPipeline: what the gateway asks besides ends nothing that the
 // client has not ended.
 func TestTemporaryInAPipeline(t *testing.T) {
