@@ -77,6 +77,29 @@ func TestScripts(t *testing.T) {
 	}
 }
 
+// guarded sends a text and gives the kinds of its answer, and the code of an error. What
+// is protected may not be in it.
+func guarded(t *testing.T, c net.Conn, text string) (kinds, code string) {
+	t.Helper()
+	send(t, c, query(text))
+	for {
+		kind, body, err := readMessage(c)
+		if err != nil {
+			t.Fatal(text, err)
+		}
+		if b := string(body); strings.Contains(b, "hidden") || strings.Contains(b, "123-45") {
+			t.Errorf("%s shows %q", text, b)
+		}
+		if kind == 'Z' {
+			return kinds, code
+		}
+		if kinds += string(rune(kind)); kind == 'E' {
+			_, code, _ = strings.Cut("\x00"+string(body), "\x00C")
+			code = code[:5]
+		}
+	}
+}
+
 // says gives what each of some texts is answered with, through the gateway or, where
 // a database is named, by the server itself.
 func (g *gateway) says(t *testing.T, texts []string, user, direct string) []string {
@@ -153,24 +176,7 @@ func TestScriptsAreJudged(t *testing.T) {
 		{"set default_transaction_isolation = 'repeatable read'", "C", ""},
 		{"create table fresh (v text); select 1", "E", "42501"},
 	} {
-		send(t, c, query(k.text))
-		var got, code string
-		for {
-			kind, body, err := readMessage(c)
-			if err != nil {
-				t.Fatal(k.text, err)
-			}
-			if b := string(body); strings.Contains(b, "hidden") || strings.Contains(b, "123-45") {
-				t.Errorf("%s shows %q", k.text, b)
-			}
-			if kind == 'Z' {
-				break
-			}
-			if got += string(rune(kind)); kind == 'E' {
-				_, code, _ = strings.Cut("\x00"+string(body), "\x00C")
-				code = code[:5]
-			}
-		}
+		got, code := guarded(t, c, k.text)
 		if got != k.want || code != k.code {
 			t.Errorf("%s: %s %s, not %s %s", k.text, got, code, k.want, k.code)
 		}
