@@ -81,11 +81,7 @@ func (a *analyzer) intoOf(n int32) int32 {
 			}
 			return into
 		}
-		next := a.kid(n, "simple_select")
-		if next == 0 {
-			next = a.kid(n, "select_clause")
-		}
-		n = next
+		n = a.core(n)
 	}
 	return 0
 }

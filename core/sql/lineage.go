@@ -159,11 +159,7 @@ func (a *analyzer) alone(n int32) int32 {
 			}
 			return 0
 		case "select_no_parens":
-			if k := a.kid(n, "simple_select"); k != 0 {
-				n = k
-			} else {
-				n = a.kid(n, "select_clause")
-			}
+			n = a.core(n)
 		default:
 			n = a.t.Nodes[n].First
 		}

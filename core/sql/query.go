@@ -42,12 +42,18 @@ func (a *analyzer) body(parent *scope, n int32) ([]column, *scope) {
 	return nil, nil
 }
 
+// core gives what a select_no_parens has between its WITH and its ORDER BY, 0
+// where n is none.
+func (a *analyzer) core(n int32) int32 {
+	if k := a.kid(n, "simple_select"); k != 0 {
+		return k
+	}
+	return a.kid(n, "select_clause")
+}
+
 func (a *analyzer) selectNoParens(parent *scope, n int32) ([]column, *scope) {
 	s := a.scope(parent)
-	body := a.kid(n, "simple_select")
-	if body == 0 {
-		body = a.kid(n, "select_clause")
-	}
+	body := a.core(n)
 	if w := a.kid(n, "with_clause"); w != 0 {
 		s.query = a.bodyOf(body)
 		a.with(s, w)
@@ -94,11 +100,7 @@ func (a *analyzer) bodyOf(n int32) int32 {
 				n = a.kid(n, "select_with_parens")
 			}
 		case "select_no_parens":
-			if k := a.kid(n, "simple_select"); k != 0 {
-				n = k
-			} else {
-				n = a.kid(n, "select_clause")
-			}
+			n = a.core(n)
 		default:
 			return 0
 		}
