@@ -1,20 +1,24 @@
 package parse
 
-import "sync/atomic"
+import (
+	"slices"
+	"sync/atomic"
+)
 
 // Half of all nodes have one child: an expression that is a column is 10 rules,
 // each of one symbol. By which of them the automaton goes up hangs on the state
 // beneath, the one on top and the next terminal alone, and is kept.
 
-// climbs are ways that were gone before, by a sum over what they hang on. One takes
-// the place of another that has the same sum.
-type climbs [1 << 12]atomic.Pointer[climb]
+// climbs are ways that were gone before, by a sum over what they hang on. Two may
+// have the same sum; one more takes the place of the older.
+type climbs [1 << 12][2]atomic.Pointer[climb]
 
 // climb is a way up, as far as it has room for: the automaton goes on from there.
 type climb struct {
 	top, from, kind int32
-	state           int32    // in the end
-	steps           [12]step // up to one of no rule
+	state           int16 // in the end
+	length          int16
+	steps           [12]step
 }
 
 // step is a rule of one symbol, and its left side.
@@ -26,31 +30,33 @@ type step struct {
 // climb reduces made, which stands on the state top, by rules of one symbol, as far
 // as the terminal kind has it do.
 func (g *Grammar) climb(nodes []Node, top int32, made entry, kind int32) (entry, []Node) {
-	if !g.states[made.state].climbs {
-		return made, nodes
-	}
-	slot := &g.climbs[(uint32(top)*0x9E3779B1^uint32(made.state)*0x85EBCA77^uint32(kind)*0xC2B2AE3D)>>20]
-	w := slot.Load()
+	slots := &g.climbs[(uint32(top)*0x9E3779B1^uint32(made.state)*0x85EBCA77^uint32(kind)*0xC2B2AE3D)>>20]
+	w := slots[0].Load()
 	if w == nil || w.top != top || w.from != made.state || w.kind != kind {
-		w = g.way(top, made.state, kind)
-		slot.Store(w)
-	}
-	below := nodes[made.value]
-	for _, s := range w.steps {
-		if s.rule == 0 {
-			break
+		older := w
+		if w = slots[1].Load(); w == nil || w.top != top || w.from != made.state || w.kind != kind {
+			w = g.way(top, made.state, kind)
+			slots[1].Store(older)
+			slots[0].Store(w)
 		}
-		made.last, made.value = made.value, int32(len(nodes))
-		below.Sym, below.Rule, below.First, below.Depth = s.sym, s.rule, made.last, below.Depth+1
-		nodes = append(nodes, below)
 	}
-	made.state = w.state
+	steps := w.steps[:w.length]
+	at, below := int32(len(nodes)), &nodes[made.value]
+	from, to, depth := below.From, below.To, below.Depth
+	nodes = slices.Grow(nodes, len(steps))[:int(at)+len(steps)]
+	up := nodes[at:]
+	for i := range steps {
+		n := &up[i] // field by field: a literal is put together elsewhere and copied
+		n.Sym, n.Rule, n.From, n.To, n.First, n.Next, n.Depth = steps[i].sym, steps[i].rule, from, to, made.value, 0, depth+int32(i)+1
+		made.last, made.value = made.value, at+int32(i)
+	}
+	made.state = int32(w.state)
 	return made, nodes
 }
 
 // way finds a climb.
 func (g *Grammar) way(top, from, kind int32) *climb {
-	w := &climb{top: top, from: from, kind: kind, state: from}
+	w := &climb{top: top, from: from, kind: kind, state: int16(from)}
 	for i := range w.steps {
 		state := &g.states[w.state]
 		rule := state.reduce
@@ -63,7 +69,7 @@ func (g *Grammar) way(top, from, kind int32) *climb {
 			return w
 		}
 		w.steps[i] = step{g.rules[rule].left, int16(rule)}
-		w.state = g.follow(top, w.steps[i].sym)
+		w.state, w.length = int16(g.follow(top, w.steps[i].sym)), int16(i+1)
 	}
 	return w
 }

@@ -101,8 +101,9 @@ type Grammar struct {
 	kinds    kinds
 	merges   [][]merge // by the first terminal
 	looks    []bool    // the terminals that what follows them may change
-	values   Symbol    // of expr_list, and of values_clause
+	values   Symbol    // of expr_list, of values_clause and of stmtmulti
 	rows     Symbol
+	list     Symbol
 	classes  []Class // by terminal
 }
 
@@ -282,7 +283,7 @@ func unpack(major int, packed []byte) (*Grammar, error) {
 		}
 		*into = s
 	}
-	g.values, g.rows = g.symbols["expr_list"], g.symbols["values_clause"]
+	g.values, g.rows, g.list = g.symbols["expr_list"], g.symbols["values_clause"], g.symbols["stmtmulti"]
 	g.kinds.json = g.symbols["JSON"] // which older ones have not
 	g.classes = make([]Class, len(g.Names))
 	for kind, class := range map[Symbol]Class{g.kinds.ident: Ident, g.kinds.sconst: String, g.kinds.bconst: Bits, g.kinds.xconst: Hex,

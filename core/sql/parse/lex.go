@@ -53,7 +53,9 @@ func (g *Grammar) lex(text string, into []Token) ([]Token, error) {
 		if len(l.toks) == MaxTokens {
 			return nil, l.fault(l.i, l.i, "statement has too many tokens")
 		}
-		if err := l.next(); err != nil {
+		if starts[l.s[l.i]] {
+			l.word()
+		} else if err := l.next(); err != nil {
 			return nil, err
 		}
 	}
@@ -96,9 +98,11 @@ func isOp(c byte) bool {
 // space skips blanks and comments; block comments nest.
 func (l *lexer) space() error {
 	for l.i < len(l.s) {
-		switch {
-		case l.isSpace(l.s[l.i]):
+		switch c := l.s[l.i]; {
+		case l.isSpace(c):
 			l.i++
+		case c != '-' && c != '/':
+			return nil
 		case strings.HasPrefix(l.s[l.i:], "--"):
 			l.lineComment()
 		case strings.HasPrefix(l.s[l.i:], "/*"):
@@ -171,21 +175,21 @@ func (l *lexer) next() error {
 		return l.number()
 	case c == '$':
 		return l.dollar()
-	case strings.HasPrefix(l.s[from:], "::"):
+	case c == ':' && d == ':':
 		l.i += 2
 		l.emit(l.g.kinds.typecast, from, "::")
 		return nil
-	case strings.HasPrefix(l.s[from:], ":="):
+	case c == ':' && d == '=':
 		l.i += 2
 		l.emit(l.g.kinds.colonEquals, from, ":=")
 		return nil
-	case strings.HasPrefix(l.s[from:], ".."):
+	case c == '.' && d == '.':
 		l.i += 2
 		l.emit(l.g.kinds.dotDot, from, "..")
 		return nil
 	case isOp(c):
 		return l.operator()
-	case strings.IndexByte(",()[].;:", c) >= 0:
+	case c == ',' || c == '(' || c == ')' || c == '[' || c == ']' || c == '.' || c == ';' || c == ':':
 		l.i++
 		l.emit(l.g.single[c], from, l.s[from:l.i])
 		return nil
@@ -195,22 +199,31 @@ func (l *lexer) next() error {
 }
 
 func (l *lexer) word() {
-	from, sum := l.i, uint32(0)
-	for l.i < len(l.s) {
-		c := smallCont[l.s[l.i]]
+	from, to, sum := l.i, l.i, uint32(0)
+	for ; to < len(l.s); to++ {
+		c := smallCont[l.s[to]]
 		if c == 0 {
 			break
 		}
 		sum = mix(sum, c)
-		l.i++
 	}
-	word := l.s[from:l.i]
+	l.i = to
+	word := l.s[from:to]
 	if k := l.g.words.find(sum, word); k != nil {
 		l.emit(k.kind, from, k.word)
 		return
 	}
 	l.emit(l.g.kinds.ident, from, cut63(lower(word)))
 }
+
+// starts are the bytes that begin a word, whatever comes next.
+var starts = func() (t [256]bool) {
+	for i := range t {
+		c := byte(i)
+		t[i] = isStart(c) && strings.IndexByte("bxenu", c|0x20) < 0
+	}
+	return t
+}()
 
 // smallCont gives for each byte that a word can go on with itself, letters small;
 // 0 for others.

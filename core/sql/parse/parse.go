@@ -134,7 +134,9 @@ func (t *Tree) build() error {
 					node.Sym, node.From, node.To = Symbol(kind), int32(pos), int32(pos+1)
 					pos++
 					kind = t.kind(pos)
+					if g.states[a].climbs {
 					made, nodes = g.climb(nodes, stack[len(stack)-1].state, made, kind)
+				}
 					stack = append(stack, made)
 					continue
 				}
@@ -178,7 +180,9 @@ func (t *Tree) build() error {
 		}
 		top := stack[base-1].state
 		made.state = g.follow(top, sym)
-		made, nodes = g.climb(nodes, top, made, kind)
+		if g.states[made.state].climbs {
+			made, nodes = g.climb(nodes, top, made, kind)
+		}
 		stack = append(stack[:base], made)
 	}
 }
@@ -221,11 +225,18 @@ func (t *Tree) fault(pos int) error {
 
 // Statements counts the statements of a text; empty ones do not count.
 func (t *Tree) Statements() (n int) {
-	top := t.Grammar.symbols["toplevel_stmt"]
-	for i := 1; i < len(t.Nodes); i++ {
-		if k := &t.Nodes[i]; k.Sym == top && k.From < k.To {
-			n++
+	list := t.Grammar.list
+	for at := t.Nodes[t.Root].First; at != 0; {
+		before := int32(0)
+		for k := t.Nodes[at].First; k != 0; k = t.Nodes[k].Next {
+			switch node := &t.Nodes[k]; {
+			case node.Sym == list:
+				before = k
+			case node.Rule != 0 && node.From < node.To:
+				n++
+			}
 		}
+		at = before
 	}
 	return n
 }
