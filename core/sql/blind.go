@@ -39,7 +39,7 @@ func NewBlind(masks []abi.Protect, lists func(relation []string, column string) 
 // order.
 func (b *Blind) Listed(r *schema.Relation) (list []string) {
 	for _, c := range r.Columns {
-		if b.lists(r.Name.Parts(), c.Name) {
+		if b.lists(r.Parts(), c.Name) {
 			list = append(list, c.Name)
 		}
 	}
@@ -65,7 +65,7 @@ func (a *analyzer) veil(r *schema.Relation, cols []column) *veiled {
 	v := &veiled{relation: r}
 	var text strings.Builder
 	for i, c := range cols {
-		if a.spend(1); !b.lists(r.Name.Parts(), c.name) {
+		if a.spend(1); !b.lists(r.Parts(), c.name) {
 			continue
 		}
 		shown := quoteIdent(c.name)
@@ -155,7 +155,7 @@ func (a *analyzer) shades(r *schema.Relation) map[string]*abi.Protect {
 func (a *analyzer) veils(c column, m *abi.Protect) {
 	for _, s := range c.copies {
 		p := *m
-		p.Relation, p.Column = s.relation.Name.Parts(), s.column
+		p.Relation, p.Column = s.relation.Parts(), s.column
 		if !slices.ContainsFunc(a.blind, func(o abi.Protect) bool {
 			return o.Column == p.Column && o.Kind == p.Kind && o.Arg == p.Arg && o.Nulls == p.Nulls && slices.Equal(o.Relation, p.Relation)
 		}) {

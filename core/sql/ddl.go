@@ -137,7 +137,7 @@ func (a *analyzer) namespace(name string) bool {
 }
 
 func (a *analyzer) spellOut(n int32, name schema.Name) {
-	a.edits = append(a.edits, edit{a.t.Nodes[n].From, a.t.Nodes[n].To, quoteIdent(name.Namespace) + "." + quoteIdent(name.Name)})
+	a.edits = append(a.edits, edit{a.t.Nodes[n].From, a.t.Nodes[n].To, name.Quoted()})
 }
 
 // newName gives the name behind RENAME TO.
@@ -277,7 +277,7 @@ func (a *analyzer) columnType(n int32, column bool) {
 				a.refuse("the type %s is made by users, and its functions could run anything", b.Name.Name)
 			}
 		}
-		a.edits = append(a.edits, edit{a.t.Nodes[g].From, to, quoteIdent(t.Name.Namespace) + "." + quoteIdent(t.Name.Name)})
+		a.edits = append(a.edits, edit{a.t.Nodes[g].From, to, t.Name.Quoted()})
 		return
 	}
 	a.typeName(n)

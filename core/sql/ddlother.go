@@ -239,7 +239,7 @@ func (a *analyzer) ownedBy(n int32) {
 		a.fail("42P01", n, "there is no column %s", strings.Join(parts, "."))
 	}
 	a.alters("alter_table", r)
-	a.edits = append(a.edits, edit{a.t.Nodes[n].From, a.t.Nodes[n].To, quoteIdent(r.Name.Namespace) + "." + quoteIdent(r.Name.Name) + "." + quoteIdent(column)})
+	a.edits = append(a.edits, edit{a.t.Nodes[n].From, a.t.Nodes[n].To, r.Quoted() + "." + quoteIdent(column)})
 }
 
 // tableOf finds the relation of a column's name, nil where there is none.
@@ -316,7 +316,7 @@ func (a *analyzer) comment(n int32) {
 			a.fail("42703", q, "there is no column %s", strings.Join(parts, "."))
 		}
 		relation(r)
-		a.edits = append(a.edits, edit{a.t.Nodes[q].From, a.t.Nodes[q].To, quoteIdent(r.Name.Namespace) + "." + quoteIdent(r.Name.Name) + "." + quoteIdent(parts[len(parts)-1])})
+		a.edits = append(a.edits, edit{a.t.Nodes[q].From, a.t.Nodes[q].To, r.Quoted() + "." + quoteIdent(parts[len(parts)-1])})
 	case "CONSTRAINT name ON any_name IS comment_text":
 		relation(a.relation(q))
 	case "DOMAIN_P Typename IS comment_text", "TYPE_P Typename IS comment_text":

@@ -107,7 +107,7 @@ func (a *analyzer) selectInto(n int32) []schema.Name {
 		}
 	}
 	a.on("create_table", abi.KindRelation, name.Parts(), "")
-	a.edits = append(a.edits, edit{a.t.Nodes[n].From, a.t.Nodes[n].From, "CREATE " + how + "TABLE " + qualify(name) + " AS"},
+	a.edits = append(a.edits, edit{a.t.Nodes[n].From, a.t.Nodes[n].From, "CREATE " + how + "TABLE " + name.Quoted() + " AS"},
 		edit{a.t.Nodes[a.into].From, a.t.Nodes[a.into].To, ""})
 	a.keep(n)
 	return []schema.Name{name}

@@ -4,7 +4,6 @@ import (
 	"strings"
 
 	"github.com/taskgate/taskgate/core/sql/parse"
-	"github.com/taskgate/taskgate/core/sql/schema"
 )
 
 // edit replaces the tokens [from, to) by text.
@@ -41,11 +40,6 @@ func appendDoubled(b []byte, s string, c byte) []byte {
 		b = append(append(b, s[:n+1]...), c)
 		s = s[n+1:]
 	}
-}
-
-// qualify gives the quoted name of what stands in a schema.
-func qualify(n schema.Name) string {
-	return string(appendIdent(append(appendIdent(make([]byte, 0, 128), n.Namespace), '.'), n.Name))
 }
 
 // quoteLiteral gives a string constant that reads the same whatever

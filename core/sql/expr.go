@@ -463,7 +463,7 @@ func (a *analyzer) typeOf(n, from, to int32) {
 			a.checks(t.OID)
 		}
 		if a.via == "" {
-			a.edits = append(a.edits, edit{from, to, qualify(t.Name)})
+			a.edits = append(a.edits, edit{from, to, t.Name.Quoted()})
 		}
 	default:
 		a.refuse("the type %s is made by users, and its functions could run anything", t.Name.Name)

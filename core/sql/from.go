@@ -24,7 +24,11 @@ func (a *analyzer) originOf(s *scope, n int32, names []string) *origin {
 // from takes a list of FROM elements.
 func (a *analyzer) from(s *scope, list int32) {
 	for _, ref := range a.list(list, "table_ref") {
-		s.origins = append(s.origins, a.tableRef(s, ref)...)
+		if all := a.tableRef(s, ref); s.origins == nil {
+			s.origins = slices.Clip(all)
+		} else {
+			s.origins = append(s.origins, all...)
+		}
 	}
 }
 

@@ -105,7 +105,7 @@ func castName(t *schema.Type) string {
 	if name == (schema.Name{Namespace: "pg_catalog", Name: "varchar"}) {
 		name.Name = "text"
 	}
-	return quoteIdent(name.Namespace) + "." + quoteIdent(name.Name)
+	return name.Quoted()
 }
 
 // sameKind says whether a type, as a text names it, is t or holds no other

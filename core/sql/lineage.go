@@ -259,7 +259,7 @@ func (l *lineage) source(s source, computed bool) {
 		return
 	}
 	if l.of != s.relation {
-		l.of, l.parts = s.relation, s.relation.Name.Parts()
+		l.of, l.parts = s.relation, s.relation.Parts()
 	}
 	from := abi.Source{Relation: l.parts, Column: s.column, View: isView(s.relation), Blind: s.blind}
 	if computed {

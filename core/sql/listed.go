@@ -53,7 +53,7 @@ func (l *Listing) in(s *schema.Schema) *sight {
 func (l *Listing) see(s *schema.Schema) *sight {
 	v := &sight{relations: map[schema.OID]bool{}, types: map[schema.OID]bool{}, functions: map[schema.OID]bool{}, namespaces: map[schema.OID]bool{}, called: map[schema.OID]bool{}}
 	for oid, r := range s.Relations {
-		if !r.System && r.Kind != 'c' && l.lists(abi.KindRelation, r.Name.Parts()) {
+		if !r.System && r.Kind != 'c' && l.lists(abi.KindRelation, r.Parts()) {
 			v.relations[oid] = true
 		}
 	}

@@ -525,9 +525,9 @@ func (o *operations) get(k opKey) *operation {
 	return o.keys[k]
 }
 
-func (o *operations) find(t *touched) *operation {
+func (o *operations) find(statement int, verb string, r *schema.Relation, via string, blind bool) *operation {
 	for i := range o.known {
-		if k := &o.known[i]; k.relation == t.relation && k.statement == t.statement && k.blind == t.blind && k.verb == t.verb && k.via == t.via {
+		if k := &o.known[i]; k.relation == r && k.statement == statement && k.blind == blind && k.verb == verb && k.via == via {
 			return k.op
 		}
 	}
@@ -554,7 +554,7 @@ type opKey struct {
 // statement can have several.
 func (a *analyzer) change(verb string, r *schema.Relation, via string) *operation {
 	a.changes++
-	return a.operation(opKey{statement: a.statement, verb: verb, relation: r.Name, via: via, nth: a.changes}, abi.Operation{Statement: a.statement, Verb: verb, Kind: abi.KindRelation, Object: r.Name.Parts(), Via: via, Effect: abi.EffectWrite, Attrs: a.ownership(r)})
+	return a.operation(opKey{statement: a.statement, verb: verb, relation: r.Name, via: via, nth: a.changes}, abi.Operation{Statement: a.statement, Verb: verb, Kind: abi.KindRelation, Object: r.Parts(), Via: via, Effect: abi.EffectWrite, Attrs: a.ownership(r)})
 }
 
 // ownership gives the attribute of what the open transaction has made, with all that
@@ -578,24 +578,22 @@ func (a *analyzer) mine(r *schema.Relation, depth int) bool {
 
 // touch gives the operation of that verb on that relation, making it once.
 func (a *analyzer) touch(verb string, r *schema.Relation, via string, effect abi.Effect) *operation {
-	t := touched{statement: a.statement, verb: verb, relation: r, via: via}
-	if o := a.ops.find(&t); o != nil {
+	if o := a.ops.find(a.statement, verb, r, via, false); o != nil {
 		return o
 	}
-	op := abi.Operation{Statement: a.statement, Verb: verb, Kind: abi.KindRelation, Object: r.Name.Parts(), Via: via, Effect: effect}
+	op := abi.Operation{Statement: a.statement, Verb: verb, Kind: abi.KindRelation, Object: r.Parts(), Via: via, Effect: effect}
 	if op.Attrs = a.ownership(r); r.System {
 		op.Kind, op.Attrs = abi.KindSystem, abi.Floor
 	}
-	return a.ops.keep(t, a.operation(opKey{statement: a.statement, verb: verb, relation: r.Name, via: via}, op))
+	return a.ops.keep(touched{statement: a.statement, verb: verb, relation: r, via: via}, a.operation(opKey{statement: a.statement, verb: verb, relation: r.Name, via: via}, op))
 }
 
 // seen gives the operation of reading a relation through a veil.
 func (a *analyzer) seen(r *schema.Relation, via string) *operation {
-	t := touched{statement: a.statement, verb: "select", relation: r, via: via, blind: true}
-	if o := a.ops.find(&t); o != nil {
+	if o := a.ops.find(a.statement, "select", r, via, true); o != nil {
 		return o
 	}
-	return a.ops.keep(t, a.operation(opKey{statement: a.statement, verb: "select\x00blind", relation: r.Name, via: via}, abi.Operation{Statement: a.statement, Verb: "select", Kind: abi.KindRelation, Object: r.Name.Parts(), Via: via, Effect: abi.EffectRead, Attrs: abi.Blind}))
+	return a.ops.keep(touched{statement: a.statement, verb: "select", relation: r, via: via, blind: true}, a.operation(opKey{statement: a.statement, verb: "select\x00blind", relation: r.Name, via: via}, abi.Operation{Statement: a.statement, Verb: "select", Kind: abi.KindRelation, Object: r.Parts(), Via: via, Effect: abi.EffectRead, Attrs: abi.Blind}))
 }
 
 func (a *analyzer) operation(key opKey, op abi.Operation) *operation {
@@ -675,7 +673,7 @@ func (a *analyzer) byName(n int32) (r *schema.Relation, missing string) {
 	}
 	if a.via == "" {
 		node := a.t.Nodes[n]
-		a.edits = append(a.edits, edit{node.From, node.To, qualify(r.Name)})
+		a.edits = append(a.edits, edit{node.From, node.To, r.Quoted()})
 	}
 	return r, ""
 }

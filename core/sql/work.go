@@ -106,7 +106,7 @@ var memories = sync.Pool{New: func() any { return new(memory) }}
 func (m *memory) release() {
 	m.written, m.found = kept(m.root.edits), operations{known: kept(m.found.known), list: kept(m.found.list)}
 	m.root, m.shows, m.spent = analyzer{}, nil, 0
-	m.tracing = tracing{copies: kept(m.tracing.copies), computed: kept(m.tracing.computed), all: kept(m.tracing.all), sizes: kept(m.tracing.sizes)}
+	m.tracing = tracing{seen: few[lineageKey]{list: kept(m.tracing.seen.list)}, copies: kept(m.tracing.copies), computed: kept(m.tracing.computed), all: kept(m.tracing.all), sizes: kept(m.tracing.sizes)}
 	if len(m.traces) > 16 {
 		m.traces = nil
 	}

@@ -135,8 +135,8 @@ func (t *Tree) build() error {
 					pos++
 					kind = t.kind(pos)
 					if g.states[a].climbs {
-					made, nodes = g.climb(nodes, stack[len(stack)-1].state, made, kind)
-				}
+						made, nodes = g.climb(nodes, stack[len(stack)-1].state, made, kind)
+					}
 					stack = append(stack, made)
 					continue
 				}

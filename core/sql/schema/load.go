@@ -234,6 +234,7 @@ func (l *loader) relations() error {
 		[]any{&r.OID, &r.Name.Namespace, &r.Name.Name, &kind, &r.Owner, &r.RowLevel, &r.Persistent, &r.RowType, &r.System, &r.Extension, &owned, &r.Invoker}, func() {
 			n := r
 			n.Kind = kind[0]
+			n.say()
 			l.s.Relations[n.OID] = &n
 			if n.Kind != 'c' { // a composite type: FROM cannot name it
 				l.s.RelationByName[n.Name] = &n

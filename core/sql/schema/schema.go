@@ -3,7 +3,10 @@
 // and effects from. Load reads it, Watch notices that it has changed.
 package schema
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // OID is PostgreSQL's object identifier.
 type OID = uint32
@@ -43,6 +46,12 @@ type Name struct{ Namespace, Name string }
 
 // Parts gives the name as an operation's object.
 func (n Name) Parts() []string { return []string{n.Namespace, n.Name} }
+
+// Quoted gives the name as a text has it, in double quotes.
+func (n Name) Quoted() string {
+	double := strings.NewReplacer(`"`, `""`)
+	return `"` + double.Replace(n.Namespace) + `"."` + double.Replace(n.Name) + `"`
+}
 
 // Role is who the gateway's login is at the server.
 type Role struct {
@@ -96,6 +105,33 @@ type Relation struct {
 	Invoker        bool   // a view whose reader needs rights on what is beneath it
 	Views          []OID  // that depend on it
 	Needed         bool   // something else depends on it than views, foreign keys and what is its own
+
+	said said
+}
+
+// said is a relation's name in the forms in which every text that names it has it.
+type said struct {
+	of     Name
+	parts  []string
+	quoted string
+}
+
+func (r *Relation) say() { r.said = said{r.Name, r.Name.Parts(), r.Name.Quoted()} }
+
+// Parts gives the relation's name as an operation's object: not to be written to.
+func (r *Relation) Parts() []string {
+	if r.said.of == r.Name {
+		return r.said.parts
+	}
+	return r.Name.Parts()
+}
+
+// Quoted gives the relation's name as a text has it, in double quotes.
+func (r *Relation) Quoted() string {
+	if r.said.of == r.Name {
+		return r.said.quoted
+	}
+	return r.Name.Quoted()
 }
 
 // Family gives the relations that share columns with one, by inheritance or as
