@@ -34,6 +34,7 @@ func set(words string) map[string]bool {
 
 // symbols are what the analysis knows of a grammar's symbols by their numbers.
 type symbols struct {
+	briefs                                      []brief
 	harmless                                    []bool // those in plain or tables: they mean nothing but their parts
 	operator                                    []bool // terminals that stand for operators
 	columnref, star, colonEquals, equalsGreater parse.Symbol
@@ -43,8 +44,9 @@ func symbolsOf(g *parse.Grammar) *symbols {
 	if known, ok := symbolsIn.Load(g); ok {
 		return known.(*symbols)
 	}
-	s := &symbols{harmless: make([]bool, len(g.Names)), operator: make([]bool, len(g.Names))}
+	s := &symbols{briefs: make([]brief, len(g.Names)), harmless: make([]bool, len(g.Names)), operator: make([]bool, len(g.Names))}
 	for i, name := range g.Names {
+		s.briefs[i] = briefOf(name)
 		s.harmless[i], s.operator[i] = plain[name] || tables[name], operatorTokens[name]
 	}
 	s.columnref, _ = g.Symbol("columnref")

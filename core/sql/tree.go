@@ -31,14 +31,19 @@ func (a *analyzer) kids(n int32, f func(int32)) {
 
 // kid gives the child of that name, 0 where there is none.
 func (a *analyzer) kid(n int32, name string) int32 {
-	nodes, names := a.t.Nodes, a.g.Names
+	nodes, briefs, is := a.t.Nodes, a.symbols.briefs, briefOf(name)
 	for c := nodes[n].First; c != 0; c = nodes[c].Next {
-		if names[nodes[c].Sym] == name {
+		if sym := nodes[c].Sym; briefs[sym] == is && a.g.Names[sym] == name {
 			return c
 		}
 	}
 	return 0
 }
+
+// brief tells most names apart: it is what is looked at first.
+type brief uint16
+
+func briefOf(name string) brief { return brief(len(name))<<8 | brief(name[0]) }
 
 // find gives the first node of that name in the subtree, 0 where there is none.
 func (a *analyzer) find(n int32, name string) int32 {
