@@ -162,8 +162,11 @@ func (a *analyzer) elementOf(t *schema.Type) schema.OID {
 
 // eachWithin calls f with a type that users have made, and those that it is made of.
 func (a *analyzer) eachWithin(oid schema.OID, depth int, f func(*schema.Type)) {
+	if oid < firstUser {
+		return
+	}
 	t := a.c.Schema.Types[oid]
-	if oid < firstUser || t == nil || depth > maxWithin {
+	if t == nil || depth > maxWithin {
 		return
 	}
 	a.spend(1)

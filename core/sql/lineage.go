@@ -276,6 +276,10 @@ func (l *lineage) source(s source, computed bool) {
 	}
 }
 
+// firstDomain is the first OID that is not the server's own by hand (PostgreSQL's
+// FirstGenbkiObjectId): a type below is no domain.
+const firstDomain = 10000
+
 // copiedType gives the type of a bare copy as the protocol has it, for a domain
 // what it is over; 0 where the server chooses.
 func (a *analyzer) copiedType(c column) (oid schema.OID) {
@@ -288,7 +292,11 @@ func (a *analyzer) copiedType(c column) (oid schema.OID) {
 			return 0
 		}
 		base := col.Type
-		for t := a.c.Schema.Types[base]; t != nil && t.Kind == 'd'; t = a.c.Schema.Types[base] {
+		for base >= firstDomain {
+			t := a.c.Schema.Types[base]
+			if t == nil || t.Kind != 'd' {
+				break
+			}
 			base = t.Base
 		}
 		if oid != 0 && oid != base {
@@ -303,10 +311,12 @@ func (a *analyzer) copiedType(c column) (oid schema.OID) {
 // inheritance or as partitions, however far.
 func (a *analyzer) kin(st *abi.Statement) map[string][][]string {
 	var all map[string][][]string
+	var last []string
 	add := func(parts []string) {
-		if len(parts) != 2 {
+		if len(parts) != 2 || last != nil && &parts[0] == &last[0] { // most stand beside another of the same
 			return
 		}
+		last = parts
 		r := a.c.Schema.RelationByName[schema.Name{Namespace: parts[0], Name: parts[1]}]
 		if r == nil || len(r.Parents)+len(r.Children) == 0 {
 			return

@@ -91,12 +91,14 @@ type memory struct {
 	shows     map[string]*column // what columns of views show and generated ones are made of, by their names
 }
 
-// kept is a slice that is empty again, but for a large one.
+// kept is a slice that is empty again, but for a large one. What stands behind its
+// end, of an earlier statement of the same text, stays until something is written
+// over it.
 func kept[T any](s []T) []T {
 	if cap(s) > 256 {
 		return nil
 	}
-	clear(s[:cap(s)])
+	clear(s)
 	return s[:0]
 }
 
