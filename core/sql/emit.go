@@ -81,7 +81,11 @@ func (a *analyzer) write(b []byte, from, to int32, edits []edit) []byte {
 		tok := &t.Tokens[i]
 		switch a.g.Class(tok) {
 		case parse.Ident:
-			b = appendIdent(b, tok.Value)
+			if int(tok.End-tok.Start) == len(tok.Value) { // it stands without quotes, so that none is in it
+				b = append(append(append(b, '"'), tok.Value...), '"')
+			} else {
+				b = appendIdent(b, tok.Value)
+			}
 		case parse.String:
 			b = appendLiteral(b, tok.Value)
 		case parse.Bits: // the lexer leaves no quote in either

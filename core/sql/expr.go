@@ -1,7 +1,6 @@
 package sql
 
 import (
-	"bytes"
 	"maps"
 	"slices"
 	"strings"
@@ -34,23 +33,26 @@ func set(words string) map[string]bool {
 
 // symbols are what the analysis knows of a grammar's symbols by their numbers.
 type symbols struct {
-	briefs                                      []brief
-	harmless                                    []bool // those in plain or tables: they mean nothing but their parts
-	operator                                    []bool // terminals that stand for operators
-	columnref, star, colonEquals, equalsGreater parse.Symbol
+	briefs                                           []brief
+	harmless                                         []bool // those in plain or tables: they mean nothing but their parts
+	operator                                         []bool // terminals that stand for operators
+	columnref, dot, star, colonEquals, equalsGreater parse.Symbol
+	name                                             []bool // what is a name of one part or more: parts reads them as they stand
 }
 
 func symbolsOf(g *parse.Grammar) *symbols {
 	if known, ok := symbolsIn.Load(g); ok {
 		return known.(*symbols)
 	}
-	s := &symbols{briefs: make([]brief, len(g.Names)), harmless: make([]bool, len(g.Names)), operator: make([]bool, len(g.Names))}
+	s := &symbols{briefs: make([]brief, len(g.Names)), harmless: make([]bool, len(g.Names)), operator: make([]bool, len(g.Names)), name: make([]bool, len(g.Names))}
 	for i, name := range g.Names {
 		s.briefs[i] = briefOf(name)
 		s.harmless[i], s.operator[i] = plain[name] || tables[name], operatorTokens[name]
+		s.name[i] = name == "columnref" || name == "func_name" || name == "qualified_name"
 	}
 	s.columnref, _ = g.Symbol("columnref")
 	s.star, _ = g.Symbol("'*'")
+	s.dot, _ = g.Symbol("'.'")
 	s.colonEquals, _ = g.Symbol("COLON_EQUALS")
 	s.equalsGreater, _ = g.Symbol("EQUALS_GREATER")
 	known, _ := symbolsIn.LoadOrStore(g, s)
@@ -546,12 +548,10 @@ func (a *analyzer) sameColumn(s *scope, x, y int32) bool {
 	return false
 }
 
-// sameText says whether two nodes would be written alike.
+// sameText says whether two nodes are the same tokens.
 func (a *analyzer) sameText(x, y int32) bool {
-	b := a.write(a.out[:0], a.t.Nodes[x].From, a.t.Nodes[x].To, nil)
-	n := len(b)
-	a.out = a.write(b, a.t.Nodes[y].From, a.t.Nodes[y].To, nil)
-	return bytes.Equal(a.out[:n], a.out[n:])
+	l, r := &a.t.Nodes[x], &a.t.Nodes[y]
+	return slices.EqualFunc(a.t.Tokens[l.From:l.To], a.t.Tokens[r.From:r.To], func(l, r parse.Token) bool { return l.Kind == r.Kind && l.Value == r.Value })
 }
 
 func (a *analyzer) text(n int32) string { return a.emit(a.t.Nodes[n].From, a.t.Nodes[n].To, nil) }

@@ -108,6 +108,9 @@ func (a *analyzer) ident(n int32) string { return a.token(n).Value }
 // parts gives the names of ColId and the attributes behind it. plain is false
 // where there is a subscript; star is true where the last is '*'.
 func (a *analyzer) parts(n int32) (names []string, star, plain bool) {
+	if names = a.dotted(n); names != nil {
+		return names, false, true
+	}
 	plain = true
 	var few [4]string
 	all := few[:0]
@@ -137,6 +140,26 @@ func (a *analyzer) parts(n int32) (names []string, star, plain bool) {
 	names = a.pieces.take(len(all))
 	copy(names, all)
 	return names, star, plain
+}
+
+// dotted gives the parts of a name that is nothing but names with dots between, as
+// most are; nil of others.
+func (a *analyzer) dotted(n int32) []string {
+	node := &a.t.Nodes[n]
+	tokens := a.t.Tokens[node.From:node.To]
+	if !a.symbols.name[node.Sym] || len(tokens)%2 == 0 || tokens[len(tokens)-1].Kind == a.symbols.star {
+		return nil
+	}
+	for i := 1; i < len(tokens); i += 2 {
+		if tokens[i].Kind != a.symbols.dot {
+			return nil
+		}
+	}
+	names := a.pieces.take((len(tokens) + 1) / 2)
+	for i := range names {
+		names[i] = tokens[2*i].Value
+	}
+	return names
 }
 
 // through steps down while a node has a single child, to what it stands for: a
