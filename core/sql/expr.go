@@ -69,8 +69,8 @@ func (a *analyzer) expr(s *scope, n int32, u abi.Use) {
 		node = &a.t.Nodes[n]
 	}
 	if node.Rule == 0 {
-		if kind := a.token(n).Kind; a.symbols.operator[kind] {
-			a.operatorToken(a.g.Names[kind], a.token(n).Value)
+		if a.symbols.operator[node.Sym] {
+			a.operatorToken(a.g.Names[node.Sym], a.token(n).Value)
 		}
 		return
 	}
@@ -92,10 +92,9 @@ func (a *analyzer) expr(s *scope, n int32, u abi.Use) {
 		}
 	case "func_application":
 		within := a.within
-		if a.within = 0; a.nulledCall(n) {
+		if a.within = 0; a.function(s, n, within) {
 			return
 		}
-		a.function(s, n, within)
 	case "Typename", "SimpleTypename", "ConstTypename", "Numeric", "ConstDatetime", "Character", "Bit", "ConstBit", "ConstCharacter":
 		a.typeName(n)
 		return
@@ -130,7 +129,9 @@ func (a *analyzer) expr(s *scope, n int32, u abi.Use) {
 			a.refuse("%s in an expression", name)
 		}
 	}
-	a.kids(n, func(c int32) { a.expr(s, c, u) })
+	for c := node.First; c != 0; c = a.t.Nodes[c].Next {
+		a.expr(s, c, u)
+	}
 }
 
 // reference gives the column behind a columnref, whole rows included.
@@ -244,17 +245,21 @@ const firstUser = 16384
 // are looked at, more than once.
 const callCost = 250
 
-// function judges a call by all functions that it could be.
-func (a *analyzer) function(s *scope, n int32, within int) {
+// function judges a call by all functions that it could be. It says whether NULL is
+// put in its place, so that its arguments are never read.
+func (a *analyzer) function(s *scope, n int32, within int) bool {
 	a.spend(callCost)
 	f := a.kid(n, "func_name")
 	parts, star, ok := a.parts(f)
 	if star || !ok || len(parts) > 2 {
 		a.refuse("a function name of that form")
 	}
+	if a.nulledCall(n, parts) {
+		return true
+	}
 	given := a.list(a.kid(n, "func_arg_list"), "func_arg_expr")
 	args := len(given) + within
-	if a.kid(n, "VARIADIC") != 0 || a.has(n, a.symbols.colonEquals) || a.has(n, a.symbols.equalsGreater) {
+	if a.kid(n, "VARIADIC") != 0 || slices.ContainsFunc(given, a.byItsName) {
 		args = -1 // an array of them, or by name: every number of arguments counts
 	}
 	accept := a.settingCall(s, n, parts)
@@ -270,6 +275,13 @@ func (a *analyzer) function(s *scope, n int32, within int) {
 		accept = func(f *schema.Function) bool { return f.System && f.Name.Name == "nextval" }
 	}
 	a.candidates(f, parts, args, accept)
+	return false
+}
+
+// byItsName says whether an argument is given as name => value.
+func (a *analyzer) byItsName(arg int32) bool {
+	second := a.t.Nodes[a.t.Nodes[arg].First].Next
+	return second != 0 && (a.t.Nodes[second].Sym == a.symbols.colonEquals || a.t.Nodes[second].Sym == a.symbols.equalsGreater)
 }
 
 // candidates adds an operation for each function of that name that is not

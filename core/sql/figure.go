@@ -118,8 +118,8 @@ func (a *analyzer) figureQuery(n int32) (string, bool) {
 
 // label gives what AS says, with or without the word.
 func (a *analyzer) label(el int32) string {
-	for _, kind := range []string{"ColLabel", "BareColLabel"} {
-		if l := a.kid(el, kind); l != 0 {
+	for l := a.t.Nodes[a.t.Nodes[el].First].Next; l != 0; l = a.t.Nodes[l].Next { // behind the expression
+		if k := a.name(l); k == "ColLabel" || k == "BareColLabel" {
 			return a.ident(l)
 		}
 	}

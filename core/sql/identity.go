@@ -90,8 +90,11 @@ func identity(s *schema.Schema, oid schema.OID, depth int) bool {
 // identified says whether a column of a relation is of such a type. Of a system
 // relation those that name functions are read: they are the server's own.
 func (a *analyzer) identified(s source) bool {
+	if a.c.Listed == nil {
+		return false
+	}
 	c := s.relation.Column(s.column)
-	if a.c.Listed == nil || c == nil || !identity(a.c.Schema, c.Type, 0) {
+	if c == nil || !identity(a.c.Schema, c.Type, 0) {
 		return false
 	}
 	t := a.c.Schema.Types[c.Type]

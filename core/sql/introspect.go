@@ -115,12 +115,8 @@ func nullOf(namespace, typ string) string {
 
 // nulledCall replaces a call that is answered NULL. What its arguments read is
 // never read.
-func (a *analyzer) nulledCall(n int32) bool {
-	if !a.c.Introspect {
-		return false
-	}
-	parts, _, ok := a.parts(a.kid(n, "func_name"))
-	if !ok || len(parts) == 2 && parts[0] != "pg_catalog" || len(parts) > 2 {
+func (a *analyzer) nulledCall(n int32, parts []string) bool {
+	if !a.c.Introspect || len(parts) == 2 && parts[0] != "pg_catalog" {
 		return false
 	}
 	name := parts[len(parts)-1]

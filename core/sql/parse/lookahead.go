@@ -1,6 +1,7 @@
 package parse
 
 import (
+	"slices"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -20,9 +21,13 @@ var followers = []struct {
 
 // lookAhead merges what the LALR(1) automaton cannot tell apart by itself.
 func (l *lexer) lookAhead() ([]Token, error) {
-	out := l.toks[:0]
+	first := slices.IndexFunc(l.toks, func(t Token) bool { return l.g.looks[t.Kind] })
+	if first < 0 {
+		return l.toks, nil
+	}
+	out := l.toks[:first]
 	is := &l.g.kinds
-	for i := 0; i < len(l.toks); i++ {
+	for i := first; i < len(l.toks); i++ {
 		if !l.g.looks[l.toks[i].Kind] {
 			if len(out) < i {
 				l.toks[len(out)] = l.toks[i]
