@@ -147,11 +147,11 @@ func (a *analyzer) parts(n int32) (names []string, star, plain bool) {
 func (a *analyzer) dotted(n int32) []string {
 	node := &a.t.Nodes[n]
 	tokens := a.t.Tokens[node.From:node.To]
-	if !a.symbols.name[node.Sym] || len(tokens)%2 == 0 || tokens[len(tokens)-1].Kind == a.symbols.star {
+	if !a.symbols.name[node.Sym] || len(tokens)%2 == 0 {
 		return nil
 	}
-	for i := 1; i < len(tokens); i += 2 {
-		if tokens[i].Kind != a.symbols.dot {
+	for i := range tokens {
+		if kind := tokens[i].Kind; kind == a.symbols.star || i%2 == 1 && kind != a.symbols.dot {
 			return nil
 		}
 	}
