@@ -475,7 +475,8 @@ func (a *analyzer) alterCommand(t *table, n int32) {
 			}
 			return
 		}
-	case "CLUSTER":
+	case "CLUSTER": // whoever clusters it next
+		a.ordered(r, a.newName(n))
 		return
 	}
 	switch form {

@@ -18,6 +18,9 @@ func (a *analyzer) utility(n int32) Part {
 	if p, ok := a.define(n); ok {
 		return p
 	}
+	if p, ok := a.maintain(n); ok {
+		return p
+	}
 	switch a.name(n) {
 	case "TransactionStmt", "TransactionStmtLegacy":
 		return a.transaction(n)
