@@ -35,6 +35,8 @@ func (a *analyzer) target(q int32) *schema.Relation {
 		a.refuse("writing to a system catalog")
 	case r.Kind != 'r' && r.Kind != 'p' && r.Kind != 'f' && r.Kind != 'v':
 		a.fail("42809", q, "cannot change %q", r.Name.Name)
+	case temporaryView(r):
+		a.refuse("writing through %s, which is a temporary view: name the table", r.Name.Name)
 	}
 	return r
 }

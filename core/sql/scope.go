@@ -578,6 +578,7 @@ func (a *analyzer) mine(r *schema.Relation, depth int) bool {
 
 // touch gives the operation of that verb on that relation, making it once.
 func (a *analyzer) touch(verb string, r *schema.Relation, via string, effect abi.Effect) *operation {
+	via = a.openly(via)
 	t := touched{statement: a.statement, verb: verb, relation: r, via: via}
 	if o := a.ops.find(&t); o != nil {
 		return o
@@ -591,6 +592,7 @@ func (a *analyzer) touch(verb string, r *schema.Relation, via string, effect abi
 
 // seen gives the operation of reading a relation through a veil.
 func (a *analyzer) seen(r *schema.Relation, via string) *operation {
+	via = a.openly(via)
 	t := touched{statement: a.statement, verb: "select", relation: r, via: via, blind: true}
 	if o := a.ops.find(&t); o != nil {
 		return o
@@ -612,7 +614,7 @@ func (a *analyzer) operation(key opKey, op abi.Operation) *operation {
 
 // other adds an operation that is on no relation.
 func (a *analyzer) other(op abi.Operation) {
-	op.Statement = a.statement
+	op.Statement, op.Via = a.statement, a.openly(op.Via)
 	object := ""
 	for _, p := range op.Object {
 		object += p + "\x00"

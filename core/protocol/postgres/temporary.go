@@ -180,6 +180,20 @@ func (c *conn) withOwn(s *schema.Schema) *schema.Schema {
 	return t.over
 }
 
+// stale says whether the session has views and what others see has changed: what they
+// read may be called otherwise now.
+func (t *temporary) stale(s *schema.Schema) bool {
+	if t.own == nil || t.base == nil || t.base == s {
+		return false
+	}
+	for _, r := range t.own.Relations {
+		if r.Kind == 'v' {
+			return true
+		}
+	}
+	return false
+}
+
 // made are the relations that count as listed: those of the open transaction, and
 // of the session.
 func (c *conn) made() map[schema.OID]bool {
