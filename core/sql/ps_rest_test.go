@@ -164,7 +164,10 @@ func TestPS24Settings(t *testing.T) {
 		}
 	}
 	allowed(t, c, nil, "set application_name = 'x'", "set local timezone to 'utc'", "set time zone 'utc'", "set time zone local", "set datestyle = iso, mdy", "set standard_conforming_strings = on", "set client_encoding = 'UTF8'", "set extra_float_digits = 3", "set session characteristics as transaction isolation level serializable", "reset all", "set transaction read only", "show timezone", "set search_path = public", "set session authorization default", "reset session authorization", "set client_encoding = default", "set standard_conforming_strings to default", "set xml option document", "set jit = off", "set row_security = off")
-	denied(t, c, wide(c), map[string]string{"show all": "SHOW ALL"})
+	allowed(t, c, nil, "show all")
+	super, whose := *c, *c.Schema
+	whose.Role.Superuser, super.Schema = true, &whose
+	denied(t, &super, wide(c), map[string]string{"show all": "SHOW ALL"})
 	// Where a text reads another way by a setting, what is forwarded does not.
 	for text, want := range map[string]string{`select 'a\'`: `E'a\\'`, `select E'a\'b'`: `'a''b'`, `select "a" from (select 1 as "a") x`: `"a"`, "select N'x'": "nchar 'x'", "select note = null from orders": `"note" = null`} {
 		a, err := sql.Analyze(c, text)

@@ -76,6 +76,10 @@ func (c *conn) submitted(ctx context.Context, cmd *abi.Command, a *sql.Analysis,
 		if spool {
 			return errSpool
 		}
+		if slices.ContainsFunc(a.Parts, func(p sql.Part) bool { return p.Current != "" }) {
+			return &gate.Denied{Decision: abi.Deny, Guard: "gate", Reason: abi.Reason{Code: "gate.on-hold", Message: "this needs the approval of other people, who cannot see which row the cursor stands on",
+				Hint: "name the row by its key"}}
+		}
 		if failed, err = c.mayWait(cmd, v.Terms); err == nil {
 			err = h.reachable()
 		}

@@ -111,3 +111,11 @@ func TestMaintainedByOthers(t *testing.T) {
 		}
 	}
 }
+
+// TestMaintenanceIsHeld: VACUUM waits for people as anything else does.
+func TestMaintenanceIsHeld(t *testing.T) {
+	g, p := review(t, &holds{holds: func(c *abi.Command) bool {
+		return slices.ContainsFunc(c.Statement.Operations, func(o abi.Operation) bool { return o.Verb == "vacuum" })
+	}})
+	inOrder(t, g.asPsql(t, "vacuum items;\nanalyze items;\n", func(*psql) { p.approve(p.next(t)) }), "NOTICE:  waiting for approval: request ", "VACUUM", "ANALYZE")
+}
