@@ -102,3 +102,12 @@ func TestTemporaryViewsAreJudged(t *testing.T) {
 	ask("select name from mine", "E", "42501")
 	ask("select id from mine", "TDC", "")
 }
+
+// TestTemporaryViewsAreNotApproved: whoever approves sees the text, and not what a
+// view in it stands for.
+func TestTemporaryViewsAreNotApproved(t *testing.T) {
+	g, p := review(t, &holds{})
+	out := g.asPsql(t, "create temp view v1 as select id from items where id < 100; create temp table a1 as select 1 as id;\ndelete from items where id in (select id from v1);\ndelete from items where id in (select id from a1);\n",
+		func(*psql) { p.approve(p.next(t)) })
+	inOrder(t, out, "cannot see what the temporary view v1 reads", "NOTICE:  waiting for approval: request ", "DELETE 1")
+}
