@@ -1,7 +1,9 @@
 package postgres
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -110,4 +112,28 @@ func TestTemporaryViewsAreNotApproved(t *testing.T) {
 	out := g.asPsql(t, "create temp view v1 as select id from items where id < 100; create temp table a1 as select 1 as id;\ndelete from items where id in (select id from v1);\ndelete from items where id in (select id from a1);\n",
 		func(*psql) { p.approve(p.next(t)) })
 	inOrder(t, out, "cannot see what the temporary view v1 reads", "NOTICE:  waiting for approval: request ", "DELETE 1")
+}
+
+// TestTemporaryTexts: what a session's own relations say is bounded.
+func TestTemporaryTexts(t *testing.T) {
+	g := serve(t, &rules{allow: understood})
+	c := g.connect(t)
+	long := "select '" + strings.Repeat("x", 900_000) + "' as v"
+	n := 0
+	for ; n < 20; n++ {
+		if _, err := c.Exec(t.Context(), fmt.Sprintf("create temp view v%d as %s", n, long)); err != nil {
+			if !strings.Contains(err.Error(), "over 8 MB") {
+				t.Error(err)
+			}
+			break
+		}
+	}
+	if n < 8 || n > 12 {
+		t.Errorf("%d views", n)
+	}
+	for _, text := range []string{"drop view v0, v1, v2", "create temp view again as select 1"} {
+		if _, err := c.Exec(t.Context(), text); err != nil {
+			t.Error(err)
+		}
+	}
 }
