@@ -14,6 +14,8 @@ func VerbMinor(verb string) (minor int, known bool) {
 	case "create_table", "alter_table", "drop_table", "create_index", "drop_index", "create_view", "drop_view", "create_sequence", "alter_sequence", "drop_sequence",
 		"create_schema", "drop_schema", "create_type", "alter_type", "drop_type", "create_function", "drop_function", "comment":
 		return 2, true
+	case "analyze", "vacuum", "reindex", "cluster":
+		return 3, true
 	}
 	return 0, false
 }

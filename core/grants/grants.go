@@ -5,6 +5,7 @@ package grants
 
 import (
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -139,6 +140,11 @@ func (c *compiler) rule(r *policy.Rule) {
 	for _, name := range r.Functions {
 		c.function(named(name), why)
 	}
+	for _, verb := range r.Verbs {
+		if len(r.In) > 0 {
+			c.defines(verb, r.In, why)
+		}
+	}
 	for _, name := range r.Tables {
 		n := named(name)
 		rel := c.s.Schema.RelationByName[n]
@@ -149,6 +155,32 @@ func (c *compiler) rule(r *policy.Rule) {
 		for _, verb := range r.Verbs {
 			c.verb(rel, verb, r.Columns, why)
 		}
+	}
+}
+
+// defines gives what a rule says of changing tables, which whoever owns them may, and
+// of keeping them in order, for which there is a GRANT since PostgreSQL 17.
+func (c *compiler) defines(verb string, in []string, why string) {
+	if !sql.Maintains(verb) || c.s.Schema.Major < 17 {
+		c.needs("%s: %s in %s: whoever owns a table may, and no GRANT allows it to anybody else", why, verb, strings.Join(in, ", "))
+		return
+	}
+	for _, oid := range slices.Sorted(maps.Keys(c.s.Schema.Relations)) {
+		r := c.s.Schema.Relations[oid]
+		if strings.IndexByte("rpm", r.Kind) < 0 || r.System || !slices.Contains(in, r.Name.Namespace+"."+r.Name.Name) && !slices.Contains(in, r.Name.Namespace+".*") {
+			continue
+		}
+		c.maintain(r, why)
+		c.usage(r.Name.Namespace, why)
+	}
+}
+
+// maintain gives what LOCK, VACUUM and their like want.
+func (c *compiler) maintain(r *schema.Relation, why string) {
+	c.give("MAINTAIN", nil, table(r), why)
+	line := fmt.Sprintf("%s: MAINTAIN is to lock, vacuum, analyze, cluster, reindex and refresh %s.%s, all of it", why, r.Name.Namespace, r.Name.Name)
+	if !slices.Contains(c.out.Open, line) {
+		c.out.Open = append(c.out.Open, line)
 	}
 }
 
@@ -169,8 +201,7 @@ func (c *compiler) verb(r *schema.Relation, verb string, columns []string, why s
 			c.needs("%s: LOCK of %s.%s: before PostgreSQL 17 no GRANT allows it that does not allow to read or write the whole table, so the role may not", why, r.Name.Namespace, r.Name.Name)
 			return
 		}
-		c.give("MAINTAIN", nil, table(r), why)
-		c.open("%s: MAINTAIN is also to vacuum, analyze, cluster and reindex %s.%s", why, r.Name.Namespace, r.Name.Name)
+		c.maintain(r, why)
 	}
 	if c.usage(r.Name.Namespace, why); verb == "truncate" || verb == "lock" {
 		return

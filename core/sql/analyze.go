@@ -55,6 +55,8 @@ type analyzer struct {
 	unasked    int            // how many of them wait for an EXECUTE
 	keeping    bool           // what is read is kept, or its text is
 	into       int32          // the INTO of a SELECT that makes a table, 0 for none
+	outer      int32          // the change of rows that is the statement itself, 0 for none
+	current    string         // the cursor whose row that changes
 	printing   map[int32]bool // expressions that are printed, under a listing
 }
 
@@ -318,10 +320,11 @@ func (a *analyzer) top(n int32) Part {
 		a.inside = n
 		return Part{Kind: Query, Rows: true}
 	case "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt":
+		a.outer, a.current = n, ""
 		cols := a.dml(nil, n)
 		a.output(cols)
-		a.inside = n
-		return Part{Kind: Write, Rows: len(cols) > 0}
+		a.inside, a.outer = n, 0
+		return Part{Kind: Write, Rows: len(cols) > 0, Current: a.current}
 	}
 	return a.utility(n)
 }

@@ -417,6 +417,7 @@ func (a *analyzer) drop(n int32) {
 			}
 		}
 	case "INDEX":
+		a.restricted(n)
 		for _, q := range names {
 			r, _, name := a.index(q, missing)
 			switch {
@@ -425,14 +426,9 @@ func (a *analyzer) drop(n int32) {
 			default:
 				a.alters("drop_index", r).Value = name.Name
 			}
-			if cascade {
-				a.refuse("DROP INDEX … CASCADE")
-			}
 		}
 	case "TYPE":
-		if cascade {
-			a.refuse("DROP TYPE … CASCADE: columns of that type would go with it")
-		}
+		a.restricted(n)
 		for _, t := range a.list(a.kid(n, "type_name_list"), "Typename") {
 			a.on("drop_type", abi.KindType, a.ownType(t, missing).Parts(), "")
 		}

@@ -195,10 +195,10 @@ func (a *analyzer) keep(q int32) {
 
 // createView takes CREATE VIEW.
 func (a *analyzer) createView(n int32) []schema.Name {
-	if !a.empty(a.kid(n, "OptTemp")) || a.kid(n, "RECURSIVE") != 0 {
-		a.refuse("CREATE TEMP or RECURSIVE VIEW")
+	if a.kid(n, "RECURSIVE") != 0 {
+		a.refuse("CREATE RECURSIVE VIEW: write WITH RECURSIVE in its query")
 	}
-	name := a.creation(a.kid(n, "qualified_name"))
+	name := a.makes(n, a.kid(n, "qualified_name"))
 	op := a.on("create_view", abi.KindRelation, name.Parts(), "")
 	if r := a.c.Schema.RelationByName[name]; r != nil && a.kid(n, "REPLACE") != 0 {
 		a.loses(op, r)
@@ -475,7 +475,8 @@ func (a *analyzer) alterCommand(t *table, n int32) {
 			}
 			return
 		}
-	case "CLUSTER":
+	case "CLUSTER": // whoever clusters it next
+		a.ordered(r, a.newName(n))
 		return
 	}
 	switch form {

@@ -2,6 +2,7 @@ package sql
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/sql/schema"
@@ -30,6 +31,21 @@ func (a *analyzer) makes(n, q int32) schema.Name {
 		a.edits = append(a.edits, edit{a.t.Nodes[k].From - 2, a.t.Nodes[k].To, ""})
 	}
 	return name
+}
+
+// temporaryView says whether a relation is a view of the session's own.
+func temporaryView(r *schema.Relation) bool {
+	return r.Kind == 'v' && r.Name.Namespace == schema.Temporary
+}
+
+// openly gives what stands between a text and what it reaches. A temporary view is
+// the session's own words: what it reads needs the rules that it needs without the
+// view, each time, whatever has become of them since it was made.
+func (a *analyzer) openly(via string) string {
+	if a.c.Schema.HasTemporary && strings.HasPrefix(via, "view "+schema.Temporary+".") {
+		return ""
+	}
+	return via
 }
 
 // unlike refuses a temporary relation that is called as another relation or type

@@ -59,6 +59,7 @@ func (a *analyzer) renameView(n int32, missing bool) {
 	if a.kid(n, "opt_column") == 0 {
 		a.takes(r)
 		a.loses(op, r)
+		a.renamed(r.Name.Namespace, a.newName(n))
 		a.on("create_view", abi.KindRelation, []string{r.Name.Namespace, a.newName(n)}, "")
 		return
 	}

@@ -35,6 +35,8 @@ func (a *analyzer) target(q int32) *schema.Relation {
 		a.refuse("writing to a system catalog")
 	case r.Kind != 'r' && r.Kind != 'p' && r.Kind != 'f' && r.Kind != 'v':
 		a.fail("42809", q, "cannot change %q", r.Name.Name)
+	case temporaryView(r):
+		a.refuse("writing through %s, which is a temporary view: name the table", r.Name.Name)
 	}
 	return r
 }
@@ -325,7 +327,9 @@ func (a *analyzer) where(s *scope, n int32, r *schema.Relation, mine *origin, op
 	}
 	e := a.kid(w, "a_expr")
 	if e == 0 {
-		a.refuse("WHERE CURRENT OF")
+		a.positioned(n, r, a.ident(a.kid(w, "cursor_name")))
+		op.Attrs |= abi.HasWhere
+		return
 	}
 	a.restrict(s, e)
 	if a.tautology(s, e) {
@@ -343,6 +347,19 @@ func (a *analyzer) where(s *scope, n int32, r *schema.Relation, mine *origin, op
 			a.edits = append(a.edits, e)
 		}
 	}
+}
+
+// positioned takes WHERE CURRENT OF: the row is the one that a cursor stands on, and
+// what its query reads is read for this too. It is one row, but none that the text
+// names by a key.
+func (a *analyzer) positioned(n int32, r *schema.Relation, cursor string) {
+	switch {
+	case n != a.outer || cursor == "":
+		a.refuse("WHERE CURRENT OF within another statement")
+	case r.Kind != 'r' && r.Kind != 'p' || len(r.Rules) > 0:
+		a.refuse("WHERE CURRENT OF of %s, which is no plain table", r.Name.Name)
+	}
+	a.current, a.beyond = cursor, true // nobody but the session has the cursor
 }
 
 // defaults reads the expressions that the server fills in by itself: those of

@@ -190,7 +190,7 @@ const unresolved = "a name of this session that has not been looked up"
 // the statement out. It tells nothing of what that will do: whoever carries it out
 // has Resolve say it. nil is a text that has to wait for its name.
 func (an *Analysis) Later() *Analysis {
-	if len(an.Parts) != 1 || an.Parts[0].Kind != Execute && an.Parts[0].Kind != Fetch {
+	if len(an.Parts) != 1 || an.Parts[0].Kind != Execute && an.Parts[0].Kind != Fetch && an.Parts[0].Current == "" {
 		return nil
 	}
 	st := *an.Statement
@@ -205,7 +205,7 @@ func (p *Part) usesNames() bool {
 	case Prepare, Declare, Execute, Fetch, Deallocate, CloseCursor:
 		return true
 	}
-	return false
+	return p.Current != ""
 }
 
 // Named says whether a text makes or uses names, and so means what its session
@@ -264,13 +264,22 @@ func (an *Analysis) Resolve(names Names) (*Analysis, error) {
 			if in, err = l.cursor(p.Name); err == nil && in == nil {
 				err = &Error{Code: "34000", Message: fmt.Sprintf("cursor %q does not exist", p.Name), Hint: "only a cursor that DECLARE has made can be fetched from", Offset: -1}
 			}
+		case Write:
+			if p.Current == "" {
+				break
+			}
+			if in, err = l.cursor(p.Current); err == nil && in == nil {
+				err = &Error{Code: "34000", Message: fmt.Sprintf("cursor %q does not exist", p.Current), Hint: "WHERE CURRENT OF takes a cursor that DECLARE has made", Offset: -1}
+			}
 		}
 		if err != nil {
 			return nil, err
 		}
 		if in != nil {
-			p.Writes, p.Rows = in.Parts[0].Writes, p.Explain != Runs || p.Rows && in.Parts[0].Rows
-			p.Nested = in.Parts[0].Nested
+			if p.Current == "" {
+				p.Writes, p.Rows = in.Parts[0].Writes, p.Explain != Runs || p.Rows && in.Parts[0].Rows
+				p.Nested = in.Parts[0].Nested
+			}
 			if out.Beneath = out.Beneath || in.Beneath; in.Beneath && p.Explain != Runs {
 				st.Incomplete = Unseen
 			}
@@ -300,7 +309,7 @@ func (an *Analysis) Resolve(names Names) (*Analysis, error) {
 				st.Operations = append(st.Operations, op)
 			}
 			for _, o := range in.Statement.Outputs {
-				if o.Statement = i; p.Rows && p.Explain == Runs {
+				if o.Statement = i; p.Rows && p.Explain == Runs && p.Current == "" {
 					st.Outputs = append(st.Outputs, o)
 				}
 			}

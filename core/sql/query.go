@@ -115,6 +115,9 @@ func (a *analyzer) lock(origins []*origin) {
 		if o.veil != nil && o.veil.masked {
 			a.clear(o, "locking rows")
 		}
+		if o.relation != nil && temporaryView(o.relation) {
+			a.refuse("locking rows of %s, which is a temporary view: name the table", o.relation.Name.Name)
+		}
 		if a.lock(o.under); o.read != nil {
 			o.read.Effect, o.read.Attrs = abi.EffectWrite, o.read.Attrs|abi.RowLock
 		}

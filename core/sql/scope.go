@@ -578,6 +578,7 @@ func (a *analyzer) mine(r *schema.Relation, depth int) bool {
 
 // touch gives the operation of that verb on that relation, making it once.
 func (a *analyzer) touch(verb string, r *schema.Relation, via string, effect abi.Effect) *operation {
+	via = a.openly(via)
 	if o := a.ops.find(a.statement, verb, r, via, false); o != nil {
 		return o
 	}
@@ -590,6 +591,7 @@ func (a *analyzer) touch(verb string, r *schema.Relation, via string, effect abi
 
 // seen gives the operation of reading a relation through a veil.
 func (a *analyzer) seen(r *schema.Relation, via string) *operation {
+	via = a.openly(via)
 	if o := a.ops.find(a.statement, "select", r, via, true); o != nil {
 		return o
 	}
@@ -610,7 +612,7 @@ func (a *analyzer) operation(key opKey, op abi.Operation) *operation {
 
 // other adds an operation that is on no relation.
 func (a *analyzer) other(op abi.Operation) {
-	op.Statement = a.statement
+	op.Statement, op.Via = a.statement, a.openly(op.Via)
 	object := ""
 	for _, p := range op.Object {
 		object += p + "\x00"

@@ -25,7 +25,7 @@ func (a *Analysis) Size() int {
 	n += len(a.Pieces) * int(unsafe.Sizeof(Piece{}))
 	for i := range a.Parts {
 		p := &a.Parts[i]
-		n += int(unsafe.Sizeof(*p)) + len(p.Name) + len(p.Value) + len(p.Notice) + len(p.Count) + len(p.Body) + names(p.Path)
+		n += int(unsafe.Sizeof(*p)) + len(p.Name) + len(p.Current) + len(p.Value) + len(p.Notice) + len(p.Count) + len(p.Body) + names(p.Path)
 		if p.Canonical != st.Canonical {
 			n += len(p.Canonical)
 		}

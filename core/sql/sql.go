@@ -59,6 +59,7 @@ type Part struct {
 	Nested    bool   // a WITH in it changes rows, which its tag does not count
 	Rows      bool   // it answers with rows
 	Name      string // of the savepoint, setting, prepared statement or cursor
+	Current   string // the cursor whose row a Write changes, by WHERE CURRENT OF; else it is empty
 	Value     string // what a setting is set to
 	Local     bool   // SET LOCAL
 	All       bool   // DEALLOCATE, CLOSE, RESET, DISCARD ALL

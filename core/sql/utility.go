@@ -18,6 +18,9 @@ func (a *analyzer) utility(n int32) Part {
 	if p, ok := a.define(n); ok {
 		return p
 	}
+	if p, ok := a.maintain(n); ok {
+		return p
+	}
 	switch a.name(n) {
 	case "TransactionStmt", "TransactionStmtLegacy":
 		return a.transaction(n)
@@ -215,11 +218,20 @@ func (a *analyzer) explain(n int32) Part {
 	inner := a.t.Nodes[a.kid(n, "ExplainableStmt")].First
 	before := len(a.ops.list)
 	switch a.name(inner) {
+	case "CreateAsStmt", "CreateMatViewStmt":
+		a.planned(inner, analyze)
 	case "SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt", "DeclareCursorStmt":
+		if a.name(inner) == "SelectStmt" {
+			if a.into = a.intoOf(inner); a.into != 0 {
+				a.planned(inner, analyze)
+				break
+			}
+		}
 		outputs := len(a.outputs)
 		if k := a.kid(inner, "SelectStmt"); k != 0 { // DECLARE makes no cursor here
 			inner = k
 		}
+		a.inside = inner
 		if a.name(inner) == "SelectStmt" {
 			a.output(a.query(nil, inner)) // set_config of a path is a call here: who knows whether it runs
 		} else {
@@ -236,7 +248,6 @@ func (a *analyzer) explain(n int32) Part {
 	default:
 		a.refuse("EXPLAIN of %s", a.words(inner))
 	}
-	a.inside = inner
 	for _, o := range a.ops.list[before:] {
 		if why := untold(o.Columns, &o.Operation, a.blind); why != "" {
 			a.refuse("%s", why)
@@ -251,6 +262,22 @@ func (a *analyzer) explain(n int32) Part {
 		o.Attrs |= abi.Explain
 	}
 	return Part{Kind: ExplainPlan, Rows: true}
+}
+
+// planned takes what EXPLAIN explains where that makes a table of a query's rows. It
+// makes none, but says whether there is one of that name: whoever may make it is told.
+func (a *analyzer) planned(n int32, analyze bool) {
+	if analyze {
+		a.refuse("EXPLAIN ANALYZE of what makes a table, which makes it: leave ANALYZE out, or explain its query")
+	}
+	switch a.name(n) {
+	case "CreateAsStmt":
+		a.createTableAs(n)
+	case "CreateMatViewStmt":
+		a.createMaterialized(n)
+	default:
+		a.selectInto(n)
+	}
 }
 
 // measured are the columns of what EXPLAIN explains: it shows none of them, and

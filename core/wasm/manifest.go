@@ -53,7 +53,7 @@ type Capability struct {
 }
 
 // HostMinor is the minor version of the ABI that this host speaks.
-const HostMinor = 2
+const HostMinor = 3
 
 var hookNames = map[string]abi.Hook{
 	"configure": abi.HookConfigure, "session_open": abi.HookSessionOpen, "session_close": abi.HookSessionClose,

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/lib/pq"
+
+	"github.com/taskgate/taskgate/plugins/tasks/policy"
 )
 
 // clients are those that docs/clients.md names, each with a test that has it
@@ -155,7 +157,8 @@ select id from orders where id > 190;
 	}
 }
 
-// testPgbench: every mode, and pipelines; what would make its tables is refused and says why.
+// testPgbench: every mode, and pipelines. A task that lists it makes its tables, fills
+// and vacuums them; to any other that is refused, which says why.
 func testPgbench(t *testing.T) {
 	g := serve(t, &rules{allow: noDelete})
 	if out, err := server.Psql(g.db, `CREATE TABLE pgbench_branches (bid int PRIMARY KEY, bbalance int, filler char(88)); CREATE TABLE pgbench_tellers (tid int PRIMARY KEY, bid int, tbalance int, filler char(84));
@@ -176,6 +179,17 @@ func testPgbench(t *testing.T) {
 	}
 	if out, err := g.output(t, "", "/usr/lib/postgresql/15/bin/pgbench", "-i", g.url()); err == nil || !strings.Contains(out, "this task's login may own none") || !strings.Contains(out, "privileged: accepted") {
 		t.Errorf("%v\n%s", err, out)
+	}
+	tables := []string{"public.pgbench_accounts", "public.pgbench_branches", "public.pgbench_history", "public.pgbench_tellers"}
+	rules := []policy.Rule{ddl("public.*", "create_table", "drop_table", "alter_table", "vacuum", "analyze")}
+	for _, verb := range []string{"select", "insert", "update", "truncate"} {
+		rules = append(rules, all(verb, tables...))
+	}
+	g = migrate(t, policy.Task{Rules: rules})
+	for _, how := range [][]string{{"-i"}, {"-i", "-I", "dtGvp"}, {"-i", "-I", "dtgpfv"}, {"-i", "--partitions=2"}, {"-c", "2", "-t", "5"}} {
+		if out, err := g.output(t, "", "/usr/lib/postgresql/15/bin/pgbench", append(how, g.url())...); err != nil || strings.Contains(out, "ERROR") {
+			t.Errorf("%v: %v\n%s", how, err, out)
+		}
 	}
 }
 

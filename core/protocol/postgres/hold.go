@@ -76,6 +76,9 @@ func (c *conn) submitted(ctx context.Context, cmd *abi.Command, a *sql.Analysis,
 		if spool {
 			return errSpool
 		}
+		if err := c.readable(a); err != nil {
+			return err
+		}
 		if failed, err = c.mayWait(cmd, v.Terms); err == nil {
 			err = h.reachable()
 		}
@@ -103,6 +106,32 @@ func (c *conn) submitted(ctx context.Context, cmd *abi.Command, a *sql.Analysis,
 		err = &sql.Error{Code: "57014", Message: "canceling statement due to user request", Offset: -1}
 	}
 	return nil, err
+}
+
+// readable refuses what has to be approved and does not say what it does: by the row
+// of a cursor, or by the query of a temporary view.
+func (c *conn) readable(a *sql.Analysis) error {
+	unseen := func(what, hint string) error {
+		return &gate.Denied{Decision: abi.Deny, Guard: "gate", Reason: abi.Reason{Code: "gate.on-hold", Message: "this needs the approval of other people, who cannot see " + what, Hint: hint}}
+	}
+	for i := range a.Parts {
+		if a.Parts[i].Current != "" {
+			return unseen("which row the cursor stands on", "name the row by its key")
+		}
+	}
+	if c.temp.own == nil {
+		return nil
+	}
+	for i := range a.Statement.Operations {
+		o := &a.Statement.Operations[i]
+		if o.Kind != abi.KindRelation || len(o.Object) != 2 || o.Object[0] != schema.Temporary {
+			continue
+		}
+		if r := c.temp.own.RelationByName[schema.Name{Namespace: o.Object[0], Name: o.Object[1]}]; r != nil && r.Kind == 'v' {
+			return unseen("what the temporary view "+r.Name.Name+" reads", "write its query in its place")
+		}
+	}
+	return nil
 }
 
 // mayWait refuses a command that has to be approved where the server would not

@@ -273,14 +273,20 @@ func (c *conn) resolve(a *sql.Analysis) (*sql.Analysis, error) {
 	if !a.Named() {
 		return a, nil
 	}
-	if len(a.Parts) != 1 || a.Parts[0].Kind != sql.Execute && a.Parts[0].Kind != sql.Fetch {
+	if len(a.Parts) != 1 {
 		return a.Resolve(sessionNames{c})
 	}
-	ask := sessionNames{c}.Prepared
-	if a.Parts[0].Kind == sql.Fetch {
+	p := &a.Parts[0]
+	ask, name := sessionNames{c}.Prepared, p.Name
+	switch {
+	case p.Kind == sql.Fetch:
 		ask = sessionNames{c}.Cursor
+	case p.Current != "":
+		ask, name = sessionNames{c}.Cursor, p.Current
+	case p.Kind != sql.Execute:
+		return a.Resolve(sessionNames{c})
 	}
-	in, err := ask(a.Parts[0].Name)
+	in, err := ask(name)
 	if err != nil {
 		return nil, err
 	}
@@ -314,12 +320,12 @@ func (c *conn) sameNames(name string, p *portal) (*refusal, error) {
 	if err := c.settle(); err != nil {
 		return nil, err
 	}
-	switch k := p.analysis.Parts[0].Kind; {
+	switch k := &p.analysis.Parts[0]; {
 	case c.names.moved != p.moved:
 		return &refusal{code: "34000", message: "the search path has changed since the portal was bound", hint: "bind it again"}, nil
 	case c.portals[name] != p:
 		return &refusal{code: "34000", message: noPortal(name)}, nil
-	case k != sql.Execute && k != sql.Fetch:
+	case k.Kind != sql.Execute && k.Kind != sql.Fetch && k.Current == "":
 		return nil, nil // it makes or ends a name: the server knows whether it can
 	}
 	a, err := c.resolve(p.statement.analysis)
@@ -330,7 +336,7 @@ func (c *conn) sameNames(name string, p *portal) (*refusal, error) {
 		return nil, err
 	}
 	if a != p.analysis {
-		return &refusal{code: "34000", message: fmt.Sprintf("the name %q has changed since the portal was bound", a.Parts[0].Name), hint: "bind it again"}, nil
+		return &refusal{code: "34000", message: fmt.Sprintf("the name %q has changed since the portal was bound", a.Parts[0].Name+a.Parts[0].Current), hint: "bind it again"}, nil
 	}
 	return nil, nil
 }

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
+	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/sql"
 	"github.com/taskgate/taskgate/core/sql/schema"
 )
@@ -23,12 +25,42 @@ type temporary struct {
 	again bool                // something has been sent that may have changed it
 	open  bool                // the open transaction has changed it
 
+	text       int            // how much there is in own
 	base, over *schema.Schema // what others see, and that with them
 }
 
 // maxOwn is how many of them a session may have: all are read again after each
 // change.
 const maxOwn = 1000
+
+// maxOwnText is how much text may be in them, of views, conditions and defaults, in
+// bytes: who has more makes and changes no further.
+const maxOwnText = 8 << 20
+
+// texts is how much text is in relations of a session's own.
+func texts(s *schema.Schema) (n int) {
+	for _, r := range s.Relations {
+		n += len(r.View) + len(r.PartitionExprs)
+		for i := range r.Columns {
+			n += len(r.Columns[i].Default)
+		}
+		for i := range r.Checks {
+			n += len(r.Checks[i].Text)
+		}
+		for i := range r.Indexes {
+			n += len(r.Indexes[i].Exprs) + len(r.Indexes[i].Predicate)
+		}
+	}
+	return n
+}
+
+// grows says whether a text makes or changes relations, and does not merely drop
+// them.
+func grows(a *sql.Analysis) bool {
+	return slices.ContainsFunc(a.Statement.Operations, func(o abi.Operation) bool {
+		return strings.HasPrefix(o.Verb, "create_") || strings.HasPrefix(o.Verb, "alter_")
+	})
+}
 
 // makes says whether a text makes relations.
 func makes(a *sql.Analysis) bool {
@@ -108,7 +140,7 @@ func (c *conn) temporaries() error {
 			t.makesOwn(oid)
 		}
 	}
-	if !own.HasTemporary {
+	if t.text = texts(own); !own.HasTemporary {
 		own = nil
 	}
 	t.own, t.makes, t.there, t.again, t.base = own, nil, nil, false, nil
@@ -178,6 +210,20 @@ func (c *conn) withOwn(s *schema.Schema) *schema.Schema {
 		c.seen.Store(t.over)
 	}
 	return t.over
+}
+
+// stale says whether the session has views and what others see has changed: what they
+// read may be called otherwise now.
+func (t *temporary) stale(s *schema.Schema) bool {
+	if t.own == nil || t.base == nil || t.base == s {
+		return false
+	}
+	for _, r := range t.own.Relations {
+		if r.Kind == 'v' {
+			return true
+		}
+	}
+	return false
 }
 
 // made are the relations that count as listed: those of the open transaction, and

@@ -193,6 +193,12 @@ func (c *conn) schema(ctx context.Context) (s *schema.Schema, err error) {
 		}
 		s = c.state.fresh(0)
 	}
+	if c.temp.stale(s) {
+		c.temp.again = true
+		if err := c.temporaries(); err != nil {
+			return nil, err
+		}
+	}
 	s = c.withOwn(s)
 	if s.Role.Privileged() != "" {
 		r, _ := c.session.Resource()

@@ -314,9 +314,10 @@ func (l *loader) indexes() error {
 					JOIN pg_opclass o ON o.oid = k.opclass LEFT JOIN pg_collation own ON own.oid = t.attcollation
 				WHERE k.n <= i.indnkeyatts AND (k.coll <> t.attcollation AND NOT own.collisdeterministic OR NOT o.opcdefault AND NOT (o.opcname LIKE '%\_pattern\_ops' AND o.opcnamespace = 'pg_catalog'::regnamespace))),
 			i.indisexclusion, i.indkey::int2[], i.indnkeyatts, i.indexprs IS NOT NULL, i.indpred IS NOT NULL, `+nulls+`,
-			i.indisunique OR i.indisexclusion, coalesce(pg_get_expr(i.indexprs, i.indrelid), ''), coalesce(pg_get_expr(i.indpred, i.indrelid), '')
+			i.indisunique OR i.indisexclusion, coalesce(pg_get_expr(i.indexprs, i.indrelid), ''), coalesce(pg_get_expr(i.indpred, i.indrelid), ''),
+			NOT i.indisvalid
 		FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE`+l.new("i.indrelid")+`ORDER BY c.relname`,
-		[]any{&rel, &x.Name, &x.Unique, &x.Exclusion, &x.Columns, &keys, &x.Expression, &x.Partial, &x.Nulls, &x.Enforced, &x.Exprs, &x.Predicate}, func() {
+		[]any{&rel, &x.Name, &x.Unique, &x.Exclusion, &x.Columns, &keys, &x.Expression, &x.Partial, &x.Nulls, &x.Enforced, &x.Exprs, &x.Predicate, &x.Invalid}, func() {
 			if r := l.s.Relations[rel]; r != nil {
 				n := x
 				n.Columns = slices.Clone(x.Columns[:keys]) // INCLUDE has others behind them

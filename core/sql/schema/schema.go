@@ -199,6 +199,7 @@ type Index struct {
 	Expression bool    // one of the keys is an expression
 	Partial    bool    // it has a predicate
 	Nulls      bool    // NULLS NOT DISTINCT
+	Invalid    bool    // it may lack rows: making it has failed
 	Exprs      string  // the expressions among the keys, with commas between
 	Predicate  string
 }

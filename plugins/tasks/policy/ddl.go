@@ -7,8 +7,8 @@ import (
 	"github.com/taskgate/taskgate/abi"
 )
 
-// What changes a database's own catalog is listed by verb and by the names that
-// it may make, change and drop.
+// What changes a database's own catalog, or keeps its tables in order, is listed by
+// verb and by the names that it may make, change and drop.
 
 // DDL are the verbs of such rules, by the kinds of objects that they are for.
 var DDL = map[string][]string{
@@ -19,6 +19,7 @@ var DDL = map[string][]string{
 	"create_type": {abi.KindType}, "alter_type": {abi.KindType}, "drop_type": {abi.KindType},
 	"create_schema": {abi.KindSchema}, "drop_schema": {abi.KindSchema},
 	"create_function": {abi.KindRoutine}, "drop_function": {abi.KindRoutine},
+	"analyze": {abi.KindRelation}, "vacuum": {abi.KindRelation}, "reindex": {abi.KindRelation}, "cluster": {abi.KindRelation},
 	"comment": {abi.KindRelation, abi.KindType, abi.KindSchema},
 }
 

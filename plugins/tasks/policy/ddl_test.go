@@ -15,6 +15,8 @@ func TestDefinitions(t *testing.T) {
 		{Verbs: []string{"create_schema", "comment"}, In: []string{"app"}},
 		{Verbs: []string{"create_function"}, In: []string{"public.f"}},
 		{Verbs: []string{"drop_table"}, In: []string{"public.old"}, Review: held},
+		{Verbs: []string{"vacuum", "analyze"}, In: []string{"public.*"}},
+		{Verbs: []string{"cluster"}, In: []string{"public.old"}, Review: held},
 		{Verbs: []string{"select"}, Tables: []string{"public.t"}, Columns: []string{"id"}},
 	}
 	op := func(verb, kind string, object ...string) abi.Operation {
@@ -42,11 +44,17 @@ func TestDefinitions(t *testing.T) {
 		{op("create_function", abi.KindRoutine, "public", "g"), migrate, abi.Deny},
 		{op("create_table", abi.KindRoutine, "public", "g"), migrate, abi.Deny},
 		{op("grant", abi.KindStatement), migrate, abi.Deny},
-		{op("create_table", abi.KindRelation, "public", "t"), migrate[4:], abi.Deny},
+		{op("vacuum", abi.KindRelation, "public", "t"), migrate, abi.Allow},
+		{op("vacuum", abi.KindRelation, "app", "t"), migrate, abi.Deny},
+		{op("reindex", abi.KindRelation, "public", "t"), migrate, abi.Deny},
+		{op("cluster", abi.KindRelation, "public", "old"), migrate, abi.Review},
+		{op("analyze", abi.KindStatement), migrate, abi.Deny},
+		{own(op("cluster", abi.KindRelation, "public", "made")), migrate, abi.Allow},
+		{op("create_table", abi.KindRelation, "public", "t"), migrate[6:], abi.Deny},
 		{op("delete", abi.KindRelation, "public", "made"), migrate, abi.Deny},
 		{own(op("delete", abi.KindRelation, "public", "made")), migrate, abi.Allow},
 		{own(op("drop_table", abi.KindRelation, "public", "made")), migrate, abi.Allow},
-		{own(op("delete", abi.KindRelation, "public", "made")), migrate[4:], abi.Deny},
+		{own(op("delete", abi.KindRelation, "public", "made")), migrate[6:], abi.Deny},
 		{own(op("call", abi.KindFunction, "public", "made")), migrate, abi.Deny},
 	} {
 		config := Config{Tasks: map[string]*Task{"x": {Rules: c.rules}}}
