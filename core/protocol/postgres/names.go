@@ -85,13 +85,21 @@ func givesName(a *sql.Analysis) bool {
 // the server has to tell of it, as another encoding, comes before the next text
 // is read.
 func (c *conn) calls(a *sql.Analysis) bool {
-	for i := range a.Statement.Operations {
-		if a.Statement.Operations[i].Kind == abi.KindFunction {
-			c.names.moved, c.called = true, true
-			return true
-		}
+	calls := slices.ContainsFunc(a.Statement.Operations, func(o abi.Operation) bool { return o.Kind == abi.KindFunction })
+	c.late = c.late || calls
+	if !calls && !c.callsLate(a.Parts) {
+		return false
 	}
-	return false
+	c.names.moved, c.called = true, true
+	return true
+}
+
+// callsLate says whether statements may call what the open transaction has put off:
+// triggers that are deferred, and the query of a cursor that is to outlast it.
+func (c *conn) callsLate(parts []sql.Part) bool {
+	return c.late && slices.ContainsFunc(parts, func(p sql.Part) bool {
+		return p.Kind == sql.Commit || p.Kind == sql.CommitChain || p.Kind == sql.TwoPhase || p.Kind == sql.Utility
+	})
 }
 
 // learn takes the end of one part of the first promise. The server's side

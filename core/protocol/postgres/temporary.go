@@ -93,10 +93,8 @@ func (c *conn) temporaries() error {
 	if err != nil {
 		return fmt.Errorf("postgres: temporary relations: %w", err)
 	}
-	for oid := range t.made {
-		if own.Relations[oid] == nil {
-			delete(t.made, oid)
-		}
+	if !c.undone() {
+		maps.DeleteFunc(t.made, func(oid schema.OID, _ bool) bool { return own.Relations[oid] == nil })
 	}
 	for _, name := range t.makes {
 		if r := own.RelationByName[name]; r != nil && t.there != nil && !t.there[r.OID] {
@@ -150,6 +148,13 @@ func (c *conn) quieten() (failed bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.skipping || c.status == 'E', nil
+}
+
+// undone says whether a rollback may bring back what has been dropped.
+func (c *conn) undone() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.unsynced || c.status != 'I'
 }
 
 func (t *temporary) makesOwn(oid schema.OID) {
