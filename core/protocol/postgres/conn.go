@@ -150,6 +150,8 @@ func (c *conn) run() error {
 	defer c.kept.drop()
 	c.grown.held = c.holds()
 	defer c.grown.held.drop()
+	c.temp.held = c.holds()
+	defer c.temp.held.drop()
 	ctx := c.session.Context()
 	c.moved = sync.NewCond(&c.mu)
 	c.adopt()

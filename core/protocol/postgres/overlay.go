@@ -277,6 +277,9 @@ func (c *conn) mayDefine(a *sql.Analysis, runs bool) error {
 		if makes(a) && c.temp.own != nil && len(c.temp.own.Relations) >= maxOwn {
 			return noDefinition(fmt.Sprintf("this session has %d temporary relations already", len(c.temp.own.Relations)), "drop some, or begin a session anew")
 		}
+		if runs && makes(a) && c.temp.own == nil {
+			return c.roomForOwn()
+		}
 		return nil
 	}
 	resource, task := c.session.Resource()

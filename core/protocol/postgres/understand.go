@@ -193,7 +193,9 @@ func (c *conn) schema(ctx context.Context) (s *schema.Schema, err error) {
 		}
 		s = c.state.fresh(0)
 	}
-	s = c.withOwn(s)
+	if s, err = c.withOwn(s); err != nil {
+		return nil, err
+	}
 	if s.Role.Privileged() != "" {
 		r, _ := c.session.Resource()
 		if err := Fit(s, r, c.session.About().Login); err != nil {
