@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -60,6 +61,60 @@ func TestLate(t *testing.T) {
 		}
 		nc.Close()
 		if !strings.Contains(got[strings.LastIndex(got, ", "):], "E42501") {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+}
+
+// TestUnsaid: so is what a function does that no text and no rule names, as that of a
+// table's condition.
+func TestUnsaid(t *testing.T) {
+	tables := map[string]string{"checked": "(v text check (puts(v)))", "keyed": "(v text)", "kept": "(v text)", "parts": "(v text) partition by list ((puts(v)))", "typed": "(v dom)", "listed": "(v dom[])", "compound": "(v pair)", "operated": "(v text check (v === 'x'))"}
+	task := policy.Task{Oracle: "accept", Rules: []policy.Rule{ddl("pg_temp.*", "create_table", "drop_table")}}
+	setup := `CREATE TABLE people (secret text); INSERT INTO people VALUES ('hidden'); GRANT SELECT ON people TO app;
+		CREATE FUNCTION puts() RETURNS boolean LANGUAGE plpgsql AS 'begin execute ''drop table if exists mi'' || ''ne''; execute ''create temp table mi'' || ''ne as select secret as v from people''; return true; end';
+		CREATE FUNCTION puts(text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS 'begin perform puts(); return true; end';
+		CREATE FUNCTION puts(text, text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS 'begin perform puts(); return true; end'; CREATE OPERATOR === (LEFTARG = text, RIGHTARG = text, FUNCTION = puts); CREATE DOMAIN dom AS text CHECK (puts(value)); CREATE TYPE pair AS (id int, v dom);`
+	for name, columns := range tables {
+		setup += fmt.Sprintf("CREATE TABLE %s %s; GRANT ALL ON %s TO app;", name, columns, name)
+		for _, verb := range []string{"select", "insert"} {
+			task.Rules = append(task.Rules, policy.Rule{At: "x.yaml:2", Verbs: []string{verb}, Tables: []string{"public." + name}, Columns: []string{"v"}, Effects: []string{"public.every"}})
+		}
+	}
+	g := serve(t, &judge{config: policy.Config{Tasks: map[string]*policy.Task{"x": &task}}})
+	g.askOf(t, g.db, setup+`CREATE INDEX ON keyed (v) WHERE puts(v); CREATE TABLE every PARTITION OF parts DEFAULT; INSERT INTO kept VALUES ('x'); ALTER TABLE kept ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON kept USING (puts(v)); GRANT ALL ON every TO app`)
+	const made, read = "create temp table mine (v text)", "select v from mine"
+	for name, texts := range map[string][]string{
+		"a condition":            {"insert into checked values ('x')"},
+		"an operator":            {"insert into operated values ('x')"},
+		"an index":               {"insert into keyed values ('x')"},
+		"a policy":               {"select v from kept"},
+		"a partition's key":      {"insert into parts values ('x')"},
+		"a domain":               {"insert into typed values ('x')"},
+		"a domain in an array":   {"insert into listed values ('{x}')"},
+		"a domain in a type":     {"insert into compound values ('(1,x)')"},
+		"in one text":            {"insert into checked values ('x'); " + read},
+		"in the same pipeline":   nil,
+		"by a name":              {"prepare i as insert into checked values ('x')", "execute i"},
+		"by a cursor that lasts": {"begin", "declare k cursor with hold for select v from kept", "select 1", "commit"},
+	} {
+		nc := g.in(t)
+		send(t, nc, query(made))
+		got := kinds(t, nc, 1)
+		for _, text := range texts {
+			send(t, nc, query(text))
+			got += ", " + kinds(t, nc, 1)
+		}
+		switch {
+		case texts == nil:
+			send(t, nc, join(parseMsg("", "insert into checked values ('x')"), bindMsg("", ""), executeMsg(""), parseMsg("", read), bindMsg("", ""), executeMsg(""), sync_()))
+			got += ", " + kinds(t, nc, 1)
+		case !strings.Contains(texts[0], read):
+			send(t, nc, query(read))
+			got += ", " + kinds(t, nc, 1)
+		}
+		nc.Close()
+		if n := strings.Count(got, "E42501"); n != 1 || !strings.Contains(got[strings.LastIndex(got, ", "):], "E42501") {
 			t.Errorf("%s: %s", name, got)
 		}
 	}
