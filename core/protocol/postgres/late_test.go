@@ -124,14 +124,16 @@ func TestUnsaid(t *testing.T) {
 func TestLateSettings(t *testing.T) {
 	g := puts(t)
 	g.options(&rules{allow: anything}, TaskOptions{StatementTimeout: time.Minute}, ResourceOptions{}, "")
-	c := g.connect(t)
-	for _, text := range []string{"begin", "insert into kept values (1)", "select 1", "commit"} {
-		if _, err := c.Exec(t.Context(), text); err != nil {
-			t.Fatal(text, err)
+	for _, end := range []string{"commit", "commit and chain", "set constraints all immediate"} {
+		c := g.connect(t)
+		for _, text := range []string{"begin", "insert into kept values (1)", "select 1", end} {
+			if _, err := c.Exec(t.Context(), text); err != nil {
+				t.Fatal(text, err)
+			}
 		}
-	}
-	if _, err := c.Exec(t.Context(), "select 1"); code(err) != "57P01" {
-		t.Errorf("%v", err)
+		if _, err := c.Exec(t.Context(), "select 1"); code(err) != "57P01" {
+			t.Errorf("%s: %v", end, err)
+		}
 	}
 }
 

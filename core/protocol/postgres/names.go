@@ -90,7 +90,7 @@ func (c *conn) calls(a *sql.Analysis) bool {
 	unsaid := c.callsUnsaid(a, len(a.Parts))
 	c.late, c.temp.again = c.late || calls || unsaid, c.temp.again || unsaid
 	if !calls && !c.callsLate(a.Parts) {
-		return unsaid
+		return false
 	}
 	c.names.moved, c.called = true, true
 	return true
