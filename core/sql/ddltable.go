@@ -49,9 +49,7 @@ func (a *analyzer) createTable(n int32) []schema.Name {
 	}
 	for _, q := range parents {
 		p := a.relation(q)
-		if t.name.Namespace == schema.Temporary && p.Name.Namespace != schema.Temporary {
-			a.refuse("a temporary table that is part of %s, which is none", p.Name.Name)
-		}
+		a.partOf(t.name, p)
 		a.alters("alter_table", p)
 		for _, c := range p.Columns {
 			t.has(c.Name)
@@ -471,6 +469,7 @@ func (a *analyzer) alterCommand(t *table, n int32) {
 			a.alters("alter_table", parent)
 			a.takes(r)
 			if verb == "INHERIT" {
+				a.partOf(r.Name, parent)
 				a.gives(parent, "rows")
 			}
 			return

@@ -68,6 +68,14 @@ func (a *analyzer) renamed(namespace, name string) {
 	}
 }
 
+// partOf refuses a temporary child of a table that all see: what is known of that
+// one does not have it.
+func (a *analyzer) partOf(child schema.Name, parent *schema.Relation) {
+	if child.Namespace == schema.Temporary && parent.Name.Namespace != schema.Temporary {
+		a.refuse("a temporary table that is part of %s, which is none", parent.Name.Name)
+	}
+}
+
 // places are the schemas that relations and types are looked up in, in the
 // server's order.
 func (a *analyzer) places() []string {

@@ -258,6 +258,7 @@ func (c *conn) message(ctx context.Context, kind byte, m []byte) error {
 func (c *conn) endGroup(e entry) {
 	c.catchUp()
 	if !c.open { // the implicit transaction ends, and its portals with it
+		c.called = c.called || c.late
 		for name := range c.portals {
 			c.drop(name)
 		}

@@ -58,6 +58,7 @@ type conn struct {
 	grown    group          // since the last Sync
 	crowded  bool           // too much is in flight
 	called   bool           // a function that may do anything has been, and the settings were not read back since
+	late     bool           // the open transaction has called one, or will when it ends
 	unsynced bool           // messages of the extended protocol have come since the last Sync
 	scripted bool           // a Query is carried out one statement at a time
 	named    bool           // a text of this group makes names
@@ -149,6 +150,8 @@ func (c *conn) run() error {
 	defer c.kept.drop()
 	c.grown.held = c.holds()
 	defer c.grown.held.drop()
+	c.temp.held = c.holds()
+	defer c.temp.held.drop()
 	ctx := c.session.Context()
 	c.moved = sync.NewCond(&c.mu)
 	c.adopt()

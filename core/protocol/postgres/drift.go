@@ -86,7 +86,7 @@ func (c *conn) taskOpen(a *sql.Analysis) error {
 				Message: fmt.Sprintf("the task %s is closed: it masks %s, which %s does not have", task.Name, strings.Join(missing, ", "), c.session.About().Resource),
 				Hint:    "your operator names the column as it is called now in the task's masks, or takes it out"}}
 		}
-		if c.seen.Load() == nil && c.state.closes(task.Name, len(missing) > 0) {
+		if !c.inside.active() && c.state.closes(task.Name, len(missing) > 0) {
 			c.p.log(c.session.ID(), "alarm", k.why)
 		}
 	}

@@ -138,7 +138,7 @@ func (a *account) settle(more int, old, texts map[*sql.Analysis]int) {
 
 // crowded is the error of whoever asks for more than sessions may hold.
 func crowded(who string, most int) error {
-	return fmt.Errorf("%s %d MB of messages that are not whole, of prepared statements and of values", who, most>>20)
+	return fmt.Errorf("%s %d MB of messages that are not whole, of prepared statements, of values and of what temporary tables are called", who, most>>20)
 }
 
 // drop holds nothing any more.

@@ -10,6 +10,7 @@ import (
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/gate"
 	"github.com/taskgate/taskgate/core/sql"
+	"github.com/taskgate/taskgate/core/sql/schema"
 )
 
 // names is what the session's own texts have made: cursors, and the path that
@@ -85,13 +86,36 @@ func givesName(a *sql.Analysis) bool {
 // the server has to tell of it, as another encoding, comes before the next text
 // is read.
 func (c *conn) calls(a *sql.Analysis) bool {
-	for i := range a.Statement.Operations {
-		if a.Statement.Operations[i].Kind == abi.KindFunction {
-			c.names.moved, c.called = true, true
-			return true
-		}
+	calls := slices.ContainsFunc(a.Statement.Operations, func(o abi.Operation) bool { return o.Kind == abi.KindFunction })
+	unsaid := c.callsUnsaid(a, len(a.Parts))
+	c.late, c.temp.again = c.late || calls || unsaid, c.temp.again || unsaid
+	if !calls && !c.callsLate(a.Parts) {
+		return false
 	}
-	return false
+	c.names.moved, c.called = true, true
+	return true
+}
+
+// callsUnsaid says whether one of the first statements of a text may call a function that
+// no operation names, as a table's condition does, where that matters: it could put
+// others in the place of the session's own temporary relations.
+func (c *conn) callsUnsaid(a *sql.Analysis, first int) bool {
+	s := c.temp.over
+	return s != nil && slices.ContainsFunc(a.Statement.Operations, func(o abi.Operation) bool {
+		if o.Kind != abi.KindRelation || len(o.Object) != 2 || o.Statement >= first {
+			return false
+		}
+		r := s.RelationByName[schema.Name{Namespace: o.Object[0], Name: o.Object[1]}]
+		return r != nil && s.Unsaid(r)
+	})
+}
+
+// callsLate says whether statements may call what the open transaction has put off:
+// triggers that are deferred, and the query of a cursor that is to outlast it.
+func (c *conn) callsLate(parts []sql.Part) bool {
+	return c.late && slices.ContainsFunc(parts, func(p sql.Part) bool {
+		return p.Kind == sql.Commit || p.Kind == sql.CommitChain || p.Kind == sql.TwoPhase || p.Kind == sql.Utility
+	})
 }
 
 // learn takes the end of one part of the first promise. The server's side

@@ -280,6 +280,9 @@ func (c *conn) mayDefine(a *sql.Analysis, runs bool) error {
 		if c.temp.text > maxOwnText && grows(a) {
 			return noDefinition(fmt.Sprintf("the texts of this session's temporary relations are over %d MB", maxOwnText>>20), "drop some, or begin a session anew")
 		}
+		if runs && makes(a) && c.temp.own == nil {
+			return c.roomForOwn()
+		}
 		return nil
 	}
 	resource, task := c.session.Resource()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/sql"
+	"github.com/taskgate/taskgate/core/sql/schema"
 )
 
 // previewTime bounds what the gateway asks for those who have to approve.
@@ -24,7 +25,9 @@ const previewTime = 5 * time.Second
 // out is -1.
 func (c *conn) preview(ctx context.Context, a *sql.Analysis, params []abi.Param) abi.Rows {
 	rows := abi.Rows{Estimated: -1, Counted: -1}
-	if len(a.Parts) != 1 || a.Parts[0].Kind != sql.Write || !a.Parts[0].Plain || slices.ContainsFunc(a.Statement.Operations, func(o abi.Operation) bool { return o.Verb == "truncate" }) {
+	if len(a.Parts) != 1 || a.Parts[0].Kind != sql.Write || !a.Parts[0].Plain || slices.ContainsFunc(a.Statement.Operations, func(o abi.Operation) bool {
+		return o.Verb == "truncate" || len(o.Object) == 2 && o.Object[0] == schema.Temporary // which the session alone has
+	}) {
 		return rows
 	}
 	ctx, stop := context.WithTimeout(ctx, 2*previewTime)

@@ -111,6 +111,7 @@ func (c *conn) catchUp() {
 	c.learned = c.learned[:0]
 	if len(c.queue) == 0 && !c.unsynced {
 		c.open = c.status != 'I'
+		c.late = c.late && c.open
 	}
 }
 

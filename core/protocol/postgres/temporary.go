@@ -27,6 +27,7 @@ type temporary struct {
 
 	text       int            // how much there is in own
 	base, over *schema.Schema // what others see, and that with them
+	held       holding        // the bytes of it
 }
 
 // maxOwn is how many of them a session may have: all are read again after each
@@ -72,7 +73,7 @@ func makes(a *sql.Analysis) bool {
 func (t *temporary) defines(p *sql.Part) bool {
 	switch p.Kind {
 	case sql.Define:
-		if !p.Temporary && t.own == nil {
+		if !p.Temporary && t.own == nil && !slices.ContainsFunc(p.Makes, func(n schema.Name) bool { return n.Namespace == schema.Temporary }) {
 			return false
 		}
 		t.makes = append(t.makes, p.Makes...)
@@ -125,10 +126,8 @@ func (c *conn) temporaries() error {
 	if err != nil {
 		return fmt.Errorf("postgres: temporary relations: %w", err)
 	}
-	for oid := range t.made {
-		if own.Relations[oid] == nil {
-			delete(t.made, oid)
-		}
+	if !c.undone() {
+		maps.DeleteFunc(t.made, func(oid schema.OID, _ bool) bool { return own.Relations[oid] == nil })
 	}
 	for _, name := range t.makes {
 		if r := own.RelationByName[name]; r != nil && t.there != nil && !t.there[r.OID] {
@@ -184,6 +183,13 @@ func (c *conn) quieten() (failed bool, err error) {
 	return c.skipping || c.status == 'E', nil
 }
 
+// undone says whether a rollback may bring back what has been dropped.
+func (c *conn) undone() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.unsynced || c.status != 'I'
+}
+
 func (t *temporary) makesOwn(oid schema.OID) {
 	if t.made == nil {
 		t.made = map[schema.OID]bool{}
@@ -192,16 +198,20 @@ func (t *temporary) makesOwn(oid schema.OID) {
 }
 
 // withOwn gives a schema with what the session has of its own.
-func (c *conn) withOwn(s *schema.Schema) *schema.Schema {
+func (c *conn) withOwn(s *schema.Schema) (*schema.Schema, error) {
 	t := &c.temp
 	if t.own == nil {
 		if t.over != nil { // it had
 			t.base, t.over = nil, nil
+			t.held.drop()
 			c.seen.Store(c.inside.schema)
 		}
-		return s
+		return s, nil
 	}
 	if t.base != s {
+		if err := t.held.take(schema.OverWeight(s, t.own), nil); err != nil {
+			return nil, &fatal{code: "53200", message: err.Error(), hint: "the session's temporary tables have gone with it: try again later"}
+		}
 		t.base, t.over = s, schema.Over(s, t.own)
 		c.looks++
 		t.over.Version = 1<<63 | c.looks
@@ -209,7 +219,21 @@ func (c *conn) withOwn(s *schema.Schema) *schema.Schema {
 	if c.seen.Load() != t.over {
 		c.seen.Store(t.over)
 	}
-	return t.over
+	return t.over, nil
+}
+
+// roomForOwn says whether there is room for the names of a first temporary relation:
+// where there is none once it is there, the session ends.
+func (c *conn) roomForOwn() error {
+	t, s := &c.temp, c.judging()
+	if s == nil {
+		return nil
+	}
+	defer t.held.drop()
+	if err := t.held.take(schema.OverWeight(s, &schema.Schema{}), nil); err != nil {
+		return &sql.Error{Code: "53200", Message: err.Error(), Hint: "try again later", Offset: -1}
+	}
+	return nil
 }
 
 // stale says whether the session has views and what others see has changed: what they

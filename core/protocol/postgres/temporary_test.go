@@ -231,7 +231,7 @@ func TestTemporaryOfAFunction(t *testing.T) {
 // session's own with it, and its answers are those of the server.
 func TestTemporaryOfAnOwner(t *testing.T) {
 	g := migrate(t, policy.Task{Rules: []policy.Rule{ddl("public.*", tableVerbs...), ddl("pg_temp.*", tableVerbs...), all("select", "public.mine")}})
-	g.walk(t, []stage{{"create table lasting (id int)", ""}, {"create temp table mine (id int)", ""}, {"drop table mine, lasting", ""}, {"create table mine (id int, v int)", ""}, {"select count(v) from mine", "=0"}, {"drop table mine", ""},
+	g.walk(t, []stage{{"create table lasting (id int)", ""}, {"create temp table mine (id int)", ""}, {"alter table mine inherit lasting", "part of lasting"}, {"create temp table its () inherits (lasting)", "part of lasting"}, {"drop table mine, lasting", ""}, {"create table mine (id int, v int)", ""}, {"select count(v) from mine", "=0"}, {"drop table mine", ""},
 		{"begin", ""}, {"create table fresh (id int)", ""}, {"create temp table mine (id int)", ""}, {"insert into mine values (1)", ""}, {"insert into fresh select id from mine", ""}, {"select * from fresh join mine using (id)", "=1"}, {"rollback", ""}})
 }
 

@@ -199,7 +199,9 @@ func (c *conn) schema(ctx context.Context) (s *schema.Schema, err error) {
 			return nil, err
 		}
 	}
-	s = c.withOwn(s)
+	if s, err = c.withOwn(s); err != nil {
+		return nil, err
+	}
 	if s.Role.Privileged() != "" {
 		r, _ := c.session.Resource()
 		if err := Fit(s, r, c.session.About().Login); err != nil {
