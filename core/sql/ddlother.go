@@ -117,6 +117,10 @@ func (a *analyzer) rename(n int32) {
 		if r == nil {
 			a.refuse("ALTER TABLE IF EXISTS of %s, which does not exist", name.Name)
 		}
+		if r.Kind == 'S' && !strings.Contains(form, "CONSTRAINT") && !strings.Contains(form, "opt_column") { // the server takes it for ALTER SEQUENCE
+			a.renameSequence(n, name)
+			return
+		}
 		if r.Kind != 'r' && r.Kind != 'p' {
 			a.refuse("ALTER TABLE … RENAME of %s, which is no table", r.Name.Name)
 		}
@@ -148,9 +152,7 @@ func (a *analyzer) rename(n int32) {
 		if r != nil && r.Kind != 'S' {
 			a.refuse("ALTER SEQUENCE of %s, which is no sequence", r.Name.Name)
 		}
-		a.renamed(name.Namespace, a.newName(n))
-		a.on("alter_sequence", abi.KindRelation, name.Parts(), "")
-		a.on("alter_sequence", abi.KindRelation, []string{name.Namespace, a.newName(n)}, "")
+		a.renameSequence(n, name)
 	case "ALTER VIEW qualified_name RENAME TO name", "ALTER VIEW qualified_name RENAME opt_column name TO name",
 		"ALTER MATERIALIZED VIEW qualified_name RENAME TO name", "ALTER MATERIALIZED VIEW qualified_name RENAME opt_column name TO name":
 		a.renameView(n, missing)
@@ -163,6 +165,12 @@ func (a *analyzer) rename(n int32) {
 	default:
 		a.refuse("%s … RENAME", a.words(n))
 	}
+}
+
+func (a *analyzer) renameSequence(n int32, name schema.Name) {
+	a.renamed(name.Namespace, a.newName(n))
+	a.on("alter_sequence", abi.KindRelation, name.Parts(), "")
+	a.on("alter_sequence", abi.KindRelation, []string{name.Namespace, a.newName(n)}, "")
 }
 
 // setSchema takes SET SCHEMA of tables, views and types.
@@ -359,7 +367,7 @@ func (a *analyzer) dropFunction(n int32) {
 	a.restricted(n)
 	for _, f := range a.list(a.kid(n, "function_with_argtypes_list"), "function_with_argtypes") {
 		q := a.kid(f, "func_name")
-		if q == 0 { // without its arguments
+		if q == 0 { // a name without arguments, which the server takes where there is one such function
 			q = f
 		}
 		name, _ := a.there(q, a.kid(n, "IF_P") != 0, func(name schema.Name) bool {

@@ -49,7 +49,7 @@ func (a *analyzer) createTable(n int32) []schema.Name {
 	}
 	for _, q := range parents {
 		p := a.relation(q)
-		a.partOf(t.name, p)
+		a.childOf(t.name, p)
 		a.alters("alter_table", p)
 		for _, c := range p.Columns {
 			t.has(c.Name)
@@ -469,7 +469,7 @@ func (a *analyzer) alterCommand(t *table, n int32) {
 			a.alters("alter_table", parent)
 			a.takes(r)
 			if verb == "INHERIT" {
-				a.partOf(r.Name, parent)
+				a.childOf(r.Name, parent)
 				a.gives(parent, "rows")
 			}
 			return

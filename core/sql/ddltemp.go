@@ -68,9 +68,9 @@ func (a *analyzer) renamed(namespace, name string) {
 	}
 }
 
-// partOf refuses a temporary child of a table that all see: what is known of that
+// childOf refuses a temporary child of a table that all see: what is known of that
 // one does not have it.
-func (a *analyzer) partOf(child schema.Name, parent *schema.Relation) {
+func (a *analyzer) childOf(child schema.Name, parent *schema.Relation) {
 	if child.Namespace == schema.Temporary && parent.Name.Namespace != schema.Temporary {
 		a.refuse("a temporary table that is part of %s, which is none", parent.Name.Name)
 	}

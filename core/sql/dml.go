@@ -125,11 +125,9 @@ func (a *analyzer) insertColumns(n int32, r *schema.Relation) (names []string) {
 		return names
 	}
 	for _, item := range a.list(l, "insert_column_item") {
-		if i := a.kid(item, "opt_indirection"); i != 0 && !a.empty(i) {
-			a.refuse("an insert into a part of a column")
-		}
 		name := a.ident(a.kid(item, "ColId"))
 		a.known(r, item, name)
+		a.partOf(&scope{}, item, r, name)
 		names = append(names, name)
 	}
 	return names
@@ -166,11 +164,11 @@ func (a *analyzer) conflict(s *scope, n int32, r *schema.Relation, mine *origin,
 	}
 	at.origins = append(at.origins, excluded)
 	op := a.change("update", r, a.via)
-	written := a.assign(at, a.kid(n, "set_clause_list"), r, op)
+	written, parts := a.assign(at, a.kid(n, "set_clause_list"), r, op)
 	if w := a.kid(n, "where_clause"); w != 0 && !a.empty(w) {
 		a.expr(at, a.kid(w, "a_expr"), abi.UseCondition)
 	}
-	a.effects(n, write{op: op, event: 'u', relation: r, columns: written, word: a.find(n, "DEFAULT") != 0, returning: returning})
+	a.effects(n, write{op: op, event: 'u', relation: r, columns: written, parts: parts, word: a.find(n, "DEFAULT") != 0, returning: returning})
 }
 
 // arbiter takes ON CONFLICT ON CONSTRAINT, which reads its columns too.
@@ -202,15 +200,16 @@ func (a *analyzer) known(r *schema.Relation, n int32, column string) {
 	}
 }
 
-// assign takes the SET list and gives the columns that are written.
-func (a *analyzer) assign(s *scope, list int32, r *schema.Relation, op *operation) (written []string) {
+// assign takes the SET list and gives the columns that are written, and those of
+// them of which a part is.
+func (a *analyzer) assign(s *scope, list int32, r *schema.Relation, op *operation) (written, parts []string) {
 	mark := func(t int32) {
-		if i := a.kid(t, "opt_indirection"); i != 0 && !a.empty(i) {
-			a.refuse("an assignment to a part of a column")
-		}
 		name := a.ident(a.kid(t, "ColId"))
 		a.known(r, t, name)
 		a.writes(op, r, name)
+		if a.partOf(s, t, r, name) {
+			parts = append(parts, name)
+		}
 		written = append(written, name)
 	}
 	for _, c := range a.list(list, "set_clause") {
@@ -228,7 +227,7 @@ func (a *analyzer) assign(s *scope, list int32, r *schema.Relation, op *operatio
 			a.expression(r, r.Column(name).Default)
 		}
 	}
-	return written
+	return written, parts
 }
 
 func (a *analyzer) targetAlias(n int32) (q int32, alias string) {
@@ -248,9 +247,9 @@ func (a *analyzer) update(s *scope, n int32) []column {
 	if f := a.kid(n, "from_clause"); !a.empty(f) {
 		a.from(s, a.kid(f, "from_list"))
 	}
-	written := a.assign(s, a.kid(n, "set_clause_list"), r, op)
+	written, parts := a.assign(s, a.kid(n, "set_clause_list"), r, op)
 	a.where(s, n, r, mine, op)
-	a.effects(q, write{op: op, event: 'u', relation: r, columns: written, attrs: op.Attrs & (abi.HasWhere | abi.WhereKey), word: a.find(a.kid(n, "set_clause_list"), "DEFAULT") != 0, returning: a.returns(n)})
+	a.effects(q, write{op: op, event: 'u', relation: r, columns: written, parts: parts, attrs: op.Attrs & (abi.HasWhere | abi.WhereKey), word: a.find(a.kid(n, "set_clause_list"), "DEFAULT") != 0, returning: a.returns(n)})
 	return a.returning(s, n, r, op)
 }
 
@@ -285,8 +284,8 @@ func (a *analyzer) merge(s *scope, n int32) []column {
 		}
 		if k := a.kid(w, "merge_update"); k != 0 {
 			op := a.change("update", r, a.via)
-			written := a.assign(s, a.kid(k, "set_clause_list"), r, op)
-			a.effects(q, write{op: op, event: 'u', relation: r, columns: written, word: a.find(k, "DEFAULT") != 0, returning: a.returns(n)})
+			written, parts := a.assign(s, a.kid(k, "set_clause_list"), r, op)
+			a.effects(q, write{op: op, event: 'u', relation: r, columns: written, parts: parts, word: a.find(k, "DEFAULT") != 0, returning: a.returns(n)})
 			ops = append(ops, op)
 		}
 		if a.kid(w, "merge_delete") != 0 {

@@ -15,6 +15,7 @@ type write struct {
 	event     byte // i, u, d
 	relation  *schema.Relation
 	columns   []string // that are assigned
+	parts     []string // those of them that keep a part of what they held
 	attrs     abi.Attr // of its condition
 	word      bool     // the word DEFAULT is in it, for some column
 	returning bool     // rows come back
@@ -32,6 +33,7 @@ func (a *analyzer) effects(n int32, w write) {
 		return
 	}
 	a.follows(w.op, r, w.event, w.columns, nil)
+	a.keeps(w.op, r, w.parts)
 	switch {
 	case r.Kind != 'v':
 	case !slices.ContainsFunc(r.Triggers, func(t schema.Trigger) bool { return t.InsteadOf && t.On(w.event) }):
@@ -69,7 +71,7 @@ func (a *analyzer) beneath(n int32, w write) {
 	op := a.change(verb, base, "view "+r.Name.Namespace+"."+r.Name.Name)
 	op.Attrs |= w.attrs
 	below := w
-	below.op, below.relation, below.columns = op, base, nil
+	below.op, below.relation, below.columns, below.parts = op, base, nil, nil
 	for _, name := range w.columns {
 		column := names[name]
 		if column == "" {
@@ -77,6 +79,9 @@ func (a *analyzer) beneath(n int32, w write) {
 		}
 		a.writes(op, base, column)
 		below.columns = append(below.columns, column)
+		if slices.Contains(w.parts, name) {
+			below.parts = append(below.parts, column)
+		}
 		if w.event == 'u' && w.word { // SET column = DEFAULT
 			a.expression(base, base.Column(column).Default)
 		}
@@ -199,12 +204,11 @@ func (a *analyzer) rules(n int32, w write) (instead bool) {
 			s.origins = append(s.origins, before)
 		}
 		for i, c := range r.Columns {
-			switch {
-			case w.event == 'i', slices.Contains(w.columns, c.Name): // what the statement gives
-				after.columns = append(after.columns, column{name: c.Name, other: true})
-			default:
-				after.columns = append(after.columns, before.columns[i])
+			var had column // nothing before an insert
+			if w.event != 'i' {
+				had = before.columns[i]
 			}
+			after.columns = append(after.columns, w.given(c.Name, had))
 		}
 		if w.event != 'd' {
 			s.origins = append(s.origins, after)

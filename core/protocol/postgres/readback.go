@@ -19,7 +19,7 @@ func (c *conn) pinned(role string) string {
 	const is = " OPERATOR(pg_catalog.=) "
 	text := "SELECT current_user" + is + quoteLiteral(role) + " AND session_user" + is + quoteLiteral(role) +
 		" AND pg_catalog.current_setting('session_replication_role')" + is + "'origin'" +
-		" AND pg_catalog.current_setting('client_encoding')" + is + "'UTF8' AND pg_catalog.current_setting('standard_conforming_strings')" + is + "'on'"
+		" AND pg_catalog.pg_client_encoding()" + is + "'UTF8' AND pg_catalog.current_setting('standard_conforming_strings')" + is + "'on'"
 	_, task := c.session.Resource()
 	if o, ok := taskOptions(task); ok && o.StatementTimeout > 0 {
 		text += fmt.Sprintf(" AND pg_catalog.current_setting('statement_timeout')::pg_catalog.interval OPERATOR(pg_catalog.>) '0'"+

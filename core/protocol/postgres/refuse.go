@@ -98,6 +98,11 @@ var classes = map[string]string{
 	"55": "object not in the state that is needed", "57": "operator intervention", "58": "system error", "P0": "error in a function", "XX": "internal error of the server",
 }
 
+// stalePlan is what the server says where a table of a prepared statement has been
+// changed. Drivers prepare it again and go on (asyncpg, JDBC, Rails), and know it by
+// the routine, or pgx by the sentence. It tells of the catalog alone.
+var stalePlan = struct{ message, routine string }{"cached plan must not change result type", "RevalidateCachedQuery"}
+
 func sentence(code string) string {
 	if s := sentences[code]; s != "" {
 		return s
@@ -173,6 +178,9 @@ func (c *conn) cut(kind byte, body []byte, ex *gate.Exchange, st *abi.Statement,
 		}
 	}
 	out.Position, out.InternalPosition, out.InternalQuery, out.Where, out.File, out.Line, out.Routine = 0, 0, "", "", "", 0, ""
+	if e.Code == "0A000" && e.Routine == stalePlan.routine { // RAISE has a routine of its own
+		out.Message, out.Routine = stalePlan.message, stalePlan.routine
+	}
 	if st != nil && e.Position > 0 && (!c.secret.reached || out.Message == e.Message) {
 		if out.Position = c.place(st, e.Position); out.Position > 0 && promised != nil {
 			out.Position += int32(promised.offset)

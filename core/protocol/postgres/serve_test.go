@@ -424,6 +424,20 @@ func TestErrorsAreCut(t *testing.T) {
 	if !errors.As(err, &e) || e.Code != "23502" || e.Detail != "" || strings.Contains(fmt.Sprintf("%+v", e), "4111") {
 		t.Errorf("the whole row came out: %+v", e)
 	}
+	// A plan that a table has outgrown is told as the server does: drivers prepare it again.
+	g.ask(t, "create table grows (id int); grant all on grows to app")
+	stale := g.connect(t)
+	if _, err = stale.Prepare(t.Context(), "s", "select * from grows"); err != nil {
+		t.Fatal(err)
+	}
+	g.ask(t, "alter table grows add more int")
+	if err := stale.PgConn().ExecPrepared(t.Context(), "s", nil, nil, nil).Read().Err; !errors.As(err, &e) || e.Code != "0A000" || e.Message != "cached plan must not change result type" || e.Routine != "RevalidateCachedQuery" || e.File != "" {
+		t.Errorf("an old plan: %+v", err)
+	}
+	g.ask(t, `create function feign() returns int language plpgsql as $$ begin raise feature_not_supported using message = 'it holds 4111'; end $$`)
+	if _, err = g.connect(t).Exec(t.Context(), "select feign()"); strings.Contains(fmt.Sprintf("%+v", err), "4111") {
+		t.Errorf("by RAISE: %v", err)
+	}
 	// A table that the statement does not name is not named to its client, though another schema has one of that name.
 	g.ask(t, `create schema hidden; create table hidden.orders (customer int constraint hidden_key references customers); insert into customers (id, name, email) values (5001, 'x', 'x1'), (5002, 'y', 'y1'); insert into hidden.orders values (5001);
 		create table inner_ones (customer int constraint inner_key references customers); insert into inner_ones values (5002)`)

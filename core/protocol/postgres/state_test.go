@@ -354,6 +354,9 @@ func TestPW34Encodings(t *testing.T) {
 			t.Errorf("%s: %s", encoding, out)
 		}
 	}
+	if out := g.psql(t, "set client_encoding = 'UNICODE';\nshow client_encoding;\nset names 'Utf-8';\nshow client_encoding;\nselect 'é';\n"); !strings.Contains(out, "UNICODE\n") || !strings.Contains(out, "UTF8\n") || !strings.Contains(out, "é\n") { // psycopg2's name of it, which the server leaves as it was set
+		t.Error(out)
+	}
 	evil := "; delete from orders; --"
 	for _, head := range []string{"\x95\x5c", "\xbf\x27", "\xbf\x5c\x27", "\xa1\x5c\x27", "\xe5\x5c", "\xc0\xa7", "\xf0\x80\x80\xa7"} {
 		nc := g.in(t)

@@ -248,7 +248,7 @@ func (c *conn) parameter(body []byte) (bool, error) {
 		return false, errors.New("upstream: a parameter that has no end")
 	}
 	switch {
-	case name == "client_encoding" && !strings.EqualFold(value, "UTF8"):
+	case name == "client_encoding" && !strings.EqualFold(value, "UTF8") && value != "UNICODE": // a name of UTF8 that the server leaves as it was set
 		return false, fmt.Errorf("upstream: client_encoding is %s: the gateway reads UTF8 alone", value)
 	case name == "standard_conforming_strings" && value != "on":
 		return false, errors.New("upstream: standard_conforming_strings is off")
