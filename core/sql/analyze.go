@@ -112,15 +112,11 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 			an.Statement.Operations = nil
 		}
 	}()
-	for i := range t.Tokens {
-		if a.g.Class(&t.Tokens[i]) == parse.Param {
-			n, err := strconv.Atoi(t.Tokens[i].Value)
-			if err != nil || n < 1 || n > 65535 {
-				return nil, &Error{Code: "42P02", Message: "there is no parameter $" + t.Tokens[i].Value, Offset: int(t.Tokens[i].Start)}
-			}
-			a.params = max(a.params, n)
-		}
+	fp, err := a.skim()
+	if err != nil {
+		return nil, err
 	}
+	an.Statement.Fingerprint = fp
 	if a.foreignCast() {
 		a.refuse("this database has casts of its own between the server's types, which could run anywhere")
 	}
@@ -180,10 +176,6 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 	if an.Named() {
 		st.Incomplete = unresolved
 	}
-	fp := sha256.Sum256(a.fingerprint())
-	var digits [16]byte
-	hex.Encode(digits[:], fp[:8])
-	st.Fingerprint = string(digits[:])
 	return an, nil
 }
 
@@ -247,21 +239,30 @@ func (a *analyzer) follow(p *Part) {
 	}
 }
 
-// fingerprint is the text without its constants.
-func (a *analyzer) fingerprint() []byte {
+// skim goes once through the tokens: it notes the parameters and gives a sum over
+// what is no constant.
+func (a *analyzer) skim() (fingerprint string, err error) {
 	b := a.out[:0]
 	for i := range a.t.Tokens {
 		t := &a.t.Tokens[i]
 		switch a.g.Class(t) {
 		case parse.Number, parse.String, parse.Bits, parse.Hex:
-			b = append(b, '?')
-		default:
-			b = append(b, t.Value...)
+			b = append(b, "? "...)
+			continue
+		case parse.Param:
+			n, err := strconv.Atoi(t.Value)
+			if err != nil || n < 1 || n > 65535 {
+				return "", &Error{Code: "42P02", Message: "there is no parameter $" + t.Value, Offset: int(t.Start)}
+			}
+			a.params = max(a.params, n)
 		}
-		b = append(b, ' ')
+		b = append(append(b, t.Value...), ' ')
 	}
 	a.out = b
-	return b
+	sum := sha256.Sum256(b)
+	var digits [16]byte
+	hex.Encode(digits[:], sum[:8])
+	return string(digits[:]), nil
 }
 
 // finish gives the operations, with columns of their own.

@@ -18,6 +18,7 @@ type climb struct {
 	top, from, kind int32
 	state           int16 // in the end
 	length          int16
+	next            int32 // what that does at kind
 	steps           [12]step
 }
 
@@ -28,8 +29,8 @@ type step struct {
 }
 
 // climb reduces made, which stands on the state top, by rules of one symbol, as far
-// as the terminal kind has it do.
-func (g *Grammar) climb(nodes []Node, top int32, made entry, kind int32) (entry, []Node) {
+// as the terminal kind has it do, and gives what comes then.
+func (g *Grammar) climb(nodes []Node, top int32, made entry, kind int32) (entry, []Node, int32) {
 	slots := &g.climbs[(uint32(top)*0x9E3779B1^uint32(made.state)*0x85EBCA77^uint32(kind)*0xC2B2AE3D)>>20]
 	w := slots[0].Load()
 	if w == nil || w.top != top || w.from != made.state || w.kind != kind {
@@ -51,25 +52,20 @@ func (g *Grammar) climb(nodes []Node, top int32, made entry, kind int32) (entry,
 		made.last, made.value = made.value, at+int32(i)
 	}
 	made.state = int32(w.state)
-	return made, nodes
+	return made, nodes, w.next
 }
 
 // way finds a climb.
 func (g *Grammar) way(top, from, kind int32) *climb {
-	w := &climb{top: top, from: from, kind: kind, state: int16(from)}
+	w := &climb{top: top, from: from, kind: kind, state: int16(from), next: g.action(from, kind)}
 	for i := range w.steps {
-		state := &g.states[w.state]
-		rule := state.reduce
-		if state.shifts {
-			if n := state.base + kind; n >= 0 && n < int32(len(g.actions)) && int32(g.actions[n].check) == kind {
-				rule = -int32(g.actions[n].to)
-			}
-		}
-		if rule <= 0 || rule == -g.tableNone || g.rules[rule].length != 1 {
+		rule := -w.next
+		if rule <= 0 || g.rules[rule].length != 1 {
 			return w
 		}
 		w.steps[i] = step{g.rules[rule].left, int16(rule)}
 		w.state, w.length = int16(g.follow(top, w.steps[i].sym)), int16(i+1)
+		w.next = g.action(int32(w.state), kind)
 	}
 	return w
 }

@@ -111,41 +111,36 @@ func (t *Tree) build() error {
 	nodes := append(t.Nodes[:0], Node{})
 	defer func() { t.Nodes, t.stack = nodes, stack }()
 	pos, kind := 0, t.kind(0)
+	next, known := int32(0), false
 	for {
 		if large && len(nodes) == cap(nodes) { // most go on as they began
 			nodes = slices.Grow(nodes, max(len(nodes)/2, len(nodes)*(len(t.Tokens)-pos)/max(pos, 1)+len(nodes)/64))
 		}
-		state := &g.states[stack[len(stack)-1].state]
-		rule := state.reduce
-		if state.shifts {
-			if n := state.base + kind; n >= 0 && n < int32(len(g.actions)) && int32(g.actions[n].check) == kind {
-				a := int32(g.actions[n].to)
-				if a == 0 || a == g.tableNone {
-					return t.fault(pos)
-				}
-				if a > 0 {
-					if pos == len(t.Tokens) { // the end is shifted: accepted
-						t.Root = stack[len(stack)-1].value
-						return nil
-					}
-					made := entry{state: a, value: int32(len(nodes))}
-					nodes = append(nodes, Node{})
-					node := &nodes[len(nodes)-1]
-					node.Sym, node.From, node.To = Symbol(kind), int32(pos), int32(pos+1)
-					pos++
-					kind = t.kind(pos)
-					if g.states[a].climbs {
-						made, nodes = g.climb(nodes, stack[len(stack)-1].state, made, kind)
-					}
-					stack = append(stack, made)
-					continue
-				}
-				rule = -a
-			}
+		if !known {
+			next = g.action(stack[len(stack)-1].state, kind)
 		}
-		if rule == 0 {
+		known = false
+		if next == 0 {
 			return t.fault(pos)
 		}
+		if next > 0 {
+			if pos == len(t.Tokens) { // the end is shifted: accepted
+				t.Root = stack[len(stack)-1].value
+				return nil
+			}
+			made := entry{state: next, value: int32(len(nodes))}
+			nodes = append(nodes, Node{})
+			node := &nodes[len(nodes)-1]
+			node.Sym, node.From, node.To = Symbol(kind), int32(pos), int32(pos+1)
+			pos++
+			kind = t.kind(pos)
+			if known = g.states[next].climbs; known {
+				made, nodes, next = g.climb(nodes, stack[len(stack)-1].state, made, kind)
+			}
+			stack = append(stack, made)
+			continue
+		}
+		rule := -next
 		sym := g.rules[rule].left
 		base := len(stack) - int(g.rules[rule].length)
 		kids := stack[base:]
@@ -180,11 +175,26 @@ func (t *Tree) build() error {
 		}
 		top := stack[base-1].state
 		made.state = g.follow(top, sym)
-		if g.states[made.state].climbs {
-			made, nodes = g.climb(nodes, top, made, kind)
+		if known = g.states[made.state].climbs; known {
+			made, nodes, next = g.climb(nodes, top, made, kind)
 		}
 		stack = append(stack[:base], made)
 	}
+}
+
+// action gives what a state does at a terminal: the state behind it, the rule to
+// reduce by as a negative number, or 0 where it does not go on.
+func (g *Grammar) action(state, kind int32) int32 {
+	s := &g.states[state]
+	if s.shifts {
+		if n := s.base + kind; n >= 0 && n < int32(len(g.actions)) && int32(g.actions[n].check) == kind {
+			if a := int32(g.actions[n].to); a != g.tableNone {
+				return a
+			}
+			return 0
+		}
+	}
+	return -s.reduce
 }
 
 // follow gives the state behind a non-terminal.
