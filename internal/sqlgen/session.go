@@ -210,11 +210,12 @@ func (g *Generator) temporary() string {
 	if g.own == 0 || g.odds(3) {
 		g.own++
 		return g.pick("CREATE TEMP TABLE "+name+g.pick("", "", " ON COMMIT DROP", " ON COMMIT DELETE ROWS")+" AS "+q, "CREATE TEMP TABLE IF NOT EXISTS "+name+" (id int PRIMARY KEY, v text DEFAULT 'x' CHECK (v <> 'y'), n serial)", "SELECT id, name INTO TEMP "+name+" FROM people",
-			"SELECT ssn, email INTO "+name+" FROM people", "CREATE TEMP TABLE "+name+" (LIKE people)", "CREATE TEMP TABLE "+name+" (LIKE people INCLUDING ALL)", "CREATE TEMP TABLE "+name+" (LIKE grp INCLUDING ALL)", "CREATE TEMP TABLE people (id int)", "CREATE TEMP TABLE "+name+" () INHERITS (people)")
+			"SELECT ssn, email INTO "+name+" FROM people", "CREATE TEMP TABLE "+name+" (LIKE people)", "CREATE TEMP TABLE "+name+" (LIKE people INCLUDING ALL)", "CREATE TEMP TABLE "+name+" (LIKE grp INCLUDING ALL)", "CREATE TEMP TABLE people (id int)", "CREATE TEMP TABLE "+name+" () INHERITS (people)",
+			"CREATE OR REPLACE TEMP VIEW "+name+" AS "+q, "CREATE TEMP VIEW "+name+" AS "+q, "CREATE OR REPLACE TEMP VIEW "+name+" AS SELECT id, name, age FROM people WHERE age > 20", "CREATE TEMP VIEW "+name+" AS SELECT id, ssn AS v FROM people", "CREATE TEMP VIEW "+name+" AS SELECT * FROM v_adults")
 	}
 	return g.pick("SELECT t::text FROM "+name+" t ORDER BY 1", "SELECT t::text FROM pg_temp."+name+" t ORDER BY 1", "SELECT count(*) FROM "+name, "INSERT INTO "+name+" "+q, "INSERT INTO "+name+" VALUES (1, 'a'), (2, 'y')", "INSERT INTO "+name+" (id, v) SELECT id, ssn FROM people", "INSERT INTO "+name+" (id) SELECT id FROM people ON CONFLICT DO NOTHING",
 		"UPDATE "+name+" SET id = id + 1", "UPDATE "+name+" t SET v = p.name FROM people p WHERE p.id = t.id", "UPDATE "+name+" t SET v = p.ssn FROM people p WHERE p.id = t.id", "DELETE FROM "+name, "TRUNCATE "+name, "COPY "+name+" TO STDOUT", "CREATE UNIQUE INDEX ON "+name+" (id)", "ALTER TABLE "+name+" ADD z int DEFAULT 4", "ALTER TABLE "+name+" RENAME TO vault",
-		"SELECT p.id, t::text FROM people p JOIN "+name+" t USING (id) ORDER BY 1, 2", "SELECT p.ssn, count(t) FROM people p LEFT JOIN "+name+" t ON t.id = p.id GROUP BY p.id, p.ssn ORDER BY p.id", "DROP TABLE "+name, "DROP TABLE IF EXISTS "+name+" CASCADE", "DISCARD TEMP", "WITH d AS (DELETE FROM "+name+" RETURNING *) SELECT count(*) FROM d")
+		"SELECT p.id, t::text FROM people p JOIN "+name+" t USING (id) ORDER BY 1, 2", "SELECT p.ssn, count(t) FROM people p LEFT JOIN "+name+" t ON t.id = p.id GROUP BY p.id, p.ssn ORDER BY p.id", "DROP TABLE "+name, "DROP TABLE IF EXISTS "+name+" CASCADE", "DISCARD TEMP", "DROP VIEW "+name, "SELECT p.name, p.email, t.id + 0 FROM "+name+" t JOIN people p USING (id) WHERE t.id < 9 ORDER BY 3", "ANALYZE "+name, "VACUUM FULL "+name, "CLUSTER "+name+" USING "+name+"_id_idx", "REINDEX TABLE "+name, "EXPLAIN (COSTS OFF) SELECT id FROM "+name, "WITH d AS (DELETE FROM "+name+" RETURNING *) SELECT count(*) FROM d")
 }
 
 func (g *Generator) explain() string {

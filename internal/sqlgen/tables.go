@@ -157,6 +157,6 @@ func Task(name, resources, more string, major int, blind bool) string {
 			fmt.Fprintf(&b, "  - {verbs: [%s], tables: [public.%s], columns: [%s]%s}\n", verb, t.name, strings.Join(write, ", "), effects)
 		}
 	}
-	b.WriteString("  - {ddl: [{verbs: [create_table, alter_table, drop_table, create_index], in: [pg_temp.*]}]}\n")
+	b.WriteString("  - {ddl: [{verbs: [create_table, alter_table, drop_table, create_index, create_view, drop_view], in: [pg_temp.*]}]}\n")
 	return b.String() + "mask:\n" + masks.String() + "  - {column: public.vault.v, with: 'null'}\n"
 }
