@@ -77,10 +77,10 @@ func TestTurn(t *testing.T) {
 	at(2*ms, 50*ms)
 	at(49*ms, 50*ms)
 	at(51*ms, 100*ms)
-	s.read = now.Add(100 * ms)
-	at(150*ms, 150*ms)
+	s.read = now.Add(120 * ms) // the pause is from then on, where that is later
+	at(150*ms, 160*ms)
 	s.took = time.Hour
-	at(160*ms, 150*ms+2*poll)
+	at(160*ms, 160*ms+2*poll)
 }
 
 // TestLookOutlivesWhoAsked: a session that ends while it waits for a look takes it
