@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/taskgate/taskgate/plugins/tasks/policy"
 )
 
 // TestLookedUpAgain: what others have just made is there for the next text that
@@ -20,6 +22,7 @@ func TestLookedUpAgain(t *testing.T) {
 		for _, step := range [][2]string{
 			{"CREATE TABLE fresh%[1]d (id int); GRANT ALL ON fresh%[1]d TO app", "insert into fresh%d values (1)"},
 			{"ALTER TABLE fresh%d ADD v text", "update fresh%d set v = 'a' returning v"},
+			{"ALTER TABLE fresh%d ADD w text", "select * from fresh%d order by 3"},
 			{"CREATE FUNCTION sum%d(int) RETURNS int LANGUAGE sql AS 'select $1'", "select sum%d(1)"},
 			{"CREATE SCHEMA s%[1]d; GRANT USAGE ON SCHEMA s%[1]d TO app; CREATE VIEW s%[1]d.v AS SELECT 1; GRANT SELECT ON s%[1]d.v TO app", "select 1 from s%d.v"},
 			{"CREATE TYPE mood%d AS ENUM ('glad')", "select 'glad'::mood%d"},
@@ -36,6 +39,16 @@ func TestLookedUpAgain(t *testing.T) {
 		}
 	}
 	if _, err := c.Exec(t.Context(), "select 1 from nowhere"); code(err) != "42P01" {
+		t.Error(err)
+	}
+}
+
+// TestSchemaLookedUpAgain: so is a schema to make something in.
+func TestSchemaLookedUpAgain(t *testing.T) {
+	g := migrate(t, policy.Task{Rules: []policy.Rule{ddl("fresh.*", "create_table")}})
+	c := g.connect(t)
+	g.askOf(t, g.db, "SET ROLE owner; CREATE SCHEMA fresh")
+	if _, err := c.Exec(t.Context(), "create table fresh.made (id int)"); err != nil {
 		t.Error(err)
 	}
 }
@@ -77,10 +90,10 @@ func TestTurn(t *testing.T) {
 	at(2*ms, 50*ms)
 	at(49*ms, 50*ms)
 	at(51*ms, 100*ms)
-	s.read = now.Add(100 * ms)
-	at(150*ms, 150*ms)
+	s.read = now.Add(120 * ms) // the pause is from then on, where that is later
+	at(150*ms, 160*ms)
 	s.took = time.Hour
-	at(160*ms, 150*ms+2*poll)
+	at(160*ms, 160*ms+2*poll)
 }
 
 // TestLookOutlivesWhoAsked: a session that ends while it waits for a look takes it

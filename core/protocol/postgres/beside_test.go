@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/sql/schema"
+	"github.com/taskgate/taskgate/internal/pgtest"
 	"github.com/taskgate/taskgate/plugins/tasks/policy"
 )
 
@@ -68,6 +70,38 @@ func TestTemporaryHeld(t *testing.T) {
 	asked("E42P01 ZI", "create table mine (id int, v text); grant all on mine to app; do $$ begin execute (select format('drop table %I.mine', relnamespace::regnamespace) from pg_class where relname = 'mine' and relpersistence = 't'); end $$", query(write))
 	if strings.Contains(g.said(), "preview") {
 		t.Error(g.said())
+	}
+}
+
+// TestTemporaryHeldOverAnother: while a command waits, another table takes the name of
+// what all see: that is noticed in a session that has temporary tables, and in one
+// that had.
+func TestTemporaryHeldOverAnother(t *testing.T) {
+	g, p := review(t, &holds{})
+	for name, texts := range map[string][]string{
+		"has": {"create temp table mine (id int)", "select * from mine"},
+		"had": {"create temp table mine (id int)", "select * from mine", "drop table mine", "select 1"},
+	} {
+		g.askOf(t, g.db, fmt.Sprintf("create table %s (id int); grant all on %[1]s to app", name))
+		nc := g.in(t)
+		_ = nc.SetDeadline(time.Now().Add(time.Minute))
+		for _, text := range texts {
+			send(t, nc, query(text))
+			if got := kinds(t, nc, 1); strings.Contains(got, "E") {
+				t.Fatal(text, got)
+			}
+		}
+		send(t, nc, query("delete from "+name))
+		r := p.next(t)
+		g.askOf(t, g.db, fmt.Sprintf("alter table %s rename to old_%[1]s; create table %[1]s (id int); grant all on %[1]s to app", name))
+		for _, one := range g.protocol.conns() {
+			if err := one.state.refresh(t.Context(), 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p.approve(r)
+		want(t, nc, 1, "E42501 ZI")
+		nc.Close()
 	}
 }
 
@@ -149,4 +183,26 @@ func TestTemporaryCounts(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	g.holds(t, 0, 0)
+}
+
+// TestTemporaryRead: what is known of a temporary table is what is known of others,
+// by the server's version.
+func TestTemporaryRead(t *testing.T) {
+	g := serve(t, &rules{allow: understood, errors: true})
+	c := g.connect(t)
+	columns := "(id int unique)"
+	if pgtest.Major() >= 15 {
+		columns = "(id int unique nulls not distinct)"
+	}
+	for _, text := range []string{"create temp table mine " + columns, "select * from mine"} {
+		if _, err := c.Exec(t.Context(), text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, one := range g.protocol.conns() {
+		r := one.seen.Load().RelationByName[schema.Name{Namespace: schema.Temporary, Name: "mine"}]
+		if r == nil || len(r.Columns) != 1 || len(r.Indexes) != 1 || r.Indexes[0].Nulls != (pgtest.Major() >= 15) {
+			t.Errorf("%+v", r)
+		}
+	}
 }

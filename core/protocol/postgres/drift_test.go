@@ -70,6 +70,10 @@ func TestPM16DriftStrict(t *testing.T) {
 		if err := way(t.Context(), c, "select n from pv"); err != nil {
 			t.Errorf("%s: a change of something else: %v", name, err)
 		}
+		other, _ := g.tapped(t, g.url())
+		if err := way(t.Context(), other, "select n from pv where id > 0"); err != nil { // what it means is remembered from then on
+			t.Errorf("%s: %v", name, err)
+		}
 		guard.mu.Lock()
 		guard.then = replace("CREATE OR REPLACE VIEW pv AS SELECT id, ssn AS n FROM people")
 		guard.mu.Unlock()

@@ -137,6 +137,21 @@ func TestLateSettings(t *testing.T) {
 	}
 }
 
+// TestMadeAndReplaced: what a function puts in the place of a table that the open
+// transaction has made is not the transaction's own.
+func TestMadeAndReplaced(t *testing.T) {
+	g := migrate(t, policy.Task{ShowErrors: true, Rules: []policy.Rule{ddl("public.*", tableVerbs...), {At: "x.yaml:2", Verbs: []string{"call"}, Functions: []string{"public.puts"}},
+		{At: "x.yaml:3", Verbs: []string{"insert", "select"}, Tables: []string{"public.checked"}, Columns: []string{"v"}}}})
+	g.askOf(t, g.db, `SET ROLE owner; CREATE TABLE people (secret text); INSERT INTO people VALUES ('hidden');
+		CREATE FUNCTION puts() RETURNS int LANGUAGE plpgsql AS 'begin execute ''drop table if exists mi'' || ''ne''; execute ''create table mi'' || ''ne as select secret as v from people''; return 1; end';
+		CREATE FUNCTION checks(text) RETURNS boolean LANGUAGE plpgsql AS 'begin perform puts(); return true; end'; CREATE TABLE checked (v text CHECK (checks(v)))`)
+	const made = "create table mine (v text)"
+	g.walk(t, []stage{{"begin", ""}, {made, ""}, {"select v from mine", "="}, {"select puts()", "=1"}, {"select v from mine", "42501"}, {"rollback", ""},
+		{"begin", ""}, {made, ""}, {"select v from mine", "="}, {"insert into checked values ('x')", ""}, {"select v from mine", "42501"}, {"rollback", ""},
+		{"begin; " + made + "; select puts(); select v from mine", "42501"}, {"rollback", ""},
+		{"begin", ""}, {made, ""}, {"select v from mine", "="}, {"select puts(); select v from mine", "42501"}, {"rollback", ""}})
+}
+
 // TestTemporaryComesBack: what was dropped and comes back is still the session's own.
 func TestTemporaryComesBack(t *testing.T) {
 	task := policy.Task{ShowErrors: true, Rules: []policy.Rule{ddl("pg_temp.*", "create_table", "drop_table", "alter_table")}}

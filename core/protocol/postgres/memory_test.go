@@ -200,6 +200,51 @@ func TestKeptInFlight(t *testing.T) {
 	}
 }
 
+// TestKeptUntilSync: of each message of the extended protocol so much counts as is
+// kept of it until the next Sync.
+func TestKeptUntilSync(t *testing.T) {
+	g := serve(t, &rules{allow: anything})
+	const n = 10_000
+	for what, k := range map[string]struct {
+		before, each []byte
+		least        int
+	}{
+		"Parse":   {nil, parseMsg("", "select 1"), n * perCommand},
+		"Bind":    {parseMsg("", "select 1"), bindMsg("", ""), n * perCommand},
+		"Execute": {join(parseMsg("", "select 1"), bindMsg("", "")), executeMsg(""), n * perExecute},
+	} {
+		c := g.in(t)
+		_ = c.SetDeadline(time.Now().Add(time.Minute))
+		drained := make(chan string)
+		go func() { drained <- kinds(t, c, 1) }()
+		send(t, c, k.before, bytes.Repeat(k.each, n), frame('H', nil))
+		g.holds(t, k.least-grain, k.least+2*grain)
+		send(t, c, sync_())
+		if got := <-drained; strings.Contains(got, "E") {
+			t.Errorf("%s: %.80s", what, got)
+		}
+		c.Close()
+		g.holds(t, 0, 0)
+	}
+}
+
+// TestKeptOnce: a text counts once, however often a group has it.
+func TestKeptOnce(t *testing.T) {
+	g := serve(t, &rules{allow: anything})
+	c := g.connect(t).PgConn()
+	text := "select 1 /* " + strings.Repeat("x", 1<<20-100) + " */"
+	p := c.StartPipeline(t.Context())
+	for range maxGrouped>>20 + 20 {
+		p.SendPrepare("", text, nil)
+	}
+	if err := p.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestKeptBack: what is closed is given back, and what several sessions keep
 // alike counts once.
 func TestKeptBack(t *testing.T) {

@@ -88,7 +88,9 @@ func givesName(a *sql.Analysis) bool {
 func (c *conn) calls(a *sql.Analysis) bool {
 	calls := slices.ContainsFunc(a.Statement.Operations, func(o abi.Operation) bool { return o.Kind == abi.KindFunction })
 	unsaid := c.callsUnsaid(a, len(a.Parts))
-	c.late, c.temp.again = c.late || calls || unsaid, c.temp.again || unsaid
+	if c.late = c.late || calls || unsaid; unsaid {
+		c.replaced()
+	}
 	if !calls && !c.callsLate(a.Parts) {
 		return false
 	}
@@ -98,9 +100,12 @@ func (c *conn) calls(a *sql.Analysis) bool {
 
 // callsUnsaid says whether one of the first statements of a text may call a function that
 // no operation names, as a table's condition does, where that matters: it could put
-// others in the place of the session's own temporary relations.
+// others in the place of what is the session's own, or its transaction's.
 func (c *conn) callsUnsaid(a *sql.Analysis, first int) bool {
 	s := c.temp.over
+	if s == nil {
+		s = c.inside.schema
+	}
 	return s != nil && slices.ContainsFunc(a.Statement.Operations, func(o abi.Operation) bool {
 		if o.Kind != abi.KindRelation || len(o.Object) != 2 || o.Statement >= first {
 			return false

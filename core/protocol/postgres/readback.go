@@ -68,8 +68,15 @@ func (c *conn) readBack() error {
 		return &fatal{code: "57P01", message: "terminating connection: a function has changed the session's role or settings", cause: errors.New("the pinned settings are not as at login")}
 	}
 	c.called = false
-	c.temp.again = c.temp.again || c.temp.own != nil // it can have changed that too
+	c.replaced() // it can have changed that too
 	return nil
+}
+
+// replaced has what the session or its transaction has of its own be read again, where
+// a function may have put others in their place.
+func (c *conn) replaced() {
+	c.temp.again = c.temp.again || c.temp.own != nil
+	c.inside.again = c.inside.again || c.inside.schema != nil
 }
 
 func (c *conn) ask(kind byte, body []byte) {

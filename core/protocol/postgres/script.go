@@ -25,7 +25,7 @@ var errScript = errors.New("statements that are judged one by one")
 // change tables, or follow the end of a transaction that has, or a function that
 // may have put others in the place of the session's own.
 func (c *conn) apart(a *sql.Analysis) bool {
-	if c.temp.own != nil && len(a.Parts) > 1 && (mayCall(a) || c.callsUnsaid(a, len(a.Parts)-1) || c.callsLate(a.Parts[:len(a.Parts)-1])) {
+	if (c.temp.own != nil || c.inside.schema != nil) && len(a.Parts) > 1 && (mayCall(a) || c.callsUnsaid(a, len(a.Parts)-1) || c.callsLate(a.Parts[:len(a.Parts)-1])) {
 		return true
 	}
 	if !c.inside.active() && !c.temp.open || len(a.Parts) < 2 {

@@ -56,7 +56,7 @@ func TestTemporary(t *testing.T) {
 // when it was filled, is taken for no other, and is nobody else's.
 func TestTemporaryIsJudged(t *testing.T) {
 	task := policy.Task{Masks: masks(abi.MaskNull, "", "people.ssn"), Rules: []policy.Rule{
-		ddl("pg_temp.*", "create_table", "drop_table", "alter_table", "create_index", "alter_sequence"),
+		ddl("pg_temp.*", "create_table", "drop_table", "alter_table", "create_index", "alter_sequence", "comment"), ddl("pg_temp", "drop_schema"),
 		{At: "x.yaml:2", Verbs: []string{"select"}, Tables: []string{"public.people"}, Columns: []string{"id", "name", "ssn"}},
 		{At: "x.yaml:3", Verbs: []string{"call"}, Functions: []string{"public.makes", "public.drops", "public.hides"}},
 	}}
@@ -74,6 +74,9 @@ func TestTemporaryIsJudged(t *testing.T) {
 		{
 			{"create temp table mine as select id, name from people", "C", ""},
 			{"select * from mine", "TDC", ""},
+			{"comment on table mine is 'x'", "C", ""},
+			{"comment on type mine is 'x'", "E", "42501"},
+			{"drop schema pg_temp", "E", "42501"},
 			{"create temp table more as select ssn from people", "E", "42501"},
 			{"create temp table more as select secret from people", "E", "42501"},
 			{"select secret into temp more from people", "E", "42501"},
