@@ -92,4 +92,15 @@ func TestAssignParts(t *testing.T) {
 			t.Errorf("%s\n%s wants %s", text, render(a, err), want)
 		}
 	}
+	s := kept(t, &keeper{}, "public.t.p", "public.kid.a", "public.ruled.a")
+	for text, refused := range map[string]bool{"update t set p.a = 1": true, "update v set pr.a = 1": true, "update parent set a[1] = 1": true, "update ruled set a[1] = 1": true, "update t set a[1] = 1": false,
+		"insert into t (id) values (1) on conflict (id) do update set p.b[1] = 'q'": true, "insert into t (id, p.a) values (3, 1)": false} {
+		a, err := sql.Analyze(c, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, why := verdict(t, s, a.Statement); (why != "") != refused {
+			t.Errorf("%s with masks: %q", text, why)
+		}
+	}
 }

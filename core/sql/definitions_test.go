@@ -117,7 +117,7 @@ func TestIntrospectDefinitions(t *testing.T) {
 		"select pg_get_expr(b, a) from (select oid as a, relpartbound as b from pg_class where relname = 'masked_n') x", "select pg_get_expr(x.relpartbound, x.oid) from (pg_class c join (values (1)) v (one) on true) x where x.relname = 'masked_n'",
 		"select relpartbound from pg_class c (reloid, relname) where relpartbound is not null", "with x as (table pg_class) select pg_get_expr(relpartbound, oid) from x where relname = 'masked_n'",
 		"select (select setting from (values ('internal')) v (context)) from pg_settings where name in ('search_path', 'data_directory')",
-		"select pg_get_statisticsobjdef_expressions(oid)::text like '%row%' from pg_statistic_ext where false",
+		"select pg_get_statisticsobjdef_expressions(oid)::text like '%row%' from pg_statistic_ext where false", "select statement from pg_cursors", "select name from pg_cursors where statement like '%zz-%'",
 	} {
 		for _, c := range []*sql.Context{&told, c} {
 			out, ok := run(c, text)
@@ -130,7 +130,7 @@ func TestIntrospectDefinitions(t *testing.T) {
 		}
 	}
 	for _, text := range []string{"select * from pg_stats", "select * from pg_statistic", "select * from pg_statistic_ext_data", "select * from pg_stats_ext", "select * from pg_stats_ext_exprs", "select query from pg_stat_activity", "select * from pg_authid",
-		"select * from pg_shadow", "select umoptions from pg_user_mapping", "select data from pg_largeobject", "select * from pg_file_settings", "select * from pg_hba_file_rules", "select * from pg_prepared_statements", "select * from pg_cursors", "select lo_get(1)",
+		"select * from pg_shadow", "select umoptions from pg_user_mapping", "select data from pg_largeobject", "select * from pg_file_settings", "select * from pg_hba_file_rules", "select * from pg_prepared_statements", "select * from pg_cursor()", "select lo_get(1)",
 		"select pg_export_snapshot()", "select option_value from information_schema.user_mapping_options", "select option_value from information_schema.foreign_server_options", "select * from pg_replication_slots", "select * from pg_stat_subscription"} {
 		if _, ok := run(&told, text); ok {
 			t.Errorf("%s is allowed", text)

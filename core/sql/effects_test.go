@@ -143,7 +143,7 @@ var effectsOf = map[string]string{
 	"merge into base using (select 1 as i) s on s.i = id when matched then delete": "delete public.gone",
 	"merge into root using (select 1 as i) s on s.i = id when matched then update set id = 7":           "insert public.root_2",
 	"merge into base using (select 77 as i) s on s.i = id when not matched then insert (id) values (i)": "function public.in_default",
-	"truncate parent, toy": "trigger public.kid.trunc", "truncate kid cascade": "", "truncate parent cascade": "", "truncate deep": "truncate public.deep_1_1",
+	"truncate parent, toy": "trigger public.kid.trunc", "truncate kid cascade": "truncate public.toy", "truncate only parent, kid cascade": "truncate public.toy", "truncate parent cascade": "truncate public.toy", "truncate root cascade": "truncate public.leaf", "truncate root_1 cascade": "truncate public.leaf", "truncate base cascade": "truncate public.grand", "truncate tree cascade": "truncate public.hung_1", "truncate deep": "truncate public.deep_1_1",
 	"delete from only_ruled":                 "",
 	"truncate base restart identity cascade": "",
 }

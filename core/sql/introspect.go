@@ -60,6 +60,8 @@ var catalogs = map[string]map[string]bool{
 	"pg_tables": {}, "pg_views": set("definition"), "pg_matviews": set("definition"), "pg_indexes": set("indexdef"), "pg_sequences": set("last_value"), "pg_policies": set("qual with_check"), "pg_rules": set("definition"),
 	"pg_available_extensions": {}, "pg_available_extension_versions": {}, "pg_ts_config_map": {}, "pg_publication_tables": set("rowfilter"),
 	"pg_timezone_names": {}, "pg_timezone_abbrevs": {}, "pg_settings": set("setting boot_val reset_val sourcefile sourceline"),
+	"pg_statio_all_tables": set("heap_blks_read heap_blks_hit idx_blks_read idx_blks_hit toast_blks_read toast_blks_hit tidx_blks_read tidx_blks_hit"), // Sequelize finds comments by its names
+	"pg_cursors":           set("statement"),                                                                                                           // of this session alone: psycopg2, psycopg 3 and Django ask whether theirs is open
 }
 
 // standard are the views of information_schema, likewise. Those that are not

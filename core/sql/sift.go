@@ -99,7 +99,7 @@ var siftCatalogs = map[string][]string{
 	"pg_tables": {"table schemaname tablename"}, "pg_views": {"table schemaname viewname"}, "pg_matviews": {"table schemaname matviewname"}, "pg_indexes": {"table schemaname tablename"},
 	"pg_sequences": {"table schemaname sequencename"}, "pg_policies": {"table schemaname tablename"}, "pg_rules": {"table schemaname tablename"},
 	"pg_available_extensions": {}, "pg_available_extension_versions": {}, "pg_ts_config_map": {}, "pg_publication_tables": {"table schemaname tablename"},
-	"pg_timezone_names": {}, "pg_timezone_abbrevs": {}, "pg_settings": {},
+	"pg_timezone_names": {}, "pg_timezone_abbrevs": {}, "pg_settings": {}, "pg_cursors": {}, "pg_statio_all_tables": {"table schemaname relname"},
 }
 
 // siftStandard are the views of information_schema, likewise.

@@ -2,11 +2,9 @@ package sql
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/taskgate/taskgate/abi"
-	"github.com/taskgate/taskgate/core/sql/schema"
 )
 
 // utility takes every statement that is neither a query nor DML. What is not
@@ -293,29 +291,6 @@ func measured(columns []abi.Column) {
 
 // isOff says whether the word behind an option switches it off.
 func isOff(word string) bool { return word == "off" || word == "false" || word == "0" }
-
-func (a *analyzer) truncate(n int32) Part {
-	cascade := a.find(n, "CASCADE") != 0
-	if a.find(n, "RESTART") != 0 {
-		a.refuse("TRUNCATE … RESTART IDENTITY")
-	}
-	for _, re := range a.list(a.kid(n, "relation_expr_list"), "relation_expr") {
-		r := a.table(a.find(re, "qualified_name"))
-		a.follows(a.touch("truncate", r, "", abi.EffectWrite), r, 't', nil, nil)
-		if cascade && a.referenced(r) {
-			a.refuse("TRUNCATE … CASCADE")
-		}
-	}
-	return Part{Kind: Write}
-}
-
-// referenced says whether a foreign key leads to a table or to what is behind it.
-func (a *analyzer) referenced(r *schema.Relation) bool {
-	return len(r.Referenced) > 0 || slices.ContainsFunc(r.Children, func(oid schema.OID) bool {
-		child := a.c.Schema.Relations[oid]
-		return child != nil && a.referenced(child)
-	})
-}
 
 // lockTable takes LOCK TABLE. ACCESS SHARE is what reading takes anyway.
 func (a *analyzer) lockTable(n int32) Part {
