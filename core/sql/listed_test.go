@@ -75,6 +75,7 @@ func tells(answer string, hidden []string) string {
 	if m := regexp.MustCompile(`(?i)\w*zz_\w*`).FindString(answer); m != "" {
 		return m
 	}
+	answer = strings.ReplaceAll(strings.ToLower(answer), "gb18030", "") // an encoding, by which functions of the server's own are called
 	for _, n := range regexp.MustCompile(`[0-9]+`).FindAllString(answer, -1) {
 		if slices.Contains(hidden, n) {
 			return n
