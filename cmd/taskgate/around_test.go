@@ -41,7 +41,7 @@ mask:
 		{"SELECT query FROM pg_stat_activity", false},
 		{"SELECT * FROM pg_stat_get_activity(NULL)", false},
 		{"SELECT statement FROM pg_prepared_statements", false},
-		{"SELECT statement FROM pg_cursors", false},
+		{"SELECT statement FROM pg_cursors", true}, // NULL, also of one's own
 		{"SELECT * FROM pg_locks", false},
 		{"SELECT query FROM pg_stat_statements", false},
 		{"SELECT n_live_tup FROM pg_stat_user_tables", false},
