@@ -161,6 +161,10 @@ func (c *compiler) rule(r *policy.Rule) {
 // defines gives what a rule says of changing tables, which whoever owns them may, and
 // of keeping them in order, for which there is a GRANT since PostgreSQL 17.
 func (c *compiler) defines(verb string, in []string, why string) {
+	if !slices.ContainsFunc(in, func(name string) bool { return !strings.HasPrefix(name, schema.Temporary+".") }) {
+		c.needs("%s: %s in %s: TEMPORARY on the database, which everybody has until it is revoked", why, verb, strings.Join(in, ", "))
+		return
+	}
 	if !sql.Maintains(verb) || c.s.Schema.Major < 17 {
 		c.needs("%s: %s in %s: whoever owns a table may, and no GRANT allows it to anybody else", why, verb, strings.Join(in, ", "))
 		return

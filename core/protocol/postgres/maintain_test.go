@@ -89,14 +89,14 @@ func TestMaintainers(t *testing.T) {
 }
 
 // TestMaintainedByOthers: who does not own a table is told by the server's warning,
-// which says no more than that; from 17 on MAINTAIN is enough.
+// in the gateway's words; from 17 on MAINTAIN is enough.
 func TestMaintainedByOthers(t *testing.T) {
 	task := policy.Task{Rules: []policy.Rule{ddl("public.*", upkeepVerbs...), all("select", "public.people")}}
 	guard := &judge{config: policy.Config{Tasks: map[string]*policy.Task{"x": &task}}}
 	g := serve(t, guard)
 	g.options(guard, TaskOptions{Introspect: true}, ResourceOptions{}, "app")
 	g.askOf(t, g.db, tended)
-	for text, want := range map[string]string{"vacuum people": "WARNING", "analyze people": "WARNING", "vacuum full people": "WARNING", "reindex table people": "42501", "cluster people using people_pkey": "42501"} {
+	for text, want := range map[string]string{"vacuum people": "left out a table", "analyze people": "left out a table", "vacuum full people": "left out a table", "reindex table people": "42501", "cluster people using people_pkey": "42501"} {
 		if out := g.psql(t, text, "-v", "VERBOSITY=verbose"); !strings.Contains(out, want) {
 			t.Errorf("%s:\n%s", text, out)
 		}

@@ -103,6 +103,10 @@ var classes = map[string]string{
 // the routine, or pgx by the sentence. It tells of the catalog alone.
 var stalePlan = struct{ message, routine string }{"cached plan must not change result type", "RevalidateCachedQuery"}
 
+// skippers are the server's routines that warn that they leave a table out, of ANALYZE,
+// VACUUM and CLUSTER.
+var skippers = map[string]bool{"vacuum_is_relation_owner": true, "vacuum_is_permitted_for_relation": true, "cluster_is_permitted_for_relation": true}
+
 func sentence(code string) string {
 	if s := sentences[code]; s != "" {
 		return s
@@ -168,6 +172,8 @@ func (c *conn) cut(kind byte, body []byte, ex *gate.Exchange, st *abi.Statement,
 		out.Message, out.Hint = e.Message, e.Hint
 	case missing(promised, &e):
 		out.Message = e.Message
+	case kind == 'N' && skippers[e.Routine]:
+		out.Message = "the server has left out a table that its login does not own, nor may maintain"
 	default:
 		out.Message = sentence(e.Code)
 		if !c.secret.beneath && !c.secret.called && !called(st) && knows(st, e.SchemaName, e.TableName) { // RAISE can give them any
