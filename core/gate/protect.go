@@ -339,7 +339,11 @@ func (p *protection) check(st *abi.Statement, schema *abi.ResultSchema) error {
 		same := func(s abi.Source) bool {
 			return s.Column == c.Column && (slices.Equal(s.Relation, c.Relation) || slices.ContainsFunc(st.Kin[key(s.Relation)], func(k []string) bool { return slices.Equal(k, c.Relation) }))
 		}
-		if !slices.ContainsFunc(o.Copies, same) && !slices.ContainsFunc(o.Computed, same) {
+		whole := func(s abi.Source) bool { // a row as a value has a relation and no column
+			s.Column = ""
+			return c.Column == "" && same(s)
+		}
+		if !slices.ContainsFunc(o.Copies, same) && !slices.ContainsFunc(o.Computed, same) && !slices.ContainsFunc(o.Computed, whole) {
 			return &Alarm{fmt.Sprintf("column %d of a result comes from %s.%s, which was not judged", i+1, key(c.Relation), c.Column)}
 		}
 	}

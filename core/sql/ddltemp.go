@@ -48,6 +48,15 @@ func (a *analyzer) openly(via string) string {
 	return via
 }
 
+// asWritten refuses what a temporary view reads of the catalogs where the task is told
+// less than is there. What was put in its place when the view was made stands in its
+// query, if it was: the task may have been told more then, or a function has made it.
+func (a *analyzer) asWritten(what string) {
+	if a.via != "" && a.openly(a.via) == "" {
+		a.refuse("%s through a temporary view: write the query in its place", what)
+	}
+}
+
 // unlike refuses a temporary relation that is called as another relation or type
 // is: functions and triggers that do not write its schema would find this one.
 func (a *analyzer) unlike(name string) {

@@ -105,6 +105,7 @@ func (a *analyzer) hides(s source) bool {
 
 // null writes a NULL of a type in place of a node, in the text that is forwarded.
 func (a *analyzer) null(n int32, namespace, typ string) column {
+	a.asWritten("what may hold data in the catalogs")
 	if a.via == "" {
 		a.edits = append(a.edits, edit{a.t.Nodes[n].From, a.t.Nodes[n].To, nullOf(namespace, typ)})
 	}
@@ -233,6 +234,7 @@ func (a *analyzer) preset(n int32, name string) column {
 // either has a column be read where a condition holds that begins with one of the
 // same row, and be NULL elsewhere.
 func (a *analyzer) either(n int32, name, column_, condition string) column {
+	a.asWritten("what may hold data in the catalogs")
 	if a.via == "" {
 		at := a.t.Nodes[n]
 		before := a.emit(at.From, at.To-1, nil)

@@ -402,3 +402,26 @@ func TestPM05FormatsOfAPortal(t *testing.T) {
 		}
 	}
 }
+
+// TestWholeRows: a row as a value is shown where all of it may be, though the server says
+// of it which table it is from and no column.
+func TestWholeRows(t *testing.T) {
+	guard := &protector{protect: masks(abi.MaskNull, "", "people.ssn")}
+	g := serve(t, guard)
+	g.askOf(t, g.db, "CREATE TABLE people (id int, ssn text); CREATE TABLE places (id int, name text); INSERT INTO people VALUES (1, 'hidden'); INSERT INTO places VALUES (1, 'x'); CREATE VIEW seen AS SELECT id FROM people; GRANT SELECT ON people, places, seen TO app")
+	for text, want := range map[string]string{
+		"select places from places":                           "TDC",
+		"select s, s.id from seen s":                          "TDC",
+		"select x from (select places as x from places) y":    "TDC",
+		"select p, q from places p join seen q using (id)":    "TDC",
+		"select people from people":                           "E",
+		"select x from (select p as x from people p) y":       "E",
+		"select places, (select p from people p) from places": "E",
+	} {
+		c := g.in(t)
+		if got, code := guarded(t, c, text); got != want || want == "E" && code != "42501" {
+			t.Errorf("%s: %s %s", text, got, code)
+		}
+		c.Close()
+	}
+}

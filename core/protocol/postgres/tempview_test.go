@@ -105,6 +105,44 @@ func TestTemporaryViewsAreJudged(t *testing.T) {
 	ask("select id from mine", "TDC", "")
 }
 
+// TestTemporaryViewsOfCatalogs: what a session's own view was told of the catalogs it is
+// no longer told once its task is not, nor where a function has made it.
+func TestTemporaryViewsOfCatalogs(t *testing.T) {
+	task := policy.Task{Rules: []policy.Rule{
+		ddl("pg_temp.*", "create_view", "drop_view"),
+		{At: "x.yaml:2", Verbs: []string{"call"}, Functions: []string{"public.makes"}},
+	}}
+	guard := &judge{config: policy.Config{Tasks: map[string]*policy.Task{"x": &task}}}
+	g := serve(t, guard)
+	says := func(v bool) func([]string, string) bool { return func([]string, string) bool { return v } }
+	g.options(guard, TaskOptions{Introspect: true, Definitions: Definitions(says(true), says(false))}, ResourceOptions{}, "app")
+	g.askOf(t, g.db, `CREATE TABLE elsewhere (id int); CREATE FUNCTION f() RETURNS text LANGUAGE sql AS 'select ''a constant''';
+		CREATE FUNCTION makes() RETURNS void LANGUAGE plpgsql AS 'begin execute ''create or replace temp view sou'' || ''rce as select proname, prosrc from pg_proc where proname = ''''f''''''; end'`)
+	c := g.in(t)
+	ask := func(text, want, code string) {
+		t.Helper()
+		if got, was := guarded(t, c, text); got != want || code != "" && was != code {
+			t.Errorf("%s: %s %s, not %s %s", text, got, was, want, code)
+		}
+	}
+	views := []string{"source", "whole", "names"}
+	for i, as := range []string{"proname, prosrc from pg_proc where proname = 'f'", "pg_get_functiondef(oid) from pg_proc where proname = 'f'", "relname from pg_class where relname = 'elsewhere'"} {
+		ask("create temp view "+views[i]+" as select "+as, "C", "")
+		ask("select * from "+views[i], "TDC", "")
+	}
+	g.options(guard, TaskOptions{Introspect: true}, ResourceOptions{}, "app")
+	ask("select * from source", "E", "42501")
+	ask("select proname from source", "E", "42501")
+	ask("select * from whole", "E", "42501")
+	ask("select * from names", "TDC", "")
+	ask("drop view source", "C", "")
+	ask("create temp view source as select proname, prosrc from pg_proc where proname = 'f'", "C", "")
+	ask("select * from source", "TDC", "")
+	ask("drop view source", "C", "")
+	ask("select makes()", "TDC", "")
+	ask("select * from source", "E", "42501")
+}
+
 // TestTemporaryViewsAreNotApproved: whoever approves sees the text, and not what a
 // view in it stands for.
 func TestTemporaryViewsAreNotApproved(t *testing.T) {
