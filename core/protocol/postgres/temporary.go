@@ -38,23 +38,6 @@ const maxOwn = 1000
 // bytes: who has more makes and changes no further.
 const maxOwnText = 8 << 20
 
-// texts is how much text is in relations of a session's own.
-func texts(s *schema.Schema) (n int) {
-	for _, r := range s.Relations {
-		n += len(r.View) + len(r.PartitionExprs)
-		for i := range r.Columns {
-			n += len(r.Columns[i].Default)
-		}
-		for i := range r.Checks {
-			n += len(r.Checks[i].Text)
-		}
-		for i := range r.Indexes {
-			n += len(r.Indexes[i].Exprs) + len(r.Indexes[i].Predicate)
-		}
-	}
-	return n
-}
-
 // grows says whether a text makes or changes relations, and does not merely drop
 // them.
 func grows(a *sql.Analysis) bool {
@@ -139,7 +122,7 @@ func (c *conn) temporaries() error {
 			t.makesOwn(oid)
 		}
 	}
-	if t.text = texts(own); !own.HasTemporary {
+	if t.text = own.Texts(); !own.HasTemporary {
 		own = nil
 	}
 	t.own, t.makes, t.there, t.again, t.base = own, nil, nil, false, nil
