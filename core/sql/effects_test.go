@@ -48,7 +48,10 @@ func (o *oracle) does(text string) ([]string, error) {
 	if _, err := o.conn.PgConn().Exec(ctx, "begin; set local oracle.log = ''").ReadAll(); err != nil {
 		return nil, err
 	}
-	var err error
+	before, err := o.files()
+	if err != nil {
+		return nil, err
+	}
 	if strings.HasSuffix(text, " from stdin") {
 		_, err = o.conn.PgConn().CopyFrom(ctx, strings.NewReader("1\n50\n\\N\n"), text)
 	} else {
@@ -61,8 +64,29 @@ func (o *oracle) does(text string) ([]string, error) {
 		return nil, err
 	}
 	var log string
-	err = o.conn.QueryRow(ctx, "select current_setting('oracle.log')").Scan(&log)
+	if err = o.conn.QueryRow(ctx, "select current_setting('oracle.log')").Scan(&log); err != nil {
+		return nil, err
+	}
+	after, err := o.files()
+	for name, file := range before {
+		if after[name] != file {
+			log += "alter_sequence public." + name + ";"
+		}
+	}
 	return strings.Split(strings.TrimSuffix(log, ";"), ";"), err
+}
+
+// files gives the file that each sequence is in: one that is started anew has another.
+func (o *oracle) files() (map[string]uint32, error) {
+	files := map[string]uint32{}
+	rows, err := o.conn.Query(context.Background(), "select relname::text, relfilenode from pg_class where relkind = 'S'")
+	if err != nil {
+		return nil, err
+	}
+	var name string
+	var file uint32
+	_, err = pgx.ForEachRow(rows, []any{&name, &file}, func() error { files[name] = file; return nil })
+	return files, err
 }
 
 // missing gives what a text has done and its analysis does not say.
@@ -144,8 +168,10 @@ var effectsOf = map[string]string{
 	"merge into root using (select 1 as i) s on s.i = id when matched then update set id = 7":           "insert public.root_2",
 	"merge into base using (select 77 as i) s on s.i = id when not matched then insert (id) values (i)": "function public.in_default",
 	"truncate parent, toy": "trigger public.kid.trunc", "truncate kid cascade": "truncate public.toy", "truncate only parent, kid cascade": "truncate public.toy", "truncate parent cascade": "truncate public.toy", "truncate root cascade": "truncate public.leaf", "truncate root_1 cascade": "truncate public.leaf", "truncate base cascade": "truncate public.grand", "truncate tree cascade": "truncate public.hung_1", "truncate deep": "truncate public.deep_1_1",
-	"delete from only_ruled":                 "",
-	"truncate base restart identity cascade": "",
+	"delete from only_ruled":                     "",
+	"truncate numbered restart identity cascade": "alter_sequence public.numbers_id_seq", "truncate numbered, numbers restart identity": "alter_sequence public.numbered_w_seq", "truncate numbers restart identity": "alter_sequence public.of_numbers_1",
+	"truncate base restart identity cascade": "alter_sequence public.of_grand", "truncate tree restart identity cascade": "alter_sequence public.of_hung_2", "truncate parent, toy restart identity": "alter_sequence public.of_kid",
+	"truncate kid restart identity cascade": "alter_sequence public.twice", "truncate only deep_1_2 restart identity": "alter_sequence public.of_deep", "truncate numbers continue identity": "truncate public.numbers_1",
 }
 
 // TestPS25Effects: what the server does beside what the text says, against a
@@ -188,7 +214,7 @@ func TestPS18EffectsAtRandom(t *testing.T) {
 	g := generator{Rand: rand.New(rand.NewPCG(3, 5)), major: pgtest.Major()}
 	tables := map[string][]string{"base": {"id", "v", "other", "note", "dom", "op"}, "gone": {"id", "base"}, "nulled": {"id", "base"}, "renumbered": {"id", "other"}, "tree": {"id", "up"},
 		"hung": {"id", "tree"}, "root": {"id", "v"}, "root_1": {"id", "v"}, "deep": {"id", "v"}, "parent": {"id", "v"}, "kid": {"id", "v"}, "feeling": {"id", "m", "t"}, "leaf": {"id", "v"},
-		"seen": {"id", "v"}, "seen_twice": {"id", "v"}, "joined": {"id", "v"}, "kept": {"id", "v"}, "kept_log": {"id", "v"}, "written": {"id", "v"}, "defaulted": {"id", "base"}, "grand": {"id", "gone"}, "deep_1": {"id", "v"}, "hung_2": {"id", "tree"}, "toy": {"id", "kid"}}
+		"seen": {"id", "v"}, "numbered": {"id", "v"}, "numbers": {"id", "v"}, "seen_twice": {"id", "v"}, "joined": {"id", "v"}, "kept": {"id", "v"}, "kept_log": {"id", "v"}, "written": {"id", "v"}, "defaulted": {"id", "base"}, "grand": {"id", "gone"}, "deep_1": {"id", "v"}, "hung_2": {"id", "tree"}, "toy": {"id", "kid"}}
 	var names []string
 	for name := range tables {
 		names = append(names, name)
@@ -223,7 +249,7 @@ func TestPS18EffectsAtRandom(t *testing.T) {
 			text = "with w (id) as (" + one(true) + "), x as (" + one(true) + ") " + pick(g, "select * from w", "insert into "+pick(g, names...)+" (id) select id + 40 from w", "delete from "+pick(g, "tree", "parent", "seen", "kept")+" where id in (select id from w)")
 		case 3:
 			name := pick(g, names...)
-			text = pick(g, "copy "+name+" ("+pick(g, tables[name]...)+") from stdin", "copy (delete from "+name+" returning 1) to stdout", "copy (with w as ("+one(true)+") select * from w) to stdout", "explain analyze "+one(false), "truncate "+name, "truncate "+name+", "+pick(g, names...), "truncate only "+name)
+			text = pick(g, "copy "+name+" ("+pick(g, tables[name]...)+") from stdin", "copy (delete from "+name+" returning 1) to stdout", "copy (with w as ("+one(true)+") select * from w) to stdout", "explain analyze "+one(false), "truncate "+name, "truncate "+name+", "+pick(g, names...), "truncate only "+name, "truncate "+pick(g, names...)+" restart identity"+pick(g, "", " cascade"))
 		case 1:
 			text = fmt.Sprintf("merge into %s x using tree y on x.id = y.id when matched %s then %s when not matched then insert (id) values (y.id)", pick(g, names...), pick(g, "", "and y.up is null"), pick(g, "delete", "update set id = 9", "do nothing"))
 			if g.major >= 17 && g.odds(2) {

@@ -419,3 +419,32 @@ func TestMadeByAFunction(t *testing.T) {
 		}
 	}
 }
+
+// TestRestartIdentity: TRUNCATE … RESTART IDENTITY takes a rule for each sequence
+// that it starts anew, of what CASCADE takes along too.
+func TestRestartIdentity(t *testing.T) {
+	rules := []policy.Rule{{At: "x.yaml:2", Verbs: []string{"truncate"}, Tables: []string{"public.authors", "public.books"}},
+		{At: "x.yaml:3", Verbs: []string{"insert"}, Tables: []string{"public.authors"}, Columns: []string{"name"}},
+		{At: "x.yaml:4", Verbs: []string{"select"}, Tables: []string{"public.authors"}, Columns: []string{"id"}}}
+	setup := `SET ROLE owner; CREATE TABLE authors (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text); CREATE TABLE books (id serial, author int REFERENCES authors);
+		INSERT INTO authors (name) VALUES ('a'), ('b')`
+	for _, x := range []struct {
+		sequences []string
+		steps     []stage
+	}{
+		{nil, []stage{{"truncate books restart identity", "42501"}, {"truncate authors restart identity cascade", "42501"}, {"select max(id) from authors", "=2"}, {"truncate books continue identity", ""}}},
+		{[]string{"public.authors_id_seq"}, []stage{{"truncate authors restart identity cascade", "42501"}, {"truncate books restart identity", "42501"}, {"select max(id) from authors", "=2"}}},
+		{[]string{"public.authors_id_seq", "public.books_id_seq"}, []stage{{"begin", ""}, {"truncate authors restart identity cascade", ""}, {"rollback", ""}, {"select max(id) from authors", "=2"},
+			{"truncate authors, books restart identity", ""}, {"insert into authors (name) values ('c')", ""}, {"select max(id) from authors", "=1"}, {"truncate authors restart identity cascade", ""}, {"insert into authors (name) values ('a'), ('b')", ""}, {"select max(id) from authors", "=2"}}},
+	} {
+		task := policy.Task{Rules: rules}
+		for _, s := range x.sequences {
+			task.Rules = append(slices.Clone(task.Rules), ddl(s, "alter_sequence"))
+		}
+		g := migrate(t, task)
+		if out, err := server.Psql(g.db, setup); err != nil {
+			t.Fatal(out, err)
+		}
+		g.walk(t, x.steps)
+	}
+}

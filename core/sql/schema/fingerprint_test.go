@@ -27,7 +27,7 @@ func TestFingerprint(t *testing.T) {
 	if out, err := server.Psql("marked", `CREATE ROLE between NOINHERIT; GRANT owner TO between; GRANT between TO app;
 		CREATE TABLE t (id int PRIMARY KEY, v text DEFAULT 'a', CONSTRAINT named CHECK (v <> '')); CREATE UNIQUE INDEX x ON t (v);
 		CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'begin return new; end'; CREATE TRIGGER g BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION f();
-		CREATE POLICY p ON t USING (true); CREATE RULE r AS ON DELETE TO t DO ALSO NOTHING; CREATE VIEW w AS SELECT id FROM t; CREATE DOMAIN d AS int; CREATE TYPE y AS (a int); CREATE SCHEMA s;
+		CREATE POLICY p ON t USING (true); CREATE RULE r AS ON DELETE TO t DO ALSO NOTHING; CREATE VIEW w AS SELECT id FROM t; CREATE DOMAIN d AS int; CREATE TYPE y AS (a int); CREATE SCHEMA s; CREATE SEQUENCE of;
 		CREATE TABLE parent (); CREATE TABLE one () INHERITS (parent); CREATE TABLE two (); CREATE TABLE parts (id int) PARTITION BY LIST (id);
 		CREATE FUNCTION e() RETURNS event_trigger LANGUAGE plpgsql AS 'begin end'; CREATE EVENT TRIGGER k ON sql_drop EXECUTE FUNCTION e();
 		ALTER TABLE parts OWNER TO owner`); err != nil {
@@ -89,7 +89,8 @@ func TestFingerprint(t *testing.T) {
 		{"alter role app bypassrls", true},
 		{"alter role between rename to middle", true},
 		{"alter extension plpgsql add function e()", true}, // pg_depend
-		{"alter policy p on t using (true)", true},         // and back to where its row was
+		{"alter sequence of owned by t.id", true},
+		{"alter policy p on t using (true)", true}, // and back to where its row was
 		{"vacuum pg_policy", false},
 		{"alter policy p on t using (false)", true},
 		{"vacuum pg_policy", false},

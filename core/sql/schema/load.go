@@ -224,14 +224,18 @@ func (l *loader) relations() error {
 	var r Relation
 	var kind string
 	var owned bool
-	return l.rows(`SELECT c.oid, `+namespace+`, c.relname::text, c.relkind::text, c.relowner, c.relrowsecurity, c.relpersistence = 'p', c.reltype,
+	var of OID
+	sequences := map[OID][]OID{}
+	err := l.rows(`SELECT c.oid, `+namespace+`, c.relname::text, c.relkind::text, c.relowner, c.relrowsecurity, c.relpersistence = 'p', c.reltype,
 			n.nspname IN ('pg_catalog', 'information_schema', 'pg_toast'),
 			coalesce((SELECT e.extname::text FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
 				WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e' LIMIT 1), ''),
-			pg_has_role(c.relowner, 'USAGE'), c.relkind = 'v' AND EXISTS (SELECT FROM pg_options_to_table(c.reloptions) WHERE option_name = 'security_invoker' AND option_value::boolean)
+			pg_has_role(c.relowner, 'USAGE'), c.relkind = 'v' AND EXISTS (SELECT FROM pg_options_to_table(c.reloptions) WHERE option_name = 'security_invoker' AND option_value::boolean),
+			CASE WHEN c.relkind = 'S' THEN coalesce((SELECT d.refobjid FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.objsubid = 0
+				AND d.refclassid = 'pg_class'::regclass AND d.refobjsubid <> 0 AND d.deptype IN ('a', 'i') LIMIT 1), 0) ELSE 0 END
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 		WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c') AND`+l.reached()+l.new("c.oid")+`ORDER BY n.nspname, c.relname`,
-		[]any{&r.OID, &r.Name.Namespace, &r.Name.Name, &kind, &r.Owner, &r.RowLevel, &r.Persistent, &r.RowType, &r.System, &r.Extension, &owned, &r.Invoker}, func() {
+		[]any{&r.OID, &r.Name.Namespace, &r.Name.Name, &kind, &r.Owner, &r.RowLevel, &r.Persistent, &r.RowType, &r.System, &r.Extension, &owned, &r.Invoker, &of}, func() {
 			n := r
 			n.Kind = kind[0]
 			n.say()
@@ -242,7 +246,16 @@ func (l *loader) relations() error {
 			if owned && !n.System && n.Kind != 'S' && n.Kind != 'c' {
 				l.s.Role.Owns = append(l.s.Role.Owns, n.Name)
 			}
+			if of != 0 {
+				sequences[of] = append(sequences[of], n.OID)
+			}
 		})
+	for of, list := range sequences {
+		if r := l.s.Relations[of]; r != nil {
+			r.Sequences = list
+		}
+	}
+	return err
 }
 
 func (l *loader) columns() error {

@@ -104,6 +104,7 @@ type Relation struct {
 	Extension      string // that it belongs to
 	Invoker        bool   // a view whose reader needs rights on what is beneath it
 	Views          []OID  // that depend on it
+	Sequences      []OID  // that belong to its columns: they restart and go with it
 	Needed         bool   // something else depends on it than views, foreign keys and what is its own
 
 	said said

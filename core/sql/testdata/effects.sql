@@ -63,3 +63,7 @@ INSERT INTO renumbered VALUES (1, 40); INSERT INTO grand VALUES (1, 1); INSERT I
 INSERT INTO root VALUES (1, 1), (3, 3); INSERT INTO deep VALUES (1, 1), (200, 2); INSERT INTO leaf VALUES (1, 1); INSERT INTO parent VALUES (1, 1); INSERT INTO kid VALUES (1, 1), (2, 2);
 INSERT INTO toy VALUES (1, 1); INSERT INTO feeling VALUES (1, 'sad', 'x'); INSERT INTO only_ruled VALUES (1); INSERT INTO behind_rule VALUES (1);
 GRANT ALL ON ALL TABLES IN SCHEMA public TO app;
+CREATE TABLE numbered (id int PRIMARY KEY, v serial, w bigint GENERATED ALWAYS AS IDENTITY); CREATE SEQUENCE beside; ALTER TABLE numbered ADD x int DEFAULT nextval('beside');
+CREATE TABLE numbers (id bigserial, v int REFERENCES numbered ON DELETE CASCADE) PARTITION BY LIST (v); CREATE TABLE numbers_1 PARTITION OF numbers DEFAULT;
+CREATE SEQUENCE of_base OWNED BY base.id; CREATE SEQUENCE of_grand OWNED BY grand.id; CREATE SEQUENCE of_hung_2 OWNED BY hung_2.id; CREATE SEQUENCE of_numbers_1 OWNED BY numbers_1.v;
+CREATE SEQUENCE of_kid OWNED BY kid.id; CREATE SEQUENCE of_toy OWNED BY toy.id; CREATE SEQUENCE twice OWNED BY toy.kid; CREATE SEQUENCE of_deep OWNED BY deep_1_2.v;
