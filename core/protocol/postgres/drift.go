@@ -40,7 +40,10 @@ func (c *conn) drifted(ctx context.Context, e *entry) error {
 		return nil
 	}
 	if err := c.state.since(ctx, c.arrived); err != nil {
-		return fmt.Errorf("postgres: schema: %w", err)
+		if err = c.unlooked(ctx, err); ctx.Err() != nil {
+			return err
+		}
+		return &fatal{code: "08006", message: fmt.Sprintf("the schema cannot be looked at, and so the answer is not shown (session %s)", c.session.ID()), hint: "it may have run: look, once you have connected again", cause: err}
 	}
 	now := c.state.fresh(0)
 	for i := range e.judged {

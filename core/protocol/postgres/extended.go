@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/taskgate/taskgate/abi"
@@ -469,6 +470,9 @@ func bindAgain(text string, err error) (*refusal, error) {
 	r, ok := refuse(text, err)
 	if !ok {
 		return nil, err
+	}
+	if errors.As(err, new(*noSchema)) {
+		return r, nil
 	}
 	r.code, r.hint, r.position = "34000", "the policy or the schema has changed since it was bound: bind it again", 0
 	return r, nil

@@ -110,7 +110,7 @@ func (c *conn) within(ctx context.Context) (*schema.Schema, error) {
 	case !undecided: // it is over, and whatever became of it is there for everybody
 		c.leaveLoop()
 		if err := c.state.since(ctx, time.Now()); err != nil {
-			return nil, err
+			return nil, c.unlooked(ctx, err)
 		}
 		c.inside = overlay{}
 		c.seen.Store(nil)

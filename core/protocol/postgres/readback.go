@@ -44,6 +44,9 @@ func (c *conn) readBack() error {
 	}
 	named := c.named
 	s, err := c.schema(c.session.Context())
+	if errors.As(err, new(*noSchema)) { // of which only the role's name is wanted; what comes next is refused by a look of its own
+		s, err = c.judging(), nil
+	}
 	if err != nil {
 		return err
 	}

@@ -48,6 +48,8 @@ func refuse(text string, err error) (r *refusal, ok bool) {
 			r.position = len([]rune(text[:e.Offset])) + 1
 		}
 		return r, true
+	case errors.As(err, new(*noSchema)):
+		return &refusal{code: "58000", message: "the gateway cannot look at the resource's schema at the moment, and so has not judged this", hint: "nothing of it has run: try again"}, true
 	}
 	return nil, false
 }

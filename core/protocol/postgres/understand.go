@@ -189,7 +189,7 @@ func (c *conn) schema(ctx context.Context) (s *schema.Schema, err error) {
 	if s == nil {
 		c.leaveLoop()
 		if err := c.state.refresh(ctx, schemaAge); err != nil {
-			return nil, fmt.Errorf("postgres: schema: %w", err)
+			return nil, c.unlooked(ctx, err)
 		}
 		s = c.state.fresh(0)
 	}
@@ -209,6 +209,23 @@ func (c *conn) schema(ctx context.Context) (s *schema.Schema, err error) {
 		}
 	}
 	return s, nil
+}
+
+// noSchema is of a schema that could not be looked at: who asks is refused, and may
+// ask again.
+type noSchema struct{ cause error }
+
+func (e *noSchema) Error() string { return fmt.Sprintf("postgres: schema: %v", e.cause) }
+func (e *noSchema) Unwrap() error { return e.cause }
+
+// unlooked says so to the operator as well. A session that has ended under its look
+// ends by what ended it.
+func (c *conn) unlooked(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("postgres: schema: %w", err)
+	}
+	c.p.log(c.session.ID(), "schema of "+c.session.About().Resource, err)
+	return &noSchema{err}
 }
 
 const tellOperator = "tell your operator: the gateway's log says why"
@@ -369,8 +386,12 @@ func (s *resourceState) since(ctx context.Context, t time.Time) error {
 	}
 	ctx, stop := context.WithTimeout(ctx, loginTime)
 	defer stop()
-	began := time.Now()
+	began, kept := time.Now(), s.conn != nil
 	next, err := s.look(ctx)
+	if err != nil && kept && s.conn.IsClosed() && ctx.Err() == nil { // somebody has ended it since
+		s.conn = nil
+		next, err = s.look(ctx)
+	}
 	if err != nil {
 		if s.conn != nil {
 			_ = s.conn.Close(context.WithoutCancel(ctx))

@@ -1,0 +1,170 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/taskgate/taskgate/abi"
+	"github.com/taskgate/taskgate/core/gate"
+)
+
+// cutOff ends the connection by which the gateway looks at the schema, and says
+// how many there were. It does so between two looks: each meets one end at most.
+func (g *gateway) cutOff(t *testing.T) string {
+	g.protocol.schemas.Range(func(_, v any) bool {
+		v.(*resourceState).reading.Lock()
+		return true
+	})
+	defer g.protocol.schemas.Range(func(_, v any) bool {
+		v.(*resourceState).reading.Unlock()
+		return true
+	})
+	out, err := server.Psql(g.db, "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'taskgate'")
+	if err != nil {
+		t.Error(out, err)
+	}
+	return strings.TrimSpace(out)
+}
+
+// aged has every schema be looked at before it is used again.
+func (g *gateway) aged() {
+	g.protocol.schemas.Range(func(_, v any) bool {
+		s := v.(*resourceState)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.read = s.read.Add(-2 * schemaAge)
+		return true
+	})
+}
+
+// gateDialer refuses to connect while it is shut.
+type gateDialer struct {
+	gate.Dialer
+	shut atomic.Bool
+}
+
+func (d *gateDialer) Dial(ctx context.Context, r *gate.Resource, login string) (gate.Upstream, error) {
+	if d.shut.Load() {
+		return gate.Upstream{}, errors.New("no connection to spare")
+	}
+	return d.Dialer.Dial(ctx, r, login)
+}
+
+var modes = []pgx.QueryExecMode{pgx.QueryExecModeSimpleProtocol, pgx.QueryExecModeCacheStatement, pgx.QueryExecModeExec}
+
+// TestSchemaConnectionEnds: whoever ends the gateway's own connection at the
+// server disturbs no session: a new one is made for the look that needs it.
+func TestSchemaConnectionEnds(t *testing.T) {
+	g := serve(t, &rules{allow: understood, errors: true})
+	c, other := g.connect(t), g.direct(t)
+	for i, mode := range modes {
+		name := "cut" + string(rune('a'+i))
+		g.protocol.schemas.Range(func(_, v any) bool { // so that there is one
+			if err := v.(*resourceState).refresh(t.Context(), 0); err != nil {
+				t.Error(err)
+			}
+			return true
+		})
+		if n := g.cutOff(t); n != "1" {
+			t.Fatalf("%s connections were ended", n)
+		}
+		if _, err := other.Exec(t.Context(), "CREATE TABLE "+name+" (id int); GRANT ALL ON "+name+" TO app", pgx.QueryExecModeSimpleProtocol); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Exec(t.Context(), "insert into "+name+" values ($1)", mode, 1); err != nil { // is not known yet
+			t.Errorf("%v, a new name: %v", mode, err)
+		}
+		g.cutOff(t)
+		g.aged()
+		if _, err := c.Exec(t.Context(), "select id from "+name+" where id = $1", mode, 1); err != nil {
+			t.Errorf("%v, an old schema: %v", mode, err)
+		}
+		tx, err := c.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tx.Exec(t.Context(), "create temporary table own"+name+" (id int) on commit drop", mode); err != nil {
+			t.Fatal(err)
+		}
+		g.cutOff(t)
+		if err := tx.Commit(t.Context()); err != nil {
+			t.Errorf("%v, at a COMMIT: %v", mode, err)
+		}
+		if _, err := c.Exec(t.Context(), "select count(*) from "+name+" where id = $1", mode, 1); err != nil {
+			t.Errorf("%v, behind a COMMIT: %v", mode, err)
+		}
+	}
+	if said := g.said(); said != "" {
+		t.Errorf("the operator was told: %s", said)
+	}
+}
+
+// TestSchemaConnectionStrict: so it is where a schema is looked at for an answer,
+// and where none can be made, the answer is not shown and the client told why.
+func TestSchemaConnectionStrict(t *testing.T) {
+	guard := &between{protector: protector{protect: masks(abi.MaskNull, "", "people.ssn")}}
+	g := serve(t, guard)
+	g.people(t, 3)
+	g.options(guard, TaskOptions{}, ResourceOptions{DriftStrict: true}, "strict")
+	d := &gateDialer{Dialer: g.Dialer}
+	g.Dialer = d
+	c := g.connect(t)
+	then := func(f func()) {
+		guard.mu.Lock()
+		guard.at, guard.then = abi.Execute, f
+		guard.mu.Unlock()
+	}
+	for i, mode := range modes {
+		fired := false
+		then(func() { fired = true; g.cutOff(t) })
+		if _, err := c.Exec(t.Context(), fmt.Sprintf("select name from people where id > $1 -- %d", i), mode, 0); err != nil || !fired {
+			t.Errorf("%v: %v, the guard was asked: %v", mode, err, fired)
+		}
+	}
+	then(func() { d.shut.Store(true); g.cutOff(t) })
+	if _, err := c.Exec(t.Context(), "select name from people"); code(err) != "08006" || !strings.Contains(err.Error(), "is not shown") {
+		t.Errorf("with none: %v", err)
+	}
+}
+
+// TestSchemaCannotBeLookedAt: where no new connection can be made, a statement is
+// refused, the session goes on, and so does the work as soon as one can.
+func TestSchemaCannotBeLookedAt(t *testing.T) {
+	g := serve(t, &rules{allow: understood, errors: true})
+	d := &gateDialer{Dialer: g.Dialer}
+	g.Dialer = d
+	c := g.connect(t)
+	if _, err := c.Prepare(t.Context(), "kept", "select 1 + $1::int"); err != nil {
+		t.Fatal(err)
+	}
+	for _, mode := range modes {
+		d.shut.Store(true)
+		g.cutOff(t)
+		for _, text := range []string{"select 2 + $1::int", "select 3 + $1::int", "kept"} {
+			g.aged()
+			if _, err := c.Exec(t.Context(), text, mode, 1); code(err) != "58000" || strings.Contains(err.Error(), "spare") {
+				t.Errorf("%v, %s: %v", mode, text, err)
+			}
+		}
+		if !strings.Contains(g.said(), "schema of shop: no connection to spare") {
+			t.Errorf("%v: the operator was told %q", mode, g.said())
+		}
+		d.shut.Store(false)
+		for _, text := range []string{"select 2 + $1::int", "kept"} {
+			if _, err := c.Exec(t.Context(), text, mode, 1); err != nil {
+				t.Errorf("%v: the session does not go on: %v", mode, err)
+			}
+		}
+	}
+	if !g.log.has(func(e *gate.Event) bool {
+		return strings.HasPrefix(e.Text, "select 2") && strings.Contains(e.Incomplete, "no connection to spare")
+	}) {
+		t.Error("the log does not know of it")
+	}
+}
