@@ -198,6 +198,14 @@ func TestTaskCloses(t *testing.T) {
 	}
 	change("ALTER TABLE people RENAME number TO ssn")
 	all("")
+	if n := strings.Count(g.said(), "alarm: "); n != 1 {
+		t.Errorf("the operator heard that it is open: %s", g.said())
+	}
+	// A reload may close it under the schema that is known already.
+	g.options(guard, TaskOptions{Masked: []abi.Source{{Relation: []string{"public", "people"}, Column: "nothing"}}}, ResourceOptions{}, "")
+	if _, err := c.Exec(ctx, "select 1").ReadAll(); code(err) != "42501" {
+		t.Error(err)
+	}
 	if n := p.found(got.got.Bytes()); n != "" {
 		t.Errorf("%s came through", n)
 	}
