@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/plugins/tasks/policy"
 )
 
@@ -118,4 +119,72 @@ func TestLookOutlivesWhoAsked(t *testing.T) {
 		}
 		return true
 	})
+}
+
+// TestMeaningsApart: what a text means is remembered for those alone who would have it
+// read alike.
+func TestMeaningsApart(t *testing.T) {
+	guard := &rules{allow: anything}
+	g := serve(t, guard)
+	const text = "select id from items where id = $1"
+	says := func([]string, string) bool { return true }
+	seen := 0
+	for _, k := range []struct {
+		what     string
+		task     TaskOptions
+		resource ResourceOptions
+		url      string
+		before   string
+		types    []uint32
+		more     bool
+	}{
+		{"the first", TaskOptions{}, ResourceOptions{}, "", "", nil, true},
+		{"the same", TaskOptions{}, ResourceOptions{}, "", "", []uint32{20}, false},
+		{"introspect", TaskOptions{Introspect: true}, ResourceOptions{}, "", "", nil, true},
+		{"a time", TaskOptions{StatementTimeout: time.Minute}, ResourceOptions{}, "", "", nil, true},
+		{"blind", TaskOptions{Blind: Blind(nil, says)}, ResourceOptions{}, "", "", nil, true},
+		{"another that is blind", TaskOptions{Blind: Blind(nil, says)}, ResourceOptions{}, "", "", nil, true},
+		{"filter", TaskOptions{Filter: Filter([]abi.Source{{Relation: []string{"public", "items"}, Column: "sku"}})}, ResourceOptions{}, "", "", nil, true},
+		{"listed", TaskOptions{Listed: Listing(func(string, []string) bool { return true })}, ResourceOptions{}, "", "", nil, true},
+		{"definitions", TaskOptions{Definitions: Definitions(says, says)}, ResourceOptions{}, "", "", nil, true},
+		{"extensions", TaskOptions{}, ResourceOptions{Extensions: []string{"citext"}}, "", "", nil, true},
+		{"a path", TaskOptions{}, ResourceOptions{}, "", "set search_path = public, app", nil, true},
+		{"a path at login", TaskOptions{}, ResourceOptions{}, "&search_path=public,app", "", nil, true},
+		{"the server is asked", TaskOptions{}, ResourceOptions{Probe: true}, "", "", []uint32{20}, true},
+		{"of another type", TaskOptions{}, ResourceOptions{Probe: true}, "", "", []uint32{23}, true},
+		{"the first again", TaskOptions{}, ResourceOptions{}, "", "", nil, false},
+	} {
+		g.options(guard, k.task, k.resource, "one")
+		c, err := pgconn.Connect(t.Context(), g.url()+k.url)
+		if err != nil {
+			t.Fatal(k.what, err)
+		}
+		if k.before != "" {
+			if _, err := c.Exec(t.Context(), k.before).ReadAll(); err != nil {
+				t.Fatal(k.what, err)
+			}
+		}
+		if _, err := c.Prepare(t.Context(), "", text, k.types); err != nil {
+			t.Errorf("%s: %v", k.what, err)
+		}
+		n := 0
+		g.protocol.schemas.Range(func(_, v any) bool {
+			s := v.(*resourceState)
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			for key := range s.texts {
+				if key.text == text {
+					n++
+				}
+			}
+			return true
+		})
+		if more := n > seen; more != k.more {
+			t.Errorf("%s: read anew %t", k.what, more)
+		}
+		seen = n
+		if err := c.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
 }

@@ -138,6 +138,28 @@ func TestTemporaryBesideEventTriggers(t *testing.T) {
 	g.walk(t, []stage{{"create temp table mine (id int)", ""}, {"select * from mine", "select on pg_temp.mine is not in this task"}, {"drop table mine", ""}, {"select * from mine", "42P01"}})
 }
 
+// TestTemporaryForgotten: what a session has dropped counts no longer as its own work:
+// the server may give its number to another.
+func TestTemporaryForgotten(t *testing.T) {
+	g := serve(t, &rules{allow: understood, errors: true})
+	c := g.connect(t)
+	for _, text := range []string{"create temp table kept (id int)", "create temp table gone (id serial)", "select * from kept, gone", "drop table gone", "select * from kept"} {
+		if _, err := c.Exec(t.Context(), text); err != nil {
+			t.Fatal(text, err)
+		}
+	}
+	all := g.protocol.conns()
+	if err := c.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	g.quiet(t)
+	for _, one := range all {
+		if n := len(one.temp.made); n != 1 {
+			t.Errorf("%d relations are the session's own work", n)
+		}
+	}
+}
+
 // TestTemporaryCounts: the names that a session has for itself with its temporary
 // tables count, for as long as it has them, and are bounded as all that it keeps.
 func TestTemporaryCounts(t *testing.T) {

@@ -178,6 +178,11 @@ func TestTaskCloses(t *testing.T) {
 	if _, err := c.Exec(ctx, "rollback").ReadAll(); err != nil {
 		t.Errorf("a rollback: %v", err)
 	}
+	for _, text := range []string{"rollback; select number from people", "select number from people; rollback"} {
+		if _, err := c.Exec(ctx, text).ReadAll(); code(err) != "42501" {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
 	all("the task x is closed: it masks public.people.ssn, which shop does not have")
 	for _, text := range []string{"select ssn from faces", "select ssn from people limit 1", "select 1", "select 2"} {
 		if !g.log.has(func(e *gate.Event) bool { return e.Text == text && strings.Contains(e.Incomplete, "is closed") }) {
@@ -193,6 +198,14 @@ func TestTaskCloses(t *testing.T) {
 	}
 	change("ALTER TABLE people RENAME number TO ssn")
 	all("")
+	if n := strings.Count(g.said(), "alarm: "); n != 1 {
+		t.Errorf("the operator heard that it is open: %s", g.said())
+	}
+	// A reload may close it under the schema that is known already.
+	g.options(guard, TaskOptions{Masked: []abi.Source{{Relation: []string{"public", "people"}, Column: "nothing"}}}, ResourceOptions{}, "")
+	if _, err := c.Exec(ctx, "select 1").ReadAll(); code(err) != "42501" {
+		t.Error(err)
+	}
 	if n := p.found(got.got.Bytes()); n != "" {
 		t.Errorf("%s came through", n)
 	}

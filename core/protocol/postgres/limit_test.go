@@ -178,3 +178,86 @@ func (b *bytesShown) Command(ctx context.Context, c *abi.Command) (*abi.Verdict,
 	}
 	return v, err
 }
+
+// TestLimitCopyFails: a COPY that a limit holds for and that fails in the middle ends
+// as the server ends it, without a Sync where the client knows of none, and the
+// session goes on.
+func TestLimitCopyFails(t *testing.T) {
+	g := serve(t, &holds{holds: nobody, terms: abi.Terms{RowsWritten: 2}})
+	nc := g.in(t)
+	_ = nc.SetDeadline(time.Now().Add(time.Minute))
+	const text, two = "copy items (order_id, sku, quantity, price) from stdin", "update items set sku = 'two' where id in (1, 2)"
+	bad, rest := frame('d', []byte("none\n")), join(frame('d', []byte("1\tover\t1\t1\n")), frame('c', nil))
+	begun := func(b ...[]byte) {
+		t.Helper()
+		send(t, nc, b...)
+		for {
+			if kind, body, err := readMessage(nc); err != nil || kind == 'E' {
+				t.Fatalf("%q %v", body, err)
+			} else if kind == 'G' {
+				return
+			}
+		}
+	}
+	for _, k := range []struct{ before, failed, after string }{{"select 1", "E22P02 ZI", "C ZI C ZI"}, {"begin", "E22P02 ZE", "E25P02 ZE C ZI"}} {
+		send(t, nc, query(k.before))
+		kinds(t, nc, 1)
+		begun(query(text))
+		send(t, nc, bad)
+		want(t, nc, 1, k.failed)
+		send(t, nc, rest, query(two), query("rollback"))
+		want(t, nc, 2, k.after)
+	}
+	begun(parseMsg("", text), bindMsg("", ""), executeMsg(""))
+	send(t, nc, bad)
+	if kind, body, err := readMessage(nc); err != nil || kind != 'E' {
+		t.Errorf("%c %q %v", kind, body, err)
+	}
+	send(t, nc, rest, sync_(), query(two))
+	want(t, nc, 2, "ZI C ZI")
+	if n := g.ask(t, "select count(*) from items where sku = 'over'"); n != "0" {
+		t.Errorf("%s rows are written", n)
+	}
+}
+
+// TestLimitBeside: what the server says beside an answer that is kept comes before it,
+// in its order, also where the answer is dropped or is not committed after all.
+func TestLimitBeside(t *testing.T) {
+	g := serve(t, &holds{rules: rules{errors: true}, holds: nobody, terms: abi.Terms{RowsWritten: 2}})
+	g.askOf(t, g.db, `create function tells() returns trigger language plpgsql as 'begin raise notice ''% %'', tg_argv[0], new.id; return new; end';
+		create function fails() returns trigger language plpgsql as 'begin raise notice ''late %'', new.id; if new.id > 80 then raise exception ''not this''; end if; return new; end';
+		create table told (id int); grant all on told to app; create trigger early before insert on told for each row execute function tells('early');
+		create constraint trigger late after insert on told deferrable initially deferred for each row execute function fails()`)
+	nc := g.in(t)
+	_ = nc.SetDeadline(time.Now().Add(time.Minute))
+	for _, k := range []struct{ text, want string }{
+		{"insert into told values (1), (2) returning id", "early 1, early 2, late 1, late 2, T, D, D, C, Z"},
+		{"insert into told values (3), (4), (5) returning id", "early 3, early 4, early 5, E not-allowed, Z"},
+		{"insert into told values (6), (81) returning id", "early 6, early 81, late 6, late 81, T, D, D, E not this, Z"},
+		{"insert into told values (7)", "early 7, late 7, C, Z"},
+	} {
+		var got []string
+		for send(t, nc, query(k.text)); len(got) == 0 || got[len(got)-1] != "Z"; {
+			kind, body, err := readMessage(nc)
+			if err != nil {
+				t.Fatal(k.text, err)
+			}
+			_, said, _ := strings.Cut(string(body), "\x00M")
+			said, _, _ = strings.Cut(said, "\x00")
+			switch {
+			case kind == 'N':
+				got = append(got, said)
+			case kind == 'E' && strings.Contains(said, "of the 2 that are allowed"):
+				got = append(got, "E not-allowed")
+			default:
+				got = append(got, strings.TrimSpace(string(rune(kind))+" "+said))
+			}
+		}
+		if s := strings.Join(got, ", "); s != k.want {
+			t.Errorf("%s:\n got %s\nwant %s", k.text, s, k.want)
+		}
+	}
+	if n := g.ask(t, "select string_agg(id::text, ' ' order by id) from told"); n != "1 2 7" {
+		t.Error(n)
+	}
+}

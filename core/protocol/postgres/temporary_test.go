@@ -108,6 +108,7 @@ func TestTemporaryIsJudged(t *testing.T) {
 			{"create temp table numbered (id serial)", "C", ""},
 			{"alter sequence numbered_id_seq rename to audit", "E", "42501"},
 			{"alter sequence numbered_id_seq rename to its_number", "C", ""},
+			{"select last_value from its_number", "TDC", ""},
 		},
 		{
 			{"select hides()", "TDC", ""},
