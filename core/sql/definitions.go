@@ -36,7 +36,7 @@ var defining = set(`pg_get_expr pg_get_indexdef pg_get_viewdef pg_get_triggerdef
 // and so are NULL to such a task as well: values of rows, passwords, what others
 // have set. What bounds a partition is read where its key is.
 var withheld = map[string]map[string]bool{
-	"pg_class": set("relpartbound"), "pg_attribute": set("attmissingval attfdwoptions"), "pg_tablespace": set("spcoptions spcacl"), "pg_roles": set("rolpassword rolconfig"), "pg_user": set("passwd useconfig"),
+	"pg_class": set("relpartbound relpages reltuples relallvisible relallfrozen"), "pg_attribute": set("attmissingval attfdwoptions"), "pg_tablespace": set("spcoptions spcacl"), "pg_roles": set("rolpassword rolconfig"), "pg_user": set("passwd useconfig"),
 	"pg_database": set("datacl"), "pg_foreign_table": set("ftoptions"), "pg_foreign_server": set("srvoptions"), "pg_foreign_data_wrapper": set("fdwoptions"), "pg_shdescription": set("description"),
 	"pg_subscription": set("subconninfo"), "pg_sequences": set("last_value"), "pg_settings": set("setting boot_val reset_val sourcefile sourceline"), "pg_cursors": set("statement"),
 	"pg_statio_all_tables": set("heap_blks_read heap_blks_hit idx_blks_read idx_blks_hit toast_blks_read toast_blks_hit tidx_blks_read tidx_blks_hit"),
