@@ -69,12 +69,13 @@ func TestLate(t *testing.T) {
 // TestUnsaid: so is what a function does that no text and no rule names, as that of a
 // table's condition.
 func TestUnsaid(t *testing.T) {
-	tables := map[string]string{"checked": "(v text check (puts(v)))", "keyed": "(v text)", "kept": "(v text)", "parts": "(v text) partition by list ((puts(v)))", "typed": "(v dom)", "listed": "(v dom[])", "compound": "(v pair)", "operated": "(v text check (v === 'x'))"}
+	tables := map[string]string{"checked": "(v text check (puts(v)))", "keyed": "(v text)", "kept": "(v text)", "parts": "(v text) partition by list ((puts(v)))", "typed": "(v dom)", "listed": "(v dom[])", "compound": "(v pair)", "operated": "(v text check (v === 'x'))",
+		"quoted": `(v text check ("pu""ts"(v)))`, "converted": "(v text check (v::dom is not null))"}
 	task := policy.Task{Oracle: "accept", Rules: []policy.Rule{ddl("pg_temp.*", "create_table", "drop_table")}}
 	setup := `CREATE TABLE people (secret text); INSERT INTO people VALUES ('hidden'); GRANT SELECT ON people TO app;
 		CREATE FUNCTION puts() RETURNS boolean LANGUAGE plpgsql AS 'begin execute ''drop table if exists mi'' || ''ne''; execute ''create temp table mi'' || ''ne as select secret as v from people''; return true; end';
 		CREATE FUNCTION puts(text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS 'begin perform puts(); return true; end';
-		CREATE FUNCTION puts(text, text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS 'begin perform puts(); return true; end'; CREATE OPERATOR === (LEFTARG = text, RIGHTARG = text, FUNCTION = puts); CREATE DOMAIN dom AS text CHECK (puts(value)); CREATE TYPE pair AS (id int, v dom);`
+		CREATE FUNCTION puts(text, text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS 'begin perform puts(); return true; end'; CREATE OPERATOR === (LEFTARG = text, RIGHTARG = text, FUNCTION = puts); CREATE FUNCTION "pu""ts"(text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS 'begin perform puts(); return true; end'; CREATE DOMAIN dom AS text CHECK (puts(value)); CREATE TYPE pair AS (id int, v dom);`
 	for name, columns := range tables {
 		setup += fmt.Sprintf("CREATE TABLE %s %s; GRANT ALL ON %s TO app;", name, columns, name)
 		for _, verb := range []string{"select", "insert"} {
@@ -87,6 +88,8 @@ func TestUnsaid(t *testing.T) {
 	for name, texts := range map[string][]string{
 		"a condition":            {"insert into checked values ('x')"},
 		"an operator":            {"insert into operated values ('x')"},
+		"a name with quotes":     {"insert into quoted values ('x')"},
+		"a type in a condition":  {"insert into converted values ('x')"},
 		"an index":               {"insert into keyed values ('x')"},
 		"a policy":               {"select v from kept"},
 		"a partition's key":      {"insert into parts values ('x')"},
