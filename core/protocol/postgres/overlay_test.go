@@ -448,3 +448,25 @@ func TestRestartIdentity(t *testing.T) {
 		g.walk(t, x.steps)
 	}
 }
+
+// TestCatalogNotTold: where the server does not answer the gateway, as another
+// session's lock keeps the catalog, the client hears of it, and the log why.
+func TestCatalogNotTold(t *testing.T) {
+	g := migrate(t, policy.Task{Rules: []policy.Rule{ddl("public.*", tableVerbs...)}})
+	other, c := g.direct(t), g.connect(t)
+	for _, text := range []string{"begin", "set local lock_timeout = '50ms'", "create table fresh (id int)"} {
+		if _, err := c.Exec(t.Context(), text); err != nil {
+			t.Fatal(text, err)
+		}
+	}
+	if _, err := other.Exec(t.Context(), "begin; lock table pg_catalog.pg_policy in access exclusive mode"); err != nil {
+		t.Fatal(err)
+	}
+	_, err := c.Exec(t.Context(), "select id from fresh")
+	if _, e := other.Exec(t.Context(), "rollback"); e != nil {
+		t.Fatal(e)
+	}
+	if code(err) != "08006" || !strings.Contains(err.Error(), "does not tell the session's settings or catalog") {
+		t.Error(err)
+	}
+}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+
+	"github.com/jackc/pgx/v5/pgproto3"
 )
 
 // A function that a rule names may do anything, and so may leave the session
@@ -107,7 +109,12 @@ func (c *conn) ownAnswer(e *entry, kind byte, m []byte) error {
 		c.pop()
 		return nil
 	case kind == 'E':
-		return errors.New("the server does not tell the session's settings or catalog")
+		var said pgproto3.ErrorResponse
+		if err := said.Decode(m[5:]); err != nil {
+			return err
+		}
+		cause := fmt.Errorf("the server does not tell the session's settings or catalog: %s %s", said.Code, said.Message)
+		return &fatal{code: "08006", message: fmt.Sprintf("the server does not tell the session's settings or catalog (session %s)", c.session.ID()), hint: "something else may have changed the schema meanwhile, or a timeout is short: connect again and try once more", cause: cause}
 	}
 	return unasked(kind)
 }
