@@ -113,8 +113,7 @@ func (c *conn) ownAnswer(e *entry, kind byte, m []byte) error {
 		if err := said.Decode(m[5:]); err != nil {
 			return err
 		}
-		cause := fmt.Errorf("the server does not tell the session's settings or catalog: %s %s", said.Code, said.Message)
-		return &fatal{code: "08006", message: fmt.Sprintf("the server does not tell the session's settings or catalog (session %s)", c.session.ID()), hint: "something else may have changed the schema meanwhile, or a timeout is short: connect again and try once more", cause: cause}
+		return &fatal{code: "08006", message: fmt.Sprintf("the server does not tell the session's settings or catalog (session %s)", c.session.ID()), hint: "something else may have changed the schema meanwhile, or a timeout is short: connect again and try once more", cause: fmt.Errorf("%s: %s", said.Code, said.Message)}
 	}
 	return unasked(kind)
 }
