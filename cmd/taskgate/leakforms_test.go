@@ -294,7 +294,8 @@ const matrixInterference = `
 What TestPM01NonInterference (` + "`make fuzz`" + ` without an end) compares: two databases are equal but for protected values, unlisted columns, and unlisted tables with the number of their rows. Random
 statements go to both through the gateway, and every byte that comes back has to be the same, but for session ids; of HASH and TOKENIZE which are equal. They go under three tasks: one
 that shows no error, one that shows errors, and one that is ` + "`blind`" + `. Of what is generated at least a fifth has to be accepted under the first two, and half under the last; some of it are
-probes, statements of one slip each, one for each way in which something is learned that is not shown.
+probes, statements of one slip each, one for each way in which something is learned that is not shown. TestPM01NonInterferenceSQLsmith compares the same with what SQLsmith generates, which knows
+nothing of tasks and masks.
 
 | channel | constructs that reach for it |
 |---|---|
