@@ -348,7 +348,7 @@ func left(raw syscall.RawConn) bool {
 func (c *conn) meaning(a *sql.Analysis) string {
 	var b strings.Builder
 	if s := c.judging(); s != nil {
-		fmt.Fprintf(&b, "role=%q schema=%d/%s", s.Role.Name, s.Version, s.Mark)
+		fmt.Fprintf(&b, "role=%q schema=%d/%s/%s", s.Role.Name, s.Version, s.Mark.Server, s.Mark.Users)
 	}
 	fmt.Fprintf(&b, " login=%q path=%q moved=%t", c.names.login, c.names.path, c.names.moved)
 	c.mu.Lock()

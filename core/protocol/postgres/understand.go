@@ -470,7 +470,12 @@ func (s *resourceState) look(ctx context.Context) (*schema.Schema, error) {
 	if known != nil && known.Mark == mark {
 		return known, nil
 	}
-	next, err := schema.Load(ctx, s.conn)
+	var next *schema.Schema
+	if known != nil && known.Mark.Server == mark.Server {
+		next, err = schema.Reload(ctx, s.conn, known)
+	} else {
+		next, err = schema.Load(ctx, s.conn)
+	}
 	if err != nil {
 		return nil, err
 	}

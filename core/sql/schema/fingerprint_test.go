@@ -1,6 +1,7 @@
 package schema_test
 
 import (
+	"reflect"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -10,7 +11,8 @@ import (
 )
 
 // TestFingerprint: what a change of one catalog alone is seen by, and what comes
-// and goes with other sessions is not.
+// and goes with other sessions is not. What is read again where the server's own part
+// is as it was is what is read from nothing.
 func TestFingerprint(t *testing.T) {
 	server, err := pgtest.Start(pgtest.Major())
 	if err != nil {
@@ -48,7 +50,11 @@ func TestFingerprint(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	marks := map[string]bool{mark: true}
+	marks := map[schema.Mark]bool{mark: true}
+	known, err := schema.Load(ctx, conn)
+	if err != nil {
+		t.Fatal(err)
+	}
 	type change struct {
 		text string
 		seen bool
@@ -95,7 +101,13 @@ func TestFingerprint(t *testing.T) {
 		{"alter policy p on t using (false)", true},
 		{"vacuum pg_policy", false},
 		{"alter policy p on t using (true)", true},
+		{"alter function pg_catalog.lower(text) volatile", true}, // the server's own
+		{"alter extension plpgsql add function pg_catalog.upper(text)", true},
+		{"alter view information_schema.tables set (security_barrier)", true},
+		{"create table last (id int references t, v d, w z) partition by list (id); create table of_last partition of last default", true},
+		{"create function h(text) returns text language sql as 'select lower($1)'; create operator @@@ (function = h, rightarg = text)", true},
 	}
+	own := 0
 	if pgtest.Major() >= 16 {
 		changes = append(changes, change{"grant middle to app with inherit false", true}) // pg_auth_members alone
 	}
@@ -111,5 +123,18 @@ func TestFingerprint(t *testing.T) {
 			t.Errorf("%s: seen %v, not %v", k.text, !k.seen, k.seen)
 		}
 		marks[now] = true
+		whole, err := schema.Load(ctx, conn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if now.Server != mark.Server {
+			own++
+		} else if again, err := schema.Reload(ctx, conn, known); err != nil || !reflect.DeepEqual(again, whole) {
+			t.Errorf("%s: what users have made is read as something else: %v", k.text, err)
+		}
+		known, mark = whole, now
+	}
+	if own != 3 {
+		t.Errorf("the server's own part has changed %d times", own)
 	}
 }

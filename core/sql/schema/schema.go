@@ -14,7 +14,7 @@ type OID = uint32
 // Schema is one snapshot. It is immutable once made and may be shared.
 type Schema struct {
 	Version    uint64 // counts the snapshots of one resource
-	Mark       string // what Fingerprint gave before it was read
+	Mark       Mark   // what Fingerprint gave before it was read
 	Major      int    // of the server: 13 to 18
 	Database   string
 	Role       Role
