@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -108,7 +109,7 @@ const firstUser = 16384
 func empty() *Schema {
 	return &Schema{Namespaces: map[string]OID{}, Relations: map[OID]*Relation{}, Functions: map[OID]*Function{},
 		Operators: map[OID]*Operator{}, Types: map[OID]*Type{}, RelationByName: map[Name]*Relation{}, TypeByName: map[Name]*Type{},
-		Looked: map[string]bool{}, FunctionsNamed: map[string][]*Function{}, OperatorsNamed: map[string][]*Operator{}}
+		Looked: map[string]bool{}, unsaid: &sync.Map{}, FunctionsNamed: map[string][]*Function{}, OperatorsNamed: map[string][]*Operator{}}
 }
 
 type step struct {

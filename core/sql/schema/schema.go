@@ -6,6 +6,7 @@ package schema
 import (
 	"fmt"
 	"strings"
+	"sync"
 )
 
 // OID is PostgreSQL's object identifier.
@@ -33,6 +34,8 @@ type Schema struct {
 	Looked map[string]bool // names without a schema by which the sources of functions look for relations
 
 	HasTemporary bool // the session has relations of its own, in Temporary
+
+	unsaid *sync.Map // by relation what Unsaid has found
 
 	// By name, for resolution. A name in two namespaces is two entries.
 	RelationByName map[Name]*Relation
