@@ -108,6 +108,7 @@ type Relation struct {
 	Invoker        bool   // a view whose reader needs rights on what is beneath it
 	Views          []OID  // that depend on it
 	Sequences      []OID  // that belong to its columns: they restart and go with it
+	Defaults       []OID  // whose defaults depend on it, a sequence
 	Needed         bool   // something else depends on it than views, foreign keys and what is its own
 
 	said said
