@@ -145,6 +145,7 @@ func Analyze(c *Context, text string) (an *Analysis, err error) {
 		}
 		for _, o := range a.ops.list[before:] {
 			part.Writes = part.Writes || o.Effect.Writes()
+			part.Unsaid = part.Unsaid || part.Kind != Prepare && a.callsUnsaid(&o.Operation)
 		}
 		slices.SortStableFunc(a.edits, func(x, y edit) int { return cmp.Compare(x.from, y.from) })
 		part.Canonical = a.emit(t.Nodes[inner].From, t.Nodes[inner].To, a.edits)

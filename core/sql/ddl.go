@@ -336,14 +336,15 @@ func (a *analyzer) rewritten(r *schema.Relation) {
 }
 
 // closure adds what DROP … CASCADE takes along: views over it, foreign keys to
-// it, tables that inherit. What else depends on it is not known.
+// it, tables that inherit, the sequences of its columns, and defaults that take their
+// values from one. What else depends on it is not known.
 func (a *analyzer) closure(r *schema.Relation, seen map[schema.OID]bool) {
 	if seen[r.OID] {
 		return
 	}
 	seen[r.OID] = true
 	if r.Needed {
-		a.refuse("CASCADE on %s, on which more than tables, views and foreign keys depends: drop that first", r.Name.Name)
+		a.refuse("CASCADE on %s, on which more than tables, views, foreign keys and defaults depends: drop that first", r.Name.Name)
 	}
 	for _, oid := range r.Views {
 		v := a.c.Schema.Relations[oid]
@@ -360,6 +361,22 @@ func (a *analyzer) closure(r *schema.Relation, seen map[schema.OID]bool) {
 		}
 		if from.OID != r.OID {
 			a.alters("alter_table", from)
+		}
+	}
+	for _, oid := range r.Sequences {
+		s := a.c.Schema.Relations[oid]
+		if s == nil {
+			a.refuse("CASCADE on %s, of which a sequence is not known", r.Name.Name)
+		}
+		a.closure(s, seen)
+	}
+	for _, oid := range r.Defaults {
+		of := a.c.Schema.Relations[oid]
+		if of == nil {
+			a.refuse("CASCADE on %s, from which a default takes its values that is not known", r.Name.Name)
+		}
+		if !seen[oid] {
+			a.alters("alter_table", of)
 		}
 	}
 	a.partitions(r, seen)
@@ -433,15 +450,51 @@ func (a *analyzer) drop(n int32) {
 			a.on("drop_type", abi.KindType, a.ownType(t, missing).Parts(), "")
 		}
 	case "SCHEMA":
-		if cascade {
-			a.refuse("DROP SCHEMA … CASCADE: drop what is in it first")
-		}
+		a.restricted(n)
 		for _, s := range a.list(a.kid(n, "name_list"), "name") {
+			if cascade && a.c.Listed == nil {
+				if in := a.holding(a.ident(s)); in != "" {
+					a.refuse("DROP SCHEMA %s CASCADE, which would take along what is in it: drop the %s first, and what else there is, each by its own rule", a.ident(s), in)
+				}
+			}
 			a.on("drop_schema", abi.KindSchema, []string{a.ident(s)}, "")
 		}
 	default:
 		a.refuse("%s", a.words(n))
 	}
+}
+
+// holding names something that is in a schema, a relation before a type or function;
+// it is empty where nothing is known to be. Whatever else is there the server finds.
+func (a *analyzer) holding(namespace string) (first string) {
+	owned := map[schema.OID]bool{}
+	for _, r := range a.c.Schema.Relations {
+		for _, oid := range r.Sequences {
+			owned[oid] = true
+		}
+	}
+	take := func(n schema.Name, what string) {
+		if n.Namespace == namespace && what != "" && (first == "" || what+" "+n.Name < first) {
+			first = what + " " + n.Name
+		}
+	}
+	for oid, r := range a.c.Schema.Relations {
+		if !owned[oid] {
+			take(r.Name, map[byte]string{'r': "table", 'p': "table", 'v': "view", 'm': "materialized view", 'S': "sequence", 'f': "foreign table"}[r.Kind])
+		}
+	}
+	if first != "" {
+		return first
+	}
+	for _, t := range a.c.Schema.Types {
+		if t.Kind == 'e' || t.Kind == 'd' || a.composed(t) {
+			take(t.Name, "type")
+		}
+	}
+	for _, f := range a.c.Schema.Functions {
+		take(f.Name, "function")
+	}
+	return first
 }
 
 // composed says whether a type was made by CREATE TYPE … AS (…), and is no

@@ -118,7 +118,7 @@ func differs(a, b *schema.Schema, renamed bool) (list []string) {
 			o := pair[1].Relations[oid]
 			if o != nil {
 				x, y := *r, *o
-				x.Views, y.Views, x.Needed, y.Needed = nil, nil, false, false // of others
+				x.Views, y.Views, x.Defaults, y.Defaults, x.Needed, y.Needed = nil, nil, nil, nil, false, false // of others
 				x.Referenced, y.Referenced = nil, nil
 				if renamed {
 					x.View, y.View = "", ""

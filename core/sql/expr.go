@@ -449,28 +449,12 @@ func (a *analyzer) typeName(n int32) {
 }
 
 func (a *analyzer) typeOf(n, from, to int32) {
-	var parts []string
-	for i := from; i < to; i++ {
-		if v := a.t.Tokens[i].Value; v != "." {
-			parts = append(parts, v)
-		}
-	}
-	var t *schema.Type
-	switch len(parts) {
-	case 1:
-		for _, ns := range a.places() {
-			if t = a.typeByName(schema.Name{Namespace: ns, Name: parts[0]}); t != nil {
-				break
-			}
-		}
-	case 2:
-		t = a.typeByName(schema.Name{Namespace: parts[0], Name: parts[1]})
-	}
+	t := a.typeFound(from, to)
 	if t != nil && a.seeing() != nil && identity(a.c.Schema, t.OID, 0) {
 		a.refuse("the type %s other than in a cast", t.Name.Name)
 	}
 	if t == nil {
-		a.fail("42704", n, "type %q does not exist", strings.Join(parts, "."))
+		a.fail("42704", n, "type %q does not exist", strings.Join(a.typeParts(from, to), "."))
 	}
 	switch {
 	case t.Name.Namespace == "pg_catalog", t.Name.Namespace == "information_schema" && t.OID < firstUser:
@@ -484,6 +468,31 @@ func (a *analyzer) typeOf(n, from, to int32) {
 	default:
 		a.refuse("the type %s is made by users, and its functions could run anything", t.Name.Name)
 	}
+}
+
+// typeParts gives the names that a type is written with.
+func (a *analyzer) typeParts(from, to int32) (parts []string) {
+	for i := from; i < to; i++ {
+		if v := a.t.Tokens[i].Value; v != "." {
+			parts = append(parts, v)
+		}
+	}
+	return parts
+}
+
+// typeFound gives the type of that name, as the server would find it; nil is none.
+func (a *analyzer) typeFound(from, to int32) *schema.Type {
+	switch parts := a.typeParts(from, to); len(parts) {
+	case 1:
+		for _, ns := range a.places() {
+			if t := a.typeByName(schema.Name{Namespace: ns, Name: parts[0]}); t != nil {
+				return t
+			}
+		}
+	case 2:
+		return a.typeByName(schema.Name{Namespace: parts[0], Name: parts[1]})
+	}
+	return nil
 }
 
 // rowsOf says whether values of a type have rows of a table in them: the name of

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/sql/schema"
 )
 
@@ -67,4 +68,22 @@ func (a *analyzer) foreignCast() bool {
 		f := a.c.Schema.Functions[k.Function]
 		return f == nil || !a.accepts(f)
 	})
+}
+
+// callsUnsaid says whether what is done with a relation may call functions of users
+// that no operation names, as its conditions do.
+func (a *analyzer) callsUnsaid(o *abi.Operation) bool {
+	if o.Kind != abi.KindRelation || len(o.Object) != 2 {
+		return false
+	}
+	r := a.c.Schema.RelationByName[schema.Name{Namespace: o.Object[0], Name: o.Object[1]}]
+	if r == nil {
+		return false
+	}
+	beyond := a.beyond // which is of what the text says
+	defer func() { a.beyond = beyond }()
+	if o.Verb == "select" {
+		return a.c.Schema.UnsaidReading(r, a.accepts)
+	}
+	return a.c.Schema.Unsaid(r, a.accepts)
 }

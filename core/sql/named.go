@@ -283,6 +283,7 @@ func (an *Analysis) Resolve(names Names) (*Analysis, error) {
 			if out.Beneath = out.Beneath || in.Beneath; in.Beneath && p.Explain != Runs {
 				st.Incomplete = Unseen
 			}
+			p.Unsaid = p.Unsaid || in.Parts[0].Unsaid
 			p.Plain = p.Plain && in.Parts[0].Plain
 			for name, kin := range in.Statement.Kin {
 				if st.Kin == nil {

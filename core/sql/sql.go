@@ -56,6 +56,7 @@ type Part struct {
 	Kind      Kind
 	Canonical string // of this statement alone, without a semicolon
 	Writes    bool   // anything in it is not proven to read
+	Unsaid    bool   // it may call functions of users that no operation names
 	Nested    bool   // a WITH in it changes rows, which its tag does not count
 	Rows      bool   // it answers with rows
 	Name      string // of the savepoint, setting, prepared statement or cursor

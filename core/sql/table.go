@@ -143,7 +143,7 @@ func (a *analyzer) called(s *scope, f, defs int32) []called {
 	case len(parts) == 1 && parts[0] == "unnest" && len(args) == 1:
 		one.shapes = a.unnested(s, parts, args[0])
 	default:
-		one.shapes = a.shapes(parts)
+		one.shapes = a.shapes(a.overloads(s, call, parts))
 	}
 	return []called{one}
 }
@@ -153,7 +153,7 @@ func (a *analyzer) called(s *scope, f, defs int32) []called {
 func (a *analyzer) unnested(s *scope, parts []string, arg int32) [][]string {
 	leaf := a.through(arg)
 	if a.namesRow(leaf) {
-		return a.shapes(parts)
+		return a.shapes(a.reached(parts))
 	}
 	if a.name(leaf) == "a_expr" && a.kid(leaf, "TYPECAST") != 0 {
 		if b := a.kid(a.kid(leaf, "Typename"), "opt_array_bounds"); b != 0 && !a.empty(b) {
@@ -166,7 +166,7 @@ func (a *analyzer) unnested(s *scope, parts []string, arg int32) [][]string {
 	} else if a.kid(leaf, "array_expr") != 0 && a.find(leaf, "columnref") == 0 && a.find(leaf, "select_with_parens") == 0 && a.find(leaf, "row") == 0 && a.find(leaf, "func_expr") == 0 {
 		return [][]string{{only}}
 	}
-	return a.shapes(parts)
+	return a.shapes(a.reached(parts))
 }
 
 // namesRow says whether a type that is named in an expression can be a row's,
@@ -214,9 +214,9 @@ func (a *analyzer) plainArray(c column) bool {
 	return e != nil && e.Kind == 'b'
 }
 
-// shapes gives what the columns of a function in FROM can be called.
-func (a *analyzer) shapes(parts []string) (shapes [][]string) {
-	for _, f := range a.reached(parts) {
+// shapes gives what the columns of one of these functions in FROM can be called.
+func (a *analyzer) shapes(list []*schema.Function) (shapes [][]string) {
+	for _, f := range list {
 		var shape []string
 		t := a.c.Schema.Types[f.Result]
 		for t != nil && t.Kind == 'd' {
@@ -242,7 +242,7 @@ func (a *analyzer) shapes(parts []string) (shapes [][]string) {
 			for _, c := range r.Columns {
 				shape = append(shape, c.Name)
 			}
-		case t != nil && t.Kind == 'p' && t.Category == 'P' && strings.HasPrefix(t.Name.Name, "any"): // it can be a row as well
+		case t != nil && t.Kind == 'p' && t.Category == 'P' && strings.HasPrefix(t.Name.Name, "any") && !madeTypes[t.Name.Name]: // it can be a row as well
 			shapes = append(shapes, nil)
 			shape = []string{only}
 		default:

@@ -25,7 +25,9 @@ type Generator struct {
 
 	cursors, prepared []string // that the session may have by now
 	wires             []wired
-	own               int // how often it has been asked to make a table of its own
+	temps             []source // tables of its own that it may have
+	todo              []due    // what is left of a script
+	own               int      // how often it has been asked to make a table of its own
 }
 
 // New gives a generator for a server of that major and a task that is blind, or

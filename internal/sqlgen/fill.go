@@ -34,7 +34,7 @@ const Marker = "zqxj"
 func Fill(shared, own *rand.Rand, major int) string {
 	var b strings.Builder
 	// Not waiting for long keeps it out of deadlocks with whoever looks at the schema.
-	b.WriteString("BEGIN; SET LOCAL lock_timeout = '100ms'; SET LOCAL session_replication_role = replica; TRUNCATE hidden, trail, guarded, log, people, keyed, grp, sales, base, derived, docs, made, papers, pinned, spot, perched, perch, vault, slots RESTART IDENTITY; ALTER SEQUENCE counter RESTART;\n")
+	b.WriteString("BEGIN; SET LOCAL lock_timeout = '100ms'; SET LOCAL session_replication_role = replica; TRUNCATE hidden, trail, guarded, log, people, keyed, grp, sales, base, derived, docs, made, papers, pinned, spot, perched, perch, vault, slots, ledger RESTART IDENTITY; ALTER SEQUENCE counter RESTART;\n")
 	if major >= 18 {
 		b.WriteString("TRUNCATE stays;\n")
 	}
@@ -119,6 +119,7 @@ func Fill(shared, own *rand.Rand, major int) string {
 		fmt.Fprintf(&b, "INSERT INTO made (id, label, level, place, k, j, arr, spare) VALUES (%d, 'd%d', %d, %d, %s, %s, %s, %s);\n", i, i, i*10, i, pick(own, known[i-1], "NULL", quote(fmt.Sprint(i)+Marker+letters(own, own.IntN(5)))), pick(own, "NULL", text()), pick(own, "NULL", "'{}'", "'{"+Marker+",b}'"), pick(own, "NULL", text()))
 		row("papers", fmt.Sprint(i), quote("paper "+fmt.Sprint(i)), text())
 		row("spot", fmt.Sprint(i), quote("spot "+fmt.Sprint(i)))
+		fmt.Fprintf(&b, "INSERT INTO ledger (label, secret) VALUES ('entry %d', %s);\n", i, text())
 		row("perch", fmt.Sprint(i), quote("perch "+fmt.Sprint(i)))
 		row("pinned", fmt.Sprint(i), pick(own, "NULL", fmt.Sprint(1+own.IntN(4))))
 		row("perched", fmt.Sprint(i), fmt.Sprint(1+own.IntN(4)))

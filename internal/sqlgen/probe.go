@@ -219,6 +219,55 @@ UPDATE people SET name = 'twin' WHERE id < 4
 UPDATE people SET name = NULL WHERE id = 3
 UPDATE people SET amount = -5000 WHERE id = 3
 DELETE FROM people WHERE id = 5
+SELECT DISTINCT ON (c) id, c FROM t ORDER BY c, id
+SELECT DISTINCT ON (id) id, c FROM t ORDER BY id, c
+SELECT DISTINCT ON (id > 3) c FROM t ORDER BY id > 3, id
+SELECT DISTINCT ON (1) id FROM t ORDER BY 1, c
+SELECT grouping(c), count(*) FROM t GROUP BY ROLLUP (c) ORDER BY 1
+SELECT c FROM t GROUP BY GROUPING SETS ((c), (id))
+SELECT id, count(*) FROM t GROUP BY GROUPING SETS ((id, c), ()) ORDER BY 1, 2
+SELECT id, c FROM t GROUP BY CUBE (id), c ORDER BY 1
+CREATE TEMP TABLE kept AS SELECT id, c AS v FROM t | SELECT v FROM kept ORDER BY id | SELECT count(*) FROM kept WHERE v IS NULL | DROP TABLE kept
+CREATE TEMP TABLE kept AS SELECT id FROM t WHERE c IS NULL | SELECT count(*) FROM kept | DROP TABLE kept
+CREATE TEMP TABLE kept AS SELECT id FROM t ORDER BY c | SELECT id FROM kept | DROP TABLE kept
+CREATE TEMP TABLE kept AS TABLE t | SELECT count(c) FROM kept | DROP TABLE kept
+SELECT id, c AS v INTO TEMP kept FROM t | SELECT max(v::text) FROM kept | DROP TABLE kept
+CREATE TEMP TABLE kept (id int, v text) | INSERT INTO kept SELECT id, c FROM t | SELECT v FROM kept ORDER BY id | DROP TABLE kept
+CREATE TEMP TABLE kept (id int GENERATED ALWAYS AS IDENTITY, v int) | INSERT INTO kept (v) SELECT id FROM t ORDER BY c | SELECT id, v FROM kept ORDER BY id | TRUNCATE kept RESTART IDENTITY | INSERT INTO kept (v) SELECT 1 FROM t WHERE c IS NULL | INSERT INTO kept (v) VALUES (1) RETURNING id | DROP TABLE kept
+PREPARE pm AS SELECT id, c FROM t ORDER BY id | CREATE TEMP TABLE kept AS EXECUTE pm | SELECT * FROM kept | DROP TABLE kept | DEALLOCATE pm
+BEGIN | DECLARE ch CURSOR WITH HOLD FOR SELECT c FROM t ORDER BY id | COMMIT | FETCH 2 FROM ch | FETCH ALL FROM ch | CLOSE ch
+BEGIN | DECLARE ch SCROLL CURSOR WITH HOLD FOR SELECT id, c FROM t ORDER BY c | COMMIT | FETCH LAST FROM ch | FETCH ABSOLUTE 1 FROM ch | CLOSE ch
+BEGIN | DECLARE ch CURSOR WITH HOLD FOR SELECT 1 / length(c::text) FROM t | COMMIT
+BEGIN | SAVEPOINT u | DECLARE ch CURSOR WITH HOLD FOR SELECT c FROM t ORDER BY id | FETCH 1 FROM ch | ROLLBACK TO u | FETCH 1 FROM ch | COMMIT | FETCH 1 FROM ch
+BEGIN | SAVEPOINT u | SELECT c FROM t | ROLLBACK TO u | SELECT nextval('nowhere') | ROLLBACK
+BEGIN | SAVEPOINT u | UPDATE people SET name = NULL WHERE id = 3 | ROLLBACK TO u | SELECT 1 / 0 | ROLLBACK
+BEGIN | SAVEPOINT u | INSERT INTO log (person, body) VALUES (3, 'bad') | ROLLBACK TO u | INSERT INTO log (person, body) VALUES (2, 'odd') | RELEASE u | COMMIT
+BEGIN | SAVEPOINT u | UPDATE spot SET label = 'bad' WHERE id = 3 | RELEASE u | COMMIT
+BEGIN | SAVEPOINT u | DELETE FROM people WHERE c IS NULL | ROLLBACK TO u | SELECT count(*) FROM log | COMMIT
+BEGIN | SAVEPOINT u | DELETE FROM people WHERE id < 4 | SELECT count(*) FROM hidden | ROLLBACK TO u | COMMIT
+TRUNCATE ledger RESTART IDENTITY | INSERT INTO ledger (label, secret) VALUES ('n', 'x') RETURNING id, n, secret | SELECT secret IS NULL FROM ledger
+TRUNCATE ledger RESTART IDENTITY | INSERT INTO ledger (label) SELECT 'n' FROM people WHERE c IS NULL | INSERT INTO ledger (label) VALUES ('m') RETURNING id, n
+TRUNCATE ledger CONTINUE IDENTITY | INSERT INTO ledger (label) SELECT c FROM people | INSERT INTO ledger (label) VALUES ('m') RETURNING id, n
+BEGIN | TRUNCATE ledger RESTART IDENTITY | SAVEPOINT u | INSERT INTO ledger (label) SELECT secret FROM ledger | ROLLBACK TO u | INSERT INTO ledger (label) VALUES ('m') RETURNING id | ROLLBACK
+TRUNCATE people, log, hidden RESTART IDENTITY
+TRUNCATE people CASCADE
+TRUNCATE spot CASCADE
+17 MERGE INTO spot USING people ON spot.id = people.id WHEN MATCHED THEN UPDATE SET label = 'm' RETURNING people.c
+17 MERGE INTO spot USING people ON spot.id = people.id WHEN MATCHED THEN UPDATE SET label = 'm' RETURNING merge_action(), people.c IS NULL, spot.id
+17 MERGE INTO spot USING people ON spot.id = people.id WHEN MATCHED AND people.c IS NULL THEN DELETE WHEN MATCHED THEN DO NOTHING RETURNING merge_action(), spot.id
+17 MERGE INTO spot USING (SELECT id, c AS v FROM people) q ON spot.id = q.id WHEN MATCHED THEN DO NOTHING WHEN NOT MATCHED THEN INSERT (id, label) VALUES (q.id, 'm') RETURNING q, spot.label
+17 WITH w AS (MERGE INTO spot USING people ON spot.id = people.id WHEN MATCHED THEN UPDATE SET label = 'm' RETURNING people.c AS v) SELECT count(*) FROM w WHERE v IS NULL
+17 MERGE INTO v_turned v USING (VALUES (1, 'x'), (2, 'eu')) q (i, x) ON v.id = q.i WHEN MATCHED THEN UPDATE SET tag = q.x RETURNING v.tag | SELECT hs FROM keyed ORDER BY id
+18 MERGE INTO spot USING people ON spot.id = people.id WHEN MATCHED THEN UPDATE SET label = people.c RETURNING old.label, new.label
+18 UPDATE t SET id = id WHERE id = 1 RETURNING coalesce(old.c, new.c)
+18 UPDATE t SET id = id WHERE id = 1 RETURNING old.c = new.c
+18 UPDATE t SET id = id WHERE id = 1 RETURNING (old).c, (SELECT new.c)
+18 UPDATE t SET id = id WHERE id = 1 RETURNING WITH (OLD AS o, NEW AS n) o, n
+18 UPDATE t SET id = id WHERE id < 3 RETURNING old.*
+18 INSERT INTO slots (id) VALUES (1), (2) ON CONFLICT (id) DO UPDATE SET label = 'n' RETURNING old.code, new.code, old.pay
+18 INSERT INTO slots (id) VALUES (1), (2) ON CONFLICT (id) DO UPDATE SET label = 'n' RETURNING old.code IS NULL
+18 UPDATE v_turned SET tag = 'x' WHERE id = 1 RETURNING old.tag, new.tag
+18 WITH w AS (DELETE FROM sales WHERE id < 3 RETURNING old.secret AS v) SELECT count(*) FROM w WHERE v IS NULL
 `), "\n")
 
 var probed = regexp.MustCompile(`\b[cdt]\b`)

@@ -93,6 +93,10 @@ func (g *Generator) from(depth int, outer, near []source) (string, []source) {
 		c := g.ctes[g.IntN(len(g.ctes))]
 		return c.alias + " AS " + alias, []source{{alias: alias, columns: c.columns}}
 	}
+	if len(g.temps) > 0 && g.odds(8) {
+		s := g.temps[g.IntN(len(g.temps))]
+		return g.pick("", "", "pg_temp.") + s.alias + " AS " + alias, []source{{alias: alias, columns: s.columns, table: true}}
+	}
 	t := g.table()
 	name := g.pick("", "", "", "public.") + t.name
 	if !t.view && g.odds(8) {
@@ -237,11 +241,20 @@ func (g *Generator) query(depth int, outer []source) (string, []column) {
 		return g.grouped(head, from, depth, in)
 	}
 	list, cols, pure := g.list(depth, s, in)
-	kind := ""
+	kind, on := "", ""
 	if g.odds(7) && (pure || g.slip()) {
 		kind = "DISTINCT "
-	} else if g.odds(20) {
-		kind = "DISTINCT ON (" + g.expr("int", 0, in) + ") "
+	} else if g.odds(12) {
+		if on = g.sorted(in); g.odds(3) {
+			on = g.expr("text", 0, in)
+		}
+		if c := g.copied(in).name; c != "" && g.slip() {
+			on = c
+		}
+		if strings.ContainsAny(on[:1], "'$UN") { // a constant alone is refused to sort by
+			on = "(" + on + " || '')"
+		}
+		kind = "DISTINCT ON (" + on + g.pick("", "", ", "+g.sorted(in)) + ") "
 	}
 	text := "SELECT " + kind + strings.Join(list, ", ") + " FROM " + from + g.where(depth, in)
 	window := g.odds(14)
@@ -253,6 +266,9 @@ func (g *Generator) query(depth int, outer []source) (string, []column) {
 		if ok {
 			return head + text + more + g.pick("", " ORDER BY 1", " LIMIT 3"), cols
 		}
+	}
+	if on != "" && !window && g.odds(2) {
+		text += " ORDER BY " + on + g.pick("", " DESC NULLS LAST") + g.pick("", ", "+g.sorted(in)) + g.pick("", "", " LIMIT 3")
 	}
 	if kind == "" || kind == "DISTINCT " && !window {
 		order := g.sorted(in)
@@ -404,6 +420,11 @@ func (g *Generator) grouped(head, from string, depth int, in []source) (string, 
 		"jsonb_object_agg("+of+"::text, "+of+") FILTER (WHERE "+of+" IS NOT NULL)", "bit_xor("+of+")", "count(DISTINCT ("+of+", 1))", "xmlagg(xmlelement(name e, "+of+") ORDER BY "+of+")::text", "grouping("+by+")", "corr("+of+", "+of+")")
 	if g.major >= 16 && g.odds(15) {
 		n = "any_value(" + of + ")"
+	}
+	if g.odds(4) {
+		n = g.pick("grouping("+by+", "+and+")", "grouping("+and+") + count(*)", "coalesce("+and+", 'all')", and)
+		sets := g.pick("ROLLUP ("+by+", "+and+")", "CUBE ("+by+", "+and+")", "GROUPING SETS (("+by+"), ("+and+"))", "GROUPING SETS (("+by+", "+and+"), ("+by+"), ())", by+", GROUPING SETS (("+and+"), ())", "ROLLUP (("+by+", "+and+"))", "GROUPING SETS (CUBE ("+by+"), GROUPING SETS (("+by+", "+and+"), ()))")
+		return head + fmt.Sprintf("SELECT %s AS k, %s AS n FROM %s%s GROUP BY %s", by, n, from, g.where(depth, in), sets) + g.pick("", " ORDER BY 1", " HAVING grouping("+by+") = 0"), columns("k int\nn text")
 	}
 	text := fmt.Sprintf("SELECT %s AS k, %s AS n FROM %s%s GROUP BY ", by, n, from, g.where(depth, in))
 	text += g.pick(by, by, "1", "k", "ROLLUP ("+by+", "+and+")", "CUBE ("+by+")", "GROUPING SETS (("+by+"), ())", "DISTINCT "+by+", "+and, "DISTINCT ROLLUP ("+by+", "+and+"), CUBE ("+and+")", "GROUPING SETS (ROLLUP ("+by+"), CUBE ("+by+", "+and+"), ())", "("+by+", "+and+")", by+", ()")

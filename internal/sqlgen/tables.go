@@ -27,7 +27,7 @@ type table struct {
 	rare    bool   // little of what is done with it may be
 	probes  bool   // probes alone name it
 	since   int    // the first server that has it
-	writes  string // which of insert, update, delete are listed
+	writes  string // which of insert, update, delete and truncate are listed
 	effects string
 }
 
@@ -74,16 +74,17 @@ var tables = []table{
 		upper_ssn! text -
 		note text -
 		extra int -`)},
-	{name: "grp", writes: "insert update delete", effects: "public.people, trigger public.people.tell", columns: columns("id int\ntitle text\nrank int")},
+	{name: "grp", writes: "insert update delete truncate", effects: "public.people, trigger public.people.tell", columns: columns("id int\ntitle text\nrank int")},
 	{name: "keyed", columns: columns("id int\ngrp int\nlabel text\nhs text hash\ntok text tokenize")},
-	{name: "log", writes: "insert update delete", effects: "trigger public.log.late", columns: columns("id! int\nperson int\nbody text\nat int")},
-	{name: "guarded", writes: "insert update delete", columns: columns("id int\nlabel text\nplain int\ncode text null\npin int fixed(\"7\")\nref int null\nspan int4range null\ndom text null")},
-	{name: "sales", writes: "insert update delete", columns: columns("id int\nregion text\namount int\nsecret text fixed(\"none\")\ntag text ^null\nmargin int -")},
+	{name: "log", writes: "insert update delete truncate", effects: "trigger public.log.late", columns: columns("id! int\nperson int\nbody text\nat int")},
+	{name: "guarded", writes: "insert update delete truncate", columns: columns("id int\nlabel text\nplain int\ncode text null\npin int fixed(\"7\")\nref int null\nspan int4range null\ndom text null")},
+	{name: "sales", writes: "insert update delete truncate", columns: columns("id int\nregion text\namount int\nsecret text fixed(\"none\")\ntag text ^null\nmargin int -")},
 	{name: "sales_eu", writes: "update", columns: columns("id int\nregion text\namount int\nsecret text ^fixed(\"none\")\ntag text ^null\nmargin int -")},
 	{name: "sales_us", columns: columns("id int\nregion text\namount int\nsecret text ^fixed(\"none\")\ntag text null\nmargin int -")},
-	{name: "base", writes: "insert update delete", columns: columns("id int\nlabel text\ncode text keep(2, 4)\nspare text -")},
+	{name: "base", writes: "insert update delete truncate", columns: columns("id int\nlabel text\ncode text keep(2, 4)\nspare text -")},
 	{name: "derived", writes: "insert update", columns: columns("id int\nlabel text\ncode text ^keep(2, 4)\nmore int\nspare text -")},
-	{name: "docs", writes: "insert update delete", columns: columns("id int\nowner text\nlevel int\nbody text null")},
+	{name: "ledger", writes: "insert update delete truncate", columns: columns("id int\nn int\nlabel text\nsecret text null")},
+	{name: "docs", writes: "insert update delete truncate", columns: columns("id int\nowner text\nlevel int\nbody text null")},
 	{name: "v_vault", view: true, columns: columns("id int\nv text null")},
 	{name: "v_people", view: true, writes: "update", effects: "public.people, trigger public.people.tell", columns: columns("id int\nname text\ntax text null\nnumber text keep(2, 4)")},
 	{name: "v_adults", view: true, columns: columns("id int\nname text\nage int\nemail text fixed")},
@@ -93,10 +94,10 @@ var tables = []table{
 	{name: "m_people", view: true, columns: columns("id int\nname text\ns text null\npay int bucket(100)")},
 	{name: "made", rare: true, writes: "insert update", columns: columns("id int\nlabel text\nlevel int\nplace int\nk text null\nj text null\narr text[] null\nbig_j! text null\nupper_k! text =\nspare text -")},
 	{name: "papers", rare: true, columns: columns("id int =\nlabel text =\nsecret text null")},
-	{name: "spot", rare: true, writes: "insert update delete", effects: "trigger public.spot.later", columns: columns("id int\nlabel text")},
-	{name: "pinned", rare: true, columns: columns("id int\nspot int null")},
-	{name: "perch", rare: true, writes: "insert update delete", effects: "public.perched", columns: columns("id int\nlabel text")},
-	{name: "perched", rare: true, columns: columns("id int\nperch int null")},
+	{name: "spot", rare: true, writes: "insert update delete truncate", effects: "trigger public.spot.later", columns: columns("id int\nlabel text")},
+	{name: "pinned", rare: true, writes: "truncate", columns: columns("id int\nspot int null")},
+	{name: "perch", rare: true, writes: "insert update delete truncate", effects: "public.perched", columns: columns("id int\nlabel text")},
+	{name: "perched", rare: true, writes: "truncate", columns: columns("id int\nperch int null")},
 	{name: "v_rich", view: true, rare: true, columns: columns("id int =\nname text =")},
 	{name: "v_made", view: true, rare: true, columns: columns("id int\nname text\nage int\nbig text =")},
 	{name: "v_multi", view: true, rare: true, columns: columns("id int =\nname text =\nn int =")},
@@ -150,13 +151,17 @@ func Task(name, resources, more string, major int, blind bool) string {
 			effects = ", effects: [" + t.effects + "]"
 		}
 		for verb := range strings.FieldsSeq(t.writes) {
-			if verb == "delete" {
+			switch verb {
+			case "delete":
 				fmt.Fprintf(&b, "  - {verbs: [delete], tables: [public.%s]%s}\n", t.name, effects)
+				continue
+			case "truncate":
+				fmt.Fprintf(&b, "  - {verbs: [truncate], tables: [public.%s]}\n", t.name)
 				continue
 			}
 			fmt.Fprintf(&b, "  - {verbs: [%s], tables: [public.%s], columns: [%s]%s}\n", verb, t.name, strings.Join(write, ", "), effects)
 		}
 	}
-	b.WriteString("  - {ddl: [{verbs: [create_table, alter_table, drop_table, create_index, create_view, drop_view], in: [pg_temp.*]}]}\n")
+	b.WriteString("  - {ddl: [{verbs: [create_table, alter_table, drop_table, create_index, create_view, drop_view, create_sequence, alter_sequence, drop_sequence], in: [pg_temp.*]}, {verbs: [alter_sequence], in: [public.ledger_id_seq, public.ledger_n_seq]}]}\n")
 	return b.String() + "mask:\n" + masks.String() + "  - {column: public.vault.v, with: 'null'}\n"
 }

@@ -51,7 +51,7 @@ func (g *Generator) change() string {
 	list, values := g.some_(t, s)
 	text += g.pick(" WHEN NOT MATCHED", " WHEN NOT MATCHED AND "+g.condition(0, s)) + " THEN " + g.pick("DO NOTHING", "INSERT DEFAULT VALUES", fmt.Sprintf("INSERT (%s) VALUES (%s)", list, values))
 	if g.major >= 17 {
-		if text += g.returning(in); g.odds(4) && strings.Contains(text, " RETURNING ") {
+		if text += g.returning(all); g.odds(4) && strings.Contains(text, " RETURNING ") {
 			text += ", merge_action()"
 		}
 	}
@@ -149,7 +149,7 @@ func (g *Generator) sets(t *table, in []source) string {
 func (g *Generator) insert(t *table, in []source) string {
 	list, values := g.some_(t, nil)
 	over := ""
-	if t.name == "people" || t.name == "log" {
+	if t.name == "people" || t.name == "log" || t.name == "ledger" {
 		over = g.pick("", "", "OVERRIDING SYSTEM VALUE ", "OVERRIDING USER VALUE ")
 	}
 	text := fmt.Sprintf("INSERT INTO %s AS t (%s) %sVALUES (%s)", t.name, list, over, values)
@@ -196,12 +196,19 @@ func (g *Generator) returning(in []source) string {
 	if g.odds(2) {
 		return ""
 	}
-	if g.major >= 18 && g.odds(6) {
+	if g.major >= 18 && g.odds(3) {
 		c := in[0].columns[g.IntN(len(in[0].columns))]
-		return " RETURNING " + g.pick(fmt.Sprintf("old.%s AS o, new.%s AS n", c.name, c.name), fmt.Sprintf("WITH (OLD AS o, NEW AS n) o.%s, n.%s AS n", c.name, c.name), "old.id IS NULL AS made, new.*")
+		if c.protected() && !g.slip() {
+			c = in[0].columns[0]
+		}
+		return " RETURNING " + g.pick(fmt.Sprintf("coalesce(old.%s, new.%s) AS v", c.name, c.name), fmt.Sprintf("old.%s IS DISTINCT FROM new.%s AS changed", c.name, c.name), fmt.Sprintf("(SELECT old.%s) AS o, (new).%s AS n", c.name, c.name), fmt.Sprintf("WITH (NEW AS n) n.%s, t.%s, old.%s IS NULL", c.name, c.name, c.name), "old.ctid IS NULL, new.id, t.id", "old, new", "old.*", fmt.Sprintf("old.%s AS o, new.%s AS n", c.name, c.name), fmt.Sprintf("WITH (OLD AS o, NEW AS n) o.%s, n.%s AS n", c.name, c.name), "old.id IS NULL AS made, new.*")
+	}
+	of := in[:1]
+	if len(in) > 1 && g.odds(2) { // of what is joined as well
+		of = in
 	}
 	g.single = true
-	list, _, _ := g.list(1, in[:1], in[:1])
+	list, _, _ := g.list(1, of, of)
 	g.single = false
 	return " RETURNING " + strings.Join(list, ", ")
 }

@@ -173,3 +173,88 @@ func TestTemporaryComesBack(t *testing.T) {
 	send(t, nc, join(parseMsg("", "drop table mine"), bindMsg("", ""), executeMsg(""), parseMsg("", "select 1"), bindMsg("", ""), executeMsg(""), parseMsg("", "select 1/0"), bindMsg("", ""), executeMsg(""), sync_(), query("select v from mine")))
 	want(t, nc, 2, "1 2 C 1 2 D C 1 E22012 ZI T D C ZI")
 }
+
+// TestUnsaidSettings: what such a function leaves the session is read back before the
+// next text goes: another path makes every schema's functions possible, and with another
+// role, encoding or limit nothing goes on.
+func TestUnsaidSettings(t *testing.T) {
+	setup := `CREATE TABLE people (secret text); INSERT INTO people VALUES ('hidden'); GRANT SELECT ON people TO app; CREATE TABLE plain (v text); GRANT ALL ON plain TO app; INSERT INTO plain VALUES ('X');
+		CREATE SCHEMA evil; GRANT USAGE ON SCHEMA evil TO app; CREATE FUNCTION evil.lower(text) RETURNS text LANGUAGE sql AS 'SELECT secret FROM public.people LIMIT 1';
+		CREATE FUNCTION sets(text, text, text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS 'begin perform set_config($1, $2, false); return true; end';
+		CREATE DOMAIN pathed AS text CHECK (sets('search_path', 'evil, pg_catalog', value)); CREATE DOMAIN coded AS text CHECK (sets('client_encoding', 'LATIN1', value));
+		CREATE DOMAIN roled AS text CHECK (sets('role', 'other_of_app', value)); CREATE DOMAIN careful AS text CHECK (length(value) < 10);
+		DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'other_of_app') THEN CREATE ROLE other_of_app; GRANT other_of_app TO app; END IF; END $$;`
+	task := policy.Task{Oracle: "accept", ShowErrors: true}
+	list := func(name string, effects ...string) {
+		for _, verb := range []string{"select", "insert", "update", "delete"} {
+			task.Rules = append(task.Rules, policy.Rule{At: "x.yaml:2", Verbs: []string{verb}, Tables: []string{"public." + name}, Columns: []string{"v"}, Effects: effects})
+		}
+	}
+	for name, columns := range map[string]string{"pathed_": "(v pathed)", "coded_": "(v coded)", "roled_": "(v roled)", "careful_": "(v careful)", "within": "(v pathed[])", "read": "(v text)", "keyed": "(v text)"} {
+		setup += fmt.Sprintf("CREATE TABLE %s %s; GRANT ALL ON %s TO app;", name, columns, name)
+		list(name)
+	}
+	list("plain")
+	g := serve(t, &judge{config: policy.Config{Tasks: map[string]*policy.Task{"x": &task}}})
+	g.askOf(t, g.db, setup+`INSERT INTO read VALUES ('x'); ALTER TABLE read ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON read USING (sets('search_path', 'evil, pg_catalog', v)); CREATE UNIQUE INDEX ON keyed (v) WHERE sets('search_path', 'evil, pg_catalog', v)`)
+	const read = "select lower(v) from plain"
+	call := func(texts ...string) (b []byte) {
+		for _, text := range texts {
+			b = join(b, parseMsg("", text), bindMsg("", ""), executeMsg(""))
+		}
+		return join(b, sync_())
+	}
+	for name, w := range map[string]struct {
+		session []byte
+		answers int
+		want    string
+	}{
+		"a domain":                 {join(query("insert into pathed_ values ('x')"), query(read)), 2, "C ZI E42501 ZI"},
+		"within an array":          {join(query("insert into within values ('{x}')"), query(read)), 2, "C ZI E42501 ZI"},
+		"a policy":                 {join(query("select v from read"), query(read)), 2, "T D C ZI E42501 ZI"},
+		"an index":                 {join(query("insert into keyed values ('x')"), query(read)), 2, "C ZI E42501 ZI"},
+		"in one text":              {query("insert into pathed_ values ('x'); " + read), 1, "C E42501 ZI"},
+		"in one text, with others": {query("select 1; insert into pathed_ values ('x'); select 2"), 1, "T D C C T D C ZI"},
+		"in a pipeline":            {call("insert into pathed_ values ('x')", read), 1, "1 2 C E42501 ZI"},
+		"prepared before":          {join(parseMsg("s", read), sync_(), query("insert into pathed_ values ('x')"), bindMsg("", "s"), executeMsg(""), sync_()), 3, "1 ZI C ZI E42501 ZI"},
+		"by a name":                {join(query("prepare i as insert into pathed_ values ('x')"), query("execute i"), query(read)), 3, "C ZI C ZI E42501 ZI"},
+		"by a cursor":              {join(query("begin"), query("declare k cursor for select v from read"), query("fetch k"), query(read)), 4, "C ZT C ZT T D C ZT E42501 ZE"},
+		"copied in":                {join(query("copy pathed_ from stdin"), frame('d', []byte("x\n")), frame('c', nil), query(read)), 2, "G C ZI E42501 ZI"},
+		"by a name in one text":    {join(query("prepare i as insert into pathed_ values ('x')"), query("execute i; "+read)), 2, "C ZI C E42501 ZI"},
+		"fetched in one text":      {join(query("begin"), query("declare k cursor for select v from read"), query("fetch k; "+read)), 3, "C ZT C ZT T D C E42501 ZE"},
+		"nothing of users":         {join(query("insert into careful_ values ('x')"), query(read)), 2, "C ZI T D C ZI"},
+		"read without a policy":    {join(query("select v from pathed_ where false"), query(read)), 2, "T C ZI T D C ZI"},
+	} {
+		nc := g.in(t)
+		send(t, nc, w.session)
+		if got := kinds(t, nc, w.answers); w.want != "" && got != w.want {
+			t.Errorf("%s: %s, not %s", name, got, w.want)
+		}
+		nc.Close()
+	}
+	for name, table := range map[string]string{"the encoding": "coded_", "the role": "roled_"} {
+		for how, b := range map[string][]byte{
+			"by Query":      join(query("insert into "+table+" values ('x')"), query("update plain set v = 'other'")),
+			"in a pipeline": call("insert into "+table+" values ('x')", "update plain set v = 'other'"),
+			"in one text":   query("insert into " + table + " values ('x'); update plain set v = 'other'"),
+		} {
+			nc := g.in(t)
+			send(t, nc, b)
+			all := ""
+			for {
+				kind, body, err := readMessage(nc)
+				if err != nil {
+					break
+				}
+				all += fmt.Sprintf("%c %.60q\n", kind, body)
+			}
+			nc.Close()
+			if !strings.Contains(all, "FATAL") || strings.Contains(all, "UPDATE") {
+				t.Errorf("%s, %s:\n%s", name, how, all)
+			}
+		}
+	}
+	if got := g.ask(t, "select v from plain"); got != "X" {
+		t.Error(got)
+	}
+}

@@ -82,16 +82,17 @@ func givesName(a *sql.Analysis) bool {
 	})
 }
 
-// calls notes a function that may do anything, and so may move the path. What
+// calls notes a function that may do anything, named in a text or not, and so may move the path. What
 // the server has to tell of it, as another encoding, comes before the next text
 // is read.
 func (c *conn) calls(a *sql.Analysis) bool {
 	calls := slices.ContainsFunc(a.Statement.Operations, func(o abi.Operation) bool { return o.Kind == abi.KindFunction })
-	unsaid := c.callsUnsaid(a, len(a.Parts))
-	if c.late = c.late || calls || unsaid; unsaid {
+	unsaid := slices.ContainsFunc(a.Parts, func(p sql.Part) bool { return p.Unsaid })
+	if c.callsUnsaid(a, len(a.Parts)) {
+		c.late = true
 		c.replaced()
 	}
-	if !calls && !c.callsLate(a.Parts) {
+	if c.late = c.late || calls || unsaid; !calls && !unsaid && !c.callsLate(a.Parts) {
 		return false
 	}
 	c.names.moved, c.called = true, true
@@ -111,7 +112,7 @@ func (c *conn) callsUnsaid(a *sql.Analysis, first int) bool {
 			return false
 		}
 		r := s.RelationByName[schema.Name{Namespace: o.Object[0], Name: o.Object[1]}]
-		return r != nil && s.Unsaid(r)
+		return r != nil && s.Unsaid(r, nil)
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -167,4 +168,29 @@ func TestSchemaCannotBeLookedAt(t *testing.T) {
 	}) {
 		t.Error("the log does not know of it")
 	}
+}
+
+// TestLookBlocked: a look at the schema that waits for a lock which a session holds
+// keeps neither that session nor the looks behind it.
+func TestLookBlocked(t *testing.T) {
+	g := serve(t, &rules{allow: anything})
+	g.askOf(t, g.db, `CREATE TABLE held (id serial, v text); CREATE VIEW over AS SELECT v FROM held; GRANT ALL ON held TO app`)
+	nc := g.in(t)
+	defer nc.Close()
+	send(t, nc, query("select count(*) from held"), query("begin"), query("truncate held"))
+	want(t, nc, 3, "T D C ZI C ZT C ZT")
+	g.askOf(t, g.db, `CREATE TABLE another (id int)`) // there is something to read
+	g.aged()
+	for g.ask(t, "SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'taskgate' AND wait_event_type = 'Lock'") != "t" {
+		time.Sleep(10 * time.Millisecond)
+	}
+	g.protocol.schemas.Range(func(_, v any) bool {
+		s := v.(*resourceState)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.read = time.Now()
+		return true
+	})
+	send(t, nc, query("select nothing from held"), query("rollback"))
+	want(t, nc, 2, "E42703 ZE C ZI")
 }

@@ -23,17 +23,32 @@ var errScript = errors.New("statements that are judged one by one")
 
 // apart says whether the statements of a text have to be judged one by one: they
 // change tables, or follow the end of a transaction that has, or a function that
-// may have put others in the place of the session's own.
+// may have moved the path or put others in the place of the session's own.
 func (c *conn) apart(a *sql.Analysis) bool {
-	if (c.temp.own != nil || c.inside.schema != nil) && len(a.Parts) > 1 && (mayCall(a) || c.callsUnsaid(a, len(a.Parts)-1) || c.callsLate(a.Parts[:len(a.Parts)-1])) {
-		return true
-	}
-	if !c.inside.active() && !c.temp.open || len(a.Parts) < 2 {
+	if len(a.Parts) < 2 {
 		return a.Apart
 	}
-	return slices.ContainsFunc(a.Parts[:len(a.Parts)-1], func(p sql.Part) bool {
+	first := a.Parts[:len(a.Parts)-1]
+	if c.callsFirst(a) || c.callsLate(first) || (c.temp.own != nil || c.inside.schema != nil) && (mayCall(a) || c.callsUnsaid(a, len(first))) {
+		return true
+	}
+	if !c.inside.active() && !c.temp.open {
+		return a.Apart
+	}
+	return slices.ContainsFunc(first, func(p sql.Part) bool {
 		return p.Kind == sql.Commit || p.Kind == sql.Rollback || p.Kind == sql.RollbackTo
 	})
+}
+
+// callsFirst says whether a statement of a text, but the last, calls a function that
+// may do anything, by what it and its names say, or for a relation.
+func (c *conn) callsFirst(a *sql.Analysis) bool {
+	if in, err := c.resolve(a); err == nil {
+		a = in
+	}
+	last := len(a.Parts) - 1
+	return slices.ContainsFunc(a.Parts[:last], func(p sql.Part) bool { return p.Unsaid }) ||
+		slices.ContainsFunc(a.Statement.Operations, func(o abi.Operation) bool { return o.Kind == abi.KindFunction && o.Statement < last })
 }
 
 // mayCall says whether a statement of a text, but the last, may call a function

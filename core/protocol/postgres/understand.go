@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/gate"
@@ -336,7 +337,7 @@ func (p *Protocol) Run(ctx context.Context) error {
 			s.mu.Unlock()
 			if idle {
 				s.hangUp()
-			} else if err := p.contain("", func() error { return s.refresh(ctx, poll/2) }); err != nil && ctx.Err() == nil {
+			} else if err := p.contain("", func() error { return s.since(ctx, time.Now().Add(-poll/2), lockTime) }); err != nil && ctx.Err() == nil && !(locked(err) && s.fresh(schemaAge) != nil) {
 				p.log("", "schema of "+strings.SplitN(name.(string), "\x00", 2)[0], err)
 			}
 			return true
@@ -371,11 +372,22 @@ func (s *resourceState) hangUp() {
 
 // refresh makes the schema one that held within age.
 func (s *resourceState) refresh(ctx context.Context, age time.Duration) error {
-	return s.since(ctx, time.Now().Add(-age))
+	return s.since(ctx, time.Now().Add(-age), 0)
 }
 
-// since makes the schema one that was looked at after a time.
-func (s *resourceState) since(ctx context.Context, t time.Time) error {
+// lockTime is how long a look waits for a lock where nobody needs what it finds: the
+// session that holds the lock may be one that waits for the look.
+const lockTime = poll / 2
+
+// locked is of a look that has waited for a lock.
+func locked(err error) bool {
+	var e *pgconn.PgError
+	return errors.As(err, &e) && e.Code == "55P03"
+}
+
+// since makes the schema one that was looked at after a time. It waits for locks as
+// long as wait, 0 is as long as a look may take.
+func (s *resourceState) since(ctx context.Context, t time.Time, wait time.Duration) error {
 	s.reading.Lock()
 	defer s.reading.Unlock()
 	s.mu.Lock()
@@ -387,13 +399,13 @@ func (s *resourceState) since(ctx context.Context, t time.Time) error {
 	ctx, stop := context.WithTimeout(ctx, loginTime)
 	defer stop()
 	began, kept := time.Now(), s.conn != nil
-	next, err := s.look(ctx)
+	next, err := s.look(ctx, wait)
 	if err != nil && kept && s.conn.IsClosed() && ctx.Err() == nil { // somebody has ended it since
 		s.conn = nil
-		next, err = s.look(ctx)
+		next, err = s.look(ctx, wait)
 	}
 	if err != nil {
-		if s.conn != nil {
+		if s.conn != nil && (s.conn.IsClosed() || !locked(err)) {
 			_ = s.conn.Close(context.WithoutCancel(ctx))
 			s.conn = nil
 		}
@@ -427,7 +439,7 @@ func (s *resourceState) again(ctx context.Context, t time.Time) bool {
 	}
 	look, stop := context.WithTimeout(context.WithoutCancel(ctx), poll)
 	defer stop()
-	if s.since(look, t) == nil {
+	if s.since(look, t, lockTime) == nil {
 		return true
 	}
 	s.mu.Lock()
@@ -454,7 +466,7 @@ func (s *resourceState) turn(now time.Time) time.Time {
 }
 
 // look reads the schema, or finds that the one that is known still holds.
-func (s *resourceState) look(ctx context.Context) (*schema.Schema, error) {
+func (s *resourceState) look(ctx context.Context, wait time.Duration) (*schema.Schema, error) {
 	if s.conn == nil {
 		conn, err := s.enter(ctx)
 		if err != nil {
@@ -469,6 +481,9 @@ func (s *resourceState) look(ctx context.Context) (*schema.Schema, error) {
 	known := s.fresh(0)
 	if known != nil && known.Mark == mark {
 		return known, nil
+	}
+	if _, err := s.conn.Exec(ctx, fmt.Sprintf("SET lock_timeout = %d", wait.Milliseconds())); err != nil {
+		return nil, err
 	}
 	var next *schema.Schema
 	if known != nil && known.Mark.Server == mark.Server {
@@ -616,5 +631,5 @@ var systemColumns = [...]string{1: "ctid", 2: "xmin", 3: "cmin", 4: "xmax", 5: "
 func LoadSchema(ctx context.Context, dial func(context.Context) (gate.Upstream, error)) (*schema.Schema, error) {
 	s := &resourceState{dial: dial}
 	defer s.hangUp()
-	return s.look(ctx)
+	return s.look(ctx, 0)
 }

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -125,7 +126,7 @@ const firstUser = 16384
 func empty() *Schema {
 	return &Schema{Namespaces: map[string]OID{}, Relations: map[OID]*Relation{}, Functions: map[OID]*Function{},
 		Operators: map[OID]*Operator{}, Types: map[OID]*Type{}, RelationByName: map[Name]*Relation{}, TypeByName: map[Name]*Type{},
-		Looked: map[string]bool{}, FunctionsNamed: map[string][]*Function{}, OperatorsNamed: map[string][]*Operator{}}
+		Looked: map[string]bool{}, unsaid: &sync.Map{}, FunctionsNamed: map[string][]*Function{}, OperatorsNamed: map[string][]*Operator{}}
 }
 
 type step struct {
@@ -538,12 +539,21 @@ func (l *loader) dependents() error {
 		}); err != nil {
 		return err
 	}
+	if err := l.rows(`SELECT DISTINCT d.refobjid, k.adrelid FROM pg_depend d JOIN pg_class s ON s.oid = d.refobjid AND s.relkind = 'S' JOIN pg_attrdef k ON k.oid = d.objid JOIN pg_class c ON c.oid = k.adrelid AND c.relpersistence <> 't'
+		WHERE d.classid = 'pg_attrdef'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid >= 16384 ORDER BY 1, 2`,
+		[]any{&rel, &view}, func() {
+			if r := l.s.Relations[rel]; r != nil {
+				r.Defaults = append(r.Defaults, view)
+			}
+		}); err != nil {
+		return err
+	}
 	return l.rows(`SELECT DISTINCT CASE WHEN d.refclassid = 'pg_class'::regclass THEN d.refobjid WHEN y.typrelid <> 0 THEN y.typrelid ELSE e.typrelid END
 		FROM pg_depend d LEFT JOIN pg_type y ON d.refclassid = 'pg_type'::regclass AND y.oid = d.refobjid LEFT JOIN pg_type e ON e.oid = y.typelem
 		WHERE d.refobjid >= 16384 AND d.deptype = 'n' AND d.classid <> 'pg_rewrite'::regclass
 			AND (d.refclassid = 'pg_class'::regclass OR y.typrelid <> 0 OR e.typrelid <> 0)
 			AND NOT (d.classid = 'pg_constraint'::regclass AND EXISTS (SELECT FROM pg_constraint k WHERE k.oid = d.objid AND k.contype = 'f'))
-			AND NOT (d.classid = 'pg_attrdef'::regclass AND EXISTS (SELECT FROM pg_attrdef k WHERE k.oid = d.objid AND k.adrelid = d.refobjid))
+			AND NOT (d.classid = 'pg_attrdef'::regclass AND EXISTS (SELECT FROM pg_attrdef k WHERE k.oid = d.objid AND (k.adrelid = d.refobjid OR d.refclassid = 'pg_class'::regclass AND EXISTS (SELECT FROM pg_class s WHERE s.oid = d.refobjid AND s.relkind = 'S'))))
 			AND NOT (d.classid = 'pg_constraint'::regclass AND EXISTS (SELECT FROM pg_constraint k WHERE k.oid = d.objid AND k.conrelid = d.refobjid))
 			AND NOT (d.classid = 'pg_policy'::regclass AND EXISTS (SELECT FROM pg_policy k WHERE k.oid = d.objid AND k.polrelid = d.refobjid))
 			AND NOT (d.classid = 'pg_trigger'::regclass AND EXISTS (SELECT FROM pg_trigger k WHERE k.oid = d.objid AND k.tgrelid = d.refobjid))

@@ -6,6 +6,7 @@ package schema
 import (
 	"fmt"
 	"strings"
+	"sync"
 )
 
 // OID is PostgreSQL's object identifier.
@@ -33,6 +34,8 @@ type Schema struct {
 	Looked map[string]bool // names without a schema by which the sources of functions look for relations
 
 	HasTemporary bool // the session has relations of its own, in Temporary
+
+	unsaid *sync.Map // by relation what Unsaid has found
 
 	// By name, for resolution. A name in two namespaces is two entries.
 	RelationByName map[Name]*Relation
@@ -105,6 +108,7 @@ type Relation struct {
 	Invoker        bool   // a view whose reader needs rights on what is beneath it
 	Views          []OID  // that depend on it
 	Sequences      []OID  // that belong to its columns: they restart and go with it
+	Defaults       []OID  // whose defaults depend on it, a sequence
 	Needed         bool   // something else depends on it than views, foreign keys and what is its own
 
 	said said

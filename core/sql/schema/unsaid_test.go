@@ -12,7 +12,7 @@ func TestUnsaid(t *testing.T) {
 	s.Functions[30001], s.Functions[30002] = &Function{OID: 30001}, &Function{OID: 30002, Extension: "citext"}
 	may := func(text string, casts ...Cast) bool {
 		s.Casts = casts
-		return s.Unsaid(&Relation{Checks: []Check{{Text: text}}})
+		return s.Unsaid(&Relation{Checks: []Check{{Text: text}}}, nil)
 	}
 	for _, text := range []string{"CHECK (public.f(v))", `CHECK (s."F g"(v))`, `CHECK ("s""t"."f""g"(v))`, "CHECK ((v OPERATOR(public.===) 'x'::text))", `CHECK (((v)::public."a""b" IS NOT NULL))`, "CHECK ((v)::public.unknown IS NULL)"} {
 		if !may(text) {

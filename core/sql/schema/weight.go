@@ -8,7 +8,7 @@ func OverWeight(s, own *Schema) int {
 	const entry = 160 // in the two maps that a relation or a type is in
 	n := entry * (len(s.Relations) + len(s.Types) + len(own.Relations) + len(own.Types))
 	for _, r := range own.Relations {
-		n += int(unsafe.Sizeof(*r)) + len(r.Name.Name) + r.texts() + room(r.Columns) + room(r.Indexes) + room(r.Checks) + room(r.References) + room(r.Referenced) + room(r.Sequences)
+		n += int(unsafe.Sizeof(*r)) + len(r.Name.Name) + r.texts() + room(r.Columns) + room(r.Indexes) + room(r.Checks) + room(r.References) + room(r.Referenced) + room(r.Sequences) + room(r.Defaults)
 		for i := range r.Columns {
 			n += len(r.Columns[i].Name)
 		}
