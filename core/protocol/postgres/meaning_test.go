@@ -251,7 +251,7 @@ func TestDirections(t *testing.T) {
 	}{"errors cut": {}, "errors shown": {policy.Task{ShowErrors: true, Oracle: "accept"}, false}, "blind": {policy.Task{ShowErrors: true, Blind: true}, false}, "probe": {policy.Task{ShowErrors: true}, true}} {
 		t.Run(name, func(t *testing.T) {
 			c.task.Masks, c.task.Rules = doubledMasks(), doubledRules()
-			doubled(t, c.task, "app", c.probe).alike(t, directions, 40)
+			doubled(t, c.task, "app", c.probe).alike(t, directions, 25)
 		})
 	}
 }
