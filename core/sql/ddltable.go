@@ -458,6 +458,9 @@ func (a *analyzer) alterCommand(t *table, n int32) {
 			rest == "SET column_storage", rest == "SET column_compression", rest == "SET reloptions", rest == "RESET reloptions":
 			return
 		case form == "ALTER CONSTRAINT name ConstraintAttributeSpec":
+			if strings.Contains(strings.ToUpper(a.text(n)), "ENFORCED") { // the server looks at all rows once it is
+				a.validates(t, a.newName(n))
+			}
 			return
 		}
 	case "VALIDATE":
