@@ -49,7 +49,8 @@ func Fingerprint(ctx context.Context, conn *pgx.Conn) (Mark, error) {
 	}
 	var m Mark
 	err := conn.QueryRow(ctx, "SELECT concat_ws(' ', current_setting('server_version_num')"+server.String()+"), concat_ws(' ', current_user, current_setting('search_path'), roles"+user.String()+
-		") FROM (SELECT string_agg(concat(rolname, rolsuper, rolinherit, rolbypassrls), ' ' ORDER BY oid) FROM pg_catalog.pg_roles WHERE pg_has_role(oid, 'MEMBER')) r(roles)"+from.String()).Scan(&m.Server, &m.Users)
+		") FROM (SELECT string_agg(concat(rolname, rolsuper, rolinherit, rolbypassrls), ' ' ORDER BY oid) FROM pg_catalog.pg_roles WHERE pg_has_role(oid, 'MEMBER')) r(roles)"+from.String(),
+		pgx.QueryExecModeCacheStatement).Scan(&m.Server, &m.Users)
 	if err != nil {
 		return Mark{}, fmt.Errorf("schema: %w", err)
 	}

@@ -19,16 +19,17 @@ type Rows func(query string, into []any, f func()) error
 // Load reads a snapshot in one read-only transaction of its own. The
 // connection's login is the one that sessions will have.
 func Load(ctx context.Context, conn *pgx.Conn) (*Schema, error) {
-	return read(ctx, conn, &loader{s: empty()})
+	return read(ctx, conn, &loader{s: empty()}, pgx.QueryExecModeExec)
 }
 
 // Reload is Load where the server's own part is as it was when known was read. It
-// costs a few milliseconds where there are few tables, which Load does not.
+// costs a few milliseconds where there are few tables, which Load does not: half of
+// it were the plans of these queries, which the server keeps.
 func Reload(ctx context.Context, conn *pgx.Conn, known *Schema) (*Schema, error) {
-	return read(ctx, conn, behind(known))
+	return read(ctx, conn, behind(known), pgx.QueryExecModeCacheStatement)
 }
 
-func read(ctx context.Context, conn *pgx.Conn, l *loader) (*Schema, error) {
+func read(ctx context.Context, conn *pgx.Conn, l *loader, mode pgx.QueryExecMode) (*Schema, error) {
 	tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 	if err != nil {
 		return nil, fmt.Errorf("schema: %w", err)
@@ -39,7 +40,7 @@ func read(ctx context.Context, conn *pgx.Conn, l *loader) (*Schema, error) {
 		return nil, fmt.Errorf("schema: %w", err)
 	}
 	l.rows = func(query string, into []any, f func()) error {
-		r, err := tx.Query(ctx, query)
+		r, err := tx.Query(ctx, query, mode)
 		if err != nil {
 			return err
 		}
