@@ -73,7 +73,7 @@ func (a *analyzer) foreignCast() bool {
 // callsUnsaid says whether what is done with a relation may call functions of users
 // that no operation names, as its conditions do.
 func (a *analyzer) callsUnsaid(o *abi.Operation) bool {
-	if o.Kind != abi.KindRelation || len(o.Object) != 2 {
+	if o.Kind != abi.KindRelation || len(o.Object) != 2 || o.Verb == "select" && !a.c.Schema.HasPolicies {
 		return false
 	}
 	r := a.c.Schema.RelationByName[schema.Name{Namespace: o.Object[0], Name: o.Object[1]}]

@@ -117,7 +117,7 @@ func Over(s, own *Schema) *Schema {
 	maps.Copy(out.RelationByName, own.RelationByName)
 	maps.Copy(out.Types, own.Types)
 	maps.Copy(out.TypeByName, own.TypeByName)
-	out.HasTemporary = own.HasTemporary
+	out.HasTemporary, out.HasPolicies = own.HasTemporary, s.HasPolicies || own.HasPolicies
 	return &out
 }
 
@@ -432,7 +432,7 @@ func (l *loader) policies() error {
 	return l.rows(`SELECT polrelid, polname::text, coalesce(pg_get_expr(polqual, polrelid), ''), coalesce(pg_get_expr(polwithcheck, polrelid), '') FROM pg_policy WHERE`+l.new("polrelid")+`ORDER BY polname`,
 		[]any{&rel, &p.Name, &p.Using, &p.Check}, func() {
 			if r := l.s.Relations[rel]; r != nil {
-				r.Policies = append(r.Policies, p)
+				r.Policies, l.s.HasPolicies = append(r.Policies, p), true
 			}
 		})
 }

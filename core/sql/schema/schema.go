@@ -34,6 +34,7 @@ type Schema struct {
 	Looked map[string]bool // names without a schema by which the sources of functions look for relations
 
 	HasTemporary bool // the session has relations of its own, in Temporary
+	HasPolicies  bool // some relation has
 
 	unsaid *sync.Map // by relation what Unsaid has found
 
