@@ -76,7 +76,8 @@ func (s *Schema) unsaidOf(oid OID, seen map[OID]bool) bool {
 		return false
 	}
 	seen[oid] = true
-	found := s.unsaidOf(t.Element, seen) || s.unsaidOf(t.Base, seen)
+	found := t.Kind == 'r' || t.Kind == 'm' // of what is not known here
+	found = found || s.unsaidOf(t.Element, seen) || s.unsaidOf(t.Base, seen)
 	for i := range t.Checks {
 		found = found || s.mayCall(t.Checks[i].Text, seen)
 	}
