@@ -70,12 +70,14 @@ func TestLate(t *testing.T) {
 // table's condition.
 func TestUnsaid(t *testing.T) {
 	tables := map[string]string{"checked": "(v text check (puts(v)))", "keyed": "(v text)", "kept": "(v text)", "parts": "(v text) partition by list ((puts(v)))", "typed": "(v dom)", "listed": "(v dom[])", "compound": "(v pair)", "operated": "(v text check (v === 'x'))",
-		"quoted": `(v text check ("pu""ts"(v)))`, "converted": "(v text check (v::dom is not null))"}
-	task := policy.Task{Oracle: "accept", Rules: []policy.Rule{ddl("pg_temp.*", "create_table", "drop_table")}}
+		"quoted": `(v text check ("pu""ts"(v)))`, "converted": "(v text check (v::dom is not null))",
+		"ranged": "(v span)", "policed": "(v text)", "computed": "(v text)"}
+	task := policy.Task{Oracle: "accept", Rules: []policy.Rule{ddl("pg_temp.*", "create_table", "drop_table"),
+		{At: "x.yaml:3", Verbs: []string{"call"}, Functions: []string{"public.span_multirange"}}}} // which servers before 14 do not have
 	setup := `CREATE TABLE people (secret text); INSERT INTO people VALUES ('hidden'); GRANT SELECT ON people TO app;
 		CREATE FUNCTION puts() RETURNS boolean LANGUAGE plpgsql AS 'begin execute ''drop table if exists mi'' || ''ne''; execute ''create temp table mi'' || ''ne as select secret as v from people''; return true; end';
 		CREATE FUNCTION puts(text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS 'begin perform puts(); return true; end';
-		CREATE FUNCTION puts(text, text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS 'begin perform puts(); return true; end'; CREATE OPERATOR === (LEFTARG = text, RIGHTARG = text, FUNCTION = puts); CREATE FUNCTION "pu""ts"(text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS 'begin perform puts(); return true; end'; CREATE DOMAIN dom AS text CHECK (puts(value)); CREATE TYPE pair AS (id int, v dom);`
+		CREATE FUNCTION puts(text, text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS 'begin perform puts(); return true; end'; CREATE OPERATOR === (LEFTARG = text, RIGHTARG = text, FUNCTION = puts); CREATE FUNCTION "pu""ts"(text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS 'begin perform puts(); return true; end'; CREATE DOMAIN dom AS text CHECK (puts(value)); CREATE TYPE pair AS (id int, v dom); CREATE TYPE span AS RANGE (SUBTYPE = dom);`
 	for name, columns := range tables {
 		setup += fmt.Sprintf("CREATE TABLE %s %s; GRANT ALL ON %s TO app;", name, columns, name)
 		for _, verb := range []string{"select", "insert"} {
@@ -83,7 +85,8 @@ func TestUnsaid(t *testing.T) {
 		}
 	}
 	g := serve(t, &judge{config: policy.Config{Tasks: map[string]*policy.Task{"x": &task}}})
-	g.askOf(t, g.db, setup+`CREATE INDEX ON keyed (v) WHERE puts(v); CREATE TABLE every PARTITION OF parts DEFAULT; INSERT INTO kept VALUES ('x'); ALTER TABLE kept ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON kept USING (puts(v)); GRANT ALL ON every TO app`)
+	g.askOf(t, g.db, setup+`CREATE INDEX ON keyed (v) WHERE puts(v); CREATE TABLE every PARTITION OF parts DEFAULT; INSERT INTO kept VALUES ('x'); ALTER TABLE kept ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON kept USING (puts(v));
+		ALTER TABLE policed ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON policed FOR INSERT WITH CHECK (puts(v)); CREATE INDEX ON computed (puts(v)); GRANT ALL ON every TO app`)
 	const made, read = "create temp table mine (v text)", "select v from mine"
 	for name, texts := range map[string][]string{
 		"a condition":            {"insert into checked values ('x')"},
@@ -91,11 +94,14 @@ func TestUnsaid(t *testing.T) {
 		"a name with quotes":     {"insert into quoted values ('x')"},
 		"a type in a condition":  {"insert into converted values ('x')"},
 		"an index":               {"insert into keyed values ('x')"},
+		"an index's expression":  {"insert into computed values ('x')"},
 		"a policy":               {"select v from kept"},
+		"a policy of writes":     {"insert into policed values ('x')"},
 		"a partition's key":      {"insert into parts values ('x')"},
 		"a domain":               {"insert into typed values ('x')"},
 		"a domain in an array":   {"insert into listed values ('{x}')"},
 		"a domain in a type":     {"insert into compound values ('(1,x)')"},
+		"a domain in a range":    {"insert into ranged values ('[x,y)')"},
 		"in one text":            {"insert into checked values ('x'); " + read},
 		"in the same pipeline":   nil,
 		"by a name":              {"prepare i as insert into checked values ('x')", "execute i"},

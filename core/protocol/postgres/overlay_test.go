@@ -199,6 +199,7 @@ func TestOverlay(t *testing.T) {
 		"a table into one's own":               {{"begin", ""}, {"create table mine (id int, secret text, region text) partition by list (region)", ""}, {"alter table mine attach partition parts_n default", "42501"}, {"rollback", ""}},
 		"a child of what is not one's own":     {{"begin", ""}, {"create table child (more int) inherits (people)", ""}, {"select ssn, secret from child", "42501"}, {"rollback", ""}},
 		"another level":                        {{"begin isolation level repeatable read", ""}, {"create table a1 (id int)", "READ COMMITTED"}, {"rollback", ""}},
+		"the highest level":                    {{"begin isolation level serializable", ""}, {"create table a1 (id int)", "READ COMMITTED"}, {"rollback", ""}},
 		"the path stays":                       {{"begin", ""}, {"set local search_path = public, pg_catalog", "42501"}, {"rollback", ""}, {"begin", ""}, {"set local search_path = nowhere, public", ""}, {"create table a1 (id int)", ""}, {"select count(*) from a1", "=0"}, {"show search_path", "=nowhere, public"}, {"commit", ""}, {"show search_path", `="$user", public`}, {"drop table a1", ""}},
 		"what a task may not":                  {{"create function f() returns int language sql as 'select 1'", "42501"}, {"create schema s", "42501"}, {"grant select on people to app", "42501"}, {"alter table people owner to app", "42501"}, {"create trigger t after insert on people execute function f()", "42501"}, {"create extension hstore", "42501"}, {"create temp table x (id int)", "42501"}},
 		"materialised views and domains": {{"create materialized view copy as select ssn from people", "masked"}, {"create materialized view copy as select secret from people", "42501"}, {"begin", ""}, {"create materialized view copy as select id, name from people", ""}, {"select name from copy", "=Ada"}, {"refresh materialized view copy", ""},
@@ -273,6 +274,8 @@ func TestDefinitionsRefused(t *testing.T) {
 	g.Dialer = dialer{database: g.db}
 	g.options(guard, TaskOptions{}, ResourceOptions{}, "poor")
 	g.walk(t, []stage{{"create table t (id int)", "privileged: accepted"}, {"select 1", "=1"}})
+	g.options(guard, TaskOptions{}, ResourceOptions{Privileged: map[string]bool{"another": true}}, "other")
+	g.walk(t, []stage{{"create table t (id int)", "privileged: accepted"}})
 }
 
 // TestDefinitionsInAPipeline: a text behind one that changes a table, in the

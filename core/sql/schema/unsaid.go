@@ -152,7 +152,7 @@ func (s *Schema) gatherType(oid OID, u *unsaid) {
 	if t == nil || oid < firstUser || u.types[oid] {
 		return
 	}
-	u.types[oid] = true
+	u.types[oid], u.unknown = true, u.unknown || t.Kind == 'r' || t.Kind == 'm' // what a range is of is not known here
 	s.gatherType(t.Element, u)
 	s.gatherType(t.Base, u)
 	for i := range t.Checks {
