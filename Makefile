@@ -1,7 +1,7 @@
 # taskgate: `make help` lists what there is.
 
 # What is run against every server that is supported: how texts are read, what they do, what tools ask, and transparency.
-EVERYWHERE = Keywords|OlderForms|PS19Corpus|PS18Effects|PS25Effects|PS08Functions|OutputNames|CatalogColumns|Tools|Psql|TestTransparent|TestExtended|UnsupportedServers
+EVERYWHERE = Keywords|OlderForms|PS19Corpus|PS18Effects|PS25Effects|PS08Functions|OutputNames|CatalogColumns|Tools|Psql|TestTransparent|TestExtended|UnsupportedServers|Unsaid
 
 .PHONY: help build demo check test bypass docs fuzz suite bench
 
