@@ -95,6 +95,11 @@ func (a *analyzer) form(n int32) string { return strings.Join(a.rule(n)[1:], " "
 
 // on adds the operation of a verb on an object of the catalog.
 func (a *analyzer) on(verb, kind string, object []string, via string) *operation {
+	if kind == abi.KindRelation && len(object) == 2 {
+		if r := a.c.Schema.RelationByName[schema.Name{Namespace: object[0], Name: object[1]}]; r != nil {
+			a.unlocked(r)
+		}
+	}
 	key := opKey{statement: a.statement, verb: verb, object: kind + "\x00" + strings.Join(object, "\x00"), via: via}
 	return a.operation(key, abi.Operation{Statement: a.statement, Verb: verb, Kind: kind, Object: object, Via: via, Effect: abi.EffectWrite})
 }

@@ -553,6 +553,7 @@ type opKey struct {
 // change gives the operation of a command that changes rows, of which a
 // statement can have several.
 func (a *analyzer) change(verb string, r *schema.Relation, via string) *operation {
+	a.unlocked(r)
 	a.changes++
 	return a.operation(opKey{statement: a.statement, verb: verb, relation: r.Name, via: via, nth: a.changes}, abi.Operation{Statement: a.statement, Verb: verb, Kind: abi.KindRelation, Object: r.Parts(), Via: via, Effect: abi.EffectWrite, Attrs: a.ownership(r)})
 }
@@ -582,6 +583,7 @@ func (a *analyzer) touch(verb string, r *schema.Relation, via string, effect abi
 	if o := a.ops.find(a.statement, verb, r, via, false); o != nil {
 		return o
 	}
+	a.unlocked(r)
 	op := abi.Operation{Statement: a.statement, Verb: verb, Kind: abi.KindRelation, Object: r.Parts(), Via: via, Effect: effect}
 	if op.Attrs = a.ownership(r); r.System {
 		op.Kind, op.Attrs = abi.KindSystem, abi.Floor
@@ -589,12 +591,23 @@ func (a *analyzer) touch(verb string, r *schema.Relation, via string, effect abi
 	return a.ops.keep(touched{statement: a.statement, verb: verb, relation: r, via: via}, a.operation(opKey{statement: a.statement, verb: verb, relation: r.Name, via: via}, op))
 }
 
+// unlocked fails where what a relation is made of could not be read. It is not named:
+// the text may not have either.
+func (a *analyzer) unlocked(r *schema.Relation) {
+	if r.Locked {
+		panic(&Error{Code: locked, Message: "something that this reaches is locked by another transaction, which may be changing it", Hint: "try again when that has ended", Offset: -1})
+	}
+}
+
+const locked = "55P03"
+
 // seen gives the operation of reading a relation through a veil.
 func (a *analyzer) seen(r *schema.Relation, via string) *operation {
 	via = a.openly(via)
 	if o := a.ops.find(a.statement, "select", r, via, true); o != nil {
 		return o
 	}
+	a.unlocked(r)
 	return a.ops.keep(touched{statement: a.statement, verb: "select", relation: r, via: via, blind: true}, a.operation(opKey{statement: a.statement, verb: "select\x00blind", relation: r.Name, via: via}, abi.Operation{Statement: a.statement, Verb: "select", Kind: abi.KindRelation, Object: r.Parts(), Via: via, Effect: abi.EffectRead, Attrs: abi.Blind}))
 }
 

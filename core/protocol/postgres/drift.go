@@ -39,7 +39,7 @@ func (c *conn) drifted(ctx context.Context, e *entry) error {
 	if !c.strict || c.compared || len(e.judged) == 0 {
 		return nil
 	}
-	if err := c.state.since(ctx, c.arrived, 0); err != nil {
+	if err := c.state.since(ctx, c.arrived); err != nil {
 		if err = c.unlooked(ctx, err); ctx.Err() != nil {
 			return err
 		}

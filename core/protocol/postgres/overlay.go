@@ -109,7 +109,7 @@ func (c *conn) within(ctx context.Context) (*schema.Schema, error) {
 		return o.schema, nil
 	case !undecided: // it is over, and whatever became of it is there for everybody
 		c.leaveLoop()
-		if err := c.state.since(ctx, time.Now(), 0); err != nil {
+		if err := c.state.since(ctx, time.Now()); err != nil {
 			return nil, c.unlooked(ctx, err)
 		}
 		c.inside = overlay{}

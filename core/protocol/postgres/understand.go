@@ -107,6 +107,15 @@ func (c *conn) understand(text string, path []string) (*sql.Analysis, error) {
 			}
 		}
 	}
+	if lockedOut(err) && c.looksWithin() { // by the session itself, it may be
+		if s, err = c.schema(c.session.Context()); err != nil {
+			return nil, err
+		}
+		c.known.schema = s.Version
+		if context, err = c.context(path, s); err == nil {
+			a, err = c.p.analysis(context, text)
+		}
+	}
 	if err == nil && c.probes {
 		err = c.probe(c.session.Context(), context, a)
 	}
@@ -136,6 +145,24 @@ func (c *conn) looksAgain() bool {
 	}
 	c.leaveLoop()
 	return c.state.again(c.session.Context(), time.Now())
+}
+
+// lockedOut says whether a text reaches what somebody has locked.
+func lockedOut(err error) bool {
+	var e *sql.Error
+	return errors.As(err, &e) && e.Code == lockLate
+}
+
+// looksWithin has the catalog read as the open transaction sees it from now on, which
+// may have locked what others cannot look at.
+func (c *conn) looksWithin() bool {
+	if !c.open || c.inside.active() {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.inside.again, c.undecided = true, true
+	return true
 }
 
 // unknown says whether a text names what the schema does not have.
@@ -337,7 +364,7 @@ func (p *Protocol) Run(ctx context.Context) error {
 			s.mu.Unlock()
 			if idle {
 				s.hangUp()
-			} else if err := p.contain("", func() error { return s.since(ctx, time.Now().Add(-poll/2), lockTime) }); err != nil && ctx.Err() == nil && !(locked(err) && s.fresh(schemaAge) != nil) {
+			} else if err := p.contain("", func() error { return s.refresh(ctx, poll/2) }); err != nil && ctx.Err() == nil {
 				p.log("", "schema of "+strings.SplitN(name.(string), "\x00", 2)[0], err)
 			}
 			return true
@@ -372,22 +399,20 @@ func (s *resourceState) hangUp() {
 
 // refresh makes the schema one that held within age.
 func (s *resourceState) refresh(ctx context.Context, age time.Duration) error {
-	return s.since(ctx, time.Now().Add(-age), 0)
+	return s.since(ctx, time.Now().Add(-age))
 }
 
-// lockTime is how long a look waits for a lock where nobody needs what it finds: the
-// session that holds the lock may be one that waits for the look.
-const lockTime = poll / 2
+// A look asks for nothing that somebody has locked, which the session that waits for
+// the look could be. It waits for what is locked meanwhile, not for long, and then
+// knows of it.
+const (
+	lockTime = 200 * time.Millisecond
+	lockLate = "55P03"
+	lockLook = 4
+)
 
-// locked is of a look that has waited for a lock.
-func locked(err error) bool {
-	var e *pgconn.PgError
-	return errors.As(err, &e) && e.Code == "55P03"
-}
-
-// since makes the schema one that was looked at after a time. It waits for locks as
-// long as wait, 0 is as long as a look may take.
-func (s *resourceState) since(ctx context.Context, t time.Time, wait time.Duration) error {
+// since makes the schema one that was looked at after a time.
+func (s *resourceState) since(ctx context.Context, t time.Time) error {
 	s.reading.Lock()
 	defer s.reading.Unlock()
 	s.mu.Lock()
@@ -399,13 +424,13 @@ func (s *resourceState) since(ctx context.Context, t time.Time, wait time.Durati
 	ctx, stop := context.WithTimeout(ctx, loginTime)
 	defer stop()
 	began, kept := time.Now(), s.conn != nil
-	next, err := s.look(ctx, wait)
+	next, err := s.look(ctx)
 	if err != nil && kept && s.conn.IsClosed() && ctx.Err() == nil { // somebody has ended it since
 		s.conn = nil
-		next, err = s.look(ctx, wait)
+		next, err = s.look(ctx)
 	}
 	if err != nil {
-		if s.conn != nil && (s.conn.IsClosed() || !locked(err)) {
+		if s.conn != nil {
 			_ = s.conn.Close(context.WithoutCancel(ctx))
 			s.conn = nil
 		}
@@ -439,7 +464,7 @@ func (s *resourceState) again(ctx context.Context, t time.Time) bool {
 	}
 	look, stop := context.WithTimeout(context.WithoutCancel(ctx), poll)
 	defer stop()
-	if s.since(look, t, lockTime) == nil {
+	if s.since(look, t) == nil {
 		return true
 	}
 	s.mu.Lock()
@@ -466,7 +491,7 @@ func (s *resourceState) turn(now time.Time) time.Time {
 }
 
 // look reads the schema, or finds that the one that is known still holds.
-func (s *resourceState) look(ctx context.Context, wait time.Duration) (*schema.Schema, error) {
+func (s *resourceState) look(ctx context.Context) (*schema.Schema, error) {
 	if s.conn == nil {
 		conn, err := s.enter(ctx)
 		if err != nil {
@@ -482,22 +507,36 @@ func (s *resourceState) look(ctx context.Context, wait time.Duration) (*schema.S
 	if known != nil && known.Mark == mark {
 		return known, nil
 	}
-	if _, err := s.conn.Exec(ctx, fmt.Sprintf("SET lock_timeout = %d", wait.Milliseconds())); err != nil {
-		return nil, err
-	}
-	var next *schema.Schema
-	if known != nil && known.Mark.Server == mark.Server {
-		next, err = schema.Reload(ctx, s.conn, known)
-	} else {
-		next, err = schema.Load(ctx, s.conn)
+	next, err := s.load(ctx, known, mark)
+	for range lockLook {
+		var late *pgconn.PgError
+		if !errors.As(err, &late) || late.Code != lockLate {
+			break
+		}
+		next, err = s.load(ctx, known, mark)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if next.Mark = mark; known != nil {
+	next.Mark = mark
+	if known != nil {
 		next.Version = known.Version + 1
 	}
+	if !next.HasLocked {
+		return next, nil
+	}
+	next.Mark.Users = "" // what is not there is to be read when it can be
+	if known != nil && known.HasLocked && schema.Same(known, next) {
+		return known, nil
+	}
 	return next, nil
+}
+
+func (s *resourceState) load(ctx context.Context, known *schema.Schema, mark schema.Mark) (*schema.Schema, error) {
+	if known != nil && known.Mark.Server == mark.Server {
+		return schema.Reload(ctx, s.conn, known)
+	}
+	return schema.Load(ctx, s.conn)
 }
 
 // connect logs in as the sessions do, to look at the schema.
@@ -538,7 +577,7 @@ func (s *resourceState) enter(ctx context.Context) (*pgx.Conn, error) {
 		return nil, err
 	}
 	if err = s.own(ctx, conn); err == nil {
-		_, err = conn.Exec(ctx, "SET statement_timeout = 20000")
+		_, err = conn.Exec(ctx, fmt.Sprintf("SET statement_timeout = 20000; SET lock_timeout = %d", lockTime.Milliseconds()))
 	}
 	if err != nil {
 		_ = conn.Close(context.WithoutCancel(ctx))
@@ -627,9 +666,14 @@ func (c *conn) origin(table uint32, num uint16) ([]string, string) {
 // (PostgreSQL's sysattr.h).
 var systemColumns = [...]string{1: "ctid", 2: "xmin", 3: "cmin", 4: "xmax", 5: "cmax", 6: "tableoid"}
 
-// LoadSchema reads the schema of a resource as a session of it would.
+// LoadSchema reads the schema of a resource as a session of it would, and fails where
+// something is locked.
 func LoadSchema(ctx context.Context, dial func(context.Context) (gate.Upstream, error)) (*schema.Schema, error) {
 	s := &resourceState{dial: dial}
 	defer s.hangUp()
-	return s.look(ctx, 0)
+	read, err := s.look(ctx)
+	if err == nil && read.HasLocked {
+		return nil, errors.New("postgres: schema: a table is locked by another transaction, which may be changing it: try again when that has ended")
+	}
+	return read, err
 }

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -40,6 +42,9 @@ func read(ctx context.Context, conn *pgx.Conn, l *loader, mode pgx.QueryExecMode
 		return nil, fmt.Errorf("schema: %w", err)
 	}
 	l.rows = func(query string, into []any, f func()) error {
+		if l.held != "" { // nobody asks that again
+			mode = pgx.QueryExecModeExec
+		}
 		r, err := tx.Query(ctx, query, mode)
 		if err != nil {
 			return err
@@ -136,8 +141,8 @@ type step struct {
 }
 
 func (l *loader) load() (*Schema, error) {
-	steps := append([]step{{"session", l.session}}, l.related()...)
-	return l.do(append(steps, step{"functions", l.functions}, step{"operators", l.operators}, step{"casts", l.casts}, step{"extensions", l.extensions},
+	steps := append([]step{{"session", l.session}, {"locks", l.locks}}, l.related()...)
+	return l.do(append(steps, step{"locked", l.spread}, step{"functions", l.functions}, step{"operators", l.operators}, step{"casts", l.casts}, step{"extensions", l.extensions},
 		step{"event triggers", l.eventTriggers}))
 }
 
@@ -169,8 +174,59 @@ func (u Unsupported) Error() string {
 type loader struct {
 	rows Rows
 	s    *Schema
-	from OID  // what has a lower one is known
-	temp bool // only the session's own temporary relations are asked for
+	from OID    // what has a lower one is known
+	temp bool   // only the session's own temporary relations are asked for
+	held string // OIDs of relations of which the server prints nothing just now, with commas
+}
+
+// locks finds what the server would wait for if it were asked to print it: relations
+// that another transaction has locked, or waits to lock, against everybody, and what
+// reads them.
+func (l *loader) locks() error {
+	var oid OID
+	var held []string
+	err := l.rows(`WITH l AS (SELECT relation FROM pg_locks WHERE locktype = 'relation' AND mode = 'AccessExclusiveLock' AND relation >= 16384 AND pid IS DISTINCT FROM pg_backend_pid()
+			AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+		SELECT relation FROM l
+		UNION SELECT r.ev_class FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid IN (SELECT relation FROM l)
+		UNION SELECT p.polrelid FROM pg_depend d JOIN pg_policy p ON p.oid = d.objid WHERE d.classid = 'pg_policy'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid IN (SELECT relation FROM l)`,
+		[]any{&oid}, func() { held = append(held, fmt.Sprint(oid)) })
+	l.held = strings.Join(held, ",")
+	return err
+}
+
+// printed is an expression that prints something of a relation, and may wait for it.
+func (l *loader) printed(relation, expr string) string {
+	if l.held == "" {
+		return "coalesce(" + expr + ", '')"
+	}
+	return "CASE WHEN " + relation + " IN (" + l.held + ") THEN '' ELSE coalesce(" + expr + ", '') END"
+}
+
+// spread marks what is locked, and what shares rows with it.
+func (l *loader) spread() error {
+	var mark func(r *Relation)
+	mark = func(r *Relation) {
+		if r == nil || r.Locked {
+			return
+		}
+		r.Locked, l.s.HasLocked = true, true
+		for _, oid := range slices.Concat(r.Parents, r.Children) {
+			mark(l.s.Relations[oid])
+		}
+	}
+	for held := range strings.SplitSeq(l.held, ",") {
+		oid, _ := strconv.ParseUint(held, 10, 32)
+		mark(l.s.Relations[OID(oid)])
+	}
+	return nil
+}
+
+// Same says whether two snapshots say the same, whatever they are marked with.
+func Same(a, b *Schema) bool {
+	c := *a
+	c.Version, c.Mark, c.unsaid = b.Version, b.Mark, b.unsaid
+	return reflect.DeepEqual(&c, b)
 }
 
 // Temporary is the schema that a session's own temporary relations are in, by
@@ -282,7 +338,7 @@ func (l *loader) columns() error {
 	var c Column
 	var identity, generated string
 	return l.rows(`SELECT a.attrelid, a.attnum, a.attname::text, a.atttypid, a.attnotnull, a.attidentity::text, a.attgenerated::text,
-			coalesce(pg_get_expr(d.adbin, d.adrelid), pg_get_expr(t.typdefaultbin, 0), '')
+			`+l.printed("a.attrelid", "pg_get_expr(d.adbin, d.adrelid), pg_get_expr(t.typdefaultbin, 0)")+`
 		FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum JOIN pg_type t ON t.oid = a.atttypid
 		WHERE a.attnum > 0 AND NOT a.attisdropped AND`+l.new("a.attrelid")+`ORDER BY a.attrelid, a.attnum`,
 		[]any{&rel, &c.Num, &c.Name, &c.Type, &c.NotNull, &identity, &generated, &c.Default}, func() {
@@ -304,7 +360,7 @@ func first(s string) byte {
 func (l *loader) views() error {
 	var rel OID
 	var text string
-	return l.rows(`SELECT c.oid, pg_get_viewdef(c.oid) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+	return l.rows(`SELECT c.oid, `+l.printed("c.oid", "pg_get_viewdef(c.oid)")+` FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 		WHERE c.relkind IN ('v', 'm') AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND`+l.new("c.oid"), []any{&rel, &text}, func() {
 		if r := l.s.Relations[rel]; r != nil {
 			r.View = text
@@ -316,7 +372,7 @@ func (l *loader) inheritance() error {
 	var child, parent OID
 	var key []int16
 	var exprs string
-	if err := l.rows(`SELECT partrelid, partattrs::int2[], coalesce(pg_get_expr(partexprs, partrelid), '') FROM pg_partitioned_table WHERE`+l.new("partrelid"), []any{&parent, &key, &exprs}, func() {
+	if err := l.rows(`SELECT partrelid, partattrs::int2[], `+l.printed("partrelid", "pg_get_expr(partexprs, partrelid)")+` FROM pg_partitioned_table WHERE`+l.new("partrelid"), []any{&parent, &key, &exprs}, func() {
 		if p := l.s.Relations[parent]; p != nil {
 			p.PartitionKey, p.PartitionExprs = slices.Clone(key), exprs
 		}
@@ -346,7 +402,7 @@ func (l *loader) indexes() error {
 					JOIN pg_opclass o ON o.oid = k.opclass LEFT JOIN pg_collation own ON own.oid = t.attcollation
 				WHERE k.n <= i.indnkeyatts AND (k.coll <> t.attcollation AND NOT own.collisdeterministic OR NOT o.opcdefault AND NOT (o.opcname LIKE '%\_pattern\_ops' AND o.opcnamespace = 'pg_catalog'::regnamespace))),
 			i.indisexclusion, i.indkey::int2[], i.indnkeyatts, i.indexprs IS NOT NULL, i.indpred IS NOT NULL, `+nulls+`,
-			i.indisunique OR i.indisexclusion, coalesce(pg_get_expr(i.indexprs, i.indrelid), ''), coalesce(pg_get_expr(i.indpred, i.indrelid), ''),
+			i.indisunique OR i.indisexclusion, `+l.printed("i.indrelid", "pg_get_expr(i.indexprs, i.indrelid)")+`, `+l.printed("i.indrelid", "pg_get_expr(i.indpred, i.indrelid)")+`,
 			NOT i.indisvalid
 		FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE`+l.new("i.indrelid")+`ORDER BY c.relname`,
 		[]any{&rel, &x.Name, &x.Unique, &x.Exclusion, &x.Columns, &keys, &x.Expression, &x.Partial, &x.Nulls, &x.Enforced, &x.Exprs, &x.Predicate, &x.Invalid}, func() {
@@ -378,7 +434,7 @@ func (l *loader) foreignKeys() error {
 func (l *loader) checks() error {
 	var rel OID
 	var c Check
-	return l.rows(`SELECT conrelid, conname::text, coalesce(conkey, '{}'), pg_get_constraintdef(oid) FROM pg_constraint
+	return l.rows(`SELECT conrelid, conname::text, coalesce(conkey, '{}'), `+l.printed("conrelid", "pg_get_constraintdef(oid)")+` FROM pg_constraint
 		WHERE contype = 'c' AND conrelid <> 0 AND`+l.new("conrelid")+`ORDER BY conname`, []any{&rel, &c.Name, &c.Columns, &c.Text}, func() {
 		if r := l.s.Relations[rel]; r != nil {
 			n := c
@@ -416,7 +472,7 @@ func (l *loader) rules() error {
 	var rel OID
 	var x Rule
 	var event string
-	return l.rows(`SELECT ev_class, rulename::text, ev_type::text, is_instead, pg_get_ruledef(oid) FROM pg_rewrite
+	return l.rows(`SELECT ev_class, rulename::text, ev_type::text, is_instead, `+l.printed("ev_class", "pg_get_ruledef(oid)")+` FROM pg_rewrite
 		WHERE rulename <> '_RETURN' AND oid >= 16384 AND ev_enabled IN ('O', 'A') AND`+l.new("ev_class")+`ORDER BY rulename`, []any{&rel, &x.Name, &event, &x.Instead, &x.Text}, func() {
 		if r := l.s.Relations[rel]; r != nil {
 			n := x
@@ -429,7 +485,7 @@ func (l *loader) rules() error {
 func (l *loader) policies() error {
 	var rel OID
 	var p Policy
-	return l.rows(`SELECT polrelid, polname::text, coalesce(pg_get_expr(polqual, polrelid), ''), coalesce(pg_get_expr(polwithcheck, polrelid), '') FROM pg_policy WHERE`+l.new("polrelid")+`ORDER BY polname`,
+	return l.rows(`SELECT polrelid, polname::text, `+l.printed("polrelid", "pg_get_expr(polqual, polrelid)")+`, `+l.printed("polrelid", "pg_get_expr(polwithcheck, polrelid)")+` FROM pg_policy WHERE`+l.new("polrelid")+`ORDER BY polname`,
 		[]any{&rel, &p.Name, &p.Using, &p.Check}, func() {
 			if r := l.s.Relations[rel]; r != nil {
 				r.Policies, l.s.HasPolicies = append(r.Policies, p), true

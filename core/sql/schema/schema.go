@@ -35,6 +35,7 @@ type Schema struct {
 
 	HasTemporary bool // the session has relations of its own, in Temporary
 	HasPolicies  bool // some relation has
+	HasLocked    bool // some relation is Locked
 
 	unsaid *sync.Map // by relation what Unsaid has found
 
@@ -111,6 +112,7 @@ type Relation struct {
 	Sequences      []OID  // that belong to its columns: they restart and go with it
 	Defaults       []OID  // whose defaults depend on it, a sequence
 	Needed         bool   // something else depends on it than views, foreign keys and what is its own
+	Locked         bool   // another transaction has locked it, or what it shares rows with, against everybody: what the server prints of it is not here
 
 	said said
 }
