@@ -86,7 +86,7 @@ func limited(a *sql.Analysis, ex *gate.Exchange) (*tally, error) {
 		return nil, refuseRows(fmt.Sprintf("the task limits this to %d rows, and what a rule (CREATE RULE) of its table writes is not counted", most), "write to the table that the rule writes to")
 	case p.Nested:
 		return nil, refuseRows(fmt.Sprintf("the task limits this to %d rows, and what a WITH in it changes is not counted", most), "send what the WITH does by itself")
-	case slices.ContainsFunc(a.Statement.Operations, func(o abi.Operation) bool { return o.Via == "" && o.Verb == "truncate" }):
+	case anyOf(a.Statement.Operations, func(o *abi.Operation) bool { return o.Via == "" && o.Verb == "truncate" }):
 		return nil, refuseRows(fmt.Sprintf("the task limits this to %d rows, and TRUNCATE does not count them", most), "DELETE counts them")
 	}
 	return &tally{most: most, bound: true}, nil
@@ -95,7 +95,7 @@ func limited(a *sql.Analysis, ex *gate.Exchange) (*tally, error) {
 // ruled says whether a rule writes in the place of a statement, or beside it:
 // what the server counts then is not what is written.
 func ruled(st *abi.Statement) bool {
-	return slices.ContainsFunc(st.Operations, func(o abi.Operation) bool { return strings.HasPrefix(o.Via, "rule ") && o.Effect.Writes() })
+	return anyOf(st.Operations, func(o *abi.Operation) bool { return strings.HasPrefix(o.Via, "rule ") && o.Effect.Writes() })
 }
 
 // again is the count of another execution.

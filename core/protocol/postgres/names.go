@@ -62,7 +62,7 @@ type learned struct {
 
 // makesNames says whether later texts have to wait until this one is answered.
 func (n *names) makesNames(a *sql.Analysis) bool {
-	return slices.ContainsFunc(a.Parts, func(p sql.Part) bool {
+	return anyOf(a.Parts, func(p *sql.Part) bool {
 		switch p.Kind {
 		case sql.SetPath, sql.Prepare, sql.Deallocate, sql.Declare, sql.CloseCursor, sql.Discard, sql.Fetch:
 			return true
@@ -75,19 +75,29 @@ func (n *names) makesNames(a *sql.Analysis) bool {
 	})
 }
 
+// anyOf is slices.ContainsFunc for what is large: each is looked at where it is.
+func anyOf[E any](list []E, f func(*E) bool) bool {
+	for i := range list {
+		if f(&list[i]) {
+			return true
+		}
+	}
+	return false
+}
+
 // givesName says whether a text gives something a name.
 func givesName(a *sql.Analysis) bool {
-	return slices.ContainsFunc(a.Parts, func(p sql.Part) bool {
+	return anyOf(a.Parts, func(p *sql.Part) bool {
 		return p.Kind == sql.Prepare || p.Kind == sql.Declare || p.Kind == sql.Savepoint
 	})
 }
 
-// calls notes a function that may do anything, named in a text or not, and so may move the path. What
-// the server has to tell of it, as another encoding, comes before the next text
-// is read.
+// calls notes a function that may do anything, named in a text or not, and so may
+// move the path. What the server has to tell of it, as another encoding, comes before
+// the next text is read.
 func (c *conn) calls(a *sql.Analysis) bool {
-	calls := slices.ContainsFunc(a.Statement.Operations, func(o abi.Operation) bool { return o.Kind == abi.KindFunction })
-	unsaid := slices.ContainsFunc(a.Parts, func(p sql.Part) bool { return p.Unsaid })
+	calls := anyOf(a.Statement.Operations, func(o *abi.Operation) bool { return o.Kind == abi.KindFunction })
+	unsaid := anyOf(a.Parts, func(p *sql.Part) bool { return p.Unsaid })
 	if c.callsUnsaid(a, len(a.Parts)) {
 		c.late = true
 		c.replaced()
@@ -107,7 +117,7 @@ func (c *conn) callsUnsaid(a *sql.Analysis, first int) bool {
 	if s == nil {
 		s = c.inside.schema
 	}
-	return s != nil && slices.ContainsFunc(a.Statement.Operations, func(o abi.Operation) bool {
+	return s != nil && anyOf(a.Statement.Operations, func(o *abi.Operation) bool {
 		if o.Kind != abi.KindRelation || len(o.Object) != 2 || o.Statement >= first {
 			return false
 		}
@@ -119,7 +129,7 @@ func (c *conn) callsUnsaid(a *sql.Analysis, first int) bool {
 // callsLate says whether statements may call what the open transaction has put off:
 // triggers that are deferred, and the query of a cursor that is to outlast it.
 func (c *conn) callsLate(parts []sql.Part) bool {
-	return c.late && slices.ContainsFunc(parts, func(p sql.Part) bool {
+	return c.late && anyOf(parts, func(p *sql.Part) bool {
 		return p.Kind == sql.Commit || p.Kind == sql.CommitChain || p.Kind == sql.TwoPhase || p.Kind == sql.Utility
 	})
 }
@@ -403,7 +413,7 @@ func (c *conn) countOn(a *sql.Analysis, ex *gate.Exchange) {
 
 // declares says whether a text opens a cursor, which keeps its parameters.
 func declares(a *sql.Analysis) bool {
-	return slices.ContainsFunc(a.Parts, func(p sql.Part) bool { return p.Kind == sql.Declare })
+	return anyOf(a.Parts, func(p *sql.Part) bool { return p.Kind == sql.Declare })
 }
 
 func cloneParams(list []abi.Param) []abi.Param {
@@ -416,7 +426,7 @@ func cloneParams(list []abi.Param) []abi.Param {
 
 // onlyPrepares says whether a text makes statements ready and does nothing.
 func onlyPrepares(a *sql.Analysis) bool {
-	return len(a.Parts) > 0 && !slices.ContainsFunc(a.Parts, func(p sql.Part) bool { return p.Kind != sql.Prepare })
+	return len(a.Parts) > 0 && !anyOf(a.Parts, func(p *sql.Part) bool { return p.Kind != sql.Prepare })
 }
 
 // pathKey tells search paths apart; the login's own is empty.

@@ -264,13 +264,13 @@ func (c *conn) definable(ctx context.Context, a *sql.Analysis, ex *gate.Exchange
 // afterwards what is there, or what its masks are for would be elsewhere. runs
 // is true where it is about to run.
 func (c *conn) mayDefine(a *sql.Analysis, runs bool) error {
-	if !slices.ContainsFunc(a.Parts, func(p sql.Part) bool { return p.Kind == sql.Define }) {
+	if !anyOf(a.Parts, func(p *sql.Part) bool { return p.Kind == sql.Define }) {
 		return nil
 	}
 	if c.strict {
 		return noDefinition("the resource says drift: strict, which a session's own changes cannot keep", "your operator lists a resource without it for migrations")
 	}
-	if !slices.ContainsFunc(a.Parts, func(p sql.Part) bool { return p.Kind == sql.Define && !p.Temporary }) {
+	if !anyOf(a.Parts, func(p *sql.Part) bool { return p.Kind == sql.Define && !p.Temporary }) {
 		if c.probes {
 			return noDefinition("the resource says probe: on, and nobody but this session sees its temporary tables", "your operator lists a resource without it for this task")
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strconv"
 	"time"
 
@@ -25,7 +24,7 @@ const previewTime = 5 * time.Second
 // out is -1.
 func (c *conn) preview(ctx context.Context, a *sql.Analysis, params []abi.Param) abi.Rows {
 	rows := abi.Rows{Estimated: -1, Counted: -1}
-	if len(a.Parts) != 1 || a.Parts[0].Kind != sql.Write || !a.Parts[0].Plain || slices.ContainsFunc(a.Statement.Operations, func(o abi.Operation) bool {
+	if len(a.Parts) != 1 || a.Parts[0].Kind != sql.Write || !a.Parts[0].Plain || anyOf(a.Statement.Operations, func(o *abi.Operation) bool {
 		return o.Verb == "truncate" || len(o.Object) == 2 && o.Object[0] == schema.Temporary // which the session alone has
 	}) {
 		return rows

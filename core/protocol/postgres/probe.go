@@ -247,7 +247,7 @@ func direct(under *sql.Context, st *abi.Statement, part int) named {
 
 // inserts says whether a statement inserts into a relation by its name.
 func inserts(st *abi.Statement, part int, r *schema.Relation) bool {
-	return slices.ContainsFunc(st.Operations, func(o abi.Operation) bool {
+	return anyOf(st.Operations, func(o *abi.Operation) bool {
 		return o.Statement == part && o.Verb == "insert" && o.Via == "" && slices.Equal(o.Object, r.Name.Parts())
 	})
 }

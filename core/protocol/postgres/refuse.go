@@ -144,7 +144,7 @@ func missing(e *entry, r *pgproto3.ErrorResponse) bool {
 	if r.Message == noPortal(e.name) || r.Message == noStatement(e.name) {
 		return true
 	}
-	return e.analysis != nil && slices.ContainsFunc(e.analysis.Parts, func(p sql.Part) bool {
+	return e.analysis != nil && anyOf(e.analysis.Parts, func(p *sql.Part) bool {
 		return p.Name != "" && (r.Message == noCursor(p.Name) || r.Message == noStatement(p.Name))
 	})
 }
@@ -280,11 +280,11 @@ func (c *conn) mayTell(e *entry, body []byte) bool {
 // called says whether a statement runs a function that is not known to be
 // harmless, whose errors may say anything.
 func called(st *abi.Statement) bool {
-	return st == nil || slices.ContainsFunc(st.Operations, func(o abi.Operation) bool { return o.Kind == abi.KindFunction })
+	return st == nil || anyOf(st.Operations, func(o *abi.Operation) bool { return o.Kind == abi.KindFunction })
 }
 
 func knows(st *abi.Statement, schema, table string) bool {
-	return st != nil && table != "" && slices.ContainsFunc(st.Operations, func(o abi.Operation) bool {
+	return st != nil && table != "" && anyOf(st.Operations, func(o *abi.Operation) bool {
 		return o.Kind == abi.KindRelation && len(o.Object) == 2 && o.Object[0] == schema && o.Object[1] == table
 	})
 }

@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"errors"
-	"slices"
 	"unicode/utf8"
 
 	"github.com/taskgate/taskgate/abi"
@@ -35,7 +34,7 @@ func (c *conn) apart(a *sql.Analysis) bool {
 	if !c.inside.active() && !c.temp.open {
 		return a.Apart
 	}
-	return slices.ContainsFunc(first, func(p sql.Part) bool {
+	return anyOf(first, func(p *sql.Part) bool {
 		return p.Kind == sql.Commit || p.Kind == sql.Rollback || p.Kind == sql.RollbackTo
 	})
 }
@@ -47,16 +46,16 @@ func (c *conn) callsFirst(a *sql.Analysis) bool {
 		a = in
 	}
 	last := len(a.Parts) - 1
-	return slices.ContainsFunc(a.Parts[:last], func(p sql.Part) bool { return p.Unsaid }) ||
-		slices.ContainsFunc(a.Statement.Operations, func(o abi.Operation) bool { return o.Kind == abi.KindFunction && o.Statement < last })
+	return anyOf(a.Parts[:last], func(p *sql.Part) bool { return p.Unsaid }) ||
+		anyOf(a.Statement.Operations, func(o *abi.Operation) bool { return o.Kind == abi.KindFunction && o.Statement < last })
 }
 
 // mayCall says whether a statement of a text, but the last, may call a function
 // that may do anything.
 func mayCall(a *sql.Analysis) bool {
 	last := len(a.Parts) - 1
-	return slices.ContainsFunc(a.Parts[:last], func(p sql.Part) bool { return p.Kind == sql.Execute }) ||
-		slices.ContainsFunc(a.Statement.Operations, func(o abi.Operation) bool { return o.Kind == abi.KindFunction && o.Statement < last })
+	return anyOf(a.Parts[:last], func(p *sql.Part) bool { return p.Kind == sql.Execute }) ||
+		anyOf(a.Statement.Operations, func(o *abi.Operation) bool { return o.Kind == abi.KindFunction && o.Statement < last })
 }
 
 // script carries out the statements of a Query message.
@@ -121,7 +120,7 @@ func (c *conn) refusedBefore(ctx context.Context, text string, pieces []sql.Piec
 // unsettles says whether what follows a statement may be read otherwise once it has
 // run.
 func (c *conn) unsettles(a *sql.Analysis) bool {
-	return slices.ContainsFunc(a.Parts, func(p sql.Part) bool {
+	return anyOf(a.Parts, func(p *sql.Part) bool {
 		switch p.Kind {
 		case sql.Query, sql.Write, sql.Begin, sql.Savepoint, sql.Release, sql.Set, sql.Show, sql.ExplainPlan, sql.ExplainAnalyze, sql.CopyOut:
 			return false

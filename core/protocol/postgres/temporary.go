@@ -41,14 +41,14 @@ const maxOwnText = 8 << 20
 // grows says whether a text makes or changes relations, and does not merely drop
 // them.
 func grows(a *sql.Analysis) bool {
-	return slices.ContainsFunc(a.Statement.Operations, func(o abi.Operation) bool {
+	return anyOf(a.Statement.Operations, func(o *abi.Operation) bool {
 		return strings.HasPrefix(o.Verb, "create_") || strings.HasPrefix(o.Verb, "alter_")
 	})
 }
 
 // makes says whether a text makes relations.
 func makes(a *sql.Analysis) bool {
-	return slices.ContainsFunc(a.Parts, func(p sql.Part) bool { return len(p.Makes) > 0 })
+	return anyOf(a.Parts, func(p *sql.Part) bool { return len(p.Makes) > 0 })
 }
 
 // defines notes what a part may change of it, and says whether later texts have to
@@ -138,7 +138,7 @@ func (c *conn) before(a *sql.Analysis) error {
 	if err := c.temporaries(); err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(a.Parts, func(p sql.Part) bool { return p.Kind == sql.Define && p.Temporary }) {
+	if !anyOf(a.Parts, func(p *sql.Part) bool { return p.Kind == sql.Define && p.Temporary }) {
 		return nil
 	}
 	if failed, err := c.quieten(); err != nil || failed {
