@@ -196,9 +196,14 @@ func TestUnsaidSettings(t *testing.T) {
 			task.Rules = append(task.Rules, policy.Rule{At: "x.yaml:2", Verbs: []string{verb}, Tables: []string{"public." + name}, Columns: []string{"v"}, Effects: effects})
 		}
 	}
-	for name, columns := range map[string]string{"pathed_": "(v pathed)", "coded_": "(v coded)", "roled_": "(v roled)", "careful_": "(v careful)", "within": "(v pathed[])", "read": "(v text)", "keyed": "(v text)"} {
+	for name, columns := range map[string]string{"pathed_": "(v pathed)", "limited_": "(v pathed)", "coded_": "(v coded)", "roled_": "(v roled)", "careful_": "(v careful)", "within": "(v pathed[])", "read": "(v text)", "keyed": "(v text)"} {
 		setup += fmt.Sprintf("CREATE TABLE %s %s; GRANT ALL ON %s TO app;", name, columns, name)
 		list(name)
+	}
+	for i := range task.Rules {
+		if task.Rules[i].Tables[0] == "public.limited_" && task.Rules[i].Verbs[0] != "select" {
+			task.Rules[i].Rows = 5
+		}
 	}
 	list("plain")
 	g := serve(t, &judge{config: policy.Config{Tasks: map[string]*policy.Task{"x": &task}}})
@@ -216,6 +221,8 @@ func TestUnsaidSettings(t *testing.T) {
 		want    string
 	}{
 		"a domain":                 {join(query("insert into pathed_ values ('x')"), query(read)), 2, "C ZI E42501 ZI"},
+		"where a limit holds":      {join(query("insert into limited_ values ('x')"), query(read)), 2, "C ZI E42501 ZI"},
+		"a limit, in a pipeline":   {call("insert into limited_ values ('x')", read), 1, "1 2 C E42501 ZI"},
 		"within an array":          {join(query("insert into within values ('{x}')"), query(read)), 2, "C ZI E42501 ZI"},
 		"a policy":                 {join(query("select v from read"), query(read)), 2, "T D C ZI E42501 ZI"},
 		"an index":                 {join(query("insert into keyed values ('x')"), query(read)), 2, "C ZI E42501 ZI"},
