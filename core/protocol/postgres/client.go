@@ -396,8 +396,10 @@ func (c *conn) query(ctx context.Context, body cursor) error {
 	return c.carry(a, ex, cmd, n, false)
 }
 
-// refuseQuery answers a Query message that may not go.
+// refuseQuery answers a Query message that may not go. It ends the unnamed statement
+// all the same, as the server's own errors do.
 func (c *conn) refuseQuery(r *refusal) {
+	delete(c.prepared, "")
 	if c.answerIdle(r) {
 		return
 	}
