@@ -107,7 +107,7 @@ func (c *conn) understand(text string, path []string) (*sql.Analysis, error) {
 			}
 		}
 	}
-	if lockedOut(err) && c.looksWithin() { // by the session itself, it may be
+	for until := time.Now().Add(patience); lockedOut(err) && time.Now().Before(until) && c.looksPast(); {
 		if s, err = c.schema(c.session.Context()); err != nil {
 			return nil, err
 		}
@@ -153,16 +153,21 @@ func lockedOut(err error) bool {
 	return errors.As(err, &e) && e.Code == lockLate
 }
 
-// looksWithin has the catalog read as the open transaction sees it from now on, which
-// may have locked what others cannot look at.
-func (c *conn) looksWithin() bool {
-	if !c.open || c.inside.active() {
-		return false
+// looksPast looks again where something was locked: it may not be any more, and in a
+// transaction the session itself may have locked it, which nobody else can look past.
+func (c *conn) looksPast() bool {
+	if !c.open && !c.inside.active() {
+		c.leaveLoop()
+		return c.state.again(c.session.Context(), time.Now())
+	}
+	if c.inside.schema != nil { // it has been looked at within already
+		c.leaveLoop()
+		time.Sleep(patience / 8)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.inside.again, c.undecided = true, true
-	return true
+	return c.status != 'E'
 }
 
 // unknown says whether a text names what the schema does not have.
@@ -409,6 +414,7 @@ const (
 	lockTime = 200 * time.Millisecond
 	lockLate = "55P03"
 	lockLook = 4
+	patience = 250 * time.Millisecond // with who has locked what a text reaches
 )
 
 // since makes the schema one that was looked at after a time.
