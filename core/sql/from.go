@@ -244,6 +244,7 @@ func (a *analyzer) showing(r *schema.Relation) []column {
 
 // view reads a view's own text, with names as the server resolves them there.
 func (a *analyzer) view(r *schema.Relation) []column {
+	a.unlocked(r)
 	if a.depth++; a.depth > maxViews {
 		a.refuse("views within views over %d deep", maxViews)
 	}

@@ -13,6 +13,7 @@ import (
 // behind it: of a view and a materialised one what its text shows, of a
 // generated column what it is made of.
 func (a *analyzer) copies(r *schema.Relation, via string) []column {
+	a.unlocked(r)
 	a.policed(r)
 	cols, all := a.columnLot.take(len(r.Columns)), a.sources.take(len(r.Columns))
 	var shown []column

@@ -686,6 +686,7 @@ func (a *analyzer) byName(n int32) (r *schema.Relation, missing string) {
 	if r == nil {
 		return nil, fmt.Sprintf("relation %q does not exist", strings.Join(names, "."))
 	}
+	a.unlocked(r)
 	if a.via == "" {
 		node := a.t.Nodes[n]
 		a.edits = append(a.edits, edit{node.From, node.To, r.Quoted()})

@@ -101,6 +101,7 @@ func (a *analyzer) beneath(n int32, w write) {
 // base gives the relation that a simple view is over, and which of its columns
 // each of the view's is; nil where the server would not write through it.
 func (a *analyzer) base(r *schema.Relation) (*schema.Relation, map[string]string) {
+	a.unlocked(r)
 	t, err := a.g.Parse(r.View)
 	if err != nil {
 		a.refuse("the text of the view %s is not understood", r.Name.Name)
