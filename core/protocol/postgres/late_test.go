@@ -253,14 +253,7 @@ func TestUnsaidSettings(t *testing.T) {
 		} {
 			nc := g.in(t)
 			send(t, nc, b)
-			all := ""
-			for {
-				kind, body, err := readMessage(nc)
-				if err != nil {
-					break
-				}
-				all += fmt.Sprintf("%c %.60q\n", kind, body)
-			}
+			all := untilEnd(nc)
 			nc.Close()
 			if !strings.Contains(all, "FATAL") || strings.Contains(all, "UPDATE") {
 				t.Errorf("%s, %s:\n%s", name, how, all)

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -51,14 +52,7 @@ func TestPW33ReadBack(t *testing.T) {
 			if _, err := nc.Write(b); err != nil {
 				t.Fatal(err)
 			}
-			all := ""
-			for {
-				kind, body, err := readMessage(nc)
-				if err != nil {
-					break
-				}
-				all += fmt.Sprintf("%c %.60q\n", kind, body)
-			}
+			all := untilEnd(nc)
 			if !strings.Contains(all, "FATAL") || strings.Contains(all, "UPDATE") {
 				t.Errorf("%s, %s:\n%s", name, how, all)
 			}
@@ -74,5 +68,16 @@ func TestPW33ReadBack(t *testing.T) {
 		if e.Kind == gate.EventText && strings.Contains(e.Text, "current_setting") {
 			t.Errorf("recorded as the client's: %s", e.Text)
 		}
+	}
+}
+
+// untilEnd gives the messages that come before a connection ends.
+func untilEnd(nc net.Conn) (all string) {
+	for {
+		kind, body, err := readMessage(nc)
+		if err != nil {
+			return all
+		}
+		all += fmt.Sprintf("%c %.60q\n", kind, body)
 	}
 }

@@ -90,10 +90,14 @@ func (c *conn) understand(text string, path []string) (*sql.Analysis, error) {
 		c.judgedBy(a, path, s)
 		return a, nil
 	}
-	context, err := c.context(path, s)
-	if err == nil {
-		a, err = c.p.analysis(context, text)
+	var context *sql.Context
+	analyze := func() {
+		c.known.schema = s.Version
+		if context, err = c.context(path, s); err == nil {
+			a, err = c.p.analysis(context, text)
+		}
 	}
+	analyze()
 	if unknown(err) && c.looksAgain() { // somebody may have made it since
 		now, e := c.schema(c.session.Context())
 		if e != nil {
@@ -101,20 +105,14 @@ func (c *conn) understand(text string, path []string) (*sql.Analysis, error) {
 		}
 		if now != s {
 			s = now
-			c.known.schema = s.Version
-			if context, err = c.context(path, s); err == nil {
-				a, err = c.p.analysis(context, text)
-			}
+			analyze()
 		}
 	}
 	for until := time.Now().Add(patience); lockedOut(err) && time.Now().Before(until) && c.looksPast(); {
 		if s, err = c.schema(c.session.Context()); err != nil {
 			return nil, err
 		}
-		c.known.schema = s.Version
-		if context, err = c.context(path, s); err == nil {
-			a, err = c.p.analysis(context, text)
-		}
+		analyze()
 	}
 	if err == nil && c.probes {
 		err = c.probe(c.session.Context(), context, a)
