@@ -34,7 +34,7 @@ func (l *log) Append(context.Context, []byte, bool) error {
 	}
 	return nil
 }
-func (l *log) TryAppend([]byte) bool { return false }
+func (l *log) TryAppend([]byte, time.Time) bool { return false }
 
 // room is a service with a webhook that acts, one that does not, and people.
 type room struct {

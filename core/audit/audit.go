@@ -15,7 +15,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash"
 	"os"
 	"path/filepath"
 	"sync"
@@ -54,8 +53,10 @@ const (
 	magic      = "taskgate-audit-1"
 	segHead    = 64
 	recHead    = 20 // u32 length, u64 sequence, u64 Unix ns
+	recLength  = 4  // of it, the length
 	hashSize   = sha256.Size
 	maxPayload = 4 << 20
+	fewBytes   = 512 // of most records, with the hash before them
 	within     = 10 * time.Millisecond
 	slow       = 9 // times what a sync took is at least between two that nobody waits for
 )
@@ -74,8 +75,6 @@ type Log struct {
 	seq   uint64
 	last  [hashSize]byte
 	clock int64
-	hash  hash.Hash
-	head  [recHead]byte
 	err   error // sticky: a log that lost a record takes no more
 	full  error // why there is no next segment: nothing may begin
 	blind error // why there is no checkpoint where one is due: nothing may begin
@@ -118,7 +117,7 @@ func Open(dir string, opt Options) (*Log, Recovery, error) {
 }
 
 func begin(dir string, opt Options, sync func(*os.File) error) (*Log, Recovery, error) {
-	l := &Log{dir: dir, opt: opt, hash: sha256.New(), allocate: allocate, sync: sync}
+	l := &Log{dir: dir, opt: opt, allocate: allocate, sync: sync}
 	if l.opt.Sync == "" {
 		l.opt.Sync = SyncWrites
 	}
@@ -327,7 +326,7 @@ func (l *Log) Append(_ context.Context, payload []byte, durable bool) error {
 			return err
 		}
 	}
-	seq := l.put(payload)
+	seq := l.put(payload, l.opt.Now())
 	l.mu.Unlock()
 	if durable && l.opt.Sync != SyncInterval || l.opt.Sync == SyncAlways {
 		return l.flush(seq)
@@ -336,7 +335,7 @@ func (l *Log) Append(_ context.Context, payload []byte, durable bool) error {
 }
 
 // TryAppend implements gate.Log.
-func (l *Log) TryAppend(payload []byte) bool {
+func (l *Log) TryAppend(payload []byte, now time.Time) bool {
 	if l.opt.Sync == SyncAlways {
 		return false
 	}
@@ -345,7 +344,7 @@ func (l *Log) TryAppend(payload []byte) bool {
 	if l.fits(len(payload)) != nil || l.full != nil || l.blind != nil || l.at+recHead+len(payload)+hashSize > len(l.mem) {
 		return false
 	}
-	l.put(payload)
+	l.put(payload, now)
 	return true
 }
 
@@ -383,26 +382,36 @@ func (l *Log) fits(n int) error {
 	return nil
 }
 
-func (l *Log) put(payload []byte) uint64 {
+func (l *Log) put(payload []byte, now time.Time) uint64 {
 	l.seq++
 	// The clock never goes back in the chain, whatever the machine's does.
-	l.clock = max(l.clock, l.opt.Now().UnixNano())
-	h := l.mem[l.at : l.at+recHead]
-	binary.LittleEndian.PutUint64(h[4:], l.seq)
-	binary.LittleEndian.PutUint64(h[12:], uint64(l.clock))
-	copy(l.mem[l.at+recHead:], payload)
-	copy(l.head[:], h)
-	binary.LittleEndian.PutUint32(l.head[:], uint32(len(payload)))
-	l.hash.Reset()
-	l.hash.Write(l.last[:])
-	l.hash.Write(l.head[:])
-	l.hash.Write(payload)
-	l.hash.Sum(l.last[:0])
-	copy(l.mem[l.at+recHead+len(payload):], l.last[:])
+	l.clock = max(l.clock, now.UnixNano())
+	var h [recHead]byte
+	binary.LittleEndian.PutUint32(h[:], uint32(len(payload)))
+	binary.LittleEndian.PutUint64(h[recLength:], l.seq)
+	binary.LittleEndian.PutUint64(h[recLength+8:], uint64(l.clock))
+	l.last = chain(&l.last, &h, payload)
+	m := l.mem[l.at:]
+	copy(m[recLength:], h[recLength:])
+	copy(m[recHead:], payload)
+	copy(m[recHead+len(payload):], l.last[:])
 	// The length last: until it is there, the record is not.
-	binary.LittleEndian.PutUint32(h, uint32(len(payload)))
+	copy(m, h[:recLength])
 	l.at += recHead + len(payload) + hashSize
 	return l.seq
+}
+
+// chain gives the hash of a record and of everything before.
+func chain(last *[hashSize]byte, head *[recHead]byte, payload []byte) [hashSize]byte {
+	var room [fewBytes]byte // here and not in the log, whose memory is another processor's as often as not
+	if b := append(append(room[:0], last[:]...), head[:]...); len(b)+len(payload) <= len(room) {
+		return sha256.Sum256(append(b, payload...))
+	}
+	h := sha256.New()
+	h.Write(last[:])
+	h.Write(head[:])
+	h.Write(payload)
+	return [hashSize]byte(h.Sum(nil))
 }
 
 // flush returns once record seq is on disk. Whoever comes while another

@@ -318,7 +318,7 @@ func TestConcurrentDurable(t *testing.T) {
 				if err := l.Append(context.Background(), []byte("some record of some length"), i%2 == 0); err != nil {
 					t.Error(err)
 				}
-				for !l.TryAppend([]byte("y")) {
+				for !l.TryAppend([]byte("y"), time.Now()) {
 					if err := l.Append(context.Background(), []byte("y"), false); err != nil {
 						t.Error(err)
 					}
@@ -342,7 +342,7 @@ func TestRC01Killed(t *testing.T) {
 	if dir := os.Getenv("TASKGATE_TEST_AUDIT_CHILD"); dir != "" {
 		l := open(t, dir, Options{Segment: 64 << 10})
 		for i := 0; ; i++ {
-			if !l.TryAppend(fmt.Appendf(nil, "record %d", i)) {
+			if !l.TryAppend(fmt.Appendf(nil, "record %d", i), time.Now()) {
 				if err := l.Append(context.Background(), fmt.Appendf(nil, "record %d", i), false); err != nil {
 					t.Fatal(err)
 				}
@@ -390,7 +390,7 @@ func BenchmarkTryAppend(b *testing.B) {
 	rec := make([]byte, 100)
 	b.ReportAllocs()
 	for b.Loop() {
-		if !l.TryAppend(rec) {
+		if !l.TryAppend(rec, time.Now()) {
 			if err := l.Append(context.Background(), rec, false); err != nil {
 				b.Fatal(err)
 			}
@@ -435,7 +435,7 @@ func TestRC01FullDisk(t *testing.T) {
 	if err := add(begins); !errors.Is(err, unix.ENOSPC) {
 		t.Errorf("a command on a full disk: %v", err)
 	}
-	if l.TryAppend(begins) {
+	if l.TryAppend(begins, time.Now()) {
 		t.Error("TryAppend lets it through")
 	}
 	for range 10 {

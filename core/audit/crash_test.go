@@ -213,7 +213,7 @@ func TestRC01Checkpoints(t *testing.T) {
 		err = l.Append(t.Context(), begins, false)
 		time.Sleep(time.Millisecond)
 	}
-	if !errors.Is(err, unix.ENOSPC) || l.TryAppend(begins) {
+	if !errors.Is(err, unix.ENOSPC) || l.TryAppend(begins, time.Now()) {
 		t.Error("something begins without a checkpoint:", err)
 	}
 	if err := l.Append(t.Context(), gate.Note(time.Now(), "gateway", "x"), true); err != nil {

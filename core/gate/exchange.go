@@ -16,6 +16,7 @@ import (
 type Exchange struct {
 	s       *Session
 	gen     *Generation
+	use     *use // of the generation, nil where the exchange has a reference of its own
 	seq     uint64
 	verdict *abi.Verdict
 	guarded *protection  // nil where nothing is protected
@@ -300,9 +301,10 @@ func (e *Exchange) Done(ctx context.Context, o Outcome) error {
 	s.unlink(e)
 	e.countText()
 	ran := s.ranLocked(e, o)
-	s.buf = appendDone(s.buf[:0], e, o, s.gate.now())
+	now := s.gate.now()
+	s.buf = appendDone(s.buf[:0], e, o, now)
 	var err error
-	if s.broken == nil && s.gate.Log.TryAppend(s.buf) {
+	if s.broken == nil && s.gate.Log.TryAppend(s.buf, now) {
 		if err = s.rec.Append(s.buf); err != nil {
 			s.broken = err
 			s.end(fmt.Errorf("gate: record: %w", err))
@@ -310,8 +312,11 @@ func (e *Exchange) Done(ctx context.Context, o Outcome) error {
 	} else {
 		err = s.endLocked(context.WithoutCancel(ctx), s.buf)
 	}
+	last := e.use == nil || e.use.end()
 	s.mu.Unlock()
-	e.gen.release()
+	if last {
+		e.gen.release()
+	}
 	s.tellRan(ran)
 	return err
 }

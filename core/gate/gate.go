@@ -52,7 +52,8 @@ type Guard interface {
 type Log interface {
 	Append(ctx context.Context, record []byte, durable bool) error
 	// TryAppend never waits for the disk or a new segment; false leaves it to Append.
-	TryAppend(record []byte) bool
+	// now is what the clock says.
+	TryAppend(record []byte, now time.Time) bool
 }
 
 // A Recorder keeps recordings, one for each session.
@@ -194,7 +195,8 @@ type Gate struct {
 	sessions map[string]*Session
 	draining error
 
-	commands, denied, held, opened, refused atomic.Uint64
+	past                          uint64 // commands of sessions that have ended, under mu
+	denied, held, opened, refused atomic.Uint64
 
 	denials budget // refused commands, by subject
 	failed  budget // failed logins, by address
@@ -206,7 +208,13 @@ type Counts struct{ Commands, Denied, Held, Opened, LoginsRefused uint64 }
 // Counts gives them.
 func (g *Gate) Counts() Counts {
 	denied, held := g.denied.Load(), g.held.Load() // before the commands, of which they are a part
-	return Counts{g.commands.Load(), denied, held, g.opened.Load(), g.refused.Load()}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	commands := g.past
+	for _, s := range g.sessions {
+		commands += s.commands.Load()
+	}
+	return Counts{commands, denied, held, g.opened.Load(), g.refused.Load()}
 }
 
 func (g *Gate) now() time.Time {

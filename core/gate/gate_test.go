@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -75,7 +76,7 @@ func (s *sink) Append(_ context.Context, b []byte, durable bool) error {
 	return err
 }
 
-func (s *sink) TryAppend(b []byte) bool {
+func (s *sink) TryAppend(b []byte, _ time.Time) bool {
 	if s.wait {
 		return false
 	}
@@ -310,6 +311,116 @@ func TestReload(t *testing.T) {
 	}
 }
 
+// What was seen before is judged under the session's own reference on a
+// generation: it is not released before the last command is done, and no session
+// that rests keeps it.
+func TestSeenKeepsGeneration(t *testing.T) {
+	for _, how := range []string{"reload", "close", "rests"} {
+		g, _ := newGate(t, &guard{name: "a", may: all, answer: allow})
+		s := open(t, g)
+		c := command("select 1", abi.EffectRead)
+		var open []*Exchange
+		ex, err := s.Submit(t.Context(), c, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = ex.Done(t.Context(), Outcome{State: Completed})
+		for range 3 {
+			ex, ok := s.TrySubmit(c)
+			if !ok {
+				t.Fatal("not seen before")
+			}
+			open = append(open, ex)
+		}
+		closed := 0
+		g.Current().Close = func() { closed++ }
+		if how == "rests" {
+			for _, ex := range open {
+				_ = ex.Done(t.Context(), Outcome{State: Completed})
+			}
+			open = nil
+		}
+		if how == "close" {
+			_ = s.Close(nil)
+		}
+		if closed != 0 {
+			t.Fatalf("%s: closed before there is another", how)
+		}
+		g.Swap(generation(&guard{name: "b", may: all, open: abi.Verdict{Decision: abi.Abstain}, answer: allow}))
+		for i, ex := range open {
+			if closed != 0 {
+				t.Fatalf("%s: closed with %d commands open", how, len(open)-i)
+			}
+			_ = ex.Done(t.Context(), Outcome{State: Completed})
+			_ = ex.Done(t.Context(), Outcome{State: Completed})
+		}
+		if closed != 1 {
+			t.Errorf("%s: closed %d times", how, closed)
+		}
+		if _, ok := s.TrySubmit(c); ok {
+			t.Errorf("%s: a verdict of another generation, or of a session that is closed, went on", how)
+		}
+	}
+}
+
+// uncounted is a guard that several may ask at once.
+type uncounted struct{ *guard }
+
+func (uncounted) Command(_ context.Context, c *abi.Command) (*abi.Verdict, error) { return allow(c) }
+
+// Sessions that go on while generations change leave none behind, and close none
+// under a command.
+func TestSeenWhileReloading(t *testing.T) {
+	next := func() *Generation {
+		return generation(uncounted{&guard{name: "a", may: all, open: abi.Verdict{Decision: abi.Abstain}}})
+	}
+	g, _ := newGate(t)
+	g.Log, g.Recorder = nothing{}, nothing{}
+	var live sync.Map // generations that are not closed
+	put := func(gen *Generation) {
+		live.Store(gen, true)
+		gen.Close = func() { live.Delete(gen) }
+		g.Swap(gen)
+	}
+	put(next())
+	var wg sync.WaitGroup
+	var over atomic.Bool
+	var seen atomic.Int64
+	for range 3 {
+		s := open(t, g)
+		wg.Go(func() {
+			c := command("select 1", abi.EffectRead)
+			for !over.Load() {
+				ex, ok := s.TrySubmit(c)
+				if ok {
+					seen.Add(1)
+				} else if e, err := s.Submit(t.Context(), c, nil); err == nil {
+					ex = e
+				} else {
+					t.Error(err)
+					return
+				}
+				if _, ok := live.Load(ex.gen); !ok {
+					t.Error("a command under a generation that is closed")
+				}
+				_ = ex.Done(t.Context(), Outcome{State: Completed})
+			}
+		})
+	}
+	for range 50 {
+		put(next())
+		time.Sleep(100 * time.Microsecond)
+	}
+	over.Store(true)
+	wg.Wait()
+	put(next())
+	left := 0
+	live.Range(func(any, any) bool { left++; return true })
+	if left != 1 || seen.Load() == 0 {
+		t.Errorf("%d generations are left, %d commands were seen before", left, seen.Load())
+	}
+}
+
 // A new generation's SESSION_OPEN is asked in live sessions too.
 func TestReloadAsksSessionOpen(t *testing.T) {
 	g, _ := newGate(t, &guard{name: "a", may: all, answer: allow, open: abi.Verdict{Decision: abi.Abstain}})
@@ -379,8 +490,14 @@ func TestCounts(t *testing.T) {
 		_, _ = s.Submit(t.Context(), command(text, abi.EffectRead), nil)
 	}
 	_, _ = g.Open(t.Context(), Login{Protocol: "postgres", Task: "y", Resource: "shop"})
-	if got := g.Counts(); got != (Counts{Commands: 4, Denied: 2, Held: 1, Opened: 1, LoginsRefused: 1}) {
+	want := Counts{Commands: 4, Denied: 2, Held: 1, Opened: 1, LoginsRefused: 1}
+	if got := g.Counts(); got != want {
 		t.Errorf("%+v", got)
+	}
+	_ = s.Close(nil)
+	_ = s.Close(nil)
+	if got := g.Counts(); got != want {
+		t.Errorf("after the session: %+v", got)
 	}
 	if got := strings.Join(judged, ", "); got != "a allow <nil>, a deny <nil>, a review <nil>, a deny it crashed" {
 		t.Error(got)
@@ -516,7 +633,7 @@ func BenchmarkTrySubmit(b *testing.B) {
 type nothing struct{}
 
 func (nothing) Append(context.Context, []byte, bool) error { return nil }
-func (nothing) TryAppend([]byte) bool                      { return true }
+func (nothing) TryAppend([]byte, time.Time) bool           { return true }
 func (nothing) Record(string) (Recording, error)           { return silent{}, nil }
 
 type silent struct{}

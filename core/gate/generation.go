@@ -43,6 +43,50 @@ func (gen *Generation) release() {
 	}
 }
 
+// use is one session's reference on a generation, so that processors do not take
+// the count from each other with each command. It is under the session's mu.
+type use struct {
+	generation *Generation
+	n          int // exchanges, and one for being the session's present
+}
+
+// end takes one off and says whether the reference is to be released.
+func (u *use) end() bool {
+	u.n--
+	return u.n == 0
+}
+
+// uses makes the session's present use one of the present generation, and says
+// whether there is one. The caller holds mu.
+func (s *Session) uses() bool {
+	if s.closed {
+		return false
+	}
+	gen := s.gate.Current()
+	if s.use != nil && s.use.generation == gen {
+		return true
+	}
+	if s.use != nil || gen == nil || !gen.use() { // who has another is about to be told to forget it
+		return false
+	}
+	s.use = &use{gen, 1}
+	return true
+}
+
+// forget ends the session's use of any generation but the present.
+func (s *Session) forget(present *Generation) {
+	s.mu.Lock()
+	u := s.use
+	last := false
+	if u != nil && u.generation != present {
+		s.use, last = nil, u.end()
+	}
+	s.mu.Unlock()
+	if last {
+		u.generation.release()
+	}
+}
+
 // Swap makes next the generation that judges from the next command on, in live
 // sessions too, and closes the old one when its last exchange is done. A
 // session whose task or resource is gone ends.
@@ -55,6 +99,7 @@ func (g *Gate) Swap(next *Generation) {
 	next.refs.Store(1)
 	old := g.current.Swap(next)
 	for _, s := range g.Sessions() {
+		s.forget(next)
 		if err := next.Permits(s.abi.Task, s.abi.Resource, s.abi.Groups); err != nil {
 			s.End(&Ended{Reason: err.Error()})
 			continue

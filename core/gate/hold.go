@@ -330,8 +330,7 @@ func (s *Session) release(ctx context.Context, gen *Generation, h *waiting, r *R
 	if err != nil {
 		return nil, err
 	}
-	s.seq++
-	s.gate.commands.Add(1)
+	s.number()
 	s.buf = appendCommand(s.buf[:0], s, s.seq, c, appendVerdicts(nil, text.sum, now, decision, who, all), text.hides(c))
 	s.buf = appendApproved(s.buf, r, d)
 	if err := s.writeLocked(ctx, s.buf, true); err != nil {
@@ -517,8 +516,7 @@ func (s *Session) refuse(ctx context.Context, gen *Generation, c *abi.Command, a
 		return err
 	}
 	all = append(slices.Clone(all), asked{verdict: &abi.Verdict{Decision: abi.Deny, Reason: d.Reason}, read: abi.Deny})
-	s.seq++
-	s.gate.commands.Add(1)
+	s.number()
 	s.gate.denied.Add(1)
 	s.denied++
 	s.buf = appendCommand(s.buf[:0], s, s.seq, c, appendVerdicts(nil, text.sum, gen, abi.Deny, len(all)-1, all), text.hides(c))

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/taskgate/taskgate/abi"
@@ -45,6 +46,18 @@ type Session struct {
 	broken    error // the log or the recording failed: nothing passes any more
 	closed    bool
 	ambient   Exchange
+
+	use      *use          // of the generation that judged what was seen before
+	commands atomic.Uint64 // how many there were
+
+	place atomic.Pointer[place] // where it was last
+}
+
+// place is what a session's names stood for in one generation.
+type place struct {
+	generation *Generation
+	resource   *Resource
+	task       *Task
 }
 
 // act is what a verdict is kept for.
@@ -107,7 +120,12 @@ func (s *Session) Resource() (*Resource, *Task) {
 	if gen == nil {
 		return nil, nil
 	}
-	return gen.Resources[s.abi.Resource], gen.Tasks[s.abi.Task]
+	p := s.place.Load()
+	if p == nil || p.generation != gen {
+		p = &place{gen, gen.Resources[s.abi.Resource], gen.Tasks[s.abi.Task]}
+		s.place.Store(p)
+	}
+	return p.resource, p.task
 }
 
 // BeforeWaiting has f called by Submit and Done, in the goroutine of their
@@ -292,6 +310,7 @@ func (s *Session) Close(why error) error {
 	left := s.unsettled
 	s.unsettled = nil
 	s.mu.Unlock()
+	s.forget(nil)
 	for i := range left {
 		left[i].how = Lost
 	}
@@ -302,6 +321,7 @@ func (s *Session) Close(why error) error {
 	s.end(context.Canceled)
 	s.gate.mu.Lock()
 	delete(s.gate.sessions, s.abi.ID)
+	s.gate.past += s.commands.Load()
 	s.gate.mu.Unlock()
 	if gen := s.gate.acquire(); gen != nil {
 		for _, guard := range gen.Guards {
@@ -356,7 +376,7 @@ func (s *Session) writeLocked(ctx context.Context, event []byte, durable bool) e
 		return s.broken
 	}
 	var err error
-	if durable || !s.gate.Log.TryAppend(event) {
+	if durable || !s.gate.Log.TryAppend(event, s.gate.now()) {
 		s.mayWait()
 		err = s.gate.Log.Append(ctx, event, durable)
 	}

@@ -37,14 +37,7 @@ func (s *Session) Submit(ctx context.Context, c *abi.Command, hold func(Pending)
 // it all already. It gives false where Submit has to be called, refusals
 // included. It never waits for a guard, the disk or a new segment of the log.
 func (s *Session) TrySubmit(c *abi.Command) (*Exchange, bool) {
-	gen := s.gate.acquire()
-	if gen == nil {
-		return nil, false
-	}
-	ex := s.trySubmit(gen, c)
-	if ex == nil {
-		gen.release()
-	}
+	ex := s.trySubmit(c)
 	return ex, ex != nil
 }
 
@@ -60,12 +53,16 @@ func (s *Session) alive(now time.Time) error {
 	return nil
 }
 
-func (s *Session) trySubmit(gen *Generation, c *abi.Command) *Exchange {
+func (s *Session) trySubmit(c *abi.Command) *Exchange {
+	s.lock()
+	defer s.mu.Unlock()
+	if !s.uses() {
+		return nil
+	}
+	gen := s.use.generation
 	if gen.inputs&(abi.InputParams|abi.InputTime|abi.InputInput) != 0 {
 		return nil
 	}
-	s.lock()
-	defer s.mu.Unlock()
 	now := s.gate.now()
 	if s.alive(now) != nil {
 		return nil
@@ -77,7 +74,7 @@ func (s *Session) trySubmit(gen *Generation, c *abi.Command) *Exchange {
 	}
 	c.Time, c.Session = now.UnixNano(), s.abi
 	s.buf = appendCommand(s.buf[:0], s, s.seq+1, c, j.record, j.hidden)
-	if !s.gate.Log.TryAppend(s.buf) {
+	if !s.gate.Log.TryAppend(s.buf, now) {
 		return nil
 	}
 	if err := s.rec.Append(s.buf); err != nil {
@@ -85,10 +82,18 @@ func (s *Session) trySubmit(gen *Generation, c *abi.Command) *Exchange {
 		s.end(fmt.Errorf("gate: record: %w", err))
 		return nil
 	}
-	s.seq++
-	s.gate.commands.Add(1)
+	s.number()
 	s.note(c)
-	return s.exchange(gen, c, &j.verdict, j.guarded, now)
+	e := s.exchange(gen, c, &j.verdict, j.guarded, now)
+	e.use = s.use
+	e.use.n++
+	return e
+}
+
+// number gives a command the next number. The caller holds mu.
+func (s *Session) number() {
+	s.seq++
+	s.commands.Store(s.seq)
 }
 
 // exchange makes the exchange of the command that was written last, which runs
@@ -183,8 +188,7 @@ func (s *Session) submit(ctx context.Context, gen *Generation, c *abi.Command, h
 	}
 	decision, who := combine(asked)
 	record := appendVerdicts(nil, text.sum, gen, decision, who, asked)
-	s.seq++
-	s.gate.commands.Add(1)
+	s.number()
 	s.buf = appendCommand(s.buf[:0], s, s.seq, c, record, text.hides(c))
 	allowed := verdict.Decision == abi.Allow
 	if err := s.writeLocked(ctx, s.buf, allowed && s.durable(c)); err != nil {

@@ -46,9 +46,9 @@ func (k killing) Append(ctx context.Context, b []byte, durable bool) error {
 	return err
 }
 
-func (k killing) TryAppend(b []byte) bool {
+func (k killing) TryAppend(b []byte, now time.Time) bool {
 	k.step()
-	ok := k.log.TryAppend(b)
+	ok := k.log.TryAppend(b, now)
 	k.step()
 	return ok
 }

@@ -28,7 +28,7 @@ type script struct {
 }
 
 func (script) Append(context.Context, []byte, bool) error { return nil }
-func (script) TryAppend([]byte) bool                      { return true }
+func (script) TryAppend([]byte, time.Time) bool           { return true }
 func (script) Authenticate(context.Context, gate.Login) (gate.Grant, error) {
 	return gate.Grant{Issuer: "https://idp", Subject: "ada\x1b[2J", Groups: []string{"task:x"}, Expires: time.Now().Add(time.Hour)}, nil
 }

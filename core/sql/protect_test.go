@@ -42,7 +42,7 @@ func (*keeper) TryCommand(*abi.Command) (*abi.Verdict, bool)                  { 
 func (*keeper) Results() bool                                                 { return false }
 func (*keeper) Approvals() bool                                               { return false }
 func (*keeper) Append(context.Context, []byte, bool) error                    { return nil }
-func (*keeper) TryAppend([]byte) bool                                         { return true }
+func (*keeper) TryAppend([]byte, time.Time) bool                              { return true }
 func (*keeper) Record(string) (gate.Recording, error)                         { return reel{}, nil }
 func (*keeper) Approval(context.Context, *abi.Approval) (*abi.Verdict, error) { return nil, nil }
 func (*keeper) SessionOpen(context.Context, *abi.Session) (*abi.Verdict, error) {

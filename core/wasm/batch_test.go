@@ -35,7 +35,9 @@ func (w *world) Append(_ context.Context, b []byte, _ bool) error {
 	w.kept.Write(b)
 	return nil
 }
-func (w *world) TryAppend(b []byte) bool               { return w.Append(context.Background(), b, false) == nil }
+func (w *world) TryAppend(b []byte, _ time.Time) bool {
+	return w.Append(context.Background(), b, false) == nil
+}
 func (w *world) Record(string) (gate.Recording, error) { return tape{w}, nil }
 func (w *world) Authenticate(_ context.Context, l gate.Login) (gate.Grant, error) {
 	return gate.Grant{Subject: l.Secret, Groups: []string{"task:x"}, Expires: time.Now().Add(time.Hour)}, nil

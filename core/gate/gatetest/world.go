@@ -268,7 +268,9 @@ func (w *world) Append(_ context.Context, b []byte, _ bool) error {
 }
 
 // TryAppend implements gate.Log.
-func (w *world) TryAppend(b []byte) bool { return w.Append(context.Background(), b, false) == nil }
+func (w *world) TryAppend(b []byte, _ time.Time) bool {
+	return w.Append(context.Background(), b, false) == nil
+}
 
 // Record implements gate.Recorder.
 func (w *world) Record(string) (gate.Recording, error) { return tape{}, nil }

@@ -78,7 +78,8 @@ func TestLongErrors(t *testing.T) {
 // who wait, and between two there is a pause.
 func TestTurn(t *testing.T) {
 	now := time.Now()
-	s := &resourceState{took: 10 * time.Millisecond, read: now.Add(-time.Hour)}
+	s := &resourceState{took: 10 * time.Millisecond}
+	s.known.Store(&looked{at: now.Add(-time.Hour)})
 	at := func(after, want time.Duration) {
 		t.Helper()
 		if got := s.turn(now.Add(after)).Sub(now); got != want {
@@ -91,7 +92,7 @@ func TestTurn(t *testing.T) {
 	at(2*ms, 50*ms)
 	at(49*ms, 50*ms)
 	at(51*ms, 100*ms)
-	s.read = now.Add(120 * ms) // the pause is from then on, where that is later
+	s.known.Store(&looked{at: now.Add(120 * ms)}) // the pause is from then on, where that is later
 	at(150*ms, 160*ms)
 	s.took = time.Hour
 	at(160*ms, 160*ms+2*poll)
@@ -108,7 +109,8 @@ func TestLookOutlivesWhoAsked(t *testing.T) {
 		stop()
 		for range 10 {
 			s.mu.Lock()
-			s.read, s.next = time.Now().Add(-time.Hour), time.Time{}
+			s.known.Store(&looked{s.fresh(0), time.Now().Add(-time.Hour)})
+			s.next = time.Time{}
 			s.mu.Unlock()
 			s.again(ctx, time.Now())
 		}

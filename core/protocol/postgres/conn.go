@@ -70,6 +70,7 @@ type conn struct {
 	dataPass bool           // and whether they go upstream
 	dataInto *gate.Exchange // of the command that takes them
 	written  bool           // something since the last Sync has written, and no transaction is open
+	feeds    bool           // a COPY that takes data has been sent, and the server may not be done with it
 	spool    *spool         // what is kept of a COPY that has to be approved
 	taking   *tally         // of a COPY that a limit holds for
 

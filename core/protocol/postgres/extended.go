@@ -270,11 +270,14 @@ func (c *conn) renew(st *prepared) error {
 
 // confirm waits until the server has said whether it has a statement.
 func (c *conn) confirm(st *prepared) error {
+	if st.sure {
+		return nil
+	}
 	defer c.catchUp()
 	c.mu.Lock()
-	known := st.confirmed
+	st.sure = st.confirmed
 	c.mu.Unlock()
-	if known {
+	if st.sure {
 		return nil
 	}
 	return c.await(func() bool { return st.confirmed || len(c.queue) == 0 || c.queue[0].group > st.group })

@@ -41,7 +41,7 @@ func flood(nc net.Conn, b []byte, most int) (sent int) {
 type unlogged struct{}
 
 func (unlogged) Append(context.Context, []byte, bool) error { return nil }
-func (unlogged) TryAppend([]byte) bool                      { return true }
+func (unlogged) TryAppend([]byte, time.Time) bool           { return true }
 
 // TestX02NotReading: a client that asks and asks and never reads an answer is
 // held up, and costs a bounded piece of memory; another session is unharmed.

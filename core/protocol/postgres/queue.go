@@ -46,6 +46,7 @@ type prepared struct {
 	types     []byte   // of its parameters, as the client gave them
 	group     uint64
 	confirmed bool                      // the server has it
+	sure      bool                      // and the client's side knows
 	plan      atomic.Pointer[gate.Plan] // of its result, as it was described last
 }
 
@@ -88,6 +89,11 @@ type portal struct {
 func (c *conn) catchUp() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.catchUpLocked()
+}
+
+// catchUpLocked is catchUp for who holds mu.
+func (c *conn) catchUpLocked() {
 	for i := len(c.undo) - 1; i >= 0; i-- {
 		e := &c.undo[i]
 		switch {
@@ -127,6 +133,7 @@ func (c *conn) push(e entry) {
 		e.size = e.analysis.Size()
 	}
 	c.grows(&e)
+	c.feeds = c.feeds || e.analysis != nil && copies(e.analysis) > 0
 	c.unsynced = e.kind != 'S' && e.kind != 'Q'
 	c.written = c.written && c.unsynced
 	c.mu.Lock()
@@ -225,13 +232,16 @@ func (c *conn) idle() bool {
 // next text: nothing that changes names, settings or the transaction is
 // unanswered from before the last Sync or Query, and no text that makes names.
 func (c *conn) settle() error {
-	defer c.catchUp()
 	c.mu.Lock()
 	ready := !c.unsettled()
+	if ready {
+		c.catchUpLocked()
+	}
 	c.mu.Unlock()
 	if ready {
 		return nil
 	}
+	defer c.catchUp()
 	return c.await(func() bool { return !c.unsettled() })
 }
 

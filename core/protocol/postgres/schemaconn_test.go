@@ -38,7 +38,9 @@ func (g *gateway) aged() {
 		s := v.(*resourceState)
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.read = s.read.Add(-2 * schemaAge)
+		if l := s.known.Load(); l != nil {
+			s.known.Store(&looked{l.schema, l.at.Add(-2 * schemaAge)})
+		}
 		return true
 	})
 }

@@ -125,7 +125,9 @@ func (m *memory) Append(_ context.Context, b []byte, _ bool) error {
 	m.events = append(m.events, e)
 	return err
 }
-func (m *memory) TryAppend(b []byte) bool               { return m.Append(context.Background(), b, false) == nil }
+func (m *memory) TryAppend(b []byte, _ time.Time) bool {
+	return m.Append(context.Background(), b, false) == nil
+}
 func (m *memory) Record(string) (gate.Recording, error) { return tape{}, nil }
 func (m *memory) Authenticate(_ context.Context, l gate.Login) (gate.Grant, error) {
 	if l.Secret != "token" {

@@ -30,9 +30,14 @@ func (c *conn) stray(m []byte) {
 
 // straying says whether it is not known where the server stands.
 func (c *conn) straying() bool {
+	if !c.feeds {
+		return false
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.copying || c.strays.sent > 0
+	strays := c.copying || c.strays.sent > 0
+	c.feeds = strays || len(c.queue) > 0
+	return strays
 }
 
 // afterCopy finds out where the server stands.

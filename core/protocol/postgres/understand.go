@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -27,10 +28,10 @@ type resourceState struct {
 	dial     func(context.Context) (gate.Upstream, error)
 	resource string // as attach found it (conn.resourceNow)
 
+	known atomic.Pointer[looked] // changes under mu
+
 	mu     sync.Mutex
-	schema *schema.Schema
-	read   time.Time     // when it was last seen to hold
-	took   time.Duration // how long it took to see that
+	took   time.Duration // how long the last look took
 	failed time.Time     // when a look for a name failed last
 	next   time.Time     // when the last look for a name began, or will
 	texts  map[textKey]*sql.Analysis
@@ -42,6 +43,13 @@ type resourceState struct {
 	reading sync.Mutex // one reads, the others wait for it
 	conn    *pgx.Conn
 	pooled  bool // a pooler stands before the server
+}
+
+// looked is a schema, and when it was last seen to hold. Each command of every
+// session asks for it.
+type looked struct {
+	schema *schema.Schema
+	at     time.Time
 }
 
 // textKey is what a text's meaning is kept for. The text is compared as a
@@ -84,7 +92,7 @@ func (c *conn) understand(text string, path []string) (*sql.Analysis, error) {
 	}
 	c.state.mu.Lock()
 	a := c.state.texts[key]
-	same := c.state.schema == s
+	same := c.state.fresh(0) == s
 	c.state.mu.Unlock()
 	if a != nil && same {
 		c.judgedBy(a, path, s)
@@ -123,7 +131,7 @@ func (c *conn) understand(text string, path []string) (*sql.Analysis, error) {
 	c.judgedBy(a, path, s)
 	c.state.mu.Lock()
 	defer c.state.mu.Unlock()
-	if c.state.schema == s {
+	if c.state.fresh(0) == s {
 		size := a.Size()
 		if len(c.state.texts) >= maxTexts || c.state.meant+size > maxMeant {
 			clear(c.state.texts)
@@ -375,13 +383,13 @@ func (p *Protocol) Run(ctx context.Context) error {
 	}
 }
 
+// fresh gives the schema if it was seen to hold within age, or at any time for 0.
 func (s *resourceState) fresh(age time.Duration) *schema.Schema {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.schema == nil || age > 0 && time.Since(s.read) > age {
+	l := s.known.Load()
+	if l == nil || age > 0 && time.Since(l.at) > age {
 		return nil
 	}
-	return s.schema
+	return l.schema
 }
 
 func (s *resourceState) hangUp() {
@@ -419,10 +427,7 @@ const (
 func (s *resourceState) since(ctx context.Context, t time.Time) error {
 	s.reading.Lock()
 	defer s.reading.Unlock()
-	s.mu.Lock()
-	known := s.schema != nil && s.read.After(t)
-	s.mu.Unlock()
-	if known {
+	if l := s.known.Load(); l != nil && l.at.After(t) {
 		return nil
 	}
 	ctx, stop := context.WithTimeout(ctx, loginTime)
@@ -443,9 +448,10 @@ func (s *resourceState) since(ctx context.Context, t time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.took = time.Since(began)
-	if s.read = began; s.schema != next {
-		s.schema, s.texts, s.meant = next, map[textKey]*sql.Analysis{}, 0
+	if s.fresh(0) != next {
+		s.texts, s.meant = map[textKey]*sql.Analysis{}, 0
 	}
+	s.known.Store(&looked{next, began})
 	return nil
 }
 
@@ -485,10 +491,11 @@ func (s *resourceState) turn(now time.Time) time.Time {
 	}
 	rest := min(4*s.took, poll)
 	start := now
-	for _, t := range []time.Time{s.read.Add(rest), s.next.Add(rest + min(s.took, poll))} {
-		if t.After(start) {
-			start = t
-		}
+	if t := s.next.Add(rest + min(s.took, poll)); t.After(start) {
+		start = t
+	}
+	if l := s.known.Load(); l != nil && l.at.Add(rest).After(start) {
+		start = l.at.Add(rest)
 	}
 	s.next = start
 	return start
