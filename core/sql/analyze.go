@@ -45,6 +45,7 @@ type analyzer struct {
 	quiet      bool          // what is read is only traced: it is not known yet whether it is used
 	lazy       int32         // the SELECT whose columns are read only where somebody uses them, 0 for none
 	defaulting bool          // an expression is a column's default
+	cascading  bool          // what depends on what is dropped goes with it
 	beyond     bool          // something runs that is an extension's, and not the server's own
 	nested     bool          // a WITH of this statement changes rows
 	inside     int32         // the query or change of this statement, 0 for none

@@ -1,6 +1,8 @@
 package sql
 
 import (
+	"cmp"
+	"maps"
 	"slices"
 	"strings"
 
@@ -20,7 +22,8 @@ import (
 func (a *analyzer) define(n int32) (p Part, ok bool) {
 	p.Kind = Define
 	before := len(a.ops.list)
-	defer func() { p.Temporary = ok && a.temporary(a.ops.list[before:]) }()
+	a.cascading = false
+	defer func() { p.Temporary, p.Cascades = ok && a.temporary(a.ops.list[before:]), a.cascading }()
 	switch name, form := a.name(n), a.form(n); {
 	case form == "ALTER INDEX qualified_name index_partition_cmd":
 		a.attachIndex(n)
@@ -351,20 +354,29 @@ func (a *analyzer) closure(r *schema.Relation, seen map[schema.OID]bool) {
 	if r.Needed {
 		a.refuse("CASCADE on %s, on which more than tables, views, foreign keys and defaults depends: drop that first", r.Name.Name)
 	}
+	a.along(r, seen)
+}
+
+// along is closure without the relation itself. Nothing happens to what has been
+// seen but that it is dropped.
+func (a *analyzer) along(r *schema.Relation, seen map[schema.OID]bool) {
+	a.cascading = true
 	for _, oid := range r.Views {
 		v := a.c.Schema.Relations[oid]
 		if v == nil {
 			a.refuse("CASCADE on %s, on which a view depends that is not known", r.Name.Name)
 		}
-		a.loses(a.alters("drop_view", v), v)
-		a.closure(v, seen)
+		if !seen[oid] {
+			a.loses(a.alters("drop_view", v), v)
+			a.closure(v, seen)
+		}
 	}
 	for _, f := range r.Referenced {
 		from := a.c.Schema.Relations[f.From]
 		if from == nil {
 			a.refuse("CASCADE on %s, to which a foreign key leads that is not known", r.Name.Name)
 		}
-		if from.OID != r.OID {
+		if !seen[from.OID] {
 			a.alters("alter_table", from)
 		}
 	}
@@ -393,6 +405,9 @@ func (a *analyzer) partitions(r *schema.Relation, seen map[schema.OID]bool) {
 		child := a.c.Schema.Relations[oid]
 		if child == nil {
 			a.refuse("a partition of %s that is not known", r.Name.Name)
+		}
+		if seen[oid] {
+			continue
 		}
 		a.loses(a.alters("drop_table", child), child)
 		if seen == nil {
@@ -455,51 +470,107 @@ func (a *analyzer) drop(n int32) {
 			a.on("drop_type", abi.KindType, a.ownType(t, missing).Parts(), "")
 		}
 	case "SCHEMA":
-		a.restricted(n)
+		var names []string
 		for _, s := range a.list(a.kid(n, "name_list"), "name") {
-			if cascade && a.c.Listed == nil {
-				if in := a.holding(a.ident(s)); in != "" {
-					a.refuse("DROP SCHEMA %s CASCADE, which would take along what is in it: drop the %s first, and what else there is, each by its own rule", a.ident(s), in)
-				}
-			}
-			a.on("drop_schema", abi.KindSchema, []string{a.ident(s)}, "")
+			names = append(names, a.ident(s))
+		}
+		if a.cascading = cascade; cascade && a.c.Listed == nil && slices.ContainsFunc(names, a.filled) {
+			a.contents(names)
+		} else {
+			a.restricted(n) // whatever else is there the server finds
+		}
+		for _, name := range names {
+			a.on("drop_schema", abi.KindSchema, []string{name}, "")
 		}
 	default:
 		a.refuse("%s", a.words(n))
 	}
 }
 
-// holding names something that is in a schema, a relation before a type or function;
-// it is empty where nothing is known to be. Whatever else is there the server finds.
-func (a *analyzer) holding(namespace string) (first string) {
-	owned := map[schema.OID]bool{}
-	for _, r := range a.c.Schema.Relations {
-		for _, oid := range r.Sequences {
-			owned[oid] = true
+// filled says whether a namespace is known to have something in it.
+func (a *analyzer) filled(namespace string) bool {
+	s := a.c.Schema
+	in := func(n schema.Name) bool { return n.Namespace == namespace }
+	for _, r := range s.Relations {
+		if in(r.Name) {
+			return true
 		}
 	}
-	take := func(n schema.Name, what string) {
-		if n.Namespace == namespace && what != "" && (first == "" || what+" "+n.Name < first) {
-			first = what + " " + n.Name
+	for _, t := range s.Types {
+		if in(t.Name) {
+			return true
 		}
 	}
-	for oid, r := range a.c.Schema.Relations {
-		if !owned[oid] {
-			take(r.Name, map[byte]string{'r': "table", 'p': "table", 'v': "view", 'm': "materialized view", 'S': "sequence", 'f': "foreign table"}[r.Kind])
+	for _, f := range s.Functions {
+		if in(f.Name) {
+			return true
 		}
 	}
-	if first != "" {
-		return first
-	}
-	for _, t := range a.c.Schema.Types {
-		if t.Kind == 'e' || t.Kind == 'd' || a.composed(t) {
-			take(t.Name, "type")
+	return false
+}
+
+// contents adds what DROP SCHEMA … CASCADE takes along: all that is in these
+// namespaces, each by its own rule, and what depends on the relations of them.
+func (a *analyzer) contents(namespaces []string) {
+	s := a.c.Schema
+	for _, ns := range namespaces {
+		if _, ok := s.Namespaces[ns]; !ok {
+			a.refuse("DROP SCHEMA %s CASCADE, of which nothing is known, with others that have something in them: name it by itself", ns)
+		}
+		if s.Tied[ns] || strings.HasPrefix(ns, "pg_") || ns == "information_schema" {
+			a.refuse("DROP SCHEMA %s CASCADE, where there is, or depends on it, more than tables, views, sequences, types and functions: drop that first", ns)
 		}
 	}
-	for _, f := range a.c.Schema.Functions {
-		take(f.Name, "function")
+	in := func(n schema.Name) bool { return slices.Contains(namespaces, n.Namespace) }
+	var relations []*schema.Relation
+	going, owned := map[schema.OID]bool{}, map[schema.OID]bool{}
+	for oid, r := range s.Relations {
+		if in(r.Name) {
+			relations, going[oid] = append(relations, r), true
+			for _, q := range r.Sequences {
+				owned[q] = true
+			}
+		}
 	}
-	return first
+	slices.SortFunc(relations, func(x, y *schema.Relation) int { return cmp.Compare(x.OID, y.OID) })
+	for _, r := range relations {
+		verb := map[byte]string{'r': "drop_table", 'p': "drop_table", 'v': "drop_view", 'm': "drop_view", 'S': "drop_sequence"}[r.Kind]
+		switch {
+		case r.Kind == 'c': // its type is dropped
+		case verb == "":
+			a.refuse("DROP SCHEMA … CASCADE with %s in it: drop that first", r.Name.Name)
+		case !owned[r.OID]:
+			a.loses(a.alters(verb, r), r)
+		}
+		a.along(r, going)
+	}
+	for _, t := range sorted(s.Types) {
+		switch {
+		case !in(t.Name) || t.Element != 0 && t.Category == 'A': // what it is an array of goes
+		case t.Kind == 'e', t.Kind == 'd', a.composed(t):
+			a.on("drop_type", abi.KindType, t.Name.Parts(), "")
+		case t.Kind != 'c': // a table's own
+			a.refuse("DROP SCHEMA … CASCADE with the type %s in it: drop that first", t.Name.Name)
+		}
+	}
+	for _, f := range sorted(s.Functions) {
+		switch {
+		case !in(f.Name):
+		case f.Kind == 'a':
+			a.refuse("DROP SCHEMA … CASCADE with the aggregate %s in it: drop that first", f.Name.Name)
+		default:
+			a.on("drop_function", abi.KindRoutine, f.Name.Parts(), "")
+		}
+	}
+}
+
+// sorted gives what is in a map in the order in which it was made.
+func sorted[T any](m map[schema.OID]T) []T {
+	out := make([]T, 0, len(m))
+	for _, oid := range slices.Sorted(maps.Keys(m)) {
+		out = append(out, m[oid])
+	}
+	return out
 }
 
 // composed says whether a type was made by CREATE TYPE … AS (…), and is no

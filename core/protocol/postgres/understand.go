@@ -74,8 +74,18 @@ const (
 	schemaAge = 5 * time.Second // how old a schema may be at most, if the looks fail
 )
 
-// understand finds out what a text does, looked up along a path, or remembers.
+// understand finds out what a text does, looked up along a path, or remembers. Where it
+// takes along what depends on something, somebody may have made more of that since.
 func (c *conn) understand(text string, path []string) (*sql.Analysis, error) {
+	a, err := c.meaningOf(text, path)
+	if err == nil && anyOf(a.Parts, func(p *sql.Part) bool { return p.Cascades }) && c.looksAgain() {
+		a, err = c.meaningOf(text, path)
+	}
+	return a, err
+}
+
+// meaningOf is understand under the schema as it is known.
+func (c *conn) meaningOf(text string, path []string) (*sql.Analysis, error) {
 	resource, task := c.session.Resource()
 	if task == nil || resource == nil {
 		return nil, &gate.Denied{Guard: "gate", Reason: abi.Reason{Code: "gate.no-task", Message: "the task is gone"}}

@@ -26,10 +26,12 @@ func Fingerprint(ctx context.Context, conn *pgx.Conn) (Mark, error) {
 		{"pg_constraint", "CASE conrelid WHEN 0 THEN contypid ELSE conrelid END", "conrelid"}, {"pg_trigger", "tgrelid", "tgrelid"}, {"pg_rewrite", "ev_class", "ev_class"},
 		{"pg_type", "oid", ""}, {"pg_namespace", "oid", ""}, {"pg_index", "indrelid", "indrelid"}, {"pg_inherits", "inhrelid", "inhrelid"}, {"pg_policy", "polrelid", "polrelid"},
 		{"pg_operator", "oid", ""}, {"pg_cast", users, ""}, {"pg_extension", users, ""}, {"pg_event_trigger", users, ""}, {"pg_auth_members", users, ""},
-		{"pg_depend", "objid", ""}, {"pg_depend", users, "refobjid"},
+		{"pg_depend", "objid", ""}, {"pg_depend", users, "refobjid"}, {"pg_depend", "refobjid", "objid"},
 	} {
 		which := "true"
 		switch {
+		case c.catalog == "pg_depend" && c.but == "objid": // what else than relations, types and functions is in a namespace
+			which = otherwise
 		case c.catalog == "pg_depend" && c.but != "": // which column a sequence belongs to
 			which = "classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND refclassid = classid AND refobjsubid <> 0 AND refobjid >= 16384 AND deptype IN ('a', 'i') AND refobjid NOT IN (SELECT oid FROM pg_catalog.pg_class WHERE relpersistence = 't')"
 		case c.but != "":

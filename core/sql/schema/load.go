@@ -132,7 +132,7 @@ const firstUser = 16384
 func empty() *Schema {
 	return &Schema{Namespaces: map[string]OID{}, Relations: map[OID]*Relation{}, Functions: map[OID]*Function{},
 		Operators: map[OID]*Operator{}, Types: map[OID]*Type{}, RelationByName: map[Name]*Relation{}, TypeByName: map[Name]*Type{},
-		Looked: map[string]bool{}, unsaid: &sync.Map{}, FunctionsNamed: map[string][]*Function{}, OperatorsNamed: map[string][]*Operator{}}
+		Tied: map[string]bool{}, Looked: map[string]bool{}, unsaid: &sync.Map{}, FunctionsNamed: map[string][]*Function{}, OperatorsNamed: map[string][]*Operator{}}
 }
 
 type step struct {
@@ -149,7 +149,7 @@ func (l *loader) load() (*Schema, error) {
 // related are relations, and what each of them has.
 func (l *loader) related() []step {
 	return []step{{"relations", l.relations}, {"columns", l.columns}, {"views", l.views}, {"inheritance", l.inheritance}, {"indexes", l.indexes},
-		{"foreign keys", l.foreignKeys}, {"checks", l.checks}, {"triggers", l.triggers}, {"rules", l.rules}, {"policies", l.policies}, {"types", l.types}, {"dependents", l.dependents}}
+		{"foreign keys", l.foreignKeys}, {"checks", l.checks}, {"triggers", l.triggers}, {"rules", l.rules}, {"policies", l.policies}, {"types", l.types}, {"dependents", l.dependents}, {"namespaces", l.ties}}
 }
 
 func (l *loader) do(steps []step) (*Schema, error) {
@@ -620,4 +620,38 @@ func (l *loader) dependents() error {
 				r.Needed = true
 			}
 		})
+}
+
+// otherwise are the rows of pg_depend by which something is in a namespace that is no
+// relation, type or function.
+const otherwise = `refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND refobjid >= 16384 AND deptype = 'n'
+	AND classid NOT IN ('pg_catalog.pg_class'::pg_catalog.regclass, 'pg_catalog.pg_type'::pg_catalog.regclass, 'pg_catalog.pg_proc'::pg_catalog.regclass)`
+
+// ties finds the namespaces that cannot be dropped with what is in them by what is
+// known of that: views over relations, foreign keys to them and what else dependents
+// finds are known.
+func (l *loader) ties() error {
+	var name string
+	return l.rows(`WITH d AS MATERIALIZED (
+			SELECT classid, objid, refclassid, refobjid FROM pg_depend WHERE refobjid >= 16384 AND (refclassid IN ('pg_type'::regclass, 'pg_proc'::regclass) AND deptype IN ('n', 'a')
+				OR refclassid = 'pg_class'::regclass AND classid NOT IN ('pg_class'::regclass, 'pg_rewrite'::regclass)
+					AND (deptype = 'n' OR deptype = 'a' AND classid NOT IN ('pg_attrdef'::regclass, 'pg_constraint'::regclass, 'pg_trigger'::regclass, 'pg_policy'::regclass)))
+			UNION ALL SELECT 0, 0, classid, objid FROM pg_depend WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e' AND objid >= 16384)
+		SELECT nspname::text FROM pg_namespace WHERE oid IN (
+			SELECT refobjid FROM pg_depend WHERE `+otherwise+`
+			UNION SELECT coalesce(c.relnamespace, y.typnamespace, f.pronamespace) FROM d
+				LEFT JOIN pg_class c ON d.refclassid = 'pg_class'::regclass AND c.oid = d.refobjid
+				LEFT JOIN pg_type y ON d.refclassid = 'pg_type'::regclass AND y.oid = d.refobjid
+				LEFT JOIN pg_proc f ON d.refclassid = 'pg_proc'::regclass AND f.oid = d.refobjid
+				LEFT JOIN pg_attrdef a ON d.classid = 'pg_attrdef'::regclass AND a.oid = d.objid
+				LEFT JOIN pg_constraint k ON d.classid = 'pg_constraint'::regclass AND k.oid = d.objid
+				LEFT JOIN pg_rewrite w ON d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid
+				LEFT JOIN pg_trigger t ON d.classid = 'pg_trigger'::regclass AND t.oid = d.objid
+				LEFT JOIN pg_policy p ON d.classid = 'pg_policy'::regclass AND p.oid = d.objid
+				LEFT JOIN pg_class oc ON oc.oid = coalesce(a.adrelid, nullif(k.conrelid, 0), w.ev_class, t.tgrelid, p.polrelid, CASE WHEN d.classid = 'pg_class'::regclass THEN d.objid END)
+				LEFT JOIN pg_type oy ON oy.oid = coalesce(nullif(k.contypid, 0), CASE WHEN d.classid = 'pg_type'::regclass THEN d.objid END)
+				LEFT JOIN pg_proc f2 ON d.classid = 'pg_proc'::regclass AND f2.oid = d.objid
+				WHERE coalesce(oc.relnamespace, oy.typnamespace, f2.pronamespace) IS DISTINCT FROM coalesce(c.relnamespace, y.typnamespace, f.pronamespace)
+					AND NOT (c.oid IS NOT NULL AND (coalesce(k.contype = 'f', false) OR a.oid IS NOT NULL AND c.relkind = 'S')))`,
+		[]any{&name}, func() { l.s.Tied[name] = true })
 }

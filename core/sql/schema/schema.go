@@ -31,6 +31,8 @@ type Schema struct {
 
 	EventTriggers []EventTrigger // of statements that change the catalog
 
+	Tied map[string]bool // namespaces in which there is more than relations, types and functions, or of which something else needs a type or function
+
 	Looked map[string]bool // names without a schema by which the sources of functions look for relations
 
 	HasTemporary bool // the session has relations of its own, in Temporary
