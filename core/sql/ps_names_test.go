@@ -42,7 +42,7 @@ func TestPS09UserFunctions(t *testing.T) {
 		}
 	}
 	denied(t, c, wide(c), map[string]string{
-		"select many(variadic array[1])": "public.many", "select t.label from t": "does not exist", "select (t).label from t": "not found", "select nofunc()": "does not exist", "select 1 from t where (t).label = 'x'": "not found",
+		"select many(variadic array[1])": "public.many", "select t.label from t": "write it as label(t)", "select (t).label from t": "not found", "select nofunc()": "does not exist", "select 1 from t where (t).label = 'x'": "not found",
 		"select vol(1)": "does not exist",
 	})
 	allowed(t, c, wide(c), "select abs(id), upper(name), percentile_disc(0.5) within group (order by id) from t group by id, name", "select rank(1) within group (order by id) from t", "select max(id), count(*), min(name) from t", "select 1 from t where (t).name = 'x'")

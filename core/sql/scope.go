@@ -240,6 +240,9 @@ func (a *analyzer) lookup(s *scope, n int32, names []string) column {
 			return c
 		case qualifier != "" && matched:
 			a.noSystem(at, qualifier, col)
+			if a.takesRows(at, qualifier, col) {
+				a.refuse("%s.%s, which is no column but a call: write it as %s(%s)", qualifier, col, col, qualifier)
+			}
 			a.fail("42703", n, "column %s.%s does not exist", qualifier, col)
 		}
 	}
@@ -320,6 +323,28 @@ func (a *analyzer) wholeRow(o *origin) column {
 	c.computed = all.list
 	return c
 }
+
+// takesRows says whether a function of that name can be called with a row of what the
+// qualifier names, as the server does for a column that is not there.
+func (a *analyzer) takesRows(s *scope, qualifier, name string) bool {
+	var row schema.OID
+	for _, o := range s.origins {
+		if o.alias == qualifier && o.relation != nil {
+			row = o.relation.RowType
+		}
+	}
+	return slices.ContainsFunc(a.reached([]string{name}), func(f *schema.Function) bool {
+		if !a.callable(f) || len(f.Args) == 0 || len(f.Args)-f.Defaults > 1 {
+			return false
+		}
+		arg := f.Args[0]
+		return slices.Contains(anyRow, arg) || row != 0 && arg == row
+	})
+}
+
+// anyRow are record and the pseudotypes that stand for it: "any", anyelement,
+// anynonarray, anycompatible, anycompatiblenonarray.
+var anyRow = []schema.OID{2249, 2276, 2283, 2776, 5077, 5079}
 
 // use notes how the table columns behind c are used.
 func (a *analyzer) use(c column, u abi.Use) {
