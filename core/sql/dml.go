@@ -140,12 +140,15 @@ func (a *analyzer) conflict(s *scope, n int32, r *schema.Relation, mine *origin,
 	if e := a.kid(n, "opt_conf_expr"); !a.empty(e) {
 		if p := a.kid(e, "index_params"); p != 0 {
 			for _, el := range a.list(p, "index_elem") {
-				c := a.kid(el, "ColId")
-				if c == 0 {
-					a.refuse("ON CONFLICT over an expression")
+				switch c := a.kid(el, "ColId"); {
+				case c != 0:
+					a.known(r, el, a.ident(c))
+					a.use(mine.named(a.ident(c)), abi.UseCondition)
+				case a.kid(el, "a_expr") != 0:
+					a.expr(at, a.kid(el, "a_expr"), abi.UseCondition)
+				default:
+					a.expr(at, a.kid(el, "func_expr_windowless"), abi.UseCondition)
 				}
-				a.known(r, el, a.ident(c))
-				a.use(mine.named(a.ident(c)), abi.UseCondition)
 			}
 			if w := a.kid(e, "where_clause"); w != 0 && !a.empty(w) {
 				a.expr(at, a.kid(w, "a_expr"), abi.UseCondition)

@@ -158,6 +158,9 @@ func TestPS05Branches(t *testing.T) {
 	denied(t, c, []policy.Rule{{Verbs: []string{"insert"}, Tables: []string{"public.customers"}, Columns: []string{"*"}}}, map[string]string{
 		"insert into customers (name, email) values ('a', 'b') on conflict on constraint customers_email_key do nothing": "select on public.customers",
 		"insert into customers (name, email) values ('a', 'b') on conflict (email) do nothing":                           "select on public.customers",
+		"insert into customers (name, email) values ('a', 'b') on conflict (lower(email)) do nothing":                    "select on public.customers",
+		"insert into customers as c (name, email) values ('a', 'b') on conflict ((c.email || 'x')) do nothing":           "select on public.customers",
+		"insert into customers (name, email) values ('a', 'b') on conflict (coalesce(email, 'x') text_ops) do nothing":   "select on public.customers",
 	})
 }
 

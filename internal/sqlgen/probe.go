@@ -194,6 +194,8 @@ INSERT INTO guarded (id, pin) VALUES (77, 3)
 INSERT INTO guarded (id, span) VALUES (77, '[20,26)')
 INSERT INTO guarded (id, ref) VALUES (77, 9)
 INSERT INTO guarded (id, code) VALUES (77, 'eu') ON CONFLICT DO NOTHING
+INSERT INTO slots (id) VALUES (1), (2) ON CONFLICT (lower(code)) DO NOTHING
+INSERT INTO slots AS s (id) VALUES (1), (2) ON CONFLICT ((s.code || 'x'), id) WHERE code > 'f' DO NOTHING RETURNING id
 UPDATE guarded SET code = 'x' WHERE id = 2
 UPDATE guarded SET ref = 8 WHERE id = 1
 INSERT INTO v_guarded (id, code) VALUES (77, 'x')
