@@ -105,6 +105,21 @@ func TestIntrospectDefinitions(t *testing.T) {
 			t.Errorf("without definitions: %s\n%s", text, out)
 		}
 	}
+	for text, want := range map[string]string{ // of settings what nobody can set and what every task may
+		"select name, setting from pg_settings where name in ('transaction_read_only', 'TimeZone', 'block_size', 'DateStyle') order by lower(name)": "block_size|8192|\nDateStyle|ISO, MDY|\nTimeZone|",
+		"select s.setting from pg_catalog.pg_settings s where s.name = 'transaction_read_only'":                                                     "off|\n",
+		"select case when setting = 'on' then 'Y' else 'N' end from pg_settings where name = 'quote_all_identifiers'":                               "N|\n",
+		"select setting from (select name, setting, 'x' as context from pg_settings) x where name = 'lock_timeout'":                                 "0|\n",
+		"select setting from pg_settings x (name, was) where was = '0' limit 1":                                                                     "",
+		"select (select setting from (values ('lock_timeout')) v (name)) from pg_settings where name = 'search_path'":                               "|\n",
+		"select setting from pg_settings where name = 'search_path'":                                                                                "|\n",
+	} {
+		for _, c := range []*sql.Context{&told, c} {
+			if out, ok := run(c, text); !ok && want != "" || !strings.HasPrefix(out, want) || want == "|\n" && out != want {
+				t.Errorf("%s: %v %q, not %q", text, ok, out, want)
+			}
+		}
+	}
 	// What stays NULL, and what stays refused.
 	for _, text := range []string{
 		"select umoptions from pg_user_mappings", "select unnest(setconfig) from pg_db_role_setting", "select setconfig from pg_db_role_setting", "select srvoptions from pg_foreign_server", "select ftoptions from pg_foreign_table", "select attfdwoptions from pg_attribute where attname = 'a'", "select fdwoptions from pg_foreign_data_wrapper",

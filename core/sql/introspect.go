@@ -1,7 +1,9 @@
 package sql
 
 import (
+	"maps"
 	"slices"
+	"strings"
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/sql/schema"
@@ -178,7 +180,7 @@ func (a *analyzer) nulledColumn(s *scope, n int32, names []string, c column) (co
 	a.touch("select", src.relation, src.via, abi.EffectRead)
 	switch of := src.relation.Name.Name + "." + src.column; {
 	case of == "pg_settings.setting" && s.beside(names, src, "context"):
-		return a.preset(n, c.name), true
+		return a.preset(n, c.name, s.beside(names, src, "name")), true
 	case of == "pg_class.relpartbound" && a.c.Definitions != nil && s.beside(names, src, "oid"):
 		return a.bound(n, c), true
 	}
@@ -225,11 +227,19 @@ func (c *column) is(of source, name string) bool {
 
 const eitherBegins = "(CASE WHEN "
 
-// preset has a setting's value be read where nobody can have set it: how the
-// server was built. JDBC asks for some of those.
-func (a *analyzer) preset(n int32, name string) column {
-	return a.either(n, name, "setting", `"context" OPERATOR("pg_catalog".=) 'internal'`)
+// preset has a setting's value be read where nobody can have set it, how the server
+// was built, and where every task may: drivers ask for some of both.
+func (a *analyzer) preset(n int32, name string, named bool) column {
+	condition := `"context" OPERATOR("pg_catalog".=) 'internal'`
+	if named {
+		at := a.t.Nodes[n]
+		condition += ` OR ` + a.emit(at.From, at.To-1, nil) + `"name" OPERATOR("pg_catalog".=) ANY (` + settable + `)`
+	}
+	return a.either(n, name, "setting", condition)
 }
+
+// settable are the settings that every task may set, as the server stores their names.
+var settable = `'{` + strings.Join(slices.Sorted(maps.Keys(settings)), ",") + `,DateStyle,IntervalStyle,TimeZone}'::"pg_catalog"."text"[]`
 
 // either has a column be read where a condition holds that begins with one of the
 // same row, and be NULL elsewhere.

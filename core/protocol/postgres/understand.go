@@ -430,6 +430,7 @@ const (
 	lockTime = 200 * time.Millisecond
 	lockLate = "55P03"
 	lockLook = 4
+	goneLate = "XX000"                // what was to be printed is dropped meanwhile
 	patience = 250 * time.Millisecond // with who has locked what a text reaches
 )
 
@@ -531,7 +532,7 @@ func (s *resourceState) look(ctx context.Context) (*schema.Schema, error) {
 	next, err := s.load(ctx, known, mark)
 	for range lockLook {
 		var late *pgconn.PgError
-		if !errors.As(err, &late) || late.Code != lockLate {
+		if !errors.As(err, &late) || late.Code != lockLate && late.Code != goneLate {
 			break
 		}
 		next, err = s.load(ctx, known, mark)
