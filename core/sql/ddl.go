@@ -351,10 +351,19 @@ func (a *analyzer) closure(r *schema.Relation, seen map[schema.OID]bool) {
 		return
 	}
 	seen[r.OID] = true
+	a.unwatched(r)
 	if r.Needed {
 		a.refuse("CASCADE on %s, on which more than tables, views, foreign keys and defaults depends: drop that first", r.Name.Name)
 	}
 	a.along(r, seen)
+}
+
+// unwatched refuses to drop what a trigger of another table would go with: no rule
+// is for triggers.
+func (a *analyzer) unwatched(r *schema.Relation) {
+	if r.Watched {
+		a.refuse("dropping %s, with which a constraint trigger of another table would go: whoever has made that drops it first", r.Name.Name)
+	}
 }
 
 // along is closure without the relation itself. Nothing happens to what has been
@@ -411,6 +420,7 @@ func (a *analyzer) partitions(r *schema.Relation, seen map[schema.OID]bool) {
 		}
 		a.loses(a.alters("drop_table", child), child)
 		if seen == nil {
+			a.unwatched(child)
 			a.partitions(child, nil)
 		} else {
 			a.closure(child, seen)
@@ -446,6 +456,7 @@ func (a *analyzer) drop(n int32) {
 			if strings.IndexByte(kinds, r.Kind) < 0 {
 				a.fail("42809", q, "%q is not a %s", r.Name.Name, strings.ToLower(what))
 			}
+			a.unwatched(r)
 			a.loses(a.alters(verb, r), r)
 			if cascade {
 				a.closure(r, map[schema.OID]bool{})
@@ -546,7 +557,7 @@ func (a *analyzer) contents(namespaces []string) {
 	}
 	for _, t := range sorted(s.Types) {
 		switch {
-		case !in(t.Name) || t.Element != 0 && t.Category == 'A': // what it is an array of goes
+		case !in(t.Name) || s.Types[t.Element] != nil && s.Types[t.Element].Array == t.OID: // what it is an array of goes
 		case t.Kind == 'e', t.Kind == 'd', a.composed(t):
 			a.on("drop_type", abi.KindType, t.Name.Parts(), "")
 		case t.Kind != 'c': // a table's own

@@ -108,6 +108,19 @@ func TestDefinitionsAtTheServer(t *testing.T) {
 	}
 }
 
+// TestDropPublic: public, which the server comes with, goes by what is in it like
+// any other schema.
+func TestDropPublic(t *testing.T) {
+	for i, made := range []string{"", `CREATE COLLATION public.plain FROM "C"`, "CREATE STATISTICS public.s ON n, m FROM t", "CREATE TEXT SEARCH DICTIONARY public.d (TEMPLATE = simple)",
+		"CREATE OPERATOR public.## (PROCEDURE = int4pl, LEFTARG = int, RIGHTARG = int)"} {
+		c := database(t, "public_"+string(rune('a'+i)), "CREATE TABLE public.t (n int, m int); "+made)
+		a, err := sql.Analyze(c, "drop schema public cascade")
+		if err != nil || (a.Statement.Incomplete != "") != (made != "") {
+			t.Errorf("%s: %v %+v", made, err, a)
+		}
+	}
+}
+
 // differs names what is not the same in two schemas. Where something has got
 // another name, texts that print it do not count.
 func differs(a, b *schema.Schema, renamed bool) (list []string) {

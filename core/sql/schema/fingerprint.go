@@ -26,7 +26,7 @@ func Fingerprint(ctx context.Context, conn *pgx.Conn) (Mark, error) {
 		{"pg_constraint", "CASE conrelid WHEN 0 THEN contypid ELSE conrelid END", "conrelid"}, {"pg_trigger", "tgrelid", "tgrelid"}, {"pg_rewrite", "ev_class", "ev_class"},
 		{"pg_type", "oid", ""}, {"pg_namespace", "oid", ""}, {"pg_index", "indrelid", "indrelid"}, {"pg_inherits", "inhrelid", "inhrelid"}, {"pg_policy", "polrelid", "polrelid"},
 		{"pg_operator", "oid", ""}, {"pg_cast", users, ""}, {"pg_extension", users, ""}, {"pg_event_trigger", users, ""}, {"pg_auth_members", users, ""},
-		{"pg_depend", "objid", ""}, {"pg_depend", users, "refobjid"}, {"pg_depend", "refobjid", "objid"},
+		{"pg_depend", "objid", ""}, {"pg_depend", users, "refobjid"}, {"pg_depend", users, "objid"},
 	} {
 		which := "true"
 		switch {

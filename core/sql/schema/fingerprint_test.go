@@ -105,6 +105,7 @@ func TestFingerprint(t *testing.T) {
 		{"alter extension plpgsql add function pg_catalog.upper(text)", true},
 		{"alter view information_schema.tables set (security_barrier)", true},
 		{"create table last (id int references t, v d, w z) partition by list (id); create table of_last partition of last default", true},
+		{"create statistics public.of_t on id, v from last", true}, // in public, which is made with the server
 		{"create function h(text) returns text language sql as 'select lower($1)'; create operator @@@ (function = h, rightarg = text)", true},
 	}
 	own := 0

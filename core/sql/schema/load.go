@@ -588,7 +588,7 @@ func (l *loader) eventTriggers() error {
 func (l *loader) dependents() error {
 	var rel, view OID
 	if err := l.rows(`SELECT DISTINCT d.refobjid, r.ev_class FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid
-		WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> r.ev_class AND d.refobjid >= 16384 ORDER BY 1, 2`,
+		WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> r.ev_class AND d.refobjid >= 16384 AND r.rulename = '_RETURN' ORDER BY 1, 2`,
 		[]any{&rel, &view}, func() {
 			if r := l.s.Relations[rel]; r != nil {
 				r.Views = append(r.Views, view)
@@ -605,9 +605,17 @@ func (l *loader) dependents() error {
 		}); err != nil {
 		return err
 	}
+	// A constraint trigger that names another table goes with that one too, by itself.
+	if err := l.rows(`SELECT DISTINCT tgconstrrelid FROM pg_trigger WHERE tgconstrrelid NOT IN (0, tgrelid) AND NOT tgisinternal`, []any{&rel}, func() {
+		if r := l.s.Relations[rel]; r != nil {
+			r.Watched = true
+		}
+	}); err != nil {
+		return err
+	}
 	return l.rows(`SELECT DISTINCT CASE WHEN d.refclassid = 'pg_class'::regclass THEN d.refobjid WHEN y.typrelid <> 0 THEN y.typrelid ELSE e.typrelid END
 		FROM pg_depend d LEFT JOIN pg_type y ON d.refclassid = 'pg_type'::regclass AND y.oid = d.refobjid LEFT JOIN pg_type e ON e.oid = y.typelem
-		WHERE d.refobjid >= 16384 AND d.deptype = 'n' AND d.classid <> 'pg_rewrite'::regclass
+		WHERE d.refobjid >= 16384 AND d.deptype = 'n' AND NOT (d.classid = 'pg_rewrite'::regclass AND EXISTS (SELECT FROM pg_rewrite k WHERE k.oid = d.objid AND (k.rulename = '_RETURN' OR k.ev_class = d.refobjid)))
 			AND (d.refclassid = 'pg_class'::regclass OR y.typrelid <> 0 OR e.typrelid <> 0)
 			AND NOT (d.classid = 'pg_constraint'::regclass AND EXISTS (SELECT FROM pg_constraint k WHERE k.oid = d.objid AND k.contype = 'f'))
 			AND NOT (d.classid = 'pg_attrdef'::regclass AND EXISTS (SELECT FROM pg_attrdef k WHERE k.oid = d.objid AND (k.adrelid = d.refobjid OR d.refclassid = 'pg_class'::regclass AND EXISTS (SELECT FROM pg_class s WHERE s.oid = d.refobjid AND s.relkind = 'S'))))
@@ -623,8 +631,8 @@ func (l *loader) dependents() error {
 }
 
 // otherwise are the rows of pg_depend by which something is in a namespace that is no
-// relation, type or function.
-const otherwise = `refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND refobjid >= 16384 AND deptype = 'n'
+// relation, type or function. public is made with the server, and users' all the same.
+const otherwise = `refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND (refobjid >= 16384 OR refobjid = 2200) AND deptype = 'n'
 	AND classid NOT IN ('pg_catalog.pg_class'::pg_catalog.regclass, 'pg_catalog.pg_type'::pg_catalog.regclass, 'pg_catalog.pg_proc'::pg_catalog.regclass)`
 
 // ties finds the namespaces that cannot be dropped with what is in them by what is
@@ -634,8 +642,9 @@ func (l *loader) ties() error {
 	var name string
 	return l.rows(`WITH d AS MATERIALIZED (
 			SELECT classid, objid, refclassid, refobjid FROM pg_depend WHERE refobjid >= 16384 AND (refclassid IN ('pg_type'::regclass, 'pg_proc'::regclass) AND deptype IN ('n', 'a')
-				OR refclassid = 'pg_class'::regclass AND classid NOT IN ('pg_class'::regclass, 'pg_rewrite'::regclass)
-					AND (deptype = 'n' OR deptype = 'a' AND classid NOT IN ('pg_attrdef'::regclass, 'pg_constraint'::regclass, 'pg_trigger'::regclass, 'pg_policy'::regclass)))
+				OR refclassid = 'pg_class'::regclass AND (deptype = 'n' OR deptype = 'a' AND classid NOT IN ('pg_class'::regclass, 'pg_attrdef'::regclass, 'pg_constraint'::regclass, 'pg_policy'::regclass))
+					AND NOT (classid = 'pg_class'::regclass AND EXISTS (SELECT FROM pg_inherits WHERE inhrelid = objid AND inhparent = refobjid))
+					AND NOT (classid = 'pg_rewrite'::regclass AND EXISTS (SELECT FROM pg_rewrite r WHERE r.oid = objid AND r.rulename = '_RETURN')))
 			UNION ALL SELECT 0, 0, classid, objid FROM pg_depend WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e' AND objid >= 16384)
 		SELECT nspname::text FROM pg_namespace WHERE oid IN (
 			SELECT refobjid FROM pg_depend WHERE `+otherwise+`

@@ -113,6 +113,7 @@ type Relation struct {
 	Views          []OID  // that depend on it
 	Sequences      []OID  // that belong to its columns: they restart and go with it
 	Defaults       []OID  // whose defaults depend on it, a sequence
+	Watched        bool   // a constraint trigger of another table goes with it, whatever is said
 	Needed         bool   // something else depends on it than views, foreign keys and what is its own
 	Locked         bool   // another transaction has locked it, or what it shares rows with, against everybody: what the server prints of it is not here
 
