@@ -369,7 +369,6 @@ func (a *analyzer) unwatched(r *schema.Relation) {
 // along is closure without the relation itself. Nothing happens to what has been
 // seen but that it is dropped.
 func (a *analyzer) along(r *schema.Relation, seen map[schema.OID]bool) {
-	a.cascading = true
 	for _, oid := range r.Views {
 		v := a.c.Schema.Relations[oid]
 		if v == nil {
@@ -410,6 +409,7 @@ func (a *analyzer) along(r *schema.Relation, seen map[schema.OID]bool) {
 
 // partitions are dropped with their parent.
 func (a *analyzer) partitions(r *schema.Relation, seen map[schema.OID]bool) {
+	a.cascading = true
 	for _, oid := range r.Children {
 		child := a.c.Schema.Relations[oid]
 		if child == nil {

@@ -1,7 +1,9 @@
 package postgres
 
 import (
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -50,6 +52,148 @@ func TestDropSchema(t *testing.T) {
 		}
 		if _, err := other.Exec(t.Context(), "DROP SCHEMA part CASCADE; DROP TABLE IF EXISTS public.leads", pgx.QueryExecModeSimpleProtocol); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// TestDropWhatOthersMake: what goes along is what there is when a DROP is run, not
+// when it was prepared or the transaction looked at the catalog last.
+func TestDropWhatOthersMake(t *testing.T) {
+	g := migrate(t, policy.Task{Rules: []policy.Rule{
+		ddl("part.items", "drop_table", "alter_table"), ddl("part", "drop_schema"), ddl("public.own", "create_table"), ddl("public.days", "drop_table"), ddl("public.d1", "drop_table"),
+	}})
+	const part = "CREATE SCHEMA part AUTHORIZATION owner; CREATE TABLE part.items (id int PRIMARY KEY); ALTER TABLE part.items OWNER TO owner; CREATE TABLE days (n int) PARTITION BY LIST (n); CREATE TABLE d1 PARTITION OF days FOR VALUES IN (1); ALTER TABLE days OWNER TO owner"
+	other := g.direct(t)
+	direct := func(text string) {
+		t.Helper()
+		if _, err := other.PgConn().Exec(t.Context(), text).ReadAll(); err != nil {
+			t.Fatal(text, err)
+		}
+	}
+	for _, d := range []struct{ drop, made string }{
+		{"drop schema part cascade", "CREATE TABLE part.other (id int)"},
+		{"drop table part.items cascade", "CREATE VIEW public.above AS SELECT id FROM part.items"},
+		{"drop table days", "CREATE TABLE d2 PARTITION OF days FOR VALUES IN (2)"},
+	} {
+		for name, run := range map[string]func(c *pgx.Conn) error{
+			"prepared": func(c *pgx.Conn) error {
+				if _, err := c.PgConn().Prepare(t.Context(), "p", d.drop, nil); err != nil {
+					t.Fatal(err)
+				}
+				direct(d.made)
+				return c.PgConn().ExecPrepared(t.Context(), "p", nil, nil, nil).Read().Err
+			},
+			"in a transaction": func(c *pgx.Conn) error {
+				for _, text := range []string{"begin", "create table own (id int)", "select 1"} {
+					if _, err := c.Exec(t.Context(), text, pgx.QueryExecModeSimpleProtocol); err != nil {
+						t.Fatal(err)
+					}
+				}
+				direct(d.made)
+				_, err := c.Exec(t.Context(), d.drop, pgx.QueryExecModeSimpleProtocol)
+				return err
+			},
+			"prepared in a transaction": func(c *pgx.Conn) error {
+				for _, text := range []string{"begin", "create table own (id int)", "select 1"} {
+					if _, err := c.Exec(t.Context(), text, pgx.QueryExecModeSimpleProtocol); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if _, err := c.PgConn().Prepare(t.Context(), "p", d.drop, nil); err != nil {
+					t.Fatal(err)
+				}
+				direct(d.made)
+				return c.PgConn().ExecPrepared(t.Context(), "p", nil, nil, nil).Read().Err
+			},
+			"in a script": func(c *pgx.Conn) error {
+				direct(d.made)
+				_, err := c.PgConn().Exec(t.Context(), "select 1; "+d.drop).ReadAll()
+				return err
+			},
+			"alone": func(c *pgx.Conn) error {
+				direct(d.made)
+				return c.PgConn().ExecParams(t.Context(), d.drop, nil, nil, nil, nil).Read().Err
+			},
+		} {
+			direct(part)
+			c := g.connect(t)
+			for _, text := range []string{"alter table part.items add x int", "select 1"} { // what is known of it is what it is now
+				if _, err := c.Exec(t.Context(), text); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := run(c); code(err) != "42501" {
+				t.Errorf("%s, %s: %v", d.drop, name, err)
+			}
+			if err := c.Close(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			direct("DROP SCHEMA IF EXISTS part CASCADE; DROP TABLE IF EXISTS days")
+		}
+	}
+}
+
+// TestDropUnlooked: where what goes along cannot be looked at, nothing goes.
+func TestDropUnlooked(t *testing.T) {
+	g := migrate(t, policy.Task{Rules: []policy.Rule{ddl("part.items", "drop_table"), ddl("part", "drop_schema")}})
+	g.askOf(t, g.db, "CREATE SCHEMA part AUTHORIZATION owner; CREATE TABLE part.items (id int)")
+	d := &gateDialer{Dialer: g.Dialer}
+	g.Dialer = d
+	for _, text := range []string{"drop table part.items cascade", "drop schema part cascade"} {
+		c := g.connect(t)
+		d.shut.Store(true)
+		g.cutOff(t)
+		for range 2 {
+			if _, err := c.Exec(t.Context(), text); code(err) != "58000" {
+				t.Errorf("%s: %v", text, err)
+			}
+		}
+		d.shut.Store(false)
+		if _, err := c.Exec(t.Context(), "select 1"); err != nil {
+			t.Error(err)
+		}
+	}
+	if n := g.ask(t, "select count(*) from pg_class where relname = 'items' and relnamespace = 'part'::regnamespace"); n != "1" {
+		t.Error("it has gone")
+	}
+}
+
+// TestDropHeld: what is approved goes, and not what others have put there since.
+func TestDropHeld(t *testing.T) {
+	guard := &holds{terms: abi.Terms{OnHold: "keep"}, holds: func(c *abi.Command) bool {
+		return slices.ContainsFunc(c.Statement.Operations, func(o abi.Operation) bool { return o.Verb == "drop_schema" })
+	}}
+	g, p := review(t, guard)
+	g.Dialer = asOwner{dialer{database: g.db}}
+	g.options(guard, TaskOptions{}, ResourceOptions{Privileged: map[string]bool{"": true}}, "owner")
+	const drop = "drop schema part cascade"
+	bound := join(parseMsg("", drop), bindMsg("", ""), executeMsg(""), sync_())
+	for name, s := range map[string]struct {
+		before     string
+		text       []byte
+		want, late string
+	}{
+		"a query":                {"select 1", query(drop), "C ZI", "E42501 ZI"},
+		"bound":                  {"select 1", bound, "1 2 C ZI", "1 E42501 ZI"},
+		"in a transaction":       {"begin", query(drop), "C ZT", "E42501 ZE"},
+		"bound in a transaction": {"begin", bound, "1 2 C ZT", "1 E42501 ZE"},
+	} {
+		for made, want := range map[string]string{"": s.want, "CREATE TABLE part.other (id int)": s.late} {
+			g.askOf(t, g.db, "CREATE SCHEMA part AUTHORIZATION owner; CREATE TABLE part.items (id int); ALTER TABLE part.items OWNER TO owner")
+			nc := g.in(t)
+			_ = nc.SetDeadline(time.Now().Add(time.Minute))
+			send(t, nc, query(s.before), query("create table own (id int)"), query("select 1"))
+			kinds(t, nc, 3)
+			send(t, nc, s.text)
+			r := p.next(t)
+			g.askOf(t, g.db, made)
+			p.approve(r)
+			if got := kinds(t, nc, 1); got != want {
+				t.Errorf("%s, %q: %s, not %s", name, made, got, want)
+			}
+			nc.Close()
+			g.quiet(t)
+			g.askOf(t, g.db, "DROP SCHEMA IF EXISTS part CASCADE; DROP TABLE IF EXISTS own")
 		}
 	}
 }

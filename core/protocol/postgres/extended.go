@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"reflect"
 
 	"github.com/taskgate/taskgate/abi"
 	"github.com/taskgate/taskgate/core/gate"
@@ -250,7 +251,8 @@ func (c *conn) renew(st *prepared) error {
 	}
 	resource, task := c.session.Resource()
 	now := reading{s.Version, task, resource, c.names.moved}
-	if st.read == now {
+	along := takesAlong(st.analysis)
+	if st.read == now && !along {
 		c.judgedBy(st.analysis, st.path, s)
 		return nil
 	}
@@ -263,7 +265,10 @@ func (c *conn) renew(st *prepared) error {
 	if a.Statement.Incomplete != "" || a.Statement.Canonical != st.analysis.Statement.Canonical {
 		return &sql.Error{Code: "0A000", Message: "the schema has changed under the prepared statement", Hint: "prepare it again", Offset: -1}
 	}
-	st.analysis, st.read = a, c.known
+	if st.read = c.known; along && reflect.DeepEqual(a.Statement, st.analysis.Statement) { // what has been approved is that
+		return nil
+	}
+	st.analysis = a
 	st.plan.Store(nil)
 	return nil
 }

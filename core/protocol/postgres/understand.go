@@ -78,10 +78,31 @@ const (
 // takes along what depends on something, somebody may have made more of that since.
 func (c *conn) understand(text string, path []string) (*sql.Analysis, error) {
 	a, err := c.meaningOf(text, path)
-	if err == nil && anyOf(a.Parts, func(p *sql.Part) bool { return p.Cascades }) && c.looksAgain() {
-		a, err = c.meaningOf(text, path)
+	if err == nil && takesAlong(a) {
+		if err = c.looksNow(); err == nil {
+			a, err = c.meaningOf(text, path)
+		}
 	}
 	return a, err
+}
+
+func takesAlong(a *sql.Analysis) bool {
+	return anyOf(a.Parts, func(p *sql.Part) bool { return p.Cascades })
+}
+
+// looksNow has the schema be what it is now, in a transaction that has changed it too.
+func (c *conn) looksNow() error {
+	if c.inside.active() {
+		c.inside.again = true
+		return nil
+	}
+	if c.looksAgain() {
+		return nil
+	}
+	if err := c.state.since(c.session.Context(), time.Now()); err != nil {
+		return c.unlooked(c.session.Context(), err)
+	}
+	return nil
 }
 
 // meaningOf is understand under the schema as it is known.
