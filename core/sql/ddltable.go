@@ -15,6 +15,7 @@ type table struct {
 	is   *schema.Relation // nil while it is being made
 	s    *scope           // its columns, for expressions
 	new  *origin          // those that are new
+	only bool             // and not those that inherit from it
 }
 
 // has adds a column that is new.
@@ -359,9 +360,8 @@ func (a *analyzer) alterTable(n int32) {
 	mine := a.own(r, "", "")
 	mine.columns = slices.Clone(mine.columns)
 	t.s, t.new = &scope{origins: []*origin{mine}}, mine
-	if a.find(a.kid(n, "relation_expr"), "ONLY") == 0 {
-		a.descend("alter_table", r, abi.EffectWrite)
-	}
+	t.only = a.find(a.kid(n, "relation_expr"), "ONLY") != 0
+	a.heirs(r, t.only, func(*operation, *schema.Relation) {})
 	if p := a.kid(n, "partition_cmd"); p != 0 {
 		a.partitionCommand(t, p)
 		return
@@ -417,9 +417,18 @@ func (a *analyzer) alterCommand(t *table, n int32) {
 		case named != "":
 			a.loses(t.op, r, named)
 		}
+		seen := map[schema.OID]bool{}
 		if cascade {
-			a.cascades(t.op, r)
+			a.cascades(t.op, r, seen)
 		}
+		a.heirs(r, t.only, func(op *operation, child *schema.Relation) {
+			if named != "" && child.Column(named) != nil {
+				a.loses(op, child, named)
+			}
+			if cascade {
+				a.cascades(op, child, seen)
+			}
+		})
 		return
 	case "ALTER":
 		rest = strings.TrimPrefix(rest, "opt_column ColId ")
@@ -488,17 +497,28 @@ func (a *analyzer) alterCommand(t *table, n int32) {
 	a.refuse("ALTER TABLE … %s", strings.ToLower(a.text(n)))
 }
 
+// heirs gives the tables that inherit from one that is altered, and the operation that
+// this is on each.
+func (a *analyzer) heirs(r *schema.Relation, only bool, f func(*operation, *schema.Relation)) {
+	for _, oid := range r.Children {
+		if child := a.c.Schema.Relations[oid]; child != nil && !only {
+			f(a.touch("alter_table", child, "parent "+r.Name.Namespace+"."+r.Name.Name, abi.EffectWrite), child)
+			a.heirs(child, false, f)
+		}
+	}
+}
+
 // cascades adds what goes with a column or a constraint: views, foreign keys to
 // it, generated columns. Which of them, is not looked into.
-func (a *analyzer) cascades(op *operation, r *schema.Relation) {
+func (a *analyzer) cascades(op *operation, r *schema.Relation, seen map[schema.OID]bool) {
 	for _, c := range r.Columns {
 		if c.Generated != 0 {
 			a.loses(op, r, c.Name)
 		}
 	}
 	partial := *r
-	partial.Children = nil
-	a.closure(&partial, map[schema.OID]bool{})
+	partial.Children, partial.Watched = nil, false
+	a.closure(&partial, seen)
 }
 
 // validates takes VALIDATE CONSTRAINT, which looks at all rows.

@@ -197,3 +197,17 @@ func TestDropHeld(t *testing.T) {
 		}
 	}
 }
+
+// TestDropOfChild: what an ALTER TABLE does to the tables that inherit stands under
+// their masks as well.
+func TestDropOfChild(t *testing.T) {
+	g := migrate(t, policy.Task{Masks: masks(abi.MaskNull, "", "kept_one.m"), Rules: []policy.Rule{
+		ddl("public.*", tableVerbs...), all("select", "public.kept", "public.kept_one"),
+	}})
+	g.askOf(t, g.db, `SET ROLE owner; CREATE TABLE kept (n int, m text, k int) PARTITION BY LIST (n); CREATE TABLE kept_one PARTITION OF kept FOR VALUES IN (1); INSERT INTO kept VALUES (1, 'hidden', 1)`)
+	const masked = "out of its mask"
+	g.walk(t, []stage{
+		{"select m from kept", "="}, {"alter table kept drop column m", masked}, {"alter table kept drop column m cascade", masked},
+		{"begin", ""}, {"alter table kept drop column k", ""}, {"select m from kept_one", "="}, {"rollback", ""},
+	})
+}

@@ -335,7 +335,7 @@ func noDefinition(what, hint string) error {
 func loses(st *abi.Statement, m abi.Source) *abi.Operation {
 	for i := range st.Operations {
 		o := &st.Operations[i]
-		if minor, known := abi.VerbMinor(o.Verb); known && minor == 2 && o.Via == "" && o.Kind == abi.KindRelation && slices.Equal(o.Object, m.Relation) &&
+		if minor, known := abi.VerbMinor(o.Verb); known && minor == 2 && (o.Via == "" || strings.HasPrefix(o.Via, "parent ")) && o.Kind == abi.KindRelation && slices.Equal(o.Object, m.Relation) &&
 			(o.Verb == "drop_table" || o.Verb == "drop_view" || slices.ContainsFunc(o.Columns, func(k abi.Column) bool { return k.Name == m.Column && k.Use&abi.UseWritten != 0 })) {
 			return o
 		}
