@@ -473,6 +473,9 @@ func (a *analyzer) drop(n int32) {
 				a.on("drop_index", abi.KindRelation, name.Parts(), "").Value = name.Name
 			default:
 				a.alters("drop_index", r).Value = name.Name
+				if r.Kind == 'p' {
+					a.descend("drop_index", r, abi.EffectWrite)
+				}
 			}
 		}
 	case "TYPE":

@@ -179,3 +179,4 @@ CREATE UNIQUE INDEX k_of_one ON columned_one (k);
 CREATE TABLE to_k (k int REFERENCES columned_one (k));
 CREATE TABLE bequeathing (n int, m int);
 CREATE TABLE heir (g int GENERATED ALWAYS AS (m + 1) STORED) INHERITS (bequeathing);
+CREATE INDEX columned_m ON columned (m);
