@@ -81,7 +81,7 @@ type Part struct {
 	Body string
 
 	Makes     []schema.Name // relations that a Define makes, or would
-	Cascades  bool          // a Define that takes along what depends on what it names, as far as that is known
+	Cascades  bool          // a Define or TRUNCATE that takes along what depends on what it names, as far as that is known
 	Temporary bool          // a Define of nothing but the session's own temporary relations
 	Path      []string      // what the search path is set to; nil is what the session began with
 	Args      []abi.Param   // of EXECUTE

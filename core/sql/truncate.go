@@ -30,7 +30,7 @@ func (a *analyzer) truncate(n int32) Part {
 			a.restart(r)
 		}
 	}
-	return Part{Kind: Write}
+	return Part{Kind: Write, Cascades: cascade}
 }
 
 // restart alters the sequences that columns of a table, or of what is behind it, own.

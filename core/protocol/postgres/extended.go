@@ -460,10 +460,13 @@ func (c *conn) still(ctx context.Context, name string, p *portal) (*refusal, err
 }
 
 // planned says whether the server fixes at Bind what a statement's names stand
-// for, or there are none in it. All else, as COPY and EXPLAIN, it reads when it
-// executes it.
+// for, or there are none in it. All else, as COPY, EXPLAIN and TRUNCATE … CASCADE, it
+// reads when it executes it.
 func planned(a *sql.Analysis) bool {
 	for i := range a.Parts {
+		if a.Parts[i].Cascades {
+			return false
+		}
 		switch a.Parts[i].Kind {
 		case sql.Query, sql.Write, sql.Begin, sql.Commit, sql.Rollback, sql.Savepoint, sql.Release, sql.RollbackTo, sql.Set, sql.Reset, sql.Show, sql.SetPath, sql.Discard:
 		default:
