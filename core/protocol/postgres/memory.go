@@ -103,7 +103,7 @@ func (h *holding) take(n int, texts map[*sql.Analysis]int) error {
 func (a *account) more(h *holding, n int, texts map[*sql.Analysis]int) int {
 	more := n - h.plain
 	for t, size := range texts {
-		if _, had := h.texts[t]; !had && a.users[t] == 0 {
+		if a.users[t] == 0 {
 			more += size
 		}
 	}

@@ -265,15 +265,68 @@ func TestKeptBack(t *testing.T) {
 		}
 	}
 	g.holds(t, 9<<20, 30<<20)
+	ask := func(c net.Conn, b []byte) string {
+		t.Helper()
+		send(t, c, b)
+		return kinds(t, c, 1)
+	}
+	held := g.protocol.memory.now()
+	for _, c := range all { // some of it, and all of it
+		ask(c, query("deallocate s4"))
+		ask(c, query("select 1"))
+	}
+	g.holds(t, 5<<20, held-grain)
+	more := func(n int) []byte { return query(fmt.Sprintf("prepare s%d as select '%s%d'", n, large, n)) }
+	got, n := "C ZI", 5
+	for ; got == "C ZI" && n < 40; n++ {
+		got = ask(all[0], more(n))
+	}
+	if got != "E53200 ZI" {
+		t.Errorf("%d more: %s", n, got)
+	}
+	ask(all[0], query("deallocate s5"))
+	if got := ask(all[0], more(n)); got != "C ZI" {
+		t.Errorf("no room once one is closed: %s", got)
+	}
 	for _, c := range all {
-		for _, text := range []string{"deallocate all", "select 1"} {
-			if _, err := c.Write(query(text)); err != nil {
-				t.Fatal(err)
-			}
-			kinds(t, c, 1)
-		}
+		ask(c, query("deallocate all"))
+		ask(c, query("select 1"))
 	}
 	g.holds(t, 0, 0)
+	if m := &g.protocol.memory; len(m.by) != 0 || len(m.all.users) != 0 {
+		t.Error("who holds nothing, or what nobody holds, is remembered")
+	}
+}
+
+// TestKeptNames: a session has so many names and no more. One that it has already it
+// may give to something else, and there is room again once it closes one.
+func TestKeptNames(t *testing.T) {
+	g := serve(t, &rules{allow: anything})
+	c := g.in(t)
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
+	ask := func(b ...[]byte) string {
+		t.Helper()
+		send(t, c, join(b...), sync_())
+		return kinds(t, c, 1)
+	}
+	all := parseMsg("", "")
+	for i := range maxNames - 1 {
+		all = append(all, parseMsg(fmt.Sprint("s", i), "")...)
+	}
+	if got := ask(all); strings.Count(got, "1") != maxNames || strings.Contains(got, "E") {
+		t.Fatalf("%.80s", got)
+	}
+	for _, k := range []struct {
+		send []byte
+		want string
+	}{
+		{parseMsg("", "select 1"), "1 ZI"}, {parseMsg("s0", ""), "E42P05 ZI"}, {parseMsg("more", ""), "E54000 ZI"}, {bindMsg("", "s0"), "E54000 ZI"},
+		{frame('C', []byte("Ss0\x00")), "3 ZI"}, {parseMsg("more", ""), "1 ZI"}, {parseMsg("s0", ""), "E54000 ZI"},
+	} {
+		if got := ask(k.send); got != k.want {
+			t.Errorf("%.20q: %s, not %s", k.send, got, k.want)
+		}
+	}
 }
 
 // holds waits until all sessions hold so much.
