@@ -24,6 +24,8 @@ const (
 	maxText = parse.MaxBytes + 64<<10
 	maxBind = 64 << 20
 	maxMisc = 64 << 10
+
+	beginning = 5 + maxName + 1 // of a message that is too large: with the name that a Parse begins with
 )
 
 // turn is about how long one session's messages are taken in a loop before others
@@ -95,6 +97,13 @@ func (c *conn) messages(ctx context.Context, f *frames) error {
 				return loop.ErrMore
 			}
 		}
+		if c.dropLeft > 0 {
+			if f.have() == 0 {
+				return nil
+			}
+			c.dropLeft -= len(f.take(min(c.dropLeft, f.have())))
+			continue
+		}
 		if c.dataLeft > 0 {
 			if f.have() == 0 {
 				return nil
@@ -145,8 +154,12 @@ func (c *conn) messages(ctx context.Context, f *frames) error {
 			c.mu.Unlock()
 			continue
 		}
+		whole := size
 		if size > limit(kind) {
-			return &fatal{code: "54000", message: fmt.Sprintf("a message %q of %d bytes: at most %d", kind, size, limit(kind))}
+			if kind != 'Q' && kind != 'P' {
+				return &fatal{code: "54000", message: fmt.Sprintf("a message %q of %d bytes: at most %d", kind, size, limit(kind))}
+			}
+			size = beginning // the text is refused, and what follows dropped as it comes
 		}
 		if f.have() < size {
 			if err := f.wait(); err != nil {
@@ -154,6 +167,7 @@ func (c *conn) messages(ctx context.Context, f *frames) error {
 			}
 			return nil
 		}
+		c.dropLeft = whole - size
 		if err := c.message(ctx, kind, f.take(size)); err != nil {
 			return err
 		}
@@ -354,6 +368,17 @@ func (c *conn) unjudged(ctx context.Context, text string, phase abi.Phase, why e
 	return why
 }
 
+// tooLarge writes down that a text is refused of which only the beginning was read,
+// and gives back why.
+func (c *conn) tooLarge(ctx context.Context, phase abi.Phase) error {
+	if err := c.settle(); err != nil {
+		return err
+	}
+	size := c.dropLeft + beginning - 5
+	why := &sql.Error{Code: "54000", Message: fmt.Sprintf("a text of %d bytes: at most %d are read", size, parse.MaxBytes), Hint: "send less at once, or the values as parameters or by COPY", Offset: -1}
+	return c.unjudged(ctx, fmt.Sprintf("(a text of %d bytes)", size), phase, why)
+}
+
 // reread finds out what a text does now.
 func (c *conn) reread(text string) (*sql.Analysis, error) {
 	a, err := c.understand(text, c.names.path)
@@ -365,12 +390,22 @@ func (c *conn) reread(text string) (*sql.Analysis, error) {
 
 // query takes a Query message: one command, whatever it holds, refused whole.
 func (c *conn) query(ctx context.Context, body cursor) error {
+	large := c.dropLeft > 0
 	text := body.string()
-	if !body.end() {
+	if !body.end() && !large {
 		return malformed('Q')
 	}
 	if skipped, err := c.skips(); err != nil || skipped {
 		return err
+	}
+	if large {
+		err := c.tooLarge(ctx, abi.Execute)
+		r, ok := refuse("", err)
+		if !ok {
+			return err
+		}
+		c.refuseQuery(r)
+		return nil
 	}
 	a, ex, cmd, err := c.judge(ctx, text, abi.Execute)
 	if errors.Is(err, errScript) {

@@ -66,6 +66,7 @@ type conn struct {
 	params   []abi.Param    // room for those of a Bind
 	texts    []judged       // that the command at hand was judged by, where drift is looked for
 	open     bool           // a transaction is open, as far as the client's side knows
+	dropLeft int            // bytes of a message that is too large, which nobody reads
 	dataLeft int            // bytes of a CopyData message that are still to come
 	dataPass bool           // and whether they go upstream
 	dataInto *gate.Exchange // of the command that takes them

@@ -18,7 +18,11 @@ import (
 
 // parse takes a Parse message: the statement may be prepared, nobody is asked.
 func (c *conn) parse(ctx context.Context, m []byte, body cursor) error {
-	name, text := body.name(), body.string()
+	name := body.name()
+	if c.dropLeft > 0 {
+		return c.parseLarge(ctx, name, body)
+	}
+	text := body.string()
 	types := body.bytes(4 * body.uint16())
 	if !body.end() {
 		return malformed('P')
@@ -70,6 +74,21 @@ func (c *conn) parse(ctx context.Context, m []byte, body cursor) error {
 	c.out = binary.BigEndian.AppendUint16(c.out, uint16(len(types)/4))
 	c.out = append(c.out, types...)
 	binary.BigEndian.PutUint32(c.out[at+1:], uint32(len(c.out)-at-1))
+	return nil
+}
+
+// parseLarge refuses a Parse of which only the beginning was read.
+func (c *conn) parseLarge(ctx context.Context, name string, body cursor) error {
+	if body.bad { // the name does not end within what the server keeps apart
+		return c.tooLong('P')
+	}
+	err := c.tooLarge(ctx, abi.Prepare)
+	r, ok := refuse("", err)
+	if !ok {
+		return err
+	}
+	c.push(entry{kind: 'P', name: name, changes: name != "", before: c.prepared[name], refusal: r})
+	c.failingParse()
 	return nil
 }
 
