@@ -419,14 +419,14 @@ func (a *analyzer) alterCommand(t *table, n int32) {
 		}
 		seen := map[schema.OID]bool{}
 		if cascade {
-			a.cascades(t.op, r, seen)
+			a.cascades(t.op, r, named, seen)
 		}
 		a.heirs(r, t.only, func(op *operation, child *schema.Relation) {
 			if named != "" && child.Column(named) != nil {
 				a.loses(op, child, named)
 			}
 			if cascade {
-				a.cascades(op, child, seen)
+				a.cascades(op, child, named, seen)
 			}
 		})
 		return
@@ -509,9 +509,13 @@ func (a *analyzer) heirs(r *schema.Relation, only bool, f func(*operation, *sche
 }
 
 // cascades adds what goes with a column or a constraint: views, foreign keys to
-// it, generated columns. Which of them, is not looked into.
-func (a *analyzer) cascades(op *operation, r *schema.Relation, seen map[schema.OID]bool) {
+// it, generated columns. Which of them, is not looked into. No rule is for policies,
+// triggers and rules.
+func (a *analyzer) cascades(op *operation, r *schema.Relation, column string, seen map[schema.OID]bool) {
 	for _, c := range r.Columns {
+		if column != "" && (c.Name == column || c.Generated != 0) && slices.Contains(r.Bound, c.Num) {
+			a.refuse("DROP COLUMN %s CASCADE, with which a policy, a trigger or a rule of %s would go: whoever has made that drops it first", column, r.Name.Name)
+		}
 		if c.Generated != 0 {
 			a.loses(op, r, c.Name)
 		}

@@ -613,6 +613,19 @@ func (l *loader) dependents() error {
 	}); err != nil {
 		return err
 	}
+	var num int16
+	if err := l.rows(`SELECT DISTINCT d.refobjid, d.refobjsubid::int2 FROM pg_depend d
+		WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid >= 16384 AND d.refobjsubid > 0 AND d.deptype = 'n' AND (
+			d.classid = 'pg_policy'::regclass AND EXISTS (SELECT FROM pg_policy k WHERE k.oid = d.objid AND k.polrelid = d.refobjid)
+			OR d.classid = 'pg_trigger'::regclass AND EXISTS (SELECT FROM pg_trigger k WHERE k.oid = d.objid AND k.tgrelid = d.refobjid)
+			OR d.classid = 'pg_rewrite'::regclass AND EXISTS (SELECT FROM pg_rewrite k WHERE k.oid = d.objid AND k.ev_class = d.refobjid AND k.rulename <> '_RETURN')) ORDER BY 1, 2`,
+		[]any{&rel, &num}, func() {
+			if r := l.s.Relations[rel]; r != nil {
+				r.Bound = append(r.Bound, num)
+			}
+		}); err != nil {
+		return err
+	}
 	return l.rows(`SELECT DISTINCT CASE WHEN d.refclassid = 'pg_class'::regclass THEN d.refobjid WHEN y.typrelid <> 0 THEN y.typrelid ELSE e.typrelid END
 		FROM pg_depend d LEFT JOIN pg_type y ON d.refclassid = 'pg_type'::regclass AND y.oid = d.refobjid LEFT JOIN pg_type e ON e.oid = y.typelem
 		WHERE d.refobjid >= 16384 AND d.deptype = 'n' AND NOT (d.classid = 'pg_rewrite'::regclass AND EXISTS (SELECT FROM pg_rewrite k WHERE k.oid = d.objid AND (k.rulename = '_RETURN' OR k.ev_class = d.refobjid)))

@@ -108,14 +108,15 @@ type Relation struct {
 	Persistent     bool // neither temporary nor unlogged
 	System         bool // in pg_catalog or information_schema
 	RowType        OID
-	Extension      string // that it belongs to
-	Invoker        bool   // a view whose reader needs rights on what is beneath it
-	Views          []OID  // that depend on it
-	Sequences      []OID  // that belong to its columns: they restart and go with it
-	Defaults       []OID  // whose defaults depend on it, a sequence
-	Watched        bool   // a constraint trigger of another table goes with it, whatever is said
-	Needed         bool   // something else depends on it than views, foreign keys and what is its own
-	Locked         bool   // another transaction has locked it, or what it shares rows with, against everybody: what the server prints of it is not here
+	Extension      string  // that it belongs to
+	Invoker        bool    // a view whose reader needs rights on what is beneath it
+	Views          []OID   // that depend on it
+	Sequences      []OID   // that belong to its columns: they restart and go with it
+	Defaults       []OID   // whose defaults depend on it, a sequence
+	Bound          []int16 // columns that its own policies, triggers and rules need
+	Watched        bool    // a constraint trigger of another table goes with it, whatever is said
+	Needed         bool    // something else depends on it than views, foreign keys and what is its own
+	Locked         bool    // another transaction has locked it, or what it shares rows with, against everybody: what the server prints of it is not here
 
 	said said
 }
