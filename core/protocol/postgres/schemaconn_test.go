@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -25,11 +26,22 @@ func (g *gateway) cutOff(t *testing.T) string {
 		v.(*resourceState).reading.Unlock()
 		return true
 	})
-	out, err := server.Psql(g.db, "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'taskgate'")
-	if err != nil {
-		t.Error(out, err)
+	const from = " FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'taskgate'"
+	ask := func(text string) string {
+		out, err := server.Psql(g.db, text+from)
+		if err != nil {
+			t.Error(out, err)
+		}
+		return strings.TrimSpace(out)
 	}
-	return strings.TrimSpace(out)
+	n := ask("SELECT count(pg_terminate_backend(pid))")
+	for end := time.Now().Add(10 * time.Second); ask("SELECT count(*)") != "0"; time.Sleep(time.Millisecond) { // 13 cannot wait for it itself
+		if time.Now().After(end) {
+			t.Error("the connection does not end")
+			break
+		}
+	}
+	return n
 }
 
 // aged has every schema be looked at before it is used again.
