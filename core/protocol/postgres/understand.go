@@ -77,8 +77,9 @@ const (
 // understand finds out what a text does, looked up along a path, or remembers. Where it
 // takes along what depends on something, somebody may have made more of that since.
 func (c *conn) understand(text string, path []string) (*sql.Analysis, error) {
+	began := time.Now()
 	a, err := c.meaningOf(text, path)
-	if err == nil && takesAlong(a) {
+	if err == nil && takesAlong(a) && !c.lookedSince(began) {
 		if err = c.looksNow(); err == nil {
 			a, err = c.meaningOf(text, path)
 		}
@@ -88,6 +89,16 @@ func (c *conn) understand(text string, path []string) (*sql.Analysis, error) {
 
 func takesAlong(a *sql.Analysis) bool {
 	return anyOf(a.Parts, func(p *sql.Part) bool { return p.Cascades })
+}
+
+// lookedSince says whether the schema under which a text was just read was looked at
+// after a time.
+func (c *conn) lookedSince(t time.Time) bool {
+	if c.inside.active() {
+		return c.inside.schema != nil && !c.inside.again && c.inside.read.After(t)
+	}
+	l := c.state.known.Load()
+	return l != nil && l.at.After(t) && l.schema.Version == c.known.schema
 }
 
 // looksNow has the schema be what it is now, in a transaction that has changed it too.
