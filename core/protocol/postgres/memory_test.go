@@ -22,6 +22,7 @@ func TestKept(t *testing.T) {
 	for name, one := range map[string]func(i int) []byte{
 		"statements": func(i int) []byte { return parseMsg(fmt.Sprint("s", i), text(i)) },
 		"PREPARE":    func(i int) []byte { return query(fmt.Sprintf("prepare s%d as %s", i, text(i))) },
+		"cursors":    func(i int) []byte { return query(fmt.Sprintf("declare c%d cursor for %s", i, text(i))) },
 		"values": func(i int) []byte {
 			return join(parseMsg("", "select length($1::text)"), bindValues(fmt.Sprint("p", i), "", nil, []string{large}, nil))
 		},
@@ -48,7 +49,7 @@ func TestKept(t *testing.T) {
 				t.Fatalf("%s %d: %s", name, n, got)
 			}
 		}
-		if n < 20 || n > maxNamed>>20 {
+		if n < 10 || n > maxNamed>>20 {
 			t.Errorf("%s: the bound came after %d", name, n)
 		}
 		ask(query("rollback"))

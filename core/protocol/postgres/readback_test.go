@@ -35,6 +35,8 @@ func TestPW33ReadBack(t *testing.T) {
 		"the rest of the group stands":  {join(call("update orders set note = 'one' where id = 1"), call("select harmless()"), call("select 1/0"), sync_(), query("select id from orders where note = 'one'")), 2, "1 2 C 1 2 D C 1 E22012 ZI T C ZI"},
 		"unnamed and named things stay": {join(query("begin"), parseMsg("s", "select 1"), bindMsg("p", "s"), sync_(), query("select harmless()"), executeMsg("p"), parseMsg("", "select 2"), sync_(), bindMsg("", ""), executeMsg(""), sync_(), query("rollback")), 6, "C ZT 1 2 ZT T D C ZT D C 1 ZT 2 D C ZT C ZI"},
 		"aborted, then back":            {join(query("begin"), query("select harmless()"), query("select 1/0"), query("select 1"), query("rollback"), query("select 1")), 6, "C ZT T D C ZT E22012 ZE E25P02 ZE C ZI T D C ZI"},
+		"aborted by the call":           {join(query("begin"), query("select 1/(harmless()-7)"), query("select 1"), query("rollback"), query("select 1")), 5, "C ZT T E22012 ZE E25P02 ZE C ZI T D C ZI"},
+		"skipping behind the call":      {join(call("select 1/(harmless()-7)"), call("select 1"), sync_(), query("select 2")), 2, "1 2 E22012 ZI T D C ZI"},
 		"moved and taken back":          {join(query("begin"), query("select move_local('lock_timeout', '5s')"), query("rollback"), query("select 1")), 4, "C ZT T D C ZT C ZI T D C ZI"},
 		"UTF8 by another name":          {join(query("set client_encoding = 'UNICODE'"), query("select harmless()"), query("select 1")), 3, "C ZI T D C ZI T D C ZI"},
 		"its name is reserved":          {join(parseMsg(ownName, "select 1"), sync_()), 1, "E42P05 ZI"},

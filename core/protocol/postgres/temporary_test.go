@@ -43,6 +43,7 @@ func TestTemporary(t *testing.T) {
 		{"begin; declare k cursor for select 1; create temp table a1 (id int); fetch k; commit"},
 		{"create temp table a1 (id int) inherits (a2)", "create temp table a1 (id int, id int)", "drop table if exists pg_temp.a1"},
 		{"create temp table a1 (id int primary key)", "create temp table a2 (id int references a1)", "insert into a2 values (1)", "insert into a1 values (1); insert into a2 values (1)", "select * from a1 join a2 using (id)", "drop table a1", "drop table a1 cascade", "insert into a2 values (9); select * from a2 order by 1"},
+		{"set search_path = public, \"it's \\a\"", "create temp table a1 (id int)", "insert into a1 values (1)", "select * from a1", "show search_path"},
 		{"set search_path = pg_catalog", "create temp table a1 (id int)", "insert into a1 values (1)", "select * from a1", "reset search_path", "select * from a1"},
 	} {
 		out := [][]string{g.says(t, texts, "app", direct), g.says(t, texts, "app", "")}
