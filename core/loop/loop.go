@@ -400,6 +400,7 @@ func (l *loop) settle(c *Conn) {
 	}
 	if !c.sending && len(c.out) > 0 && c.failed == nil {
 		c.flying, c.out, c.done, c.sending = c.out, c.flying[:0], 0, true
+		c.moved.Broadcast() // for Write: of a sending that is through at once the kernel says nothing
 	}
 	if c.sending && !c.asked {
 		c.asked = true

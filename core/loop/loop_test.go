@@ -366,6 +366,29 @@ func TestSlowPeer(t *testing.T) {
 	}
 }
 
+// TestWriteWaits: who waits to write, since much is kept, goes on once that is on its
+// way, though the kernel takes all of it at once, of which it says nothing.
+func TestWriteWaits(t *testing.T) {
+	if !needLoop(t) {
+		return
+	}
+	large := make([]byte, toomuch+1)
+	client, server, _, _ := relay(t, new(Group), func(c *Conn, _ []byte) error {
+		_, err := c.gate.Write(large) // and what has come follows it
+		return err
+	})
+	_ = server.SetReadDeadline(time.Now().Add(20 * time.Second))
+	b := make([]byte, len(large)+1)
+	for i := range 300 {
+		if _, err := client.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := io.ReadFull(server, b); err != nil || b[len(large)] != 'x' {
+			t.Fatalf("%d: %d bytes: %v", i, n, err)
+		}
+	}
+}
+
 // TestShortSends: a sending that had to wait and one that did not, answered
 // together, are told apart: who reads slowly gets all of it. So it is where the
 // kernel has to be told in between what to do, since the queue is full.
