@@ -23,6 +23,7 @@ func TestKept(t *testing.T) {
 		"statements": func(i int) []byte { return parseMsg(fmt.Sprint("s", i), text(i)) },
 		"PREPARE":    func(i int) []byte { return query(fmt.Sprintf("prepare s%d as %s", i, text(i))) },
 		"cursors":    func(i int) []byte { return query(fmt.Sprintf("declare c%d cursor for %s", i, text(i))) },
+		"portals":    func(i int) []byte { return join(parseMsg("", text(i)), bindMsg(fmt.Sprint("p", i), "")) },
 		"values": func(i int) []byte {
 			return join(parseMsg("", "select length($1::text)"), bindValues(fmt.Sprint("p", i), "", nil, []string{large}, nil))
 		},
