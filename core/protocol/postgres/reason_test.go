@@ -37,7 +37,7 @@ func TestEndsAreCounted(t *testing.T) {
 			_, _ = nc.Write(frame('p', []byte("no\x00")))
 			rest(nc)
 		}},
-		{"too large", "limit", func() { nc := g.in(t); _, _ = nc.Write([]byte("Q\x3f\xff\xff\xff")); rest(nc) }},
+		{"too large", "limit", func() { nc := g.in(t); _, _ = nc.Write([]byte("D\x3f\xff\xff\xff")); rest(nc) }},
 		{"killed", "ended", func() { nc := g.in(t); g.Kill("test", func(*gate.Session) bool { return true }); rest(nc) }},
 		{"a server that makes no sense", "resource", func() {
 			g.Dialer = &rude{dialer: dialer{database: g.db}, answer: frame('?', nil)}
