@@ -123,6 +123,21 @@ func TestPM16DriftBehindAName(t *testing.T) {
 	}
 }
 
+// TestTaskIsClosedByAnyMask: each of a task's masks is looked for, and all that are
+// missing are named.
+func TestTaskIsClosedByAnyMask(t *testing.T) {
+	guard := &protector{protect: masks(abi.MaskNull, "", "people.ssn")}
+	g := serve(t, guard)
+	g.people(t, 1)
+	mask := func(table, column string) abi.Source {
+		return abi.Source{Relation: []string{"public", table}, Column: column}
+	}
+	g.options(guard, TaskOptions{Masked: []abi.Source{mask("people", "ssn"), mask("people", "gone"), mask("people", "id"), mask("nowhere", "ssn")}}, ResourceOptions{}, "")
+	if out := g.psql(t, "select id from people"); !strings.Contains(out, "it masks public.people.gone, public.nowhere.ssn, which") {
+		t.Error(out)
+	}
+}
+
 // TestTaskCloses: while a column that the task masks is not there, every command
 // of it is refused, others go on, and the operator hears of it once.
 func TestTaskCloses(t *testing.T) {

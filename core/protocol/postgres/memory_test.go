@@ -137,6 +137,12 @@ func TestHeldRows(t *testing.T) {
 	if r := c.ExecParams(t.Context(), "select id, note from people", nil, nil, nil, nil).Read(); code(r.Err) != "53200" {
 		t.Error(r.Err)
 	}
+	if _, err := c.Exec(t.Context(), "update people set id = id + 100 returning id, note").ReadAll(); code(err) != "53200" {
+		t.Error(err)
+	}
+	if out, err := server.Psql(w.db, "SELECT count(*) FROM people WHERE id > 100"); err != nil || strings.TrimSpace(out) != "0" {
+		t.Errorf("what was refused has happened: %s %v", out, err)
+	}
 	if r := c.ExecParams(t.Context(), "select id from people", nil, nil, nil, nil).Read(); r.Err != nil || len(r.Rows) != 1 {
 		t.Errorf("the session does not go on: %v", r.Err)
 	}

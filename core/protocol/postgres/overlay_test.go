@@ -356,6 +356,18 @@ func TestRolledBackInAPipeline(t *testing.T) {
 	}
 }
 
+// TestLevelOfAGroup: what changes the catalog is refused under a level that would not
+// show what others change, also where a text or a group is the transaction.
+func TestLevelOfAGroup(t *testing.T) {
+	g := migrate(t, policy.Task{Rules: []policy.Rule{ddl("public.*", tableVerbs...)}})
+	call := func(text string) []byte { return join(parseMsg("", text), bindMsg("", ""), executeMsg("")) }
+	converseWith(t, g, map[string]conversation{
+		"a text":  {join(query("set default_transaction_isolation = 'serializable'"), query("create table a1 (id int); select 1"), query("select 2")), 3, "C ZI E42501 ZI T D C ZI"},
+		"a group": {join(query("set default_transaction_isolation = 'serializable'"), call("select 1"), call("create table a1 (id int)"), sync_(), query("select 2")), 3, "C ZI 1 2 D C 1 E42501 ZI T D C ZI"},
+		"alone":   {join(query("set default_transaction_isolation = 'serializable'"), query("create table a1 (id int)"), query("drop table a1")), 3, "C ZI C ZI C ZI"},
+	})
+}
+
 // TestLevelBehindACommit: what a transaction at another level sees of the catalog
 // judges nothing, and no look at it locks what the transaction has not touched, also
 // where it follows, in one text or group, one that has changed
