@@ -109,6 +109,8 @@ func TestAP22RowsWritten(t *testing.T) {
 		{"a copy by the extended protocol", join(bound("copy items (order_id, sku, quantity, price) from stdin"), frame('d', []byte("1\tover\t1\t1\n1\tover\t1\t1\n1\tover\t1\t1\n")), frame('c', nil), sync_()), 1, "1 2 G E42501 ZI"},
 		{"execute", join(query("prepare p as "+three), query("execute p"), query("deallocate p")), 3, "C ZI E42501 ZI C ZI"},
 		{"reads", query("select id from items limit 3"), 1, "T D D D C ZI"},
+		{"locks", query("select id from items where id in (1, 2, 3) for update"), 1, "T D D D C ZI"},
+		{"explained", query("explain (format json) " + three), 1, "T D C ZI"},
 	} {
 		send(t, nc, c.send)
 		if got := kinds(t, nc, c.n); got != c.want {
@@ -118,7 +120,7 @@ func TestAP22RowsWritten(t *testing.T) {
 	if n := g.ask(t, "select count(*) from items where sku = 'over'"); n != "0" {
 		t.Errorf("%s rows are written", n)
 	}
-	for text, why := range map[string]string{three: "3 rows are written, of the 2 that are allowed: it was rolled back", "truncate items": "TRUNCATE does not count them", two + "; select 1": "which has several statements", "select bump()": "cannot be counted before it is committed"} {
+	for text, why := range map[string]string{three: "3 rows are written, of the 2 that are allowed: it was rolled back", "explain analyze " + three: "cannot be counted before it is committed", "truncate items": "TRUNCATE does not count them", two + "; select 1": "which has several statements", "select bump()": "cannot be counted before it is committed"} {
 		if out := g.psql(t, text+";\n", "-c", text); !strings.Contains(out, why) {
 			t.Errorf("%s: %s", text, out)
 		}

@@ -435,6 +435,33 @@ func TestMadeByAFunction(t *testing.T) {
 	}
 }
 
+// TestMadeByOthers: nor is what others have made meanwhile, or what was there by
+// another name.
+func TestMadeByOthers(t *testing.T) {
+	g := migrate(t, policy.Task{Rules: []policy.Rule{ddl("public.*", tableVerbs...), all("select", "public.people")}})
+	g.askOf(t, g.db, `SET ROLE owner; CREATE TABLE people (id int); INSERT INTO people VALUES (1)`)
+	c := g.in(t)
+	ask := func(text, want string) {
+		t.Helper()
+		send(t, c, query(text))
+		if got := kinds(t, c, 1); got != want {
+			t.Errorf("%s: %s, not %s", text, got, want)
+		}
+	}
+	ask("begin", "C ZT")
+	ask("create table a1 (id int)", "C ZT")
+	ask("select * from a1", "T C ZT") // what there is has been read by now
+	g.askOf(t, g.db, `SET ROLE owner; CREATE TABLE spoils AS SELECT 'hidden' AS v`)
+	ask("create table if not exists spoils (v text)", "C ZT")
+	ask("select * from spoils", "E42501 ZE")
+	ask("rollback", "C ZI")
+	ask("begin", "C ZT")
+	ask("alter table people rename to others", "C ZT")
+	ask("select id from others", "E42501 ZE")
+	ask("rollback", "C ZI")
+	ask("select id from people", "T D C ZI")
+}
+
 // TestRestartIdentity: TRUNCATE … RESTART IDENTITY takes a rule for each sequence
 // that it starts anew, of what CASCADE takes along too.
 func TestRestartIdentity(t *testing.T) {
