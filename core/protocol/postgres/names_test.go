@@ -301,3 +301,15 @@ func TestPW28NamesOfAFunction(t *testing.T) {
 		}
 	}
 }
+
+// TestSkippedParse: a Parse that the server has skipped has changed nothing: the unnamed
+// statement is what it was.
+func TestSkippedParse(t *testing.T) {
+	g := serve(t, &rules{allow: noDelete})
+	skipped := join(parseMsg("z", "select 1/0"), bindMsg("", "z"), executeMsg(""), parseMsg("", "select 1"), sync_())
+	call := join(bindMsg("", ""), executeMsg(""), sync_())
+	converseWith(t, g, map[string]conversation{
+		"it was made":    {join(parseMsg("", "select generate_series(1, 3)"), sync_(), skipped, call), 3, "1 ZI 1 E22012 ZI 2 D D D C ZI"},
+		"there was none": {join(skipped, call), 2, "1 E22012 ZI E26000 ZI"},
+	})
+}
