@@ -16,7 +16,7 @@
 //	pace.go      how quickly a server may say what nobody asked for
 //	cancel.go    cancel requests, with keys of the gateway's own
 //	understand.go, names.go   what a text means in its session
-//	look.go                     the schema of a resource, looked at for all its sessions
+//	look.go      the schema of a resource, looked at for all its sessions
 //	readback.go  the session's settings, after a function that may do anything
 //
 // References are to the PostgreSQL documentation, part "Frontend/Backend
