@@ -68,17 +68,18 @@ type Log struct {
 	signer note.Signer
 	lock   *os.File
 
-	mu    sync.Mutex
-	file  *os.File
-	mem   []byte
-	at    int
-	seq   uint64
-	last  [hashSize]byte
-	clock int64
-	err   error // sticky: a log that lost a record takes no more
-	full  error // why there is no next segment: nothing may begin
-	blind error // why there is no checkpoint where one is due: nothing may begin
-	tried time.Time
+	mu       sync.Mutex
+	file     *os.File
+	mem      []byte
+	at       int
+	unmapped int // up to here, of mem
+	seq      uint64
+	last     [hashSize]byte
+	clock    int64
+	err      error // sticky: a log that lost a record takes no more
+	full     error // why there is no next segment: nothing may begin
+	blind    error // why there is no checkpoint where one is due: nothing may begin
+	tried    time.Time
 
 	allocate func(f *os.File, size int64) error
 	sync     func(f *os.File) error
@@ -276,7 +277,7 @@ func (l *Log) rotate() error {
 	binary.LittleEndian.PutUint64(mem[16:], l.seq+1)
 	copy(mem[24:], l.last[:])
 	l.segment++
-	l.file, l.mem, l.at = f, mem, segHead
+	l.file, l.mem, l.at, l.unmapped = f, mem, segHead, 0
 	if err = l.sync(f); err == nil {
 		if err = os.Rename(next, filepath.Join(l.dir, fmt.Sprintf("%08d.log", l.segment))); err == nil {
 			err = l.syncDir()
@@ -424,6 +425,9 @@ func (l *Log) flush(seq uint64) error {
 	}
 	l.mu.Lock()
 	f, upto, err := l.file, l.seq, l.err
+	if err == nil {
+		l.unmap()
+	}
 	l.mu.Unlock()
 	if err != nil {
 		return err
@@ -443,6 +447,16 @@ func (l *Log) flush(seq uint64) error {
 	}
 	l.synced = upto
 	return nil
+}
+
+// unmap takes what was written since the last time out of the memory map at once;
+// it stays in the file's pages. A sync would take each page out of it by itself,
+// with an interrupt for every other processor. The caller holds mu.
+func (l *Log) unmap() {
+	page := os.Getpagesize()
+	from, to := l.unmapped/page*page, min((l.at+page-1)/page*page, len(l.mem))
+	l.unmapped = l.at
+	_ = unix.Madvise(l.mem[from:to], unix.MADV_DONTNEED) // it merely costs more where the system does not
 }
 
 // Run syncs what nobody waits for and signs checkpoints, until ctx is done. A

@@ -17,18 +17,25 @@ import (
 // kernel has it; Write waits only where much is kept. As a net.Conn it cannot
 // be read from: Carry does that.
 type Conn struct {
-	loop          *loop
+	loop          atomic.Pointer[loop] // another's from one request to the kernel to the next, under mu
 	fd            int
-	slot          uint32
+	slot          uint32 // of the loop's
 	local, remote net.Addr
-	gone          func()
-	queued        bool          // under the loop's mu
+	queued        atomic.Bool   // the loop will look at it
 	turn          atomic.Uint64 // of the loop, when its handler was called last
+	other         *Conn         // of a client's end, the server's
+
+	// Of regroup, under the group's mu.
+	spoke, answered uint64 // the turns of both ends at the last look
+	processor       int    // from which the client speaks
 
 	// How it is read, from Carry on.
 	room    func() []byte
 	arrived func(n int, err error) error
 	gate    *Conn
+
+	kept    atomic.Int64         // bytes of out and flying
+	waiting atomic.Pointer[Conn] // is not read until less is kept
 
 	mu       sync.Mutex
 	moved    *sync.Cond
@@ -45,13 +52,21 @@ type Conn struct {
 	awaited  bool  // somebody waits until nothing is kept
 	more     bool  // the handler has not finished with what has come
 	direct   bool  // the loop is done with it
-	waiting  *Conn // is not read until less is kept
+	goal     *loop // where it is to go on
 	closed   bool
 
 	// Of whoever serves the loop, and under mu.
 	reading, stopping, sending, asked, calledOff, short, full, again bool
 	flying                                                           []byte
 	done                                                             int // of flying
+}
+
+func newConn(nc net.Conn, fd int, l *loop) *Conn {
+	c := &Conn{fd: fd, local: nc.LocalAddr(), remote: nc.RemoteAddr()}
+	c.moved = sync.NewCond(&c.mu)
+	c.loop.Store(l)
+	c.slot = l.add(c)
+	return c
 }
 
 // The bounds of what is kept of what was written, in bytes.
@@ -79,7 +94,7 @@ func (c *Conn) Carry(gate *Conn, room func() []byte, arrived func(n int, err err
 	}
 	c.gate, c.room, c.arrived, c.over = gate, room, arrived, over
 	c.mu.Unlock()
-	c.loop.look(c)
+	c.look()
 	err := <-over
 	c.mu.Lock()
 	c.room, c.arrived = nil, nil // with what they keep
@@ -96,9 +111,9 @@ func (c *Conn) Leave() {
 	c.mu.Lock()
 	other := c.gate
 	c.mu.Unlock()
-	served := c.loop.take(c.turn.Load())
+	served := c.loop.Load().take(c.turn.Load())
 	if served == nil && other != nil {
-		served = c.loop.take(other.turn.Load())
+		served = other.loop.Load().take(other.turn.Load())
 	}
 	runtime.UnlockOSThread()
 	if served != nil {
@@ -106,25 +121,39 @@ func (c *Conn) Leave() {
 	}
 }
 
-// crowded says whether so much is kept for c that the one who asks has to wait.
-func (c *Conn) crowded(who *Conn) bool {
-	if c != who {
-		c.mu.Lock()
-		defer c.mu.Unlock()
+// look has the loop look at it.
+func (c *Conn) look() {
+	if !c.queued.CompareAndSwap(false, true) {
+		return
 	}
-	if len(c.out)+len(c.flying)-c.done <= much || c.failed != nil {
+	for l := c.loop.Load(); !l.enqueue(c) && c.loop.Load() != l; l = c.loop.Load() {
+	}
+}
+
+// crowded says whether so much is kept for c that the one who asks has to wait.
+// That one is locked, c need not be: two ends ask each other, in two loops.
+func (c *Conn) crowded(who *Conn) bool {
+	if c.kept.Load() <= much {
 		return false
 	}
-	c.waiting = who
-	return true
+	c.waiting.Store(who)
+	if c.kept.Load() > much {
+		c.look() // its loop may sleep, and not have heard that all was sent
+		return true
+	}
+	c.waiting.Store(nil)
+	return false
 }
+
+// counts notes how much is kept. The caller holds mu.
+func (c *Conn) counts() { c.kept.Store(int64(len(c.out) + len(c.flying) - c.done)) }
 
 // goesOn says whether something is to be done once a sending is through, of
 // whose success the kernel says nothing.
 func (c *Conn) goesOn() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.out) > 0 || c.half || c.waiting != nil || c.awaited
+	return len(c.out) > 0 || c.half || c.waiting.Load() != nil || c.awaited
 }
 
 // sent takes the kernel's answer to a sending.
@@ -152,14 +181,13 @@ func (c *Conn) sent(n int) {
 			c.flying = nil
 		}
 	}
-	var waiting *Conn
-	if len(c.out)+len(c.flying)-c.done <= much {
-		waiting, c.waiting = c.waiting, nil
-	}
+	c.counts()
 	c.moved.Broadcast()
 	c.mu.Unlock()
-	if waiting != nil {
-		c.loop.settle(waiting)
+	if c.kept.Load() <= much && c.waiting.Load() != nil {
+		if waiting := c.waiting.Swap(nil); waiting != nil {
+			c.loop.Load().settle(waiting)
+		}
 	}
 }
 
@@ -189,8 +217,9 @@ func (c *Conn) Write(b []byte) (int, error) {
 		return 0, os.ErrDeadlineExceeded
 	}
 	c.out = append(c.out, b...)
+	c.counts()
 	c.mu.Unlock()
-	c.loop.look(c)
+	c.look()
 	return len(b), nil
 }
 
@@ -224,14 +253,15 @@ func (c *Conn) Finish() error {
 	c.mu.Lock()
 	c.awaited = true
 	c.mu.Unlock()
-	c.loop.look(c)
+	c.look()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for !c.direct && (len(c.out) > 0 || c.sending || c.half) {
 		if c.failed == nil && c.late() {
 			c.failed, c.out = os.ErrDeadlineExceeded, nil
+			c.counts()
 			c.mu.Unlock()
-			c.loop.look(c)
+			c.look()
 			c.mu.Lock()
 			continue
 		}
@@ -255,8 +285,8 @@ func (c *Conn) Close() error {
 func (c *Conn) Release() {
 	_ = c.Finish()
 	c.mu.Lock()
-	was := c.closed
-	c.closed = true
+	was, goal := c.closed, c.goal
+	c.closed, c.goal = true, nil
 	if c.timer != nil {
 		c.timer.Stop()
 	}
@@ -264,9 +294,12 @@ func (c *Conn) Release() {
 	if was {
 		return
 	}
-	c.loop.drop(c)
+	l := c.loop.Load()
+	l.drop(c.slot)
 	_ = unix.Close(c.fd)
-	c.gone()
+	if l.group.leave(l, 1); goal != nil {
+		l.group.leave(goal, 1)
+	}
 }
 
 // CloseWrite tells the peer that nothing more comes, behind what is kept.
@@ -274,7 +307,7 @@ func (c *Conn) CloseWrite() error {
 	c.mu.Lock()
 	c.half = true
 	c.mu.Unlock()
-	c.loop.look(c)
+	c.look()
 	return nil
 }
 
@@ -284,7 +317,7 @@ func (c *Conn) stop(why error) {
 		c.stopped = why
 	}
 	c.mu.Unlock()
-	c.loop.look(c)
+	c.look()
 }
 
 // LocalAddr implements net.Conn.

@@ -25,7 +25,8 @@ type Group struct {
 // them, or there is one processor alone.
 var ErrNone = errors.New("loop: none here")
 
-// Adopt takes over two connected sockets, the ends of one session. The given
+// Adopt takes over two connected sockets, the client's end of a session and the
+// server's. The given
 // connections are closed then, and what it gives stands for them. Where it
 // fails they are as they were.
 func (g *Group) Adopt(a, b net.Conn) (*Conn, *Conn, error) {
@@ -41,9 +42,8 @@ func (g *Group) Adopt(a, b net.Conn) (*Conn, *Conn, error) {
 	if err != nil {
 		return nil, nil, errors.Join(err, unix.Close(x), unix.Close(y))
 	}
-	ca, cb := l.add(a, x), l.add(b, y)
-	ca.gone = func() { g.leave(l, 1) }
-	cb.gone = ca.gone
+	ca, cb := newConn(a, x, l), newConn(b, y, l)
+	ca.other = cb
 	a.Close()
 	b.Close()
 	_ = errors.Join(unix.SetNonblock(x, false), unix.SetNonblock(y, false)) // the kernel waits only where it may
@@ -78,7 +78,7 @@ func (g *Group) enter() (*loop, error) {
 	}
 	l := g.running()
 	if at := slices.Index(g.loops, nil); at >= 0 {
-		fresh, err := newLoop(cmp.Or(g.entries, entries))
+		fresh, err := newLoop(g, cmp.Or(g.entries, entries))
 		switch {
 		case err == nil:
 			more()

@@ -10,7 +10,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
-	"net"
 	"os"
 	"runtime"
 	"sync"
@@ -24,8 +23,11 @@ import (
 
 // loop is one queue and who serves it.
 type loop struct {
-	users int // connections, under the group's mu
+	group *Group
+	users int // connections that it has or was promised, under the group's mu
 	ring  *ring
+
+	thread atomic.Int64 // of who serves
 
 	// state counts what is handled. It is odd while something is; whoever
 	// makes it even by a larger step has taken the loop over.
@@ -63,12 +65,12 @@ const (
 	doze     = 200 // so many times without anything
 )
 
-func newLoop(entries uint32) (*loop, error) {
+func newLoop(g *Group, entries uint32) (*loop, error) {
 	r, err := newRing(entries)
 	if err != nil {
 		return nil, err
 	}
-	l := &loop{ring: r, alarm: make(chan struct{}, 1), conns: []*Conn{nil}}
+	l := &loop{group: g, ring: r, alarm: make(chan struct{}, 1), conns: []*Conn{nil}}
 	if l.bell, err = unix.Eventfd(0, unix.EFD_CLOEXEC); err != nil {
 		return nil, errors.Join(os.NewSyscallError("eventfd", err), r.close())
 	}
@@ -126,37 +128,38 @@ func (l *loop) alert() {
 	}
 }
 
-// look has the server look at a connection.
-func (l *loop) look(c *Conn) {
+// enqueue has the server look at a connection. False is that nobody serves any
+// more.
+func (l *loop) enqueue(c *Conn) bool {
 	l.mu.Lock()
-	if !c.queued {
-		c.queued = true
-		l.todo = append(l.todo, c)
+	if l.down {
+		l.mu.Unlock()
+		return false
 	}
+	l.todo = append(l.todo, c)
 	l.mu.Unlock()
 	l.wake()
+	return true
 }
 
-func (l *loop) add(nc net.Conn, fd int) *Conn {
-	c := &Conn{loop: l, fd: fd, local: nc.LocalAddr(), remote: nc.RemoteAddr()}
-	c.moved = sync.NewCond(&c.mu)
+// add gives a connection its slot.
+func (l *loop) add(c *Conn) (slot uint32) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if n := len(l.free); n > 0 {
-		c.slot, l.free = l.free[n-1], l.free[:n-1]
-		l.conns[c.slot] = c
-		return c
+		slot, l.free = l.free[n-1], l.free[:n-1]
+		l.conns[slot] = c
+		return slot
 	}
-	c.slot = uint32(len(l.conns))
 	l.conns = append(l.conns, c)
-	return c
+	return uint32(len(l.conns) - 1)
 }
 
-func (l *loop) drop(c *Conn) {
+func (l *loop) drop(slot uint32) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.conns[c.slot] = nil
-	l.free = append(l.free, c.slot)
+	l.conns[slot] = nil
+	l.free = append(l.free, slot)
 }
 
 // watch takes the loop from a handler that has not come back.
@@ -164,11 +167,14 @@ func (l *loop) watch() {
 	defer l.all.Done()
 	tick := time.NewTicker(patience)
 	defer tick.Stop()
-	for last, quiet := uint64(0), 0; ; <-tick.C {
+	for last, quiet, busy := uint64(0), 0, 0; ; <-tick.C {
 		state := l.state.Load()
 		switch {
 		case state != last:
 			quiet = 0
+			if busy++; busy%often == 0 {
+				l.group.regroup(l)
+			}
 		case state%2 == 1:
 			l.take(state)
 		default:
@@ -218,23 +224,22 @@ func (l *loop) serve(state uint64, served chan struct{}) {
 	defer l.all.Done()
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	l.thread.Store(int64(unix.Gettid()))
 	close(served)
 	runtime.Gosched() // who has left goes on in another thread, before this one waits in the kernel
 	for {
 		l.mu.Lock()
 		todo := l.todo
 		l.todo = l.spare[:0]
-		for _, c := range todo {
-			c.queued = false
-		}
 		down := l.down
 		l.mu.Unlock()
+		for i, c := range todo {
+			c.queued.Store(false)
+			l.settle(c) // of a loop that has ended: what is another's by now
+			todo[i] = nil
+		}
 		if down {
 			return
-		}
-		for i, c := range todo {
-			l.settle(c)
-			todo[i] = nil
 		}
 		l.spare = todo
 		for range len(l.again) {
@@ -384,19 +389,31 @@ func (l *loop) call(c *Conn, n int, why error, state uint64) (uint64, bool) {
 	}
 	c.mu.Unlock()
 	if !l.state.CompareAndSwap(state+1, state+2) {
-		l.look(c) // whoever serves now goes on with it
+		c.look() // whoever serves now goes on with it
 		return 0, false
 	}
 	l.settle(c)
 	return state + 2, true
 }
 
-// settle asks the kernel for whatever a connection needs next.
+// settle asks the kernel for whatever a connection needs next, or leaves that to
+// the loop that it has gone on to.
 func (l *loop) settle(c *Conn) {
+	gone := l.ask(c)
+	if c.loop.Load() != l {
+		c.look()
+	}
+	if gone {
+		l.group.leave(l, 1)
+	}
+}
+
+// ask says whether it has sent the connection to another loop.
+func (l *loop) ask(c *Conn) (gone bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed { // its number may be another's
-		return
+	if c.closed || c.loop.Load() != l { // its number may be another's
+		return false
 	}
 	if !c.sending && len(c.out) > 0 && c.failed == nil {
 		c.flying, c.out, c.done, c.sending = c.out, c.flying[:0], 0, true
@@ -440,11 +457,19 @@ func (l *loop) settle(c *Conn) {
 			c.again = true
 			l.again = append(l.again, c)
 		}
+	case c.goal != nil && !c.sending && len(c.out) == 0: // the kernel knows nothing of it
+		l.drop(c.slot)
+		c.slot = c.goal.add(c)
+		c.turn.Store(0)
+		c.loop.Store(c.goal)
+		c.goal = nil
+		return true
 	default:
 		b := c.room()
 		c.reading = true
 		l.must(request{op: opRecv, fd: int32(c.fd), addr: pointer(b), len: uint32(len(b)), ioprio: pollFirst, user: uint64(c.slot)*kinds + aReading})
 	}
+	return false
 }
 
 func (l *loop) must(q request) {

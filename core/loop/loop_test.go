@@ -508,7 +508,7 @@ func TestLateBell(t *testing.T) {
 	if !needLoop(t) {
 		return
 	}
-	l, err := newLoop(entries)
+	l, err := newLoop(&Group{}, entries)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -584,7 +584,7 @@ func TestFewDescriptors(t *testing.T) {
 	}
 	defer two.Release()
 	defer more.Release()
-	if two.loop != one.loop {
+	if two.loop.Load() != one.loop.Load() {
 		t.Error("a second loop runs")
 	}
 }

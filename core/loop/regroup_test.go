@@ -1,0 +1,326 @@
+package loop
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// echo answers with what comes, until the end.
+func echo(server *net.TCPConn) {
+	go func() { // ends with the session
+		_, _ = io.Copy(server, server)
+		_ = server.CloseWrite()
+	}()
+}
+
+// TestRegroup: sessions whose clients speak from one processor come to be carried
+// by one loop, without a byte lost.
+func TestRegroup(t *testing.T) {
+	if !needLoop(t) {
+		return
+	}
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &set); err != nil {
+		t.Fatal(err)
+	}
+	var cpus []int
+	for i := range 1024 {
+		if set.IsSet(i) && len(cpus) < 2 {
+			cpus = append(cpus, i)
+		}
+	}
+	if len(cpus) < 2 {
+		t.Fatal("loops, and yet one processor")
+	}
+	g := &Group{}
+	var clients [2][]*net.TCPConn
+	var ends [2][]*Conn
+	for i := range 8 { // two of the one, two of the other: half of each in each of two loops
+		client, server, ca, _ := relay(t, g, nil)
+		echo(server)
+		of := i / 2 % 2
+		clients[of], ends[of] = append(clients[of], client), append(ends[of], ca)
+	}
+	if len(g.loops) != 2 { // with more, four of them have two sessions each
+		t.Log(len(g.loops), "loops")
+	}
+	stop := make(chan struct{})
+	faults := make(chan error, 2)
+	for of, cpu := range cpus {
+		go func() {
+			runtime.LockOSThread() // for good: the thread ends with it
+			var only unix.CPUSet
+			only.Set(cpu)
+			if err := unix.SchedSetaffinity(0, &only); err != nil {
+				faults <- err
+				return
+			}
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					faults <- nil
+					return
+				default:
+				}
+				said := fmt.Appendf(nil, "%08d", n)
+				for _, c := range clients[of] {
+					if _, err := c.Write(said); err != nil {
+						faults <- err
+						return
+					}
+				}
+				heard := make([]byte, len(said))
+				for _, c := range clients[of] {
+					if _, err := io.ReadFull(c, heard); err != nil || !bytes.Equal(heard, said) {
+						faults <- fmt.Errorf("%q for %q: %w", heard, said, err)
+						return
+					}
+				}
+			}
+		}()
+	}
+	together := func() bool {
+		of := map[*loop]int{}
+		for i := range ends {
+			for _, c := range ends[i] {
+				l := c.loop.Load()
+				if was, ok := of[l]; ok && was != i || c.other.loop.Load() != l {
+					return false
+				}
+				of[l] = i
+			}
+		}
+		return true
+	}
+	late := time.Now().Add(time.Minute)
+	for !together() && time.Now().Before(late) {
+		time.Sleep(5 * time.Millisecond)
+	}
+	found := together()
+	close(stop)
+	for range cpus {
+		if err := <-faults; err != nil {
+			t.Error(err)
+		}
+	}
+	if !found {
+		for i := range ends {
+			for _, c := range ends[i] {
+				t.Errorf("client %d, by processor %d, is carried by %p and %p", i, c.processor, c.loop.Load(), c.other.loop.Load())
+			}
+		}
+	}
+}
+
+// TestBalance: sessions that have something to say are spread over the loops,
+// whatever there is beside them that has not.
+func TestBalance(t *testing.T) {
+	if !needLoop(t) {
+		return
+	}
+	g := &Group{}
+	var clients []*net.TCPConn
+	var ends []*Conn
+	for range 12 {
+		client, server, ca, _ := relay(t, g, nil)
+		echo(server)
+		clients, ends = append(clients, client), append(ends, ca)
+	}
+	busy := ends[0].loop.Load()
+	spread := func() (n int) {
+		for _, c := range ends {
+			if c.loop.Load() == busy {
+				n++
+			}
+		}
+		return n
+	}
+	before, late := spread(), time.Now().Add(time.Minute)
+	b := make([]byte, 1)
+	for spread() == before && time.Now().Before(late) {
+		for i, c := range clients {
+			if ends[i].loop.Load() != busy {
+				continue
+			}
+			if _, err := c.Write(b); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(c, b); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if spread() == before {
+		t.Errorf("all of the %d sessions that speak stay in one loop", before)
+	}
+}
+
+// TestMoves: sessions go from loop to loop at any time, those that end among them.
+// Nothing is lost, and no loop is left behind.
+func TestMoves(t *testing.T) {
+	if !needLoop(t) {
+		return
+	}
+	g := &Group{}
+	const sessions, rounds = 12, 150
+	var all sync.WaitGroup
+	var ends []*Conn
+	var clients []*net.TCPConn
+	for range sessions {
+		client, server, ca, _ := relay(t, g, nil)
+		echo(server)
+		ends, clients = append(ends, ca), append(clients, client)
+	}
+	for i, client := range clients {
+		all.Go(func() {
+			defer client.Close()
+			rnd := rand.New(rand.NewPCG(uint64(i), 1))
+			for n := range rounds + 20*i {
+				said := make([]byte, 1+rnd.IntN(8)*rnd.IntN(10)*rnd.IntN(20_000))
+				for k := range said {
+					said[k] = byte(n + k)
+				}
+				wrote := make(chan error, 1)
+				go func() {
+					_, err := client.Write(said)
+					wrote <- err
+				}()
+				heard := make([]byte, len(said))
+				if _, err := io.ReadFull(client, heard); err != nil || !bytes.Equal(heard, said) {
+					t.Errorf("session %d, round %d: %v, or not what was said", i, n, err)
+				}
+				if err := <-wrote; err != nil {
+					t.Error(err)
+				}
+				if t.Failed() {
+					return
+				}
+			}
+		})
+	}
+	ended := make(chan struct{})
+	go func() {
+		all.Wait()
+		close(ended)
+	}()
+	seen := map[*loop]bool{}
+	for on := true; on; {
+		select {
+		case <-ended:
+			on = false
+		case <-time.After(100 * time.Microsecond):
+		}
+		g.mu.Lock()
+		running := slices.DeleteFunc(slices.Clone(g.loops), func(l *loop) bool { return l == nil })
+		for _, c := range ends {
+			if len(running) > 0 && rand.IntN(3) == 0 {
+				seen[c.loop.Load()] = true
+				c.move(running[rand.IntN(len(running))])
+			}
+		}
+		g.mu.Unlock()
+	}
+	if len(seen) < 2 {
+		t.Errorf("the sessions were in %d loops", len(seen))
+	}
+	for late := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		g.mu.Lock()
+		left := 0
+		for _, l := range g.loops {
+			if l != nil {
+				left += l.users
+			}
+		}
+		g.mu.Unlock()
+		if left == 0 {
+			break
+		}
+		if time.Now().After(late) {
+			t.Fatalf("%d connections are counted when all have ended", left)
+		}
+	}
+}
+
+// TestApart: where the ends of a session are in two loops, what is not read since
+// much is kept for the other end is read again, although the loop of that one sleeps
+// and has not heard that all was sent.
+func TestApart(t *testing.T) {
+	if !needLoop(t) {
+		return
+	}
+	g := &Group{}
+	relay(t, g, nil) // the loop that the server's end goes on in
+	client, a := pipe(t)
+	server, b := pipe(t)
+	if err := errors.Join(client.SetReadBuffer(4<<20), a.SetWriteBuffer(4<<20)); err != nil {
+		t.Fatal(err)
+	}
+	ca, cb, err := g.Adopt(a, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.mu.Lock()
+	for _, l := range g.loops {
+		if l != nil && l != ca.loop.Load() {
+			cb.goal = l
+			l.users++
+			break
+		}
+	}
+	g.mu.Unlock()
+	piece, heard := make([]byte, much+1), make([]byte, much+1)
+	said := make(chan byte, 20)
+	var both sync.WaitGroup
+	both.Go(func() {
+		var buf [1]byte
+		_ = cb.Carry(ca, func() []byte { return buf[:] }, func(n int, err error) error {
+			if err != nil {
+				return err
+			}
+			_, err = ca.Write(piece)
+			time.Sleep(time.Millisecond) // in which it is sent
+			said <- buf[0]
+			return err
+		})
+	})
+	both.Go(func() {
+		_ = ca.Carry(cb, func() []byte { return make([]byte, 1) }, func(_ int, err error) error { return err })
+	})
+	defer func() {
+		ca.Close()
+		cb.Close()
+		both.Wait()
+		ca.Release()
+		cb.Release()
+	}()
+	for i := range byte(20) {
+		if _, err := server.Write([]byte{i}); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case b := <-said:
+			if b != i {
+				t.Fatalf("%d came for %d", b, i)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("what the server says is not read, with %d bytes kept for the client", ca.kept.Load())
+		}
+		if _, err := io.ReadFull(client, heard); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if ca.loop.Load() == cb.loop.Load() {
+		t.Error("both ends are in one loop")
+	}
+}
