@@ -34,26 +34,26 @@ type Conn struct {
 	arrived func(n int, err error) error
 	gate    *Conn
 
-	kept    atomic.Int64         // bytes of out and flying
-	waiting atomic.Pointer[Conn] // is not read until less is kept
+	handling atomic.Bool
+	kept     atomic.Int64         // bytes of out and flying
+	waiting  atomic.Pointer[Conn] // is not read until less is kept
 
-	mu       sync.Mutex
-	moved    *sync.Cond
-	over     chan error // what Carry waits for, nil where it does not
-	handling bool
-	fault    error // of the handler
-	stopped  error // why it is not to be read any more
-	out      []byte
-	failed   error // of sending
-	until    time.Time
-	timer    *time.Timer
-	half     bool  // nothing will follow what is kept
-	ended    bool  // nothing may follow
-	awaited  bool  // somebody waits until nothing is kept
-	more     bool  // the handler has not finished with what has come
-	direct   bool  // the loop is done with it
-	goal     *loop // where it is to go on
-	closed   bool
+	mu      sync.Mutex
+	moved   *sync.Cond
+	over    chan error // what Carry waits for, nil where it does not
+	fault   error      // of the handler
+	stopped error      // why it is not to be read any more
+	out     []byte
+	failed  error // of sending
+	until   time.Time
+	timer   *time.Timer
+	half    bool  // nothing will follow what is kept
+	ended   bool  // nothing may follow
+	awaited bool  // somebody waits until nothing is kept
+	more    bool  // the handler has not finished with what has come
+	direct  bool  // the loop is done with it
+	goal    *loop // where it is to go on
+	closed  bool
 
 	// Of whoever serves the loop, and under mu.
 	reading, stopping, sending, asked, calledOff, short, full, again bool

@@ -107,7 +107,7 @@ func (l *loop) listen() error {
 
 // wake has the server look at what there is to do.
 func (l *loop) wake() {
-	if l.asleep.CompareAndSwap(true, false) {
+	if l.asleep.Load() && l.asleep.CompareAndSwap(true, false) {
 		l.rings.RLock()
 		defer l.rings.RUnlock()
 		if l.silent {
@@ -359,7 +359,7 @@ func (l *loop) handle(c *Conn, n int, state uint64) (uint64, bool) {
 func (l *loop) goOn(c *Conn, state uint64) (uint64, bool) {
 	c.mu.Lock()
 	c.again = false
-	goes := c.more && c.over != nil && !c.handling && c.fault == nil
+	goes := c.more && c.over != nil && !c.handling.Load() && c.fault == nil
 	if goes {
 		c.more = false
 	}
@@ -373,21 +373,20 @@ func (l *loop) goOn(c *Conn, state uint64) (uint64, bool) {
 
 // call calls the connection's handler.
 func (l *loop) call(c *Conn, n int, why error, state uint64) (uint64, bool) {
-	c.mu.Lock()
-	c.handling = true
-	c.mu.Unlock()
+	c.handling.Store(true)
 	c.turn.Store(state + 1)
 	l.state.Store(state + 1)
 	l.alert()
-	err := c.arrived(n, why)
-	c.mu.Lock()
-	c.handling = false
-	if err == ErrMore { //nolint:errorlint // it says what to do
-		c.more = true
-	} else if err != nil {
-		c.fault = err
+	if err := c.arrived(n, why); err != nil {
+		c.mu.Lock()
+		if err == ErrMore { //nolint:errorlint // it says what to do
+			c.more = true
+		} else {
+			c.fault = err
+		}
+		c.mu.Unlock()
 	}
-	c.mu.Unlock()
+	c.handling.Store(false)
 	if !l.state.CompareAndSwap(state+1, state+2) {
 		c.look() // whoever serves now goes on with it
 		return 0, false
@@ -439,7 +438,7 @@ func (l *loop) ask(c *Conn) (gone bool) {
 		c.moved.Broadcast()
 	}
 	switch {
-	case c.over == nil || c.handling:
+	case c.over == nil || c.handling.Load():
 	case c.reading:
 		if c.stopped != nil && !c.stopping {
 			c.stopping = true
