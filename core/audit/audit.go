@@ -58,7 +58,8 @@ const (
 	maxPayload = 4 << 20
 	fewBytes   = 512 // of most records, with the hash before them
 	within     = 10 * time.Millisecond
-	slow       = 9 // times what a sync took is at least between two that nobody waits for
+	patience   = 10_000 // looks at a lock that is taken: some 5 µs
+	slow       = 9      // times what a sync took is at least between two that nobody waits for
 )
 
 // Log appends records. It is safe for concurrent use.
@@ -340,13 +341,25 @@ func (l *Log) TryAppend(payload []byte, now time.Time) bool {
 	if l.opt.Sync == SyncAlways {
 		return false
 	}
-	l.mu.Lock()
+	l.acquire()
 	defer l.mu.Unlock()
 	if l.fits(len(payload)) != nil || l.full != nil || l.blind != nil || l.at+recHead+len(payload)+hashSize > len(l.mem) {
 		return false
 	}
 	l.put(payload, now)
 	return true
+}
+
+// acquire locks mu, for which others wait for a few µs at the most. Whoever carries
+// bytes has a thread of its own, and one that sleeps for a lock is woken by another
+// that is woken for that.
+func (l *Log) acquire() {
+	for range patience {
+		if l.mu.TryLock() {
+			return
+		}
+	}
+	l.mu.Lock()
 }
 
 // short looks, once a second, whether there is room for another segment again.

@@ -20,6 +20,7 @@ type Conn struct {
 	loop          atomic.Pointer[loop] // another's from one request to the kernel to the next, under mu
 	fd            int
 	slot          uint32 // of the loop's
+	known         bool   // the kernel knows the socket by its slot
 	local, remote net.Addr
 	queued        atomic.Bool   // the loop will look at it
 	turn          atomic.Uint64 // of the loop, when its handler was called last
@@ -64,8 +65,7 @@ type Conn struct {
 func newConn(nc net.Conn, fd int, l *loop) *Conn {
 	c := &Conn{fd: fd, local: nc.LocalAddr(), remote: nc.RemoteAddr()}
 	c.moved = sync.NewCond(&c.mu)
-	c.loop.Store(l)
-	c.slot = l.add(c)
+	l.add(c)
 	return c
 }
 
@@ -119,6 +119,15 @@ func (c *Conn) Leave() {
 	if served != nil {
 		<-served
 	}
+}
+
+// request is what the kernel is asked to do with b. The caller holds mu.
+func (c *Conn) request(op uint8, kind uint64, b []byte) request {
+	q := request{op: op, fd: int32(c.fd), addr: pointer(b), len: uint32(len(b)), user: uint64(c.slot)*kinds + kind}
+	if c.known {
+		q.fd, q.flags = int32(c.slot), fixedFile
+	}
+	return q
 }
 
 // look has the loop look at it.
@@ -296,6 +305,7 @@ func (c *Conn) Release() {
 	}
 	l := c.loop.Load()
 	l.drop(c.slot)
+	_ = unix.Shutdown(c.fd, unix.SHUT_RDWR) // kernels before 6.5 keep for up to a second what they knew by a slot
 	_ = unix.Close(c.fd)
 	if l.group.leave(l, 1); goal != nil {
 		l.group.leave(goal, 1)

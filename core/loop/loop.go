@@ -142,20 +142,23 @@ func (l *loop) enqueue(c *Conn) bool {
 	return true
 }
 
-// add gives a connection its slot.
-func (l *loop) add(c *Conn) (slot uint32) {
+// add takes a connection, which no loop has.
+func (l *loop) add(c *Conn) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	if n := len(l.free); n > 0 {
-		slot, l.free = l.free[n-1], l.free[:n-1]
-		l.conns[slot] = c
-		return slot
+		c.slot, l.free = l.free[n-1], l.free[:n-1]
+		l.conns[c.slot] = c
+	} else {
+		c.slot = uint32(len(l.conns))
+		l.conns = append(l.conns, c)
 	}
-	l.conns = append(l.conns, c)
-	return uint32(len(l.conns) - 1)
+	l.mu.Unlock()
+	c.known = l.ring.know(c.slot, c.fd)
+	c.loop.Store(l)
 }
 
 func (l *loop) drop(slot uint32) {
+	l.ring.know(slot, -1) // before it is another's, and before the socket is closed, of which the peer is to hear
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.conns[slot] = nil
@@ -420,10 +423,12 @@ func (l *loop) ask(c *Conn) (gone bool) {
 	}
 	if c.sending && !c.asked {
 		c.asked = true
-		q := request{op: opSend, fd: int32(c.fd), addr: pointer(c.flying[c.done:]), len: uint32(len(c.flying) - c.done), how: unix.MSG_NOSIGNAL | unix.MSG_WAITALL, user: uint64(c.slot)*kinds + aSending}
+		q := c.request(opSend, aSending, c.flying[c.done:])
+		q.how = unix.MSG_NOSIGNAL | unix.MSG_WAITALL
 		if !c.full { // first without waiting, which is answered only if not all of it is taken
 			q.how |= unix.MSG_DONTWAIT
-			q.flags, c.short = skipSuccess, false
+			q.flags |= skipSuccess
+			c.short = false
 			l.sends = append(l.sends, c)
 		}
 		l.must(q)
@@ -458,15 +463,15 @@ func (l *loop) ask(c *Conn) (gone bool) {
 		}
 	case c.goal != nil && !c.sending && len(c.out) == 0: // the kernel knows nothing of it
 		l.drop(c.slot)
-		c.slot = c.goal.add(c)
+		c.goal.add(c)
 		c.turn.Store(0)
-		c.loop.Store(c.goal)
 		c.goal = nil
 		return true
 	default:
-		b := c.room()
+		q := c.request(opRecv, aReading, c.room())
+		q.ioprio = pollFirst
 		c.reading = true
-		l.must(request{op: opRecv, fd: int32(c.fd), addr: pointer(b), len: uint32(len(b)), ioprio: pollFirst, user: uint64(c.slot)*kinds + aReading})
+		l.must(q)
 	}
 	return false
 }

@@ -25,6 +25,8 @@ type ring struct {
 	tail                           uint32 // of what is pushed, told or not
 	told                           uint32
 
+	files int // how many sockets it can know by slot
+
 	arg   getevents
 	wait  unix.Timespec
 	began time.Time     // what times are told from: a difference is read faster than a time
@@ -64,6 +66,18 @@ type getevents struct {
 	wait    uint64
 }
 
+// table is struct io_uring_rsrc_register.
+type table struct {
+	size, flags       uint32
+	_, entries, marks uint64
+}
+
+// update is struct io_uring_files_update.
+type update struct {
+	at, _ uint32
+	fds   uint64
+}
+
 // setup is struct io_uring_params.
 type setup struct {
 	sqEntries, cqEntries, flags, cpu, idle, features, wq uint32
@@ -89,7 +103,11 @@ const (
 	enterGetEvents, enterExtArg = 1, 8
 	mapRings, mapRequests       = 0, 0x10000000
 	pollFirst                   = 1 // of a reading: nothing is there yet, as far as is known
+	fixedFile                   = 1
 	skipSuccess                 = 64
+	registerUpdate              = 6
+	registerFiles               = 13
+	sparse                      = 1
 	entries                     = 1024
 	answers                     = 8192
 
@@ -132,7 +150,22 @@ func newRing(entries uint32) (*ring, error) {
 	if _, _, e := unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), 0, 0, 0, 0, 0); e != 0 { // some forbid this one alone
 		return nil, errors.Join(fmt.Errorf("loop: io_uring_enter: %w", e), r.close())
 	}
+	r.files = most + 1
+	if _, _, e := unix.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(r.fd), registerFiles, uintptr(unsafe.Pointer(&table{size: uint32(r.files), flags: sparse})), unsafe.Sizeof(table{}), 0, 0); e != 0 {
+		r.files = 0 // it is merely slower where it may open fewer, or the kernel is older
+	}
 	return r, nil
+}
+
+// know has the kernel find a socket by its slot from now on, which is faster than
+// by its descriptor, and says whether it does. Of -1 it knows nothing any more.
+func (r *ring) know(slot uint32, fd int) bool {
+	if int(slot) >= r.files {
+		return false
+	}
+	one := int32(fd)
+	_, _, e := unix.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(r.fd), registerUpdate, uintptr(unsafe.Pointer(&update{at: slot, fds: uint64(uintptr(unsafe.Pointer(&one)))})), 1, 0, 0)
+	return e == 0
 }
 
 // push puts a request into the queue, of which enter tells the kernel. Where there

@@ -121,7 +121,7 @@ const fewParams = 64
 // bind takes a Bind message, which is the command: it runs input functions and
 // folds immutable ones, so it does not go before the verdict.
 func (c *conn) bind(ctx context.Context, m []byte, body cursor) error {
-	name, statement := body.name(), body.name()
+	name, statement := body.name(), body.shown()
 	formats := body.bytes(2 * body.uint16())
 	count := body.uint16()
 	if body.bad {
@@ -155,15 +155,15 @@ func (c *conn) bind(ctx context.Context, m []byte, body cursor) error {
 	if err := c.settle(); err != nil {
 		return err
 	}
-	st := c.prepared[statement]
+	st := c.prepared[string(statement)]
 	if st != nil && st.group < c.group { // whether the server has it is not known before it says so
 		if err := c.confirm(st); err != nil {
 			return err
 		}
-		st = c.prepared[statement]
+		st = c.prepared[string(statement)]
 	}
 	if st == nil { // the server knows no such statement either, and says so in its own words
-		c.push(entry{kind: 'B', refusal: &refusal{code: "26000", message: noStatement(statement)}})
+		c.push(entry{kind: 'B', refusal: &refusal{code: "26000", message: noStatement(string(statement))}})
 		c.failingParse()
 		return nil
 	}

@@ -191,27 +191,28 @@ type cursor struct {
 	long bool // a name is longer than the server keeps apart
 }
 
-func (c *cursor) string() string {
+func (c *cursor) string() string { return string(c.text()) }
+
+// text is string without a copy.
+func (c *cursor) text() []byte {
 	for i, ch := range c.b {
 		if ch == 0 {
-			s := string(c.b[:i])
+			text := c.b[:i]
 			c.b = c.b[i+1:]
-			return s
+			return text
 		}
 	}
 	c.bad = true
-	return ""
+	return nil
 }
 
-// name is string without a copy for the empty name, which is the usual one.
-func (c *cursor) name() string {
-	if len(c.b) > 0 && c.b[0] == 0 {
-		c.b = c.b[1:]
-		return ""
-	}
-	s := c.string()
-	c.long = c.long || len(s) > maxName
-	return s
+func (c *cursor) name() string { return string(c.shown()) }
+
+// shown is name without a copy.
+func (c *cursor) shown() []byte {
+	b := c.text()
+	c.long = c.long || len(b) > maxName
+	return b
 }
 
 // maxName is NAMEDATALEN-1 of PostgreSQL: of longer names the server compares
