@@ -62,10 +62,9 @@ type Conn struct {
 	done                                                             int // of flying
 }
 
-func newConn(nc net.Conn, fd int, l *loop) *Conn {
+func newConn(nc net.Conn, fd int) *Conn {
 	c := &Conn{fd: fd, local: nc.LocalAddr(), remote: nc.RemoteAddr()}
 	c.moved = sync.NewCond(&c.mu)
-	l.add(c)
 	return c
 }
 

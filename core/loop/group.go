@@ -42,8 +42,10 @@ func (g *Group) Adopt(a, b net.Conn) (*Conn, *Conn, error) {
 	if err != nil {
 		return nil, nil, errors.Join(err, unix.Close(x), unix.Close(y))
 	}
-	ca, cb := newConn(a, x, l), newConn(b, y, l)
+	ca, cb := newConn(a, x), newConn(b, y)
 	ca.other = cb
+	l.add(cb) // first: regroup finds a session by its client's end
+	l.add(ca)
 	a.Close()
 	b.Close()
 	_ = errors.Join(unix.SetNonblock(x, false), unix.SetNonblock(y, false)) // the kernel waits only where it may
