@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,6 +20,8 @@ type Group struct {
 	loops   []*loop // one for each processor, while it has connections
 	err     error   // why there are none
 	entries uint32  // of a queue of requests, where they are not the usual
+
+	regrouped time.Time
 }
 
 // ErrNone is that this machine has no loops: the kernel is too old, or forbids

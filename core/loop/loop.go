@@ -3,7 +3,8 @@
 // which it is waited for as well (io_uring(7), Linux 5.19); what has come is
 // handled right there, by the goroutine that waited. A handler that has to wait
 // leaves the loop to another goroutine first (Leave), and one that takes long
-// without having said so is left behind.
+// without having said so is left behind. There is a loop for each processor;
+// sessions go from one to another where they come into better company (regroup).
 package loop
 
 import (
@@ -176,7 +177,7 @@ func (l *loop) watch() {
 		case state != last:
 			quiet = 0
 			if busy++; busy%often == 0 {
-				l.group.regroup(l)
+				l.group.regroup()
 			}
 		case state%2 == 1:
 			l.take(state)

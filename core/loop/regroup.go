@@ -2,6 +2,7 @@ package loop
 
 import (
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -12,14 +13,15 @@ import (
 // once for what it gets. Who connects in turn is spread by chance. Two sessions
 // change places where each comes into better company; one is moved alone where its
 // loop has two more than another. Those that are silent count for nothing. It is
-// called by every loop; the first that runs does it.
-func (g *Group) regroup(by *loop) {
+// called by every loop in which something happens; one of them does it.
+func (g *Group) regroup() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	running := slices.DeleteFunc(slices.Clone(g.loops), func(l *loop) bool { return l == nil })
-	if len(running) < 2 || running[0] != by {
+	if len(running) < 2 || time.Since(g.regrouped) < often*patience/2 {
 		return
 	}
+	g.regrouped = time.Now()
 	active := make([][]*Conn, len(running))
 	for i, l := range running {
 		active[i] = l.active()
@@ -85,9 +87,12 @@ func (l *loop) active() []*Conn {
 		said := spoke != c.spoke
 		silent := !said && answered == c.answered
 		c.spoke, c.answered, c.processor = spoke, answered, none
+		if silent {
+			return true
+		}
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if silent || c.closed || c.goal != nil {
+		if c.closed || c.goal != nil {
 			return true
 		}
 		if said && asked < some {
