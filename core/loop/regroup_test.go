@@ -326,3 +326,56 @@ func TestApart(t *testing.T) {
 		t.Error("both ends are in one loop")
 	}
 }
+
+// TestUnknown: what the kernel does not know by slots, as where it may not be told,
+// it carries by descriptors, and sessions go from one kind of loop to the other.
+func TestUnknown(t *testing.T) {
+	if !needLoop(t) {
+		return
+	}
+	g := &Group{}
+	for i := range 2 {
+		l, err := g.enter()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer g.leave(l, 2)
+		if i == 0 {
+			l.ring.files = 0
+		}
+	}
+	seen := map[bool]int{}
+	for range 4 {
+		client, server, ca, _ := relay(t, g, nil)
+		echo(server)
+		said, heard := []byte("said"), make([]byte, 4)
+		for range 4 {
+			if _, err := client.Write(said); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(client, heard); err != nil || !bytes.Equal(said, heard) {
+				t.Fatalf("%q, %v", heard, err)
+			}
+			ca.mu.Lock()
+			seen[ca.known]++
+			ca.mu.Unlock()
+			g.mu.Lock()
+			for _, l := range g.loops {
+				if l != nil && l != ca.loop.Load() {
+					ca.move(l)
+					break
+				}
+			}
+			g.mu.Unlock()
+		}
+		if err := client.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := client.Read(heard); err != io.EOF {
+			t.Errorf("%d bytes at the end, %v", n, err)
+		}
+	}
+	if seen[true] == 0 || seen[false] == 0 {
+		t.Errorf("known by its slot and not: %v", seen)
+	}
+}
