@@ -187,9 +187,9 @@ func (ch *channel) request(ctx context.Context, r *ssh.Request) (bool, error) {
 		if ssh.Unmarshal(r.Payload, &m) != nil {
 			return false, nil
 		}
-		return ch.signal(ctx, m.Name)
+		return ch.signal(ctx, r, m.Name)
 	case "break":
-		return ch.signal(ctx, "BREAK")
+		return ch.signal(ctx, r, "BREAK")
 	case "window-change":
 		return ch.resize(ctx, r.Payload)
 	case keepalive:
@@ -302,9 +302,14 @@ func (ch *channel) fit() error {
 var signals = map[string]bool{"ABRT": true, "ALRM": true, "FPE": true, "HUP": true, "ILL": true, "INT": true, "KILL": true, "PIPE": true,
 	"QUIT": true, "SEGV": true, "TERM": true, "USR1": true, "USR2": true, "BREAK": true}
 
-// signal passes a signal on, once it is judged. One that would end a command
-// takes back one that still waits for people.
-func (ch *channel) signal(ctx context.Context, name string) (bool, error) {
+// signal passes a signal on, once it is judged and answered: what it ends closes
+// the channel, behind which no answer comes. One that would end a command takes
+// back one that still waits for people.
+func (ch *channel) signal(ctx context.Context, r *ssh.Request, name string) (bool, error) {
+	answer := func() {
+		_ = r.Reply(true, nil)
+		r.WantReply = false
+	}
 	ch.mu.Lock()
 	running, host := ch.running, ch.host
 	ch.mu.Unlock()
@@ -314,6 +319,7 @@ func (ch *channel) signal(ctx context.Context, name string) (bool, error) {
 	if host == nil {
 		switch name {
 		case "INT", "TERM", "HUP", "QUIT", "KILL":
+			answer()
 			ch.cancel(gate.ErrCancelled)
 			return true, nil
 		}
@@ -328,6 +334,7 @@ func (ch *channel) signal(ctx context.Context, name string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	answer()
 	if name == "BREAK" { // whose answer may not come
 		_, err = host.SendRequest("break", false, []byte{0, 0, 0, 0})
 	} else {
