@@ -146,6 +146,7 @@ func (l *loop) enqueue(c *Conn) bool {
 // add takes a connection, which no loop has.
 func (l *loop) add(c *Conn) {
 	l.mu.Lock()
+	c.loop.Store(l) // first: an answer that came late for the slot finds it there
 	if n := len(l.free); n > 0 {
 		c.slot, l.free = l.free[n-1], l.free[:n-1]
 		l.conns[c.slot] = c
@@ -155,7 +156,6 @@ func (l *loop) add(c *Conn) {
 	}
 	l.mu.Unlock()
 	c.known = l.ring.know(c.slot, c.fd)
-	c.loop.Store(l)
 }
 
 func (l *loop) drop(slot uint32) {

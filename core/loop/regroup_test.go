@@ -377,5 +377,62 @@ func TestUnknown(t *testing.T) {
 	}
 	if seen[true] == 0 || seen[false] == 0 {
 		t.Errorf("known by its slot and not: %v", seen)
+// still gives a loop that nobody serves.
+func still(t *testing.T, g *Group) *loop {
+	t.Helper()
+	r, err := newRing(entries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.close() })
+	return &loop{group: g, ring: r, users: 3, alarm: make(chan struct{}, 1), conns: []*Conn{nil}}
+}
+
+// socketFor gives a connection that no loop has.
+func socketFor(t *testing.T) *Conn {
+	t.Helper()
+	_, near := pipe(t)
+	fd, err := take(near)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	return newConn(near, fd)
+}
+
+// TestAdded: what a loop finds by a slot says that it is the loop's, from the
+// beginning: the answer to a cancellation may come when the slot is another's.
+func TestAdded(t *testing.T) {
+	if !needLoop(t) {
+		return
+	}
+	l := still(t, &Group{})
+	of := socketFor(t)
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		for range 20_000 {
+			c := &Conn{fd: of.fd}
+			l.add(c)
+			l.drop(c.slot)
+		}
+	}()
+	for {
+		select {
+		case <-over:
+			return
+		default:
+		}
+		l.mu.Lock()
+		for _, c := range l.conns {
+			if c != nil && c.loop.Load() != l {
+				t.Error("a connection is found that knows no loop")
+			}
+		}
+		l.mu.Unlock()
+		if t.Failed() {
+			<-over
+			return
+		}
 	}
 }
