@@ -300,11 +300,12 @@ func (l *loop) taken() {
 	sends := l.sends
 	l.sends, l.others = l.others[:0], sends
 	for i, c := range sends {
-		if !c.short {
+		if c.short {
+			c.short = false
+		} else {
 			c.sent(len(c.flying))
-			l.settle(c)
+			l.settle(c) // it may be another loop's then
 		}
-		c.short = false
 		sends[i] = nil
 	}
 }

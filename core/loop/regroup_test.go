@@ -436,3 +436,35 @@ func TestAdded(t *testing.T) {
 		}
 	}
 }
+
+// TestTakenAway: a loop that has sent a connection to another one once its sending
+// was through does not touch what the other notes of the next.
+func TestTakenAway(t *testing.T) {
+	if !needLoop(t) {
+		return
+	}
+	g := &Group{}
+	l, to := still(t, g), still(t, g)
+	c, other := socketFor(t), socketFor(t)
+	l.add(c)
+	c.gate, c.over, c.goal = other, make(chan error, 1), to
+	c.flying, c.sending, c.asked = []byte("x"), true, true
+	l.sends = []*Conn{c}
+	g.mu.Lock() // keeps the loop where it leaves what it has sent on
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		l.taken()
+	}()
+	for c.loop.Load() != to {
+		runtime.Gosched()
+	}
+	c.mu.Lock()
+	c.short = true // as the other one does of whose sending a part was taken
+	c.mu.Unlock()
+	g.mu.Unlock()
+	<-over
+	if !c.short {
+		t.Error("a sending of which a part was taken counts as through")
+	}
+}
