@@ -110,13 +110,18 @@ func (c *Conn) Leave() {
 	c.mu.Lock()
 	other := c.gate
 	c.mu.Unlock()
-	served := c.loop.Load().take(c.turn.Load())
-	if served == nil && other != nil {
-		served = other.loop.Load().take(other.turn.Load())
+	if other == nil {
+		other = c.other // which may be carried already
+	}
+	served := []chan struct{}{c.loop.Load().take(c.turn.Load()), nil}
+	if other != nil { // in another loop both may be handled, and either leaves
+		served[1] = other.loop.Load().take(other.turn.Load())
 	}
 	runtime.UnlockOSThread()
-	if served != nil {
-		<-served
+	for _, s := range served {
+		if s != nil {
+			<-s
+		}
 	}
 }
 

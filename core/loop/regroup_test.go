@@ -272,15 +272,7 @@ func TestApart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.mu.Lock()
-	for _, l := range g.loops {
-		if l != nil && l != ca.loop.Load() {
-			cb.goal = l
-			l.users++
-			break
-		}
-	}
-	g.mu.Unlock()
+	apart(t, g, cb)
 	piece, heard := make([]byte, much+1), make([]byte, much+1)
 	said := make(chan byte, 20)
 	var both sync.WaitGroup
@@ -466,5 +458,90 @@ func TestTakenAway(t *testing.T) {
 	<-over
 	if !c.short {
 		t.Error("a sending of which a part was taken counts as through")
+	}
+}
+
+// apart has the server's end of a session go on in another loop as soon as it is
+// carried.
+func apart(t *testing.T, g *Group, cb *Conn) {
+	t.Helper()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, l := range g.loops {
+		if l != nil && l != cb.loop.Load() {
+			cb.goal = l
+			l.users++
+			return
+		}
+	}
+	t.Fatal("there is one loop alone")
+}
+
+// TestBothHandled: whose handler leaves does not keep its loop waiting, although the
+// other end, through which it leaves, is handled in another loop, or is not carried
+// yet.
+func TestBothHandled(t *testing.T) {
+	if !needLoop(t) {
+		return
+	}
+	g := &Group{}
+	relay(t, g, nil) // the loop that the server's end goes on in
+	client, a := pipe(t)
+	server, b := pipe(t)
+	ca, cb, err := g.Adopt(a, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	apart(t, g, cb)
+	in, left, kept := make(chan struct{}, 1), make(chan struct{}), make(chan bool)
+	var both sync.WaitGroup
+	carry := func(c, gate *Conn, f func()) {
+		both.Go(func() {
+			_ = c.Carry(gate, func() []byte { return make([]byte, 1) }, func(_ int, err error) error {
+				if err == nil {
+					f()
+				}
+				return err
+			})
+		})
+	}
+	defer func() {
+		ca.Close()
+		cb.Close()
+		both.Wait()
+		ca.Release()
+		cb.Release()
+	}()
+	carry(cb, ca, func() {
+		<-in
+		ca.Leave()
+		waits := cb.loop.Load().state.Load() == cb.turn.Load()
+		left <- struct{}{}
+		kept <- waits
+	})
+	says := func(c *net.TCPConn) {
+		if _, err := c.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	in <- struct{}{}
+	says(server)
+	<-left
+	if <-kept {
+		t.Error("the loop waits with a handler that has left, before the other end is carried")
+	}
+	carry(ca, cb, func() {
+		in <- struct{}{}
+		<-left
+	})
+	for range 20 {
+		says(client)
+		says(server)
+		if <-kept {
+			t.Fatal("the loop waits with a handler that has left, while the other end is handled")
+		}
+	}
+	if ca.loop.Load() == cb.loop.Load() {
+		t.Error("both ends are in one loop")
 	}
 }
