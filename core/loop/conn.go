@@ -238,7 +238,8 @@ func (c *Conn) Write(b []byte) (int, error) {
 
 func (c *Conn) late() bool { return !c.until.IsZero() && !time.Now().Before(c.until) }
 
-// write is Write when the loop is done with the socket.
+// write is Write when the loop is done with the socket. The caller holds mu, which
+// is free while it waits: a loop, and regroup, which all loops wait for, may ask.
 func (c *Conn) write(b []byte) (n int, err error) {
 	for n < len(b) {
 		m, err := unix.SendmsgN(c.fd, b[n:], nil, nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
@@ -251,7 +252,14 @@ func (c *Conn) write(b []byte) (n int, err error) {
 		case c.until.IsZero() || c.late():
 			return n, os.ErrDeadlineExceeded
 		default:
-			if _, err := unix.Poll([]unix.PollFd{{Fd: int32(c.fd), Events: unix.POLLOUT}}, int(time.Until(c.until)/time.Millisecond)+1); err != nil && err != unix.EINTR {
+			fds, wait := []unix.PollFd{{Fd: int32(c.fd), Events: unix.POLLOUT}}, int(time.Until(c.until)/time.Millisecond)+1
+			c.mu.Unlock()
+			_, err := unix.Poll(fds, wait)
+			c.mu.Lock()
+			switch {
+			case c.closed:
+				return n, net.ErrClosed
+			case err != nil && err != unix.EINTR:
 				return n, os.NewSyscallError("poll", err)
 			}
 		}

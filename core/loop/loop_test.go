@@ -501,6 +501,77 @@ func TestDeadlines(t *testing.T) {
 	}
 }
 
+// TestFullPeer: who writes last words to a client that does not read them keeps
+// neither the loop nor the group waiting.
+func TestFullPeer(t *testing.T) {
+	if !needLoop(t) {
+		return
+	}
+	g := &Group{}
+	far, near := pipe(t)
+	_, nearer := pipe(t)
+	a, b, err := g.Adopt(near, nearer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error)
+	for _, c := range []*Conn{a, b} {
+		go func() {
+			ended <- c.Carry(a, func() []byte { return make([]byte, 1) }, func(n int, err error) error {
+				if err == nil {
+					err = io.EOF
+				}
+				return err
+			})
+		}()
+	}
+	if _, err := far.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	_ = b.Close()
+	<-ended
+	<-ended
+	_ = a.SetWriteDeadline(time.Now().Add(20 * time.Second))
+	if err := a.Finish(); err != nil {
+		t.Fatal(err)
+	}
+	var others [][2]*net.TCPConn // in each loop
+	for range 2 * processors() {
+		client, server, _, _ := relay(t, g, nil)
+		others = append(others, [2]*net.TCPConn{client, server})
+	}
+	words := make([]byte, 32<<20) // more than the kernel takes
+	wrote := make(chan error, 1)
+	go func() {
+		_, err := a.Write(words)
+		wrote <- err
+	}()
+	if _, err := io.ReadFull(far, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	a.look()
+	g.regroup()
+	for _, o := range others {
+		if _, err := o[0].Write([]byte("go on")); err != nil {
+			t.Fatal(err)
+		}
+		echoes(t, o[1], o[0], "go on")
+	}
+	select {
+	case err := <-wrote:
+		t.Error("others had to wait until it was written:", err)
+	default:
+		if _, err := io.ReadFull(far, make([]byte, len(words)-1)); err != nil {
+			t.Error(err)
+		}
+		if err := <-wrote; err != nil {
+			t.Error(err)
+		}
+	}
+	a.Release()
+	b.Release()
+}
+
 // TestLateBell: who is about to wake a loop and comes to it when the loop has ended,
 // as a kill may that meets the end of both its sessions, writes into nothing else's
 // descriptor.
