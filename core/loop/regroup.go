@@ -140,9 +140,10 @@ func processorsOf(active [][]*Conn) []int {
 }
 
 // move has both ends of a session go on in another loop, each once the kernel
-// knows nothing of it. The caller holds the group's mu.
+// knows nothing of it. Where one is still to go, neither is sent elsewhere: they
+// would part. The caller holds the group's mu.
 func (c *Conn) move(to *loop) {
-	if to.users+2 > most {
+	if to.users+2 > most || c.underway() || c.other.underway() {
 		return
 	}
 	for _, end := range []*Conn{c, c.other} {
@@ -153,4 +154,11 @@ func (c *Conn) move(to *loop) {
 		}
 		end.mu.Unlock()
 	}
+}
+
+// underway says whether it is to go on in another loop.
+func (c *Conn) underway() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.goal != nil
 }

@@ -545,3 +545,68 @@ func TestBothHandled(t *testing.T) {
 		t.Error("both ends are in one loop")
 	}
 }
+
+// TestTogether: a session that is on its way to a loop, of which one end has
+// arrived, is not sent back without the other.
+func TestTogether(t *testing.T) {
+	if !needLoop(t) {
+		return
+	}
+	g := &Group{regrouped: time.Now().Add(time.Hour)}
+	relay(t, g, nil)
+	client, a := pipe(t)
+	server, b := pipe(t)
+	ca, cb, err := g.Adopt(a, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var both sync.WaitGroup
+	carry := func(c, other *Conn) {
+		both.Go(func() {
+			var buf [1]byte
+			_ = c.Carry(other, func() []byte { return buf[:] }, func(n int, err error) error {
+				if err == nil {
+					_, err = other.Write(buf[:n])
+				}
+				return err
+			})
+		})
+	}
+	defer func() {
+		ca.Close()
+		cb.Close()
+		both.Wait()
+		ca.Release()
+		cb.Release()
+	}()
+	says := func(c, other *net.TCPConn) {
+		b := []byte("x")
+		if _, err := c.Write(b); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(other, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	from := ca.loop.Load()
+	g.mu.Lock()
+	at := slices.IndexFunc(g.loops, func(l *loop) bool { return l != nil && l != from })
+	to := g.loops[at]
+	ca.move(to)
+	g.mu.Unlock()
+	carry(ca, cb)
+	for ca.loop.Load() != to {
+		says(client, server)
+	}
+	g.mu.Lock()
+	ca.move(from) // while the server's end is still there
+	g.mu.Unlock()
+	carry(cb, ca)
+	for range 3 { // each has settled after a turn when it has the next
+		says(server, client)
+		says(client, server)
+	}
+	if ca.loop.Load() != cb.loop.Load() {
+		t.Error("the ends are in two loops")
+	}
+}
