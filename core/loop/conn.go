@@ -317,7 +317,6 @@ func (c *Conn) Release() {
 	}
 	l := c.loop.Load()
 	l.drop(c.slot)
-	_ = unix.Shutdown(c.fd, unix.SHUT_RDWR) // kernels before 6.5 keep for up to a second what they knew by a slot
 	_ = unix.Close(c.fd)
 	if l.group.leave(l, 1); goal != nil {
 		l.group.leave(goal, 1)

@@ -610,3 +610,47 @@ func TestTogether(t *testing.T) {
 		t.Error("the ends are in two loops")
 	}
 }
+
+// TestGone: a socket that is released is closed, although another of its loop, which
+// is older, waits for something to read.
+func TestGone(t *testing.T) {
+	if !needLoop(t) {
+		return
+	}
+	g := &Group{}
+	for range 2 * processors() {
+		client, server, _, _ := relay(t, g, nil)
+		if _, err := client.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		echoes(t, server, client, "x")
+	}
+	far, a := pipe(t)
+	_, b := pipe(t)
+	ca, cb, err := g.Adopt(a, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := far.Write([]byte("unread")); err != nil { // so that the end is a reset
+		t.Fatal(err)
+	}
+	ca.Release()
+	cb.Release()
+	raw, err := far.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const tcpClose = 7 // of <netinet/tcp.h>
+	for late := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		var info *unix.TCPInfo
+		if e := raw.Control(func(fd uintptr) { info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) }); e != nil || err != nil {
+			t.Fatal(e, err)
+		}
+		if info.State == tcpClose {
+			return
+		}
+		if time.Now().After(late) {
+			t.Fatalf("the peer is in state %d", info.State)
+		}
+	}
+}

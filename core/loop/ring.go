@@ -96,6 +96,7 @@ const (
 	opRead, opCancel, opSend, opRecv = 22, 14, 26, 27
 
 	featSingleMap, featNoDrop, featExtArg, featSkip = 1, 2, 256, 2048
+	featAttr                                        = 1 << 16 // Linux 6.14
 
 	setupCQSize      = 8
 	setupCoopTaskrun = 256 // Linux 5.19: the kernel does not interrupt a thread to finish a request
@@ -150,9 +151,14 @@ func newRing(entries uint32) (*ring, error) {
 	if _, _, e := unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), 0, 0, 0, 0, 0); e != 0 { // some forbid this one alone
 		return nil, errors.Join(fmt.Errorf("loop: io_uring_enter: %w", e), r.close())
 	}
+	// Kernels before 6.13 give up what they knew by slots in order, and so no socket
+	// that is closed while an older reading waits, of a session that is silent.
+	if p.features&featAttr == 0 {
+		return r, nil
+	}
 	r.files = most + 1
 	if _, _, e := unix.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(r.fd), registerFiles, uintptr(unsafe.Pointer(&table{size: uint32(r.files), flags: sparse})), unsafe.Sizeof(table{}), 0, 0); e != 0 {
-		r.files = 0 // it is merely slower where it may open fewer, or the kernel is older
+		r.files = 0 // it is merely slower where it may open fewer
 	}
 	return r, nil
 }
