@@ -369,6 +369,9 @@ func TestUnknown(t *testing.T) {
 	}
 	if seen[true] == 0 || seen[false] == 0 {
 		t.Errorf("known by its slot and not: %v", seen)
+	}
+}
+
 // still gives a loop that nobody serves.
 func still(t *testing.T, g *Group) *loop {
 	t.Helper()
