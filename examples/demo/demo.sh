@@ -3,6 +3,7 @@
 # demonstration. DEMO_EXIT=1 ends it after the last step; without, it stays up and says how to connect.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+unset "${!TASKGATE_@}" # what is set for a gateway of one's own is not this one's
 echo "demo: installs the Debian packages postgresql-15, postgresql-client, openssh-server and openssh-client if they are missing, and fetches Go modules"
 echo "demo: builds gateway and guards, which takes some minutes the first time"
 .ci/install
@@ -48,8 +49,7 @@ tg() {
 }
 
 say "a throw-away PostgreSQL with a shop, an identity provider, the gateway"
-"$root/build/demo-server" <"$fifo" >"$dir/server.env" 2>"$dir/server.log" &
-pids+=($!)
+"$root/build/demo-server" <"$fifo" >"$dir/server.env" 2>"$dir/server.log" & # ends, and takes away what it made, with its input
 exec 9>"$fifo"
 echo '{"ada": {"password": "lovelace", "groups": ["task:order-support", "task:data-migration", "task:web-care"]}, "grace": {"password": "hopper", "groups": ["dba", "sre"]}}' >"$dir/users.json"
 "$root/build/taskgate" dev-idp --address 127.0.0.1:0 --users "$dir/users.json" >"$dir/issuer" 2>"$dir/idp.log" &

@@ -62,6 +62,9 @@ func (c *conn) attach() {
 	}
 	c.state.mu.Lock()
 	defer c.state.mu.Unlock()
+	if l := c.state.known.Load(); c.state.users == 0 && l != nil && time.Since(l.at) > poll/2 { // nobody has looked since
+		c.state.known.Store(&looked{schema: l.schema})
+	}
 	c.state.users++
 	c.state.resource = now
 	session := c.session // and not what else the connection keeps

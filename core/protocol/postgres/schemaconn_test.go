@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -55,6 +56,62 @@ func (g *gateway) aged() {
 		}
 		return true
 	})
+}
+
+// TestNobodyThere: what became of a schema while no session was at the resource, the
+// next one knows from its first text on.
+func TestNobodyThere(t *testing.T) {
+	g := serve(t, &rules{allow: func(c *abi.Command) bool {
+		return understood(c) && !slices.ContainsFunc(c.Statement.Operations, func(o abi.Operation) bool { return o.Verb == "call" })
+	}})
+	owner := g.direct(t)
+	ddl := func(text string) {
+		if _, err := owner.Exec(t.Context(), text, pgx.QueryExecModeSimpleProtocol); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ddl("CREATE TABLE kept (id int); CREATE TABLE beside (id int); GRANT ALL ON kept, beside TO app")
+	for i, mode := range modes {
+		name := fmt.Sprintf("aside%d", i)
+		c := g.connect(t)
+		if _, err := c.Exec(t.Context(), "insert into kept values ($1)", mode, 1); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		g.protocol.schemas.Range(func(_, v any) bool {
+			s := v.(*resourceState)
+			for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+				s.mu.Lock()
+				users := s.users
+				if l := s.known.Load(); users == 0 && l != nil { // as after a second
+					s.known.Store(&looked{l.schema, l.at.Add(-poll)})
+				}
+				s.mu.Unlock()
+				if users == 0 {
+					return true
+				}
+				if time.Now().After(end) {
+					t.Fatal("the session does not end")
+				}
+			}
+		})
+		ddl("CREATE FUNCTION " + name + "() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO beside VALUES (1); RETURN NEW; END $$; CREATE TRIGGER " + name + " BEFORE INSERT ON kept FOR EACH ROW EXECUTE FUNCTION " + name + "()")
+		c = g.connect(t)
+		if _, err := c.Exec(t.Context(), "insert into kept values ($1)", mode, 2); code(err) != "42501" {
+			t.Errorf("%v: %v, with a trigger that nobody has seen yet", mode, err)
+		}
+		if err := c.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		ddl("DROP TRIGGER " + name + " ON kept")
+		g.aged()
+	}
+	var n int
+	if err := owner.QueryRow(t.Context(), "SELECT count(*) FROM beside").Scan(&n); err != nil || n != 0 {
+		t.Errorf("%d rows beside, %v", n, err)
+	}
 }
 
 // gateDialer refuses to connect while it is shut.
