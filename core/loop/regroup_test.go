@@ -480,6 +480,37 @@ func apart(t *testing.T, g *Group, cb *Conn) {
 	t.Fatal("there is one loop alone")
 }
 
+// session adopts a session whose ends are carried once carry is called for each, a
+// byte at a time, and ends it with the test.
+func session(t *testing.T, g *Group) (client, server *net.TCPConn, ca, cb *Conn, carry func(c, other *Conn, f func(b []byte) error)) {
+	t.Helper()
+	client, a := pipe(t)
+	server, b := pipe(t)
+	ca, cb, err := g.Adopt(a, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var both sync.WaitGroup
+	t.Cleanup(func() {
+		ca.Close()
+		cb.Close()
+		both.Wait()
+		ca.Release()
+		cb.Release()
+	})
+	return client, server, ca, cb, func(c, other *Conn, f func(b []byte) error) {
+		both.Go(func() {
+			var buf [1]byte
+			_ = c.Carry(other, func() []byte { return buf[:] }, func(n int, err error) error {
+				if err != nil {
+					return err
+				}
+				return f(buf[:n])
+			})
+		})
+	}
+}
+
 // TestBothHandled: whose handler leaves does not keep its loop waiting, although the
 // other end, through which it leaves, is handled in another loop, or is not carried
 // yet.
@@ -489,38 +520,16 @@ func TestBothHandled(t *testing.T) {
 	}
 	g := &Group{}
 	relay(t, g, nil) // the loop that the server's end goes on in
-	client, a := pipe(t)
-	server, b := pipe(t)
-	ca, cb, err := g.Adopt(a, b)
-	if err != nil {
-		t.Fatal(err)
-	}
+	client, server, ca, cb, carry := session(t, g)
 	apart(t, g, cb)
 	in, left, kept := make(chan struct{}, 1), make(chan struct{}), make(chan bool)
-	var both sync.WaitGroup
-	carry := func(c, gate *Conn, f func()) {
-		both.Go(func() {
-			_ = c.Carry(gate, func() []byte { return make([]byte, 1) }, func(_ int, err error) error {
-				if err == nil {
-					f()
-				}
-				return err
-			})
-		})
-	}
-	defer func() {
-		ca.Close()
-		cb.Close()
-		both.Wait()
-		ca.Release()
-		cb.Release()
-	}()
-	carry(cb, ca, func() {
+	carry(cb, ca, func([]byte) error {
 		<-in
 		ca.Leave()
 		waits := cb.loop.Load().state.Load() == cb.turn.Load()
 		left <- struct{}{}
 		kept <- waits
+		return nil
 	})
 	says := func(c *net.TCPConn) {
 		if _, err := c.Write([]byte("x")); err != nil {
@@ -533,9 +542,10 @@ func TestBothHandled(t *testing.T) {
 	if <-kept {
 		t.Error("the loop waits with a handler that has left, before the other end is carried")
 	}
-	carry(ca, cb, func() {
+	carry(ca, cb, func([]byte) error {
 		in <- struct{}{}
 		<-left
+		return nil
 	})
 	for range 20 {
 		says(client)
@@ -557,31 +567,13 @@ func TestTogether(t *testing.T) {
 	}
 	g := &Group{regrouped: time.Now().Add(time.Hour)}
 	relay(t, g, nil)
-	client, a := pipe(t)
-	server, b := pipe(t)
-	ca, cb, err := g.Adopt(a, b)
-	if err != nil {
-		t.Fatal(err)
+	client, server, ca, cb, carry := session(t, g)
+	to := func(other *Conn) func([]byte) error {
+		return func(b []byte) error {
+			_, err := other.Write(b)
+			return err
+		}
 	}
-	var both sync.WaitGroup
-	carry := func(c, other *Conn) {
-		both.Go(func() {
-			var buf [1]byte
-			_ = c.Carry(other, func() []byte { return buf[:] }, func(n int, err error) error {
-				if err == nil {
-					_, err = other.Write(buf[:n])
-				}
-				return err
-			})
-		})
-	}
-	defer func() {
-		ca.Close()
-		cb.Close()
-		both.Wait()
-		ca.Release()
-		cb.Release()
-	}()
 	says := func(c, other *net.TCPConn) {
 		b := []byte("x")
 		if _, err := c.Write(b); err != nil {
@@ -594,17 +586,17 @@ func TestTogether(t *testing.T) {
 	from := ca.loop.Load()
 	g.mu.Lock()
 	at := slices.IndexFunc(g.loops, func(l *loop) bool { return l != nil && l != from })
-	to := g.loops[at]
-	ca.move(to)
+	there := g.loops[at]
+	ca.move(there)
 	g.mu.Unlock()
-	carry(ca, cb)
-	for ca.loop.Load() != to {
+	carry(ca, cb, to(cb))
+	for ca.loop.Load() != there {
 		says(client, server)
 	}
 	g.mu.Lock()
 	ca.move(from) // while the server's end is still there
 	g.mu.Unlock()
-	carry(cb, ca)
+	carry(cb, ca, to(ca))
 	for range 3 { // each has settled after a turn when it has the next
 		says(server, client)
 		says(client, server)
